@@ -1,0 +1,1 @@
+"""What one run is: configuration, event store, loader, training loop, metrics and run records."""

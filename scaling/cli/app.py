@@ -1,0 +1,92 @@
+"""The `scaling` command: global options, exit codes and the one place where errors become a line.
+
+Verbs live in the sibling modules by subject (data, runs, laws); this module knows none of their work.
+Exit codes: 0 done, 1 ran but the result is bad, 2 wrong use or bad input, 130 interrupted.
+"""
+
+import logging
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from scaling.cli import data, laws, runs
+from scaling.errors import UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="scaling",
+    help="Scaling-law studies of click-through-rate models: logs in, fitted laws with intervals out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+runs.add_verbs(app)
+app.add_typer(data.app, name="data")
+laws.add_verbs(app)
+
+_debug = False
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(version("ctr-scaling"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more to stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Log errors only.")] = False,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
+    for noisy in ("matplotlib", "submitit", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit; `arguments` default to those of the process."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="scaling", standalone_mode=False)
+    except UserError as error:
+        if _debug:
+            raise
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        # typer's usage errors carry an exit code and a message; anything else is a bug and shown whole.
+        if not hasattr(error, "format_message"):
+            if type(error).__name__ == "Abort":
+                print("interrupted", file=sys.stderr)
+                sys.exit(130)
+            if type(error).__name__ == "NoArgsIsHelpError":
+                print(error)
+                sys.exit(2)
+            raise
+        message = error.format_message()
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(message)
+            sys.exit(2)
+        _fail(message)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,1 @@
+"""Many runs: grid, plan with costs, dispatch through submitit, status."""
