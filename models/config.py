@@ -1,0 +1,82 @@
+"""What a model is told about itself: its inputs and the paper's variations; free of torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+__all__ = ["CategoricalFeature", "InputSchema", "SuanOptions"]
+
+
+class CategoricalFeature(Protocol):
+    """A column of dense ids; features that share a vocabulary share its embedding table."""
+
+    @property
+    def name(self) -> str:
+        """The column's name."""
+
+    @property
+    def vocabulary(self) -> str:
+        """The id space's name."""
+
+
+class InputSchema(Protocol):
+    """The features of an event store, as far as a model needs them (`scaling.store.Schema`)."""
+
+    @property
+    def behaviour(self) -> Sequence[CategoricalFeature]:
+        """Features of each event in the history; their number is n1."""
+
+    @property
+    def candidate(self) -> Sequence[CategoricalFeature]:
+        """Features of the item that is scored."""
+
+    @property
+    def context(self) -> Sequence[CategoricalFeature]:
+        """Features of the request."""
+
+    @property
+    def profile(self) -> Sequence[CategoricalFeature]:
+        """Features of the user; their number is n2."""
+
+    @property
+    def numeric(self) -> Sequence[str]:
+        """Float features of the impression."""
+
+    @property
+    def vocabularies(self) -> Mapping[str, int]:
+        """Ids per vocabulary; 0 is padding and 1 is unknown."""
+
+
+@dataclass(frozen=True)
+class SuanOptions:
+    """The variations that the SUAN paper and its release compare; the defaults are the paper's model.
+
+    Attributes:
+        norm: RMSNorm or LayerNorm (paper, comparison of norms).
+        placement: `pre`: x + f(norm(x)); `post`: norm(x + f(x)); `released`: the authors' code,
+            whose residual is taken from the normalised stream.
+        ffn: SwiGLU, or a plain ReLU network of the same inner width.
+        fusion: how AFNet joins the sequence S and its profile view C: `dual` alignment attention,
+            plain `sum`, or `none` (no AFNet).
+        bias: relative attention bias by position, by time, both or none.
+        pooling: tokens that the alignment mean covers: `behaviours` (valid behaviours, so that the
+            history's encoding is the same for every candidate), `all` (paper and release: padding
+            and candidate included), or `running` (valid tokens up to the token itself).
+        target_aware: the candidate is the sequence's last token; otherwise it joins in the head only.
+        dropout: rate on each block's residual branches.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
+
+    norm: Literal["rms", "layer"] = "rms"
+    placement: Literal["pre", "post", "released"] = "pre"
+    ffn: Literal["swiglu", "relu"] = "swiglu"
+    fusion: Literal["dual", "sum", "none"] = "dual"
+    bias: Literal["both", "position", "time", "none"] = "both"
+    pooling: Literal["behaviours", "all", "running"] = "behaviours"
+    target_aware: bool = True
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, expected 0 <= dropout < 1")

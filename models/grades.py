@@ -1,0 +1,54 @@
+"""The ladder of SUAN grades: one aligned table; a grade is model size and history length together.
+
+Free of torch, so that plans and tables cost nothing. Sizes that follow from a row (parameters,
+FLOPs) are computed in `models.accounting`, never typed in here.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+__all__ = ["GRADES", "Grade"]
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A row of the ladder.
+
+    Attributes:
+        n_layers: unified attention blocks.
+        n_heads: attention heads; divides `d`, so that it divides the token width for any schema.
+        d: embedding width per feature; the token width is D = d x (behaviour features).
+        max_len: L, the latest behaviours that the model reads.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
+
+    n_layers: int
+    n_heads: int
+    d: int
+    max_len: int
+
+    def __post_init__(self) -> None:
+        for name in ("n_layers", "n_heads", "d", "max_len"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.d % self.n_heads:
+            raise ValueError(f"n_heads is {self.n_heads}, expected a divisor of d = {self.d}")
+
+
+# The rule: d follows 2^k and 3 * 2^(k-1) in turn (x 4/3 or 3/2 a step), a layer is added every third
+# grade, heads double so that a head stays 8 to 24 wide at four behaviour features, and L grows with
+# the width (SUAN paper: "grade" is size together with sequence length, up to L = 1000).
+GRADES: dict[str, Grade] = {
+    #                 layers heads   d     L
+    "SUAN-0": Grade(       1,    1,  2,    8),
+    "SUAN-1": Grade(       1,    1,  3,   16),
+    "SUAN-2": Grade(       1,    2,  4,   32),
+    "SUAN-3": Grade(       2,    2,  6,   50),
+    "SUAN-4": Grade(       2,    2,  8,   64),
+    "SUAN-5": Grade(       2,    4, 12,  100),
+    "SUAN-6": Grade(       3,    4, 16,  128),
+    "SUAN-7": Grade(       3,    4, 24,  200),
+    "SUAN-8": Grade(       3,    8, 32,  400),
+    "SUAN-9": Grade(       4,    8, 48, 1000),
+}  # fmt: skip

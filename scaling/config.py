@@ -1,0 +1,322 @@
+"""What to run: a study file becomes a `StudyConfig`; each cell of its grid becomes a `RunConfig`.
+
+Free of torch. Reads and checks; knows nothing of folders of runs or of clusters.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from models.config import SuanOptions
+from models.grades import GRADES, Grade
+from scaling.errors import UserError, nearest
+
+__all__ = [
+    "RUN_SCHEMA_VERSION",
+    "DataConfig",
+    "GridConfig",
+    "RunConfig",
+    "SlurmConfig",
+    "StudyConfig",
+    "TrainConfig",
+    "from_document",
+    "load_study",
+]
+
+# Raised whenever the same RunConfig would train to other numbers: old runs then no longer match.
+RUN_SCHEMA_VERSION = 1
+
+_STRICT = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=False)
+
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StudyHeader:
+    """`[study]`: the name is the folder under the runs folder."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """`[data]`: the event store's folder, relative to the working directory.
+
+    `generate` (keys of `scaling.synthetic.SyntheticConfig`) makes the store when it is missing.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    path: str
+    generate: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class GridConfig:
+    """`[grid]`: grades x data sizes x seeds, and any further option of [model] or [train] as an axis.
+
+    Attributes:
+        grade: names of the ladder or of `[grades]`.
+        n_samples: data sizes in impressions; "all" is the whole training part.
+        n_seeds: seeds per cell; one number, or one for each data size.
+        axes: further axes, e.g. `"model.norm" = ["rms", "layer"]`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    grade: tuple[str, ...]
+    n_samples: tuple[int | Literal["all"], ...]
+    n_seeds: int | tuple[int, ...] = 1
+    axes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """`[train]`: None follows the recipe (`scaling.recipe`).
+
+    Attributes:
+        batch_size: impressions per step.
+        learning_rate: peak rate of the dense parameters; the embeddings' is a fixed multiple.
+        schedule: `decay` cools down linearly over the second half; `constant` stays at the peak.
+        data_order: `independent` draws the nested order anew for each (grade, seed); `shared` gives
+            all grades of a seed the same order (paired comparisons; see docs/methods.md).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    schedule: Literal["decay", "constant"] = "decay"
+    data_order: Literal["independent", "shared"] = "independent"
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """`[slurm]`: how cells are run on a cluster; never part of a run's identity."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    partition: str | None = None
+    time_minutes: int = 240
+    memory_gib: float = 8.0
+    cpus: int = 1
+    gpus: int = 0
+    max_parallel: int = 16
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A whole study file, checked."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    study: StudyHeader
+    data: DataConfig
+    grid: GridConfig
+    model: SuanOptions = field(default_factory=SuanOptions)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    grades: dict[str, Grade] = field(default_factory=dict)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.name
+
+    def grade(self, name: str) -> Grade:
+        """Return a grade of this study or of the ladder.
+
+        Raises:
+            UserError: no such grade.
+        """
+        known = {**GRADES, **self.grades}
+        if name not in known:
+            raise UserError(f"grid.grade: there is no grade {name}{nearest(name, known)}")
+        return known[name]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One cell, fully resolved: everything that can change its numbers, and nothing else but labels.
+
+    Attributes:
+        grade_name: a label; the sizes in `grade` are what counts.
+        n_samples: impressions trained on, each once.
+        learning_rate: peak rate of the dense parameters.
+        data_fingerprint: of the event store.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    grade_name: str
+    grade: Grade
+    model: SuanOptions
+    n_samples: int
+    seed: int
+    batch_size: int
+    learning_rate: float
+    schedule: Literal["decay", "constant"]
+    data_order: Literal["independent", "shared"]
+    data_fingerprint: str
+    schema_version: int = RUN_SCHEMA_VERSION
+
+    @property
+    def signature(self) -> str:
+        """16 hex digits of a hash of the whole content, labels apart: the run's identity."""
+        content = asdict(self)
+        del content["grade_name"]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """A short name for people, e.g. `SUAN-2 D=16384 s0`."""
+        return f"{self.grade_name} D={self.n_samples} s{self.seed}"
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read a study file; each override is `section.key=value` with a TOML value.
+
+    Raises:
+        UserError: the file is missing, not TOML, or a key or value is not one that a study has.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a TOML file: {error}") from error
+    for override in overrides:
+        _apply_override(document, override)
+    grid = document.get("grid")
+    if isinstance(grid, dict):
+        known = {f.name for f in fields(GridConfig)} - {"axes"}
+        axes = {key: grid.pop(key) for key in list(grid) if "." in key}
+        axes |= {
+            f"{section}.{key}": values
+            for section in ("model", "train")
+            if isinstance(grid.get(section), dict)
+            for key, values in grid.pop(section).items()
+        }
+        if "axes" in grid:
+            raise UserError(
+                f"{path}: grid.axes: unknown key{nearest('axes', known)}; "
+                'name an axis by its option, e.g. "model.norm"'
+            )
+        grid["axes"] = axes
+    study = from_document(StudyConfig, document, str(path))
+    try:
+        _check(study)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return study
+
+
+def from_document(kind: type[T], document: Any, where: str) -> T:
+    """Build a frozen config of type `kind` from parsed TOML or JSON.
+
+    Raises:
+        UserError: naming the first bad key, what was expected and the nearest valid name.
+    """
+    try:
+        # Python lists stand for tuples in TOML and JSON, which strict mode accepts from JSON only.
+        return TypeAdapter(kind).validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        # An unknown key is the likeliest cause of a missing one: tell it first.
+        first = min(error.errors(), key=lambda e: e["type"] not in _UNKNOWN)
+        raise UserError(f"{where}: {_explain(kind, first)}") from error
+
+
+def _explain(kind: type, error: Mapping[str, Any]) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(
+        part for part in location if not part.startswith(("function-", "tuple[", "literal["))
+    )
+    if error["type"] in _UNKNOWN:
+        valid = _valid_keys(kind, location[:-1])
+        return f"{key}: unknown key{nearest(location[-1], valid)}"
+    if error["type"] in ("missing", "missing_argument"):
+        return f"{key}: missing"
+    if error["type"] == "literal_error":
+        return f"{key}: {error['input']!r} is not one of {error['ctx']['expected']}"
+    if error["type"] == "value_error":
+        return f"{key}: {error['ctx']['error']}"
+    message = str(error["msg"])
+    return f"{key}: {message[0].lower()}{message[1:]}, got {error['input']!r}"
+
+
+def _valid_keys(kind: type, location: Sequence[str]) -> list[str]:
+    current: Any = kind
+    for part in location:
+        if is_dataclass(current):
+            current = get_type_hints(current).get(part)
+        else:  # dict[str, X]: any key leads to X
+            current = get_args(current)[-1] if get_args(current) else None
+    return [f.name for f in fields(current)] if is_dataclass(current) else []
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts) or len(parts) < 2:
+        raise UserError(f"--set {override}: expected section.key=value, e.g. grid.n_seeds=3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    target = document
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise UserError(f"--set {override}: {part} is not a section")
+    target[parts[-1]] = value
+
+
+def _check(study: StudyConfig) -> None:
+    grid = study.grid
+    name = study.name
+    if not name or name != Path(name).name or name.startswith("."):
+        raise UserError(f"study.name: {name!r} cannot be a folder's name")
+    for key in ("grade", "n_samples"):
+        values = getattr(grid, key)
+        if not values:
+            raise UserError(f"grid.{key}: empty; expected at least one value")
+        if len(set(values)) < len(values):
+            raise UserError(f"grid.{key}: a value stands twice")
+    for grade in grid.grade:
+        study.grade(grade)
+    for size in grid.n_samples:
+        if size != "all" and size < 1:
+            raise UserError(f"grid.n_samples: {size} is not a positive number of impressions")
+    counts = (grid.n_seeds,) if isinstance(grid.n_seeds, int) else grid.n_seeds
+    if not isinstance(grid.n_seeds, int) and len(counts) != len(grid.n_samples):
+        raise UserError(
+            f"grid.n_seeds: {len(counts)} numbers for {len(grid.n_samples)} data sizes; "
+            "give one number, or one for each size"
+        )
+    if min(counts) < 1:
+        raise UserError("grid.n_seeds: expected at least one seed")
+    for axis, values in grid.axes.items():
+        section, _, option = axis.partition(".")
+        kinds: dict[str, type] = {"model": SuanOptions, "train": TrainConfig}
+        if section not in kinds:
+            raise UserError(f"grid.{axis}: an axis is model.OPTION or train.OPTION")
+        valid = [f.name for f in fields(kinds[section])]
+        if option not in valid:
+            raise UserError(f"grid.{axis}: there is no such option{nearest(option, valid)}")
+        if not values:
+            raise UserError(f"grid.{axis}: empty; expected at least one value")
+        for value in values:
+            current = asdict(getattr(study, section))
+            from_document(kinds[section], {**current, option: value}, f"grid.{axis}")
