@@ -1,0 +1,283 @@
+"""The event store: every user's behaviours once, impressions that point into them; never copies a history.
+
+A store is a folder of plain `.npy` arrays and `dataset.json` (layout: docs/file-formats.md). Opening maps
+the arrays read-only, so a sequence of any length L is a view of the last L rows before `history_end`.
+The format itself is in `scaling.store_format`; `scaling.store_check` looks at the contents.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.errors import UserError
+from scaling.files import atomic_folder, write_json
+from scaling.store_format import (
+    PADDING,
+    SCHEMA_VERSION,
+    UNKNOWN,
+    ArraySpec,
+    Feature,
+    Schema,
+    array_table,
+    content_digest,
+    document_fingerprint,
+    read_document,
+    schema_from_json,
+)
+from scaling.store_rows import Events, Impressions, sorted_arrays
+
+__all__ = [
+    "PADDING",
+    "UNKNOWN",
+    "EventStore",
+    "Events",
+    "Feature",
+    "Impressions",
+    "Schema",
+    "open_store",
+    "write_store",
+]
+
+Array = NDArray[Any]
+
+FACTS = (
+    "fingerprint",
+    "utc_offset_seconds",
+    "source",
+    "split",
+    "truth",
+    "base_rate",
+    "history_quantiles",
+)
+QUANTILES = {"min": 0.0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "max": 1.0}
+
+
+@dataclass(frozen=True)
+class EventStore:
+    """An opened store; the arrays are mapped from disk and read-only.
+
+    User u's events are rows `offsets[u]:offsets[u + 1]`, sorted by time. The history of impression i is
+    rows `offsets[user[i]]:history_end[i]`: events strictly before the impression's second. Impressions
+    `[0, n_train)` are the training part, `[n_train, n_impressions)` the test part; each part is sorted by
+    (time, user), and impressions of one user at one second share a `request`.
+    """
+
+    path: Path
+    schema: Schema
+    fingerprint: str
+    utc_offset_seconds: int
+    source: dict[str, Any]
+    split: dict[str, Any]
+    truth: dict[str, float] | None
+    base_rate: dict[str, float]
+    history_quantiles: dict[str, float]
+    offsets: Array
+    event_time: Array
+    behaviours: dict[str, Array]
+    user: Array
+    time: Array
+    history_end: Array
+    request: Array
+    candidates: dict[str, Array]
+    contexts: dict[str, Array]
+    numerics: dict[str, Array]
+    profiles: dict[str, Array]
+    label: Array
+    probability: Array | None
+
+    @property
+    def n_users(self) -> int:
+        """Users, with or without events."""
+        return len(self.offsets) - 1
+
+    @property
+    def n_events(self) -> int:
+        """Behaviours of all users."""
+        return len(self.event_time)
+
+    @property
+    def n_impressions(self) -> int:
+        """Impressions of both parts."""
+        return len(self.label)
+
+    @property
+    def n_train(self) -> int:
+        """Impressions of the training part."""
+        return int(self.split["n_train"])
+
+    @property
+    def n_test(self) -> int:
+        """Impressions of the test part."""
+        return self.n_impressions - self.n_train
+
+
+def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
+    """Open the store at `path`; with `verify`, read all of it and check the contents too.
+
+    Raises:
+        UserError: not a store, an array missing, truncated or of another type than `dataset.json` says;
+            with `verify` also contents that break the format or the fingerprint.
+    """
+    path = Path(path)
+    document = read_document(path)
+    try:
+        schema = schema_from_json(document["schema"])
+        counts = document["counts"]
+        table = array_table(
+            schema,
+            counts["users"],
+            counts["events"],
+            counts["impressions"],
+            "impressions/probability" in document["arrays"],
+        )
+        facts = {key: document[key] for key in FACTS}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path / 'dataset.json'}: incomplete, cannot find {error}") from error
+    arrays = {name: _map_array(path / f"{name}.npy", spec) for name, spec in table.items()}
+
+    def group(prefix: str) -> dict[str, Array]:
+        return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+    store = EventStore(
+        path=path,
+        schema=schema,
+        **facts,
+        offsets=arrays["behaviours/offsets"],
+        event_time=arrays["behaviours/time"],
+        behaviours=group("behaviours/feature."),
+        user=arrays["impressions/user"],
+        time=arrays["impressions/time"],
+        history_end=arrays["impressions/history_end"],
+        request=arrays["impressions/request"],
+        candidates=group("impressions/candidate."),
+        contexts=group("impressions/context."),
+        numerics=group("impressions/numeric."),
+        profiles=group("profile/feature."),
+        label=arrays["impressions/label"],
+        probability=arrays.get("impressions/probability"),
+    )
+    if verify:
+        from scaling.store_check import check_store
+
+        check_store(store, document, arrays)
+    return store
+
+
+def _map_array(file: Path, spec: ArraySpec) -> Array:
+    """Map one array; the base class, because each small slice of a memmap costs a Python call."""
+    try:
+        with file.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
+            shape, _, dtype = (read or np.lib.format.read_array_header_2_0)(stream)
+            start = stream.tell()
+        found = min((file.stat().st_size - start) // dtype.itemsize, int(np.prod(shape)))
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: missing; expected {spec.rows:,} rows of {spec.dtype}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: not a .npy array: {error}") from error
+    if found != spec.rows or shape != (spec.rows,):
+        raise UserError(
+            f"{file}: {found:,} rows found, dataset.json says {spec.rows:,}; make the data set again"
+        )
+    array: Array = np.load(file, mmap_mode="r").view(np.ndarray)
+    if dtype != spec.dtype:
+        if dtype.kind == "f" and np.isnan(array).any():
+            row = int(np.flatnonzero(np.isnan(array))[0])
+            raise UserError(f"{file}: row {row:,} is nan, expected {spec.dtype} without gaps")
+        raise UserError(f"{file}: type is {dtype}, expected {spec.dtype}")
+    return array
+
+
+def write_store(
+    path: Path | str,
+    schema: Schema,
+    events: Events,
+    impressions: Impressions,
+    profiles: Mapping[str, Array],
+    *,
+    n_users: int,
+    split: Mapping[str, Any],
+    source: Mapping[str, Any],
+    utc_offset_seconds: int = 0,
+    truth: Mapping[str, float] | None = None,
+) -> EventStore:
+    """Write a store from arrays in any row order and open it; all or nothing.
+
+    Rows are sorted by (user, time) and (part, time, user) and then by content, so that the store does not
+    depend on the order of the input. `split` tells how the parts were made: `{"kind": "time", "boundary":
+    seconds}` or `{"kind": "user"}`. `profiles` are [n_users].
+
+    Raises:
+        UserError: arrays that do not fit the schema, labels other than 0 and 1, an empty part, `path`
+            exists, or the disk is full; nothing is left behind.
+    """
+    from scaling.store_check import check_input
+
+    path = Path(path)
+    check_input(path, schema, events, impressions, profiles, n_users)
+    arrays, n_train = sorted_arrays(schema, events, impressions, profiles, n_users)
+    table = array_table(
+        schema,
+        n_users,
+        len(events.time),
+        len(impressions.time),
+        impressions.probability is not None,
+    )
+    label = arrays["impressions/label"]
+    starts = arrays["behaviours/offsets"][arrays["impressions/user"]]
+    lengths = arrays["impressions/history_end"] - starts
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": "",
+        "schema": schema.to_json(),
+        "counts": {
+            "users": n_users,
+            "events": len(events.time),
+            "impressions": len(label),
+            "requests": int(arrays["impressions/request"][-1]) + 1,
+        },
+        "split": {**split, "n_train": n_train},
+        "utc_offset_seconds": utc_offset_seconds,
+        "base_rate": {
+            "train": float(label[:n_train].mean()),
+            "test": float(label[n_train:].mean()),
+        },
+        "history_quantiles": {
+            name: float(value)
+            for name, value in zip(
+                QUANTILES, np.quantile(lengths, list(QUANTILES.values())), strict=True
+            )
+        },
+        "truth": None if truth is None else dict(truth),
+        "source": dict(source),
+        "arrays": {},
+    }
+    with atomic_folder(path) as folder:
+        for name, spec in table.items():
+            array = np.ascontiguousarray(arrays.pop(name), dtype=spec.dtype)
+            _write_array(folder / f"{name}.npy", array)
+            document["arrays"][name] = {
+                "dtype": spec.dtype.str,
+                "rows": spec.rows,
+                "sha256": content_digest(array),
+            }
+        document["fingerprint"] = document_fingerprint(document)
+        write_json(folder / "dataset.json", document)
+    return open_store(path)
+
+
+def _write_array(file: Path, array: Array) -> None:
+    file.parent.mkdir(exist_ok=True)
+    # Not np.save: on a full disk it raises an OSError without the reason.
+    with file.open("wb") as stream:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(array.data)
+        stream.flush()
+        os.fsync(stream.fileno())

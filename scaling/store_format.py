@@ -1,0 +1,160 @@
+"""The format of an event store: its schema, the arrays it consists of, its document and fingerprint.
+
+Written out for other engines in docs/file-formats.md. `scaling.store` opens and writes such folders.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.errors import UserError
+
+__all__ = [
+    "PADDING",
+    "SCHEMA_VERSION",
+    "UNKNOWN",
+    "ArraySpec",
+    "Feature",
+    "Schema",
+    "array_table",
+    "content_digest",
+    "document_fingerprint",
+    "read_document",
+    "schema_from_json",
+]
+
+Array = NDArray[Any]
+
+SCHEMA_VERSION = 1
+PADDING, UNKNOWN = 0, 1
+
+
+class Feature(NamedTuple):
+    """A categorical feature and the vocabulary its ids belong to (0 padding, 1 unknown)."""
+
+    name: str
+    vocabulary: str
+
+
+class ArraySpec(NamedTuple):
+    """What `dataset.json` promises of one array."""
+
+    dtype: np.dtype[Any]
+    rows: int
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The features of a store; features that share a vocabulary share their ids."""
+
+    behaviour: tuple[Feature, ...]
+    candidate: tuple[Feature, ...]
+    context: tuple[Feature, ...] = ()
+    profile: tuple[Feature, ...] = ()
+    numeric: tuple[str, ...] = ()
+    vocabularies: dict[str, int] = field(default_factory=dict)
+
+    def dtype(self, feature: Feature) -> np.dtype[Any]:
+        """Return the smallest unsigned type that holds every id of the feature's vocabulary."""
+        return np.min_scalar_type(self.vocabularies[feature.vocabulary] - 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the schema as plain JSON types; `schema_from_json` is its inverse."""
+        groups = ("behaviour", "candidate", "context", "profile")
+        document: dict[str, Any] = {g: [f._asdict() for f in getattr(self, g)] for g in groups}
+        document["numeric"] = list(self.numeric)
+        document["vocabularies"] = dict(sorted(self.vocabularies.items()))
+        return document
+
+
+def schema_from_json(document: Mapping[str, Any]) -> Schema:
+    """Return the schema that `Schema.to_json` wrote."""
+
+    def features(group: str) -> tuple[Feature, ...]:
+        return tuple(Feature(f["name"], f["vocabulary"]) for f in document[group])
+
+    return Schema(
+        behaviour=features("behaviour"),
+        candidate=features("candidate"),
+        context=features("context"),
+        profile=features("profile"),
+        numeric=tuple(document["numeric"]),
+        vocabularies={name: int(size) for name, size in document["vocabularies"].items()},
+    )
+
+
+def array_table(
+    schema: Schema, n_users: int, n_events: int, n_impressions: int, has_probability: bool
+) -> dict[str, ArraySpec]:
+    """Return the type and length of every array of a store, by its path without `.npy`."""
+    row = np.dtype(np.int32 if n_impressions < 2**31 else np.int64)
+    table = {
+        "behaviours/offsets": ArraySpec(np.dtype(np.int64), n_users + 1),
+        "behaviours/time": ArraySpec(np.dtype(np.int64), n_events),
+        "impressions/user": ArraySpec(np.dtype(np.int32), n_impressions),
+        "impressions/time": ArraySpec(np.dtype(np.int64), n_impressions),
+        "impressions/history_end": ArraySpec(np.dtype(np.int64), n_impressions),
+        "impressions/request": ArraySpec(row, n_impressions),
+        "impressions/label": ArraySpec(np.dtype(np.uint8), n_impressions),
+    }
+    if has_probability:
+        table["impressions/probability"] = ArraySpec(np.dtype(np.float32), n_impressions)
+    for name, feature, rows in _feature_arrays(schema, n_users, n_events, n_impressions):
+        table[name] = ArraySpec(schema.dtype(feature), rows)
+    for numeric in schema.numeric:
+        table[f"impressions/numeric.{numeric}"] = ArraySpec(np.dtype(np.float32), n_impressions)
+    return table
+
+
+def _feature_arrays(
+    schema: Schema, n_users: int, n_events: int, n_impressions: int
+) -> list[tuple[str, Feature, int]]:
+    return [
+        *((f"behaviours/feature.{f.name}", f, n_events) for f in schema.behaviour),
+        *((f"impressions/candidate.{f.name}", f, n_impressions) for f in schema.candidate),
+        *((f"impressions/context.{f.name}", f, n_impressions) for f in schema.context),
+        *((f"profile/feature.{f.name}", f, n_users) for f in schema.profile),
+    ]
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return `dataset.json` of the store at `path`."""
+    file = path / "dataset.json"
+    if not file.is_file():
+        raise UserError(
+            f"{path}: not a data set (no dataset.json); make one with `scaling data import` or "
+            "`scaling data generate`"
+        )
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON: {error}") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{file}: schema_version is {version}, this version reads {SCHEMA_VERSION}; make the data set again"
+        )
+    return dict(document)
+
+
+def content_digest(array: Array) -> str:
+    """Return the sha256 of an array's bytes (little-endian, without the file's header)."""
+    return hashlib.sha256(array.data).hexdigest()
+
+
+def document_fingerprint(document: Mapping[str, Any]) -> str:
+    """Return the sha256 over what a model can see: schema, split point, zone and the arrays' digests."""
+    content = {
+        "schema_version": document["schema_version"],
+        "schema": document["schema"],
+        "n_train": document["split"]["n_train"],
+        "utc_offset_seconds": document["utc_offset_seconds"],
+        "arrays": document["arrays"],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,365 @@
+import json
+import resource
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaling.errors import UserError
+from scaling.store import Events, Feature, Impressions, Schema, open_store, write_store
+
+SCHEMA = Schema(
+    behaviour=(Feature("item", "item"), Feature("action", "action")),
+    candidate=(Feature("item", "item"),),
+    context=(Feature("hour", "hour"),),
+    profile=(Feature("age", "age"),),
+    numeric=("price",),
+    vocabularies={"item": 300, "action": 5, "hour": 26, "age": 4},
+)
+
+
+def make_log(n_events=200, n_impressions=120, n_users=9, seed=0, last_second=60):
+    """A random log in which many rows share a second."""
+    rng = np.random.default_rng(seed)
+    start = 1_700_000_000
+    events = Events(
+        user=rng.integers(0, n_users - 1, n_events),
+        time=start + rng.integers(0, last_second, n_events),
+        features={
+            "item": rng.integers(1, 300, n_events),
+            "action": rng.integers(1, 5, n_events),
+        },
+    )
+    time = start + rng.integers(0, last_second, n_impressions)
+    time[:2] = start, start + last_second
+    impressions = Impressions(
+        user=rng.integers(0, n_users, n_impressions),
+        time=time,
+        label=rng.integers(0, 2, n_impressions),
+        in_test=time >= start + 0.8 * last_second,
+        candidates={"item": rng.integers(1, 300, n_impressions)},
+        contexts={"hour": rng.integers(1, 26, n_impressions)},
+        numerics={"price": rng.normal(size=n_impressions)},
+    )
+    return events, impressions, {"age": rng.integers(1, 4, n_users)}
+
+
+def write(path, log, **changes):
+    events, impressions, profiles = log
+    arguments = {
+        "n_users": len(profiles["age"]),
+        "split": {"kind": "time", "boundary": 1_700_000_048},
+        "source": {"kind": "test"},
+    }
+    return write_store(path, SCHEMA, events, impressions, profiles, **(arguments | changes))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return write(tmp_path / "store", make_log())
+
+
+def overwrite(store, name, change):
+    """Change one array in place as another engine's bug would, keeping dataset.json."""
+    file = store.path / f"{name}.npy"
+    array = np.load(file)
+    np.save(file, change(array))
+    return file
+
+
+def fails(path, *, verify=False):
+    with pytest.raises(UserError) as caught:
+        open_store(path, verify=verify)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_history_is_exactly_the_events_strictly_before_the_second(store):
+    events, impressions, _ = make_log()
+    expected = sorted(
+        (
+            int(impressions.user[i]),
+            int(impressions.time[i]),
+            int(impressions.candidates["item"][i]),
+            sorted(
+                (int(events.time[e]), int(events.features["item"][e]))
+                for e in range(len(events.time))
+                if events.user[e] == impressions.user[i] and events.time[e] < impressions.time[i]
+            ),
+        )
+        for i in range(len(impressions.time))
+    )
+    found = []
+    for i in range(store.n_impressions):
+        user = store.user[i]
+        rows = slice(store.offsets[user], store.history_end[i])
+        history = sorted(
+            zip(
+                store.event_time[rows].tolist(),
+                store.behaviours["item"][rows].tolist(),
+                strict=True,
+            )
+        )
+        found.append((int(user), int(store.time[i]), int(store.candidates["item"][i]), history))
+    assert sorted(found) == expected
+
+
+def test_parts_are_a_prefix_and_a_suffix_sorted_by_time_and_user(store):
+    n = store.n_train
+    assert store.time[:n].max() < store.split["boundary"] <= store.time[n:].min()
+    for rows in (slice(0, n), slice(n, None)):
+        keys = list(zip(store.time[rows].tolist(), store.user[rows].tolist(), strict=True))
+        assert keys == sorted(keys)
+
+
+def test_a_request_is_one_user_at_one_second_and_ids_are_dense(store):
+    keys = list(zip(store.user.tolist(), store.time.tolist(), strict=True))
+    assert len(set(zip(keys, store.request.tolist(), strict=True))) == len(set(keys))
+    assert np.array_equal(np.unique(store.request), np.arange(len(set(keys))))
+    assert (np.diff(store.request) >= 0).all()
+
+
+def test_ids_take_the_smallest_type_and_arrays_are_read_only(store):
+    assert store.behaviours["item"].dtype == np.uint16
+    assert store.behaviours["action"].dtype == store.label.dtype == np.uint8
+    assert store.user.dtype == np.int32
+    assert store.numerics["price"].dtype == np.float32
+    with pytest.raises(ValueError, match="read-only"):
+        store.label[0] = 1
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_the_store_does_not_depend_on_the_order_of_the_raw_rows(tmp_path_factory, random):
+    rng = np.random.default_rng(random.randrange(2**32))
+    events, impressions, profiles = make_log()
+    folder = tmp_path_factory.mktemp("order")
+    of_event, of_impression = rng.permutation(200), rng.permutation(120)
+
+    def shuffled(columns, order):
+        return {name: column[order] for name, column in columns.items()}
+
+    other = (
+        Events(events.user[of_event], events.time[of_event], shuffled(events.features, of_event)),
+        Impressions(
+            *(getattr(impressions, n)[of_impression] for n in ("user", "time", "label", "in_test")),
+            *(
+                shuffled(getattr(impressions, n), of_impression)
+                for n in ("candidates", "contexts", "numerics")
+            ),
+        ),
+        profiles,
+    )
+    one, two = write(folder / "one", make_log()), write(folder / "two", other)
+    assert one.fingerprint == two.fingerprint
+    for file in one.path.rglob("*.npy"):
+        assert file.read_bytes() == (two.path / file.relative_to(one.path)).read_bytes()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 30), st.integers(2, 30), st.integers(2, 6), st.integers(0, 9), st.integers(1, 5)
+)
+def test_what_is_written_passes_its_own_checks(tmp_path_factory, n_events, n, n_users, seed, last):
+    path = tmp_path_factory.mktemp("valid") / "store"
+    log = make_log(n_events, n, n_users, seed, last)
+    boundary = 1_700_000_000 + int(np.ceil(0.8 * last))
+    write(path, log, split={"kind": "time", "boundary": boundary})
+    assert open_store(path, verify=True).n_events == n_events
+
+
+def test_the_fingerprint_changes_with_any_value_and_not_with_the_source(tmp_path, store):
+    assert (
+        write(tmp_path / "a", make_log(), source={"kind": "other"}).fingerprint == store.fingerprint
+    )
+    events, impressions, profiles = make_log()
+    profiles["age"][0] = profiles["age"][0] % 3 + 1
+    assert write(tmp_path / "b", (events, impressions, profiles)).fingerprint != store.fingerprint
+
+
+def test_a_folder_that_is_no_store_says_how_to_make_one(tmp_path):
+    assert "scaling data import" in fails(tmp_path)
+
+
+def test_a_truncated_array_names_file_and_rows_found_and_expected(store):
+    file = store.path / "impressions/time.npy"
+    with file.open("rb+") as stream:
+        stream.truncate(file.stat().st_size - 8 * 20)
+    message = fails(store.path)
+    assert str(file) in message
+    assert "100 rows found" in message
+    assert "120" in message
+
+
+def test_a_missing_array_names_file_and_rows(store):
+    (store.path / "behaviours/feature.item.npy").unlink()
+    message = fails(store.path)
+    assert "behaviours/feature.item.npy: missing; expected 200 rows of uint16" in message
+
+
+def test_an_array_of_another_type_is_refused(store):
+    overwrite(store, "impressions/user", lambda a: a.astype(np.int64))
+    assert "type is int64, expected int32" in fails(store.path)
+
+
+def test_a_file_that_is_no_array_is_refused(store):
+    (store.path / "profile/feature.age.npy").write_bytes(b"not an array")
+    assert "not a .npy array" in fails(store.path)
+
+
+def test_a_nan_label_names_its_row(store):
+    def with_nan(label):
+        label = label.astype(np.float32)
+        label[17] = np.nan
+        return label
+
+    overwrite(store, "impressions/label", with_nan)
+    assert "label.npy: row 17 is nan" in fails(store.path)
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "schema_version is None"),
+        ('{"schema_version": 99}', "schema_version is 99, this version reads 1"),
+        ('{"schema_version": 1}', "incomplete, cannot find 'schema'"),
+    ],
+)
+def test_a_broken_document_is_told(store, document, expected):
+    (store.path / "dataset.json").write_text(document)
+    assert expected in fails(store.path)
+
+
+def set_row(row, value):
+    def change(array):
+        array[row] = value
+        return array
+
+    return change
+
+
+def swap_times(array):
+    # User 0's first two events with different times.
+    row = int(np.flatnonzero(np.diff(array) > 0)[0])
+    array[[row, row + 1]] = array[[row + 1, row]]
+    return array
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("behaviours/time", swap_times, "events must be sorted by (user, time)"),
+        ("behaviours/offsets", set_row(3, 0), "offsets.npy: row 2 decreases"),
+        ("behaviours/offsets", set_row(-1, 7), "expected 0 to 200"),
+        (
+            "behaviours/feature.item",
+            set_row(5, 300),
+            "row 5 is not an id of 'item', expected 1 to 299",
+        ),
+        ("behaviours/feature.item", set_row(5, 0), "row 5 is not an id of 'item'"),
+        ("impressions/candidate.item", set_row(8, 999), "candidate.item.npy: row 8"),
+        ("impressions/history_end", lambda a: a + 1, "history_end.npy: row"),
+        ("impressions/label", set_row(9, 2), "label.npy: row 9 is neither 0 nor 1"),
+        ("impressions/user", set_row(4, 9), "user.npy: row 4 is not a user, expected 0 to 8"),
+        ("impressions/numeric.price", set_row(6, np.nan), "numeric.price.npy: row 6 is not finite"),
+        ("impressions/request", set_row(30, 0), "request.npy: row 29"),
+        ("profile/feature.age", lambda a: a % 3 + 1, "contents differ from the sha256"),
+    ],
+)
+def test_verify_names_the_first_row_that_breaks_the_format(store, name, change, expected):
+    overwrite(store, name, change)
+    open_store(store.path)
+    message = fails(store.path, verify=True)
+    assert expected in message
+    assert name.split("/")[1] in message
+
+
+def test_an_event_at_the_impressions_second_in_its_history_is_a_leak(store):
+    # The row after the history is never earlier than the impression; pulling it in must be noticed.
+    inside = np.flatnonzero(store.history_end < store.offsets[store.user + 1])
+
+    def pull_in(end):
+        end[inside[0]] += 1
+        return end
+
+    overwrite(store, "impressions/history_end", pull_in)
+    assert f"row {inside[0]} does not end" in fails(store.path, verify=True)
+
+
+def test_verify_refuses_parts_that_overlap(store):
+    document = json.loads((store.path / "dataset.json").read_text())
+    document["split"]["boundary"] += 100
+    (store.path / "dataset.json").write_text(json.dumps(document))
+    assert "parts overlap in time" in fails(store.path, verify=True)
+    document["split"] = {"kind": "user", "n_train": store.n_train}
+    (store.path / "dataset.json").write_text(json.dumps(document))
+    assert "a user is in the training and in the test part" in fails(store.path, verify=True)
+
+
+def test_an_edited_document_breaks_the_fingerprint(store):
+    document = json.loads((store.path / "dataset.json").read_text())
+    document["utc_offset_seconds"] = 3600
+    (store.path / "dataset.json").write_text(json.dumps(document))
+    assert "fingerprint" in fails(store.path, verify=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"label": np.full(120, np.nan)}, "label: row 0 is nan, expected 0 or 1"),
+        ({"label": np.zeros(7)}, "label has shape (7,), expected (120,)"),
+        ({"in_test": np.zeros(120, bool)}, "the split leaves the test part without impressions"),
+        ({"in_test": np.ones(120, bool)}, "the split leaves the training part without"),
+        (
+            {"candidates": {"item": np.full(120, 300)}},
+            "candidate item: row 0 is 300, expected 1 to 299",
+        ),
+        ({"candidates": {}}, "candidate feature 'item' has no values"),
+        ({"user": np.full(120, 9)}, "impression user: row 0 is 9, expected 0 to 8"),
+        ({"numerics": {"price": np.full(120, np.inf)}}, "numeric price: row 0 is inf"),
+        ({"probability": np.ones(120)}, "probability: row 0 is 1.0"),
+        ({"time": np.full(120, 2**61)}, "are they really in seconds?"),
+    ],
+)
+def test_bad_rows_are_refused_before_anything_is_written(tmp_path, change, expected):
+    events, impressions, profiles = make_log()
+    with pytest.raises(UserError) as caught:
+        write(tmp_path / "store", (events, replace(impressions, **change), profiles))
+    assert expected in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_never_overwritten(tmp_path):
+    (tmp_path / "store").mkdir()
+    with pytest.raises(UserError, match="already exists"):
+        write(tmp_path / "store", make_log())
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        with pytest.raises(UserError, match="No space left on device"):
+            write(mount / "store", make_log(n_events=20_000))
+        assert list(mount.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_a_file_size_limit_leaves_nothing_behind(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (32_768, hard))
+    try:
+        with pytest.raises(UserError, match="File too large"):
+            write(tmp_path / "store", make_log(n_events=20_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(Path(tmp_path).iterdir()) == []
