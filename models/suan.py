@@ -1,0 +1,221 @@
+"""SUAN (Lai et al., RecSys '25, arXiv 2508.15326): unified attention blocks over a target-aware sequence.
+
+Shapes: B batch, L behaviours, N tokens (L + 1), D token width (n1 d), P profile features (n2).
+docs/suan.md maps each equation of the paper, and the released weights, onto these modules.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.attention import RelativeBias, SelfAttention
+from models.config import InputSchema, SuanOptions
+from models.embeddings import FeatureEmbeddings
+from models.grades import Grade
+from models.layers import AdaptiveFusion, FeedForward, ReluFeedForward, build_norm, pool_tokens
+
+__all__ = ["SUAN", "Batch", "UnifiedAttentionBlock", "build_suan"]
+
+# Spread of the embeddings at the start; docs/recipe.md has the scan.
+EMBEDDING_STD = 0.1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of B impressions; behaviours are oldest first and padded on the left.
+
+    Attributes:
+        behaviours: ids [B, L, n1], int64, 0 where padded.
+        times: unix seconds of behaviours and, last, of the request, int64 [B, L + 1].
+        hours: hour of the day plus one (local time) of the same, int64 [B, L + 1]; 0 where padded.
+        lengths: valid behaviours [B], int64.
+        candidate: ids [B, nc]. context: ids [B, nx]. profile: ids [B, n2]. numeric: [B, nf] float32.
+        label: [B] float32.
+    """
+
+    behaviours: Tensor
+    times: Tensor
+    hours: Tensor
+    lengths: Tensor
+    candidate: Tensor
+    context: Tensor
+    profile: Tensor
+    numeric: Tensor
+    label: Tensor
+
+
+class UnifiedAttentionBlock(nn.Module):
+    """Self-attention, adaptive fusion with the profile, feed-forward: one UAB."""
+
+    def __init__(self, width: int, d: int, n_heads: int, options: SuanOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.norm_attention = build_norm(options.norm, width)
+        self.attention = SelfAttention(width, n_heads)
+        self.norm_fusion = build_norm(options.norm, width) if options.fusion != "none" else None
+        self.fusion = (
+            AdaptiveFusion(width, d, n_heads, options.fusion) if options.fusion != "none" else None
+        )
+        self.norm_ffn = build_norm(options.norm, width)
+        self.ffn = (FeedForward if options.ffn == "swiglu" else ReluFeedForward)(width)
+
+    def forward(
+        self,
+        x_BND: Tensor,
+        profile_BPd: Tensor,
+        bias_BNN: Tensor,
+        pool_BN: Tensor | None,
+        *,
+        last: bool,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return all N tokens, or the last one only if nothing reads the others (`last`).
+
+        Even then the alignment mean reads every token's attention output, so only what comes after
+        it is cut. Without a mean (fusion `sum` or `none`) one query is enough.
+        """
+        n_tokens = x_BND.shape[1]
+        n_out = 1 if last else n_tokens
+        n_attended = n_tokens if self.options.fusion == "dual" else n_out
+        skip_future = self.options.pooling != "all"
+        place = self.options.placement
+
+        normed = self.norm_attention(x_BND) if place != "post" else x_BND
+        stream = (normed if place == "released" else x_BND)[:, -n_attended:]
+        attended = self.attention(normed, bias_BNN, n_attended, skip_future=skip_future)
+        x_BND = stream + self._drop(attended, generator)
+        if place == "post":
+            x_BND = self.norm_attention(x_BND)
+
+        if self.fusion is not None and self.norm_fusion is not None:
+            normed = self.norm_fusion(x_BND) if place != "post" else x_BND
+            stream = (normed if place == "released" else x_BND)[:, -n_out:]
+            fused = self.fusion(normed, profile_BPd, pool_BN, n_out)
+            x_BND = stream + self._drop(fused, generator)
+            if place == "post":
+                x_BND = self.norm_fusion(x_BND)
+
+        normed = self.norm_ffn(x_BND) if place != "post" else x_BND
+        x_BND = (normed if place == "released" else x_BND) + self._drop(self.ffn(normed), generator)
+        return self.norm_ffn(x_BND) if place == "post" else x_BND
+
+    def _drop(self, branch: Tensor, generator: torch.Generator | None) -> Tensor:
+        rate = self.options.dropout
+        if not self.training or rate == 0:
+            return branch
+        keep = torch.rand(branch.shape, generator=generator, device=branch.device) >= rate
+        return branch * keep / (1 - rate)
+
+
+class SUAN(nn.Module):
+    """The whole model: embeddings, blocks and the head's network to one logit.
+
+    Attributes:
+        dropout_generator: draws the dropout masks; None uses torch's global generator.
+    """
+
+    def __init__(self, grade: Grade, options: SuanOptions, schema: InputSchema) -> None:
+        super().__init__()
+        d, width = grade.d, grade.d * len(schema.behaviour)
+        self.grade, self.options = grade, options
+        self.dropout_generator: torch.Generator | None = None
+        self.embeddings = FeatureEmbeddings(schema, d, EMBEDDING_STD)
+        self.position = nn.Parameter(torch.randn(grade.max_len + 1, width) * 0.02)
+        self.hour = nn.Parameter(torch.randn(25, d) * EMBEDDING_STD)
+        self.hour_to_token = nn.Linear(d, width, bias=False)
+        names = [feature.name for feature in schema.candidate]
+        # where each slot of the token finds the candidate's feature of that name; -1: it has none
+        self._slots = [names.index(f.name) if f.name in names else -1 for f in schema.behaviour]
+        self.bias = RelativeBias(
+            grade.max_len,
+            position=options.bias in ("position", "both"),
+            time=options.bias in ("time", "both"),
+        )
+        self.blocks = nn.ModuleList(
+            UnifiedAttentionBlock(width, d, grade.n_heads, options) for _ in range(grade.n_layers)
+        )
+        n_flat = len(schema.profile) + len(schema.candidate) + len(schema.context)
+        self.normalize_numeric = nn.BatchNorm1d(len(schema.numeric)) if schema.numeric else None
+        self.head = nn.Sequential(
+            nn.Linear(width + n_flat * d + len(schema.numeric), 16 * d),
+            nn.SiLU(),
+            nn.Linear(16 * d, 8 * d),
+            nn.SiLU(),
+            nn.Linear(8 * d, 1),
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the logits [B]."""
+        rows = self.embeddings.rows
+        candidate, profile = rows("candidate", batch.candidate), rows("profile", batch.profile)
+        tokens = rows("behaviour", batch.behaviours)
+        if self.options.target_aware:
+            zero = torch.zeros_like(candidate[:, 0])
+            slots = [candidate[:, slot] if slot >= 0 else zero for slot in self._slots]
+            tokens = torch.cat([tokens, torch.stack(slots, 1).unsqueeze(1)], 1)
+        n_tokens = tokens.shape[1]
+        flat = [tokens.flatten(1), profile, candidate, rows("context", batch.context)]
+        embedded = self.embeddings(torch.cat(flat, 1)).split([part.shape[1] for part in flat], 1)
+        x_BND = embedded[0].view(len(tokens), n_tokens, -1)
+        profile_BPd = embedded[1]
+
+        last = self._encode(x_BND, profile_BPd, batch)
+        inputs = [last, *(part.flatten(1) for part in embedded[1:])]
+        if self.normalize_numeric is not None:
+            inputs.append(self.normalize_numeric(batch.numeric))
+        logits: Tensor = self.head(torch.cat(inputs, 1)).squeeze(-1)
+        return logits
+
+    def _encode(self, x_BND: Tensor, profile_BPd: Tensor, batch: Batch) -> Tensor:
+        """Return the last token after the last block, [B, D]."""
+        n_tokens = x_BND.shape[1]
+        n_history = batch.behaviours.shape[1]
+        times, hours = batch.times[:, :n_tokens], batch.hours[:, :n_tokens]
+        index_L = torch.arange(n_history, device=x_BND.device)
+        valid_BN = index_L >= (n_history - batch.lengths)[:, None]
+        if self.options.target_aware:
+            valid_BN = F.pad(valid_BN, (0, 1), value=True)
+        first = self.grade.max_len - n_history
+        hour_table = self.hour_to_token(self.hour)
+        hour_BND = hour_table.index_select(0, hours.reshape(-1)).view_as(x_BND)
+        x_BND = x_BND + self.position[first : first + n_tokens] + hour_BND
+        bias_BNN = self.bias(times, valid_BN)
+        pool_BN = None
+        if self.options.fusion == "dual":
+            pool_BN = pool_tokens(
+                self.options.pooling,
+                valid_BN,
+                x_BND.dtype,
+                candidate=self.options.target_aware,
+            )
+        for index, block in enumerate(self.blocks):
+            x_BND = block(
+                x_BND,
+                profile_BPd,
+                bias_BNN,
+                pool_BN,
+                last=index == len(self.blocks) - 1,
+                generator=self.dropout_generator,
+            )
+        return x_BND[:, -1]
+
+
+def build_suan(
+    grade: Grade, options: SuanOptions, schema: InputSchema, *, base_rate: float, seed: int
+) -> SUAN:
+    """Build a SUAN with its own seed; its first predictions lie close to the base rate.
+
+    The last layer starts small with the base rate's log-odds as its bias, so that the first steps
+    are not spent on finding the mean.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = SUAN(grade, options, schema)
+        final = model.head[-1]
+        assert isinstance(final, nn.Linear)
+        with torch.no_grad():
+            final.weight *= 0.1
+            final.bias.fill_(torch.logit(torch.tensor(base_rate, dtype=torch.float64)).item())
+    return model
