@@ -29,7 +29,7 @@ from scaling.synthetic_world import (
     draw_world,
 )
 
-__all__ = ["SyntheticConfig", "build_world", "generate_logs"]
+__all__ = ["SyntheticConfig", "build_world", "generate_logs", "synthetic_schema"]
 
 Array = NDArray[Any]
 
@@ -103,7 +103,7 @@ def generate_logs(path: Path | str, config: SyntheticConfig) -> EventStore:
     events, impressions, profiles = _joined(pieces)
     return write_store(
         path,
-        _schema(config),
+        synthetic_schema(config),
         events,
         impressions,
         profiles,
@@ -126,7 +126,9 @@ def build_world(config: SyntheticConfig) -> World:
     return replace(world, mean=raw.mean(axis=0), scale=raw.std(axis=0), intercept=INTERCEPT)
 
 
-def _schema(config: SyntheticConfig) -> Schema:
+def synthetic_schema(config: SyntheticConfig) -> Schema:
+    """Return the schema of the store that `config` generates."""
+    """Return the features and vocabulary sizes of the log that `config` describes."""
     sizes = {"item": config.n_items, "category": N_CATEGORIES, "action": len(ACTIONS)}
     sizes |= {"position": POSITIONS, "hour": 24} | PROFILE
 
