@@ -1,1 +1,51 @@
-"""Readers of public data sets, one module each; each writes an event store."""
+"""Real logs into event stores: one module per data set, one line here.
+
+To add one, write `run(raw, out, options) -> EventStore` in a module of its own (`movielens` is the model:
+`delimited` reads, `vocabulary` makes ids, `options` reads options) and register it in `IMPORTERS`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.errors import UserError, nearest
+from scaling.importers import movielens
+from scaling.store import EventStore
+
+__all__ = ["IMPORTERS", "Importer", "import_logs"]
+
+
+@dataclass(frozen=True)
+class Importer:
+    """One data set: what it reads, its options with their defaults, and the function that imports it."""
+
+    description: str
+    options: Mapping[str, str]
+    run: Callable[[Path, Path, Mapping[str, str]], EventStore]
+
+
+IMPORTERS: dict[str, Importer] = {
+    "movielens-1m": Importer(
+        "MovieLens 1M: ratings.dat, users.dat, movies.dat (each may be gzipped)",
+        movielens.OPTIONS,
+        movielens.import_movielens_1m,
+    ),
+}
+
+
+def import_logs(
+    name: str, raw: Path | str, out: Path | str, options: Mapping[str, str] | None = None
+) -> EventStore:
+    """Import the data set `name` from the folder `raw` into a new store at `out`.
+
+    Raises:
+        UserError: no such importer, bad options or input, or `out` exists; nothing is left behind.
+    """
+    if name not in IMPORTERS:
+        raise UserError(f"{name}: no such importer{nearest(name, IMPORTERS)}")
+    raw, out = Path(raw), Path(out)
+    if not raw.is_dir():
+        raise UserError(f"{raw}: no such folder; expected the unpacked files of {name}")
+    if out.exists():
+        raise UserError(f"{out}: already exists; choose another folder or remove this one first")
+    return IMPORTERS[name].run(raw, out, options or {})
