@@ -1,0 +1,47 @@
+"""What a store holds, in numbers for people and programs; reads `dataset.json` and four times, not the rows."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from scaling.store import EventStore
+
+__all__ = ["summarize_store"]
+
+
+def summarize_store(store: EventStore) -> dict[str, Any]:
+    """Return counts, rates, vocabularies, split, span and fingerprint as plain JSON types.
+
+    `span` holds the first and last second of the training and of the test part, ISO 8601 in UTC;
+    `history_quantiles` are of the events before an impression; `truth` is None unless the log was generated.
+    """
+    n = store.n_train
+    bytes_on_disk = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
+    return {
+        "path": str(store.path),
+        "fingerprint": store.fingerprint,
+        "source": store.source,
+        "counts": {
+            "users": store.n_users,
+            "events": store.n_events,
+            "impressions": store.n_impressions,
+            "requests": int(store.request[-1]) + 1,
+            "train": store.n_train,
+            "test": store.n_test,
+        },
+        "split": store.split,
+        "base_rate": store.base_rate,
+        "truth": store.truth,
+        "history_quantiles": store.history_quantiles,
+        "span": {
+            "train": [_iso(store.time[0]), _iso(store.time[n - 1])],
+            "test": [_iso(store.time[n]), _iso(store.time[-1])],
+        },
+        "utc_offset_seconds": store.utc_offset_seconds,
+        "schema": store.schema.to_json(),
+        "bytes": bytes_on_disk,
+        "bytes_per_impression": bytes_on_disk / store.n_impressions,
+    }
+
+
+def _iso(seconds: Any) -> str:
+    return datetime.fromtimestamp(int(seconds), tz=UTC).isoformat()
