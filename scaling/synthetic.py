@@ -128,7 +128,6 @@ def build_world(config: SyntheticConfig) -> World:
 
 def synthetic_schema(config: SyntheticConfig) -> Schema:
     """Return the schema of the store that `config` generates."""
-    """Return the features and vocabulary sizes of the log that `config` describes."""
     sizes = {"item": config.n_items, "category": N_CATEGORIES, "action": len(ACTIONS)}
     sizes |= {"position": POSITIONS, "hour": 24} | PROFILE
 
