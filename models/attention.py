@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["N_TIME_BUCKETS", "RelativeBias", "SelfAttention", "time_buckets"]
+from models.config import N_TIME_BUCKETS
 
-# log buckets of the time between two events, ln(seconds) / 0.301 (SUAN's released settings)
-N_TIME_BUCKETS = 128
+__all__ = ["RelativeBias", "SelfAttention", "time_buckets"]
+
 _BUCKET_WIDTH = 0.301
 
 # Finite, so that a row without any valid key attends uniformly instead of giving NaN.
@@ -76,7 +76,7 @@ class _BlockAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, q_BHME: Tensor, k_BHNE: Tensor, v_BHNE: Tensor, bias_BMN: Tensor, causal: bool
     ) -> Tensor:
         spans = _spans(q_BHME.shape[2], k_BHNE.shape[2], causal)
@@ -92,7 +92,7 @@ class _BlockAttention(torch.autograd.Function):
         return outputs[0] if len(spans) == 1 else torch.cat(outputs, 2)
 
     @staticmethod
-    def backward(ctx: Any, grad_BHME: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_BHME: Tensor) -> tuple[Tensor | None, ...]:
         q_BHME, k_BHNE, v_BHNE, *weights = ctx.saved_tensors
         grad_q = torch.empty_like(q_BHME)
         grad_k, grad_v = torch.zeros_like(k_BHNE), torch.zeros_like(v_BHNE)
@@ -144,16 +144,19 @@ class SelfAttention(nn.Module):
         key then attend uniformly to fewer keys, which only pooling over padding could notice.
         """
         batch, n_tokens, width = x_BND.shape
-        heads = (self.n_heads, width // self.n_heads)
+        shape = (batch, -1, self.n_heads, width // self.n_heads)
         if n_queries == n_tokens:
-            q_BND, k_BND, v_BND = self.qkv(x_BND).split(width, -1)
+            q_BND, k_BND, v_BND = self.qkv(x_BND).chunk(3, -1)
         else:
-            query, key_value = self.qkv.weight.split([width, 2 * width])
+            query, key_value = self.qkv.weight[:width], self.qkv.weight[width:]
             q_BND = nn.functional.linear(x_BND[:, -n_queries:], query)
-            k_BND, v_BND = nn.functional.linear(x_BND, key_value).split(width, -1)
-        q_BHME = (q_BND * self.scale).unflatten(-1, heads).transpose(1, 2)
-        k_BHNE = k_BND.unflatten(-1, heads).transpose(1, 2)
-        v_BHNE = v_BND.unflatten(-1, heads).transpose(1, 2)
+            k_BND, v_BND = nn.functional.linear(x_BND, key_value).chunk(2, -1)
+        q_BHME = (q_BND * self.scale).view(shape).transpose(1, 2)
+        k_BHNE = k_BND.view(shape).transpose(1, 2)
+        v_BHNE = v_BND.view(shape).transpose(1, 2)
         bias_BMN = bias_BNN[:, -n_queries:]
-        out_BHME = _BlockAttention.apply(q_BHME, k_BHNE, v_BHNE, bias_BMN, skip_future)
-        return self.out(out_BHME.transpose(1, 2).reshape(batch, n_queries, width))
+        out_BHME = _BlockAttention.apply(  # type: ignore[no-untyped-call]
+            q_BHME, k_BHNE, v_BHNE, bias_BMN, skip_future
+        )
+        y_BMD: Tensor = self.out(out_BHME.transpose(1, 2).reshape(batch, n_queries, width))
+        return y_BMD

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-__all__ = ["CategoricalFeature", "InputSchema", "SuanOptions"]
+__all__ = ["N_TIME_BUCKETS", "CategoricalFeature", "InputSchema", "SuanOptions"]
+
+# log buckets of the time between two events, ln(seconds) / 0.301 (SUAN's released settings)
+N_TIME_BUCKETS = 128
 
 
 class CategoricalFeature(Protocol):

@@ -30,7 +30,8 @@ class FeedForward(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         """Return [B, N, D]."""
         gate, up = self.gate_and_up(x_BND).chunk(2, -1)
-        return self.down(F.silu(gate) * up)
+        y_BND: Tensor = self.down(F.silu(gate) * up)
+        return y_BND
 
 
 class ReluFeedForward(nn.Module):
@@ -43,7 +44,8 @@ class ReluFeedForward(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Return [B, N, D]."""
-        return self.down(F.relu(self.up(x_BND)))
+        y_BND: Tensor = self.down(F.relu(self.up(x_BND)))
+        return y_BND
 
 
 class AdaptiveFusion(nn.Module):
@@ -113,8 +115,8 @@ class AdaptiveFusion(nn.Module):
             torch.bmm(value, output).view(self.n_heads, batch, n_profile, width).transpose(0, 1)
         )
         logits_BNK = torch.bmm(s_BND, into_BHPD.reshape(batch, -1, width).transpose(1, 2))
-        weights = torch.softmax(logits_BNK.unflatten(-1, (self.n_heads, n_profile)), -1)
-        return weights.flatten(-2), value_BHPD.reshape(batch, -1, width)
+        logits = logits_BNK.view(batch, -1, self.n_heads, n_profile)
+        return torch.softmax(logits, -1).view_as(logits_BNK), value_BHPD.reshape(batch, -1, width)
 
 
 def pool_tokens(kind: str, valid_BN: Tensor, dtype: torch.dtype, *, candidate: bool) -> Tensor:

@@ -28,7 +28,10 @@ __all__ = [
 Array = NDArray[Any]
 
 FIRST_ID = 2  # ids 0 and 1 are padding and unknown
-N_FACTORS, N_CATEGORIES, PAIR_RANK = 64, 100, 8
+N_FACTORS, N_DEPARTMENTS, N_CATEGORIES, PAIR_RANK = 64, 25, 100, 8
+SHARED = (
+    0.8  # share of an item's traits that are its category's: learnt first, the rest item by item
+)
 ZIPF = 1.1  # exponent of item popularity; category sizes fall as 1/rank
 SPECTRUM = 0.75  # factor k has amplitude k^-SPECTRUM: many small effects, so larger models see more
 MEMORY = 0.75  # the j-th last event weighs j^-MEMORY in the slow factors: longer histories see more
@@ -43,9 +46,9 @@ POSITIONS = 8
 COMPONENTS = {
     "item": 0.6,
     "profile": 0.5,
-    "slow_interest": 1.5,
-    "fast_interest": 0.8,
-    "category_count": 0.6,
+    "slow_interest": 1.3,
+    "fast_interest": 0.6,
+    "category_count": 0.5,
     "repeat": 0.3,
     "context": 0.4,
 }
@@ -101,8 +104,13 @@ def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World
     rng = np.random.default_rng(seed)
     sizes = 1 / np.arange(1, N_CATEGORIES + 1)
     category = rng.choice(N_CATEGORIES, n_items, p=sizes / sizes.sum())
-    centre = rng.normal(size=(N_CATEGORIES, N_FACTORS))
-    taste = np.sqrt(0.5) * (centre[category] + rng.normal(size=(n_items, N_FACTORS)))
+    department = rng.integers(0, N_DEPARTMENTS, N_CATEGORIES)
+    centre = np.sqrt(SHARED) * rng.normal(size=(N_DEPARTMENTS, N_FACTORS))[department]
+    centre += np.sqrt(1 - SHARED) * rng.normal(size=(N_CATEGORIES, N_FACTORS))
+    taste = np.sqrt(SHARED) * centre[category]
+    taste += np.sqrt(1 - SHARED) * rng.normal(size=(n_items, N_FACTORS))
+    quality = np.sqrt(SHARED) * rng.normal(size=N_CATEGORIES)[category]
+    quality += np.sqrt(1 - SHARED) * rng.normal(size=n_items)
     amplitude = np.arange(1, N_FACTORS + 1) ** -SPECTRUM
     popularity = np.cumsum(np.arange(1, n_items + 1) ** -ZIPF)
     after, before = rng.normal(size=(2, N_CATEGORIES, PAIR_RANK))
@@ -114,11 +122,11 @@ def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World
         category=category,
         taste=taste,
         amplitude=amplitude / np.sqrt((amplitude**2).sum()),
-        quality=rng.normal(size=n_items),
+        quality=quality,
         profile={name: rng.normal(size=(size, N_FACTORS)) for name, size in PROFILE.items()},
         pair=np.exp(PAIR * affinity),
         count_sign=rng.choice([-1.0, 1.0], N_CATEGORIES),
-        hour=rng.normal(size=(24, N_CATEGORIES)),
+        hour=rng.normal(size=(24, 1)) + rng.normal(size=(24, N_CATEGORIES)),
         position=-np.log2(np.arange(1, POSITIONS + 1)),
         mean=np.zeros(n_components),
         scale=np.ones(n_components),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["emit", "format_table", "is_live"]
+__all__ = ["emit", "format_table", "is_live", "runs_root"]
 
 
 def is_live() -> bool:
@@ -44,6 +44,11 @@ def emit(text: str, document: Any, *, as_json: bool, output: Path | None = None)
         print(result)
     else:
         write_text(output, result + "\n")
+
+
+def runs_root(option: Path | None) -> Path:
+    """Return the folder of all runs: the option, else `$SCALING_RUNS`, else `./runs`."""
+    return option if option is not None else Path(os.environ.get("SCALING_RUNS", "runs"))
 
 
 def _format(value: object) -> str:

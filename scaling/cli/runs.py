@@ -1,9 +1,420 @@
 """Verbs on studies: `scaling grades | plan | run | submit | status | train`."""
 
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
+from scaling.cli.output import emit, format_table, is_live, runs_root
+from scaling.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scaling.config import StudyConfig
+    from scaling.records import RunStore
+    from sweeps.plan import Plan, PlannedCell
+
 __all__ = ["add_verbs"]
+
+logger = logging.getLogger(__name__)
+
+Study = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
+Runs = Annotated[
+    Path | None,
+    typer.Option("--runs", help="Folder of all runs [default: $SCALING_RUNS or ./runs]."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Override a key of the study; repeatable."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, numbers unrounded.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write here instead of stdout.")
+]
+Cluster = Annotated[str, typer.Option(help="local (processes), slurm, or debug (in this process).")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Cells at once, local only [default: GPUs, else cores].")
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", help="Only cells with grade=, n_samples= or seed=; repeatable."
+    ),
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="At most so many cells, the smallest first.")
+]
+
+_PLAN_COLUMNS = {
+    "grade": "grade",
+    "n_samples": "n_samples",
+    "seed": "seed",
+    "n_params": "n_params",
+    "n_embedding_params": "embedding",
+    "flops": "flops",
+    "batch_size": "batch",
+    "estimated_seconds": "seconds",
+    "estimate": "estimate",
+    "state": "state",
+}
+_PROGRESS_SECONDS = 10.0
 
 
 def add_verbs(app: typer.Typer) -> None:
     """Register the verbs on the command `scaling`."""
+    for verb in (grades, plan, run, submit, status, train):
+        app.command(verb.__name__)(verb)
+
+
+def grades(
+    data: Annotated[
+        Path | None, typer.Option(help="An event store whose features to count with.")
+    ] = None,
+    study: Annotated[Path | None, typer.Option(help="A study file with grades of its own.")] = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print the ladder: sizes, parameters, FLOPs per sample.
+
+    Without --data the counts are for the schema of the generated logs.
+
+    Example: scaling grades --data data/movielens-1m
+    """
+    from models.accounting import model_size
+    from models.config import SuanOptions
+    from models.grades import GRADES
+    from scaling.config import load_study
+    from scaling.store import open_store
+    from scaling.synthetic import SyntheticConfig, synthetic_schema
+
+    ladder = dict(GRADES)
+    options = SuanOptions()
+    if study is not None:
+        config = load_study(study)
+        ladder |= config.grades
+        options = config.model
+    schema = (
+        synthetic_schema(SyntheticConfig(n_train=1)) if data is None else open_store(data).schema
+    )
+    documents = []
+    for name, grade in ladder.items():
+        size = model_size(grade, options, schema)
+        documents.append(
+            {
+                "grade": name,
+                "n_layers": grade.n_layers,
+                "n_heads": grade.n_heads,
+                "d": grade.d,
+                "token_width": grade.d * len(schema.behaviour),
+                "max_len": grade.max_len,
+                "n_params": size.n_params,
+                "n_embedding_params": size.n_embedding_params,
+                "flops_per_sample": size.flops_per_sample,
+                "training_flops_per_sample": size.training_flops(1),
+            }
+        )
+    rows = [list(document.values()) for document in documents]
+    emit(format_table(list(documents[0]), rows), documents, as_json=as_json, output=output)
+
+
+def plan(
+    study: Study,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print every cell with its size, cost and state; writes nothing.
+
+    Example: scaling plan studies/quickstart.toml
+    """
+    from scaling.dataset import data_facts
+
+    made, _ = _plan(study, overrides, runs, data_facts)
+    emit(
+        _plan_text(made),
+        {"study": made.study.name, "cells": made.rows()},
+        as_json=as_json,
+        output=output,
+    )
+
+
+def run(
+    study: Study,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    jobs: Jobs = None,
+    only: Only = None,
+    limit: Limit = None,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Do a whole study: make the data, train what is missing, fit, plot, report.
+
+    Example: scaling run studies/quickstart.toml
+    """
+    code = _submit(study, overrides, runs, "local", jobs, only, limit, retry_failed)
+    raise typer.Exit(max(code, _analyse(study, overrides, runs)))
+
+
+def submit(
+    study: Study,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    cluster: Cluster = "local",
+    jobs: Jobs = None,
+    only: Only = None,
+    limit: Limit = None,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Train the cells that are missing; a finished cell is never trained again.
+
+    Failed cells stay as they are until --retry-failed. With --cluster slurm the command returns once
+    the jobs are queued; otherwise it waits for them.
+
+    Example: scaling submit studies/quickstart.toml --cluster slurm
+    """
+    raise typer.Exit(_submit(study, overrides, runs, cluster, jobs, only, limit, retry_failed))
+
+
+def status(
+    study: Study,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    as_json: AsJson = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 unless every cell is done.")
+    ] = False,
+) -> None:
+    """Print where each cell stands, from its files alone.
+
+    Example: scaling status studies/quickstart.toml
+    """
+    from scaling.dataset import data_facts
+    from sweeps.status import progress_line, status_rows
+
+    made, store = _plan(study, overrides, runs, data_facts)
+    rows = status_rows(made)
+    table = format_table(list(rows[0]), [list(row.values()) for row in rows])
+    text = f"{table}\n\n{progress_line(made, store)}"
+    emit(text, {"study": made.study.name, "cells": rows}, as_json=as_json)
+    if check and len(made.with_state("done")) < len(made.cells):
+        raise typer.Exit(1)
+
+
+def train(
+    study: Study,
+    cell: Annotated[str, typer.Option(help="Signature of the cell, or its first digits.")],
+    overrides: Overrides = None,
+    runs: Runs = None,
+) -> None:
+    """Train one cell in this process and print its record's path; a finished one is only read.
+
+    Example: scaling train studies/quickstart.toml --cell 3f2a
+    """
+    from scaling.dataset import ensure_data
+    from scaling.train import train_run
+    from sweeps.job import prepare_process
+
+    data_store = []
+
+    def facts(data: Any) -> Any:
+        from scaling.dataset import data_facts
+
+        data_store.append(ensure_data(data))
+        return data_facts(data)
+
+    made, store = _plan(study, overrides, runs, facts)
+    signatures = [planned.config.signature for planned in made.cells]
+    matches = [planned for planned in made.cells if planned.config.signature.startswith(cell)]
+    if len(matches) != 1:
+        what = (
+            f"{len(matches)} cells begin so"
+            if matches
+            else f"no such cell{nearest(cell, signatures)}"
+        )
+        raise UserError(
+            f"--cell {cell}: {what}; `scaling plan {study} --json` lists the signatures"
+        )
+    device = prepare_process()
+    record = train_run(matches[0].config, data_store[0], store, device)
+    print(store.folder(record.signature) / "record.json")
+
+
+def _plan(
+    study: Path, overrides: list[str] | None, runs: Path | None, facts: Any
+) -> tuple[Plan, RunStore]:
+    from scaling.config import load_study
+    from scaling.records import RunStore
+    from sweeps.plan import make_plan
+
+    config: StudyConfig = load_study(study, overrides or ())
+    store = RunStore(runs_root(runs) / config.name)
+    return make_plan(config, facts(config.data), store), store
+
+
+def _plan_text(made: Plan) -> str:
+    rows = [[row[key] for key in _PLAN_COLUMNS] for row in made.rows()]
+    table = format_table(list(_PLAN_COLUMNS.values()), rows)
+    counts = {
+        state: len(made.with_state(state))
+        for state in ("done", "running", "failed", "lost", "missing")
+    }
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    flops = sum(cell.flops for cell in made.cells if cell.state.state != "done")
+    lines = [
+        table,
+        "",
+        f"{len(made.cells)} cells: {told}",
+        f"to do: {flops:.2e} training FLOPs, about {_duration(made.seconds)} of one core or GPU",
+    ]
+    if made.data.fingerprint is None:
+        lines.append(f"{made.data.path} will be generated first")
+    return "\n".join(lines)
+
+
+def _submit(
+    study: Path,
+    overrides: list[str] | None,
+    runs: Path | None,
+    cluster: str,
+    jobs: int | None,
+    only: list[str] | None,
+    limit: int | None,
+    retry_failed: bool,
+) -> int:
+    from scaling.dataset import data_facts, ensure_data
+    from sweeps.dispatch import n_slots, run_debug, run_local, submit_slurm
+
+    if cluster not in ("local", "slurm", "debug"):
+        raise UserError(
+            f"--cluster {cluster}: no such cluster{nearest(cluster, ['local', 'slurm', 'debug'])}"
+        )
+    _plan(study, overrides, runs, data_facts)  # refuse a bad study before generating its data
+
+    def facts(data: Any) -> Any:
+        ensure_data(data)
+        return data_facts(data)
+
+    made, store = _plan(study, overrides, runs, facts)
+    cells = _select(made, only, limit, retry_failed)
+    if not cells:
+        logger.info(
+            "%s: nothing to do, %d of %d cells done",
+            study,
+            len(made.with_state("done")),
+            len(made.cells),
+        )
+    elif cluster == "slurm":
+        submission = submit_slurm(made, store, cells)
+        logger.info(
+            "submitted %d cells in %d jobs; see `scaling status %s`",
+            len(cells),
+            len(submission.jobs),
+            study,
+        )
+        return 0
+    else:
+        n_jobs = jobs or n_slots()
+        logger.info(
+            "%s: %d of %d cells to train, about %s on %d at once",
+            study,
+            len(cells),
+            len(made.cells),
+            _duration(sum(cell.seconds for cell in cells) / min(n_jobs, len(cells))),
+            n_jobs,
+        )
+        watch = _Progress(made, store)
+        if cluster == "local":
+            run_local(made, store, cells, n_jobs=n_jobs, watch=watch)
+        else:
+            run_debug(made, store, cells, watch)
+        watch.close()
+    failed = [c.config for c in made.cells if store.state(c.config.signature).state == "failed"]
+    for config in failed:
+        logger.error("failed: %s: %s", config.label, store.state(config.signature).message)
+    if failed:
+        logger.error("%d cells failed; `--retry-failed` runs them again", len(failed))
+    return 1 if failed else 0
+
+
+def _select(
+    made: Plan, only: list[str] | None, limit: int | None, retry_failed: bool
+) -> Sequence[PlannedCell]:
+    states = ["missing", "lost", *(["failed"] if retry_failed else [])]
+    cells = list(made.with_state(*states))
+    for condition in only or ():
+        key, equals, wanted = condition.partition("=")
+        columns = ("grade", "n_samples", "seed")
+        if not equals or key not in columns:
+            raise UserError(f"--only {condition}: expected KEY=VALUE{nearest(key, columns)}")
+        name = "grade_name" if key == "grade" else key
+        values = {str(getattr(c.config, name)) for c in made.cells}
+        if wanted not in values:
+            raise UserError(f"--only {condition}: no cell has that {key}{nearest(wanted, values)}")
+        cells = [cell for cell in cells if str(getattr(cell.config, name)) == wanted]
+    return sorted(cells, key=lambda cell: cell.seconds)[:limit]
+
+
+def _analyse(study: Path, overrides: list[str] | None, runs: Path | None) -> int:
+    import pandas as pd
+    from analysis.report import analyse
+
+    from scaling.dataset import data_facts
+
+    made, store = _plan(study, overrides, runs, data_facts)
+    result = analyse(
+        store.root,
+        title=made.study.study.description or made.study.name,
+        planned=pd.DataFrame(made.rows()),
+    )
+    print(result.text)
+    return 0
+
+
+class _Progress:
+    """Prints where the study stands: on one live line of a terminal, else a line every ten seconds."""
+
+    def __init__(self, made: Plan, store: RunStore) -> None:
+        self._plan, self._store = made, store
+        self._live = is_live()
+        self._begin = time.monotonic()
+        self._next = self._begin + (0.5 if self._live else _PROGRESS_SECONDS)
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + (0.5 if self._live else _PROGRESS_SECONDS)
+        self._print()
+
+    def close(self) -> None:
+        """Print the last state on a line of its own."""
+        self._print()
+        if self._live:
+            print(file=sys.stderr)
+
+    def _print(self) -> None:
+        from sweeps.status import progress_line
+
+        line = f"[{_duration(time.monotonic() - self._begin)}] {progress_line(self._plan, self._store)}"
+        if self._live:
+            width = os.get_terminal_size(sys.stderr.fileno()).columns
+            print(f"\r\x1b[K{line[: width - 1]}", end="", file=sys.stderr, flush=True)
+        else:
+            logger.info("%s", line)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,235 @@
+"""One run: one epoch over a nested subset, then the whole test part; the one training loop there is."""
+
+import json
+import logging
+import math
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.accounting import model_size
+from models.suan import SUAN, Batch, build_suan
+from scaling.config import RunConfig
+from scaling.errors import UserError
+from scaling.files import write_json
+from scaling.loader import iterate_test, iterate_training
+from scaling.metrics import evaluate
+from scaling.order import order_key
+from scaling.provenance import describe_environment
+from scaling.recipe import BETAS, EMBEDDING_RATE, GRADIENT_CLIP, rate_factor
+from scaling.records import RunRecord, RunStore
+from scaling.store import EventStore
+
+__all__ = ["NonFiniteLossError", "predict", "train_model", "train_run"]
+
+logger = logging.getLogger(__name__)
+
+# Lines in metrics.jsonl per run, and seconds between two heartbeats.
+_LOG_LINES = 50
+_HEARTBEAT_SECONDS = 2.0
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class NonFiniteLossError(Exception):
+    """The training loss became infinite or not a number; says at which step."""
+
+
+def train_run(
+    config: RunConfig, store: EventStore, runs: RunStore, device: str = "cpu"
+) -> RunRecord:
+    """Train and evaluate one cell and write its record; a run that is complete is only read.
+
+    Raises:
+        UserError: the store is not the one that the config was planned for, or is too small.
+        NonFiniteLossError: the loss diverged; the run's status then says failed.
+    """
+    signature = config.signature
+    if runs.has(signature):
+        return runs.read(signature)
+    if store.fingerprint != config.data_fingerprint:
+        raise UserError(
+            f"{store.path}: its fingerprint is {store.fingerprint[:12]}, but the run was planned for "
+            f"{config.data_fingerprint[:12]}; plan again, or restore the data"
+        )
+    if config.n_samples > store.n_train:
+        raise UserError(
+            f"{store.path}: {store.n_train} training impressions, but the run wants {config.n_samples}"
+        )
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    folder = runs.folder(signature)
+    write_json(folder / "config.json", asdict(config))
+    runs.heartbeat(signature)
+    progress = _progress_writer(folder, runs, signature)
+    try:
+        begin = time.perf_counter()
+        model, train_loss = train_model(config, store, device, progress)
+        train_seconds = time.perf_counter() - begin
+        metrics = _evaluate(model, store, config, device)
+    except Exception as error:
+        told = isinstance(error, UserError | NonFiniteLossError)
+        runs.fail(signature, str(error) if told else f"{type(error).__name__}: {error}")
+        raise
+    size = model_size(config.grade, config.model, store.schema)
+    record = RunRecord(
+        config=config,
+        n_params=size.n_params,
+        n_embedding_params=size.n_embedding_params,
+        flops_per_sample=size.flops_per_sample,
+        flops=size.training_flops(config.n_samples),
+        metrics=metrics,
+        train_loss=train_loss,
+        train_seconds=train_seconds,
+        samples_per_second=config.n_samples / train_seconds,
+        peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        provenance={
+            **describe_environment(_device_name(device)),
+            "started": started,
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "data": str(store.path),
+            "truth": store.truth,
+        },
+    )
+    runs.write(record)
+    return record
+
+
+def train_model(
+    config: RunConfig, store: EventStore, device: str = "cpu", progress: Progress | None = None
+) -> tuple[SUAN, float]:
+    """Train one epoch and return the model and the mean loss, each sample before it was trained on.
+
+    Initialisation, order and dropout have seeds of their own, all drawn from the config's: the same
+    config gives the same numbers on the same machine.
+
+    Raises:
+        NonFiniteLossError: naming the first such step.
+    """
+    torch.set_flush_denormal(True)
+    model = build_suan(
+        config.grade,
+        config.model,
+        store.schema,
+        base_rate=store.base_rate["train"],
+        seed=order_key("init", config.seed) % 2**63,
+    ).to(device)
+    generator = torch.Generator(device).manual_seed(order_key("dropout", config.seed) % 2**63)
+    model.dropout_generator = generator
+    model.train()
+    dense = [p for p in model.parameters() if p is not model.embeddings.weight]
+    # Lazy Adam: rows that a batch does not touch keep their moments, at no cost.
+    sparse = torch.optim.SparseAdam([model.embeddings.weight], betas=BETAS)
+    adam = torch.optim.AdamW(dense, betas=BETAS, weight_decay=0.0, fused=True)
+    n_steps = math.ceil(config.n_samples / config.batch_size)
+    log_every = max(1, n_steps // _LOG_LINES)
+    batches = iterate_training(
+        store, config.n_samples, config.batch_size, config.grade.max_len, _order(config)
+    )
+    pending: list[torch.Tensor] = []
+    total, begin = 0.0, time.perf_counter()
+    for step, batch in enumerate(batches):
+        rate = config.learning_rate * rate_factor(step, n_steps, config.schedule)
+        for optimiser, multiple in ((adam, 1.0), (sparse, EMBEDDING_RATE)):
+            optimiser.param_groups[0]["lr"] = rate * multiple
+        batch = _to_device(batch, device)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(batch), batch.label)
+        adam.zero_grad()
+        sparse.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(dense, GRADIENT_CLIP, foreach=True)
+        adam.step()
+        sparse.step()
+        pending.append(loss.detach())
+        if (step + 1) % log_every == 0 or step + 1 == n_steps:
+            # Reading a loss waits for the device, so it is done once per line, not per step.
+            losses = torch.stack(pending).tolist()
+            first = step + 1 - len(losses)
+            _check_finite(losses, first)
+            total += sum(losses[:-1]) * config.batch_size + losses[-1] * len(batch.label)
+            pending.clear()
+            if progress is not None:
+                samples = min((step + 1) * config.batch_size, config.n_samples)
+                progress(
+                    {
+                        "step": step + 1,
+                        "n_steps": n_steps,
+                        "n_samples": samples,
+                        "loss": sum(losses) / len(losses),
+                        "learning_rate": rate,
+                        "samples_per_second": samples / (time.perf_counter() - begin),
+                    }
+                )
+    return model, total / config.n_samples
+
+
+def predict(
+    model: SUAN, store: EventStore, max_len: int, device: str = "cpu"
+) -> NDArray[np.float64]:
+    """Return the logits of the whole test part, in its order, [n_test]."""
+    model.eval()
+    logits = np.empty(store.n_test)
+    with torch.inference_mode():
+        for positions, batch in iterate_test(store, max_len):
+            logits[positions] = model(_to_device(batch, device)).double().cpu().numpy()
+    return logits
+
+
+def _evaluate(model: SUAN, store: EventStore, config: RunConfig, device: str) -> dict[str, float]:
+    logits = predict(model, store, config.grade.max_len, device)
+    if not np.isfinite(logits).all():
+        raise NonFiniteLossError("the trained model gives predictions that are not finite")
+    test = slice(store.n_train, store.n_impressions)
+    truth = None if store.probability is None else np.asarray(store.probability[test])
+    metrics = evaluate(np.asarray(store.label[test]), logits, truth)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _order(config: RunConfig) -> int:
+    shared = config.data_order == "shared"
+    return order_key("order", config.seed, "shared" if shared else asdict(config.grade))
+
+
+def _check_finite(losses: list[float], first_step: int) -> None:
+    for index, loss in enumerate(losses):
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f"the loss is {loss} at step {first_step + index}")
+
+
+def _progress_writer(folder: Path, runs: RunStore, signature: str) -> Progress:
+    path = folder / "metrics.jsonl"
+    path.unlink(missing_ok=True)
+    beat = 0.0
+
+    def write(line: dict[str, Any]) -> None:
+        nonlocal beat
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        now = time.monotonic()
+        if now - beat > _HEARTBEAT_SECONDS:
+            beat = now
+            hints = ("step", "n_steps", "loss", "samples_per_second")
+            runs.heartbeat(signature, **{key: line[key] for key in hints})
+
+    return write
+
+
+def _to_device(batch: Batch, device: str) -> Batch:
+    if device == "cpu":
+        return batch
+    moved = {
+        f.name: getattr(batch, f.name).pin_memory().to(device, non_blocking=True)
+        for f in fields(batch)
+    }
+    return replace(batch, **moved)
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

@@ -1,0 +1,200 @@
+"""From a plan to running cells, through submitit; the truth about each is in its run folder, never here."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scaling.config import SlurmConfig
+from scaling.errors import UserError
+from scaling.records import RunStore
+from sweeps.job import run_cells
+from sweeps.plan import Plan, PlannedCell
+
+__all__ = ["Submission", "n_slots", "pack_cells", "run_debug", "run_local", "submit_slurm"]
+
+logger = logging.getLogger(__name__)
+
+Watch = Callable[[], None]
+
+# A job's start costs seconds of imports: short cells share one, long cells have their own.
+_SECONDS_PER_LOCAL_JOB = 25.0
+_POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What was handed over: the scheduler's job ids and the cells of each job."""
+
+    cluster: Literal["local", "slurm", "debug"]
+    folder: Path
+    jobs: dict[str, tuple[str, ...]]
+
+
+def pack_cells(cells: Sequence[PlannedCell], seconds_per_job: float) -> list[list[PlannedCell]]:
+    """Group cells into jobs of about `seconds_per_job`, the longest cells first.
+
+    Longest first keeps the last worker's tail short (Graham's LPT rule).
+    """
+    jobs: list[list[PlannedCell]] = []
+    room = 0.0
+    for cell in sorted(cells, key=lambda cell: -cell.seconds):
+        if not jobs or cell.seconds > room:
+            jobs.append([])
+            room = seconds_per_job
+        jobs[-1].append(cell)
+        room -= cell.seconds
+    return jobs
+
+
+def run_local(
+    plan: Plan, runs: RunStore, cells: Sequence[PlannedCell], *, n_jobs: int, watch: Watch
+) -> Submission:
+    """Train `cells` in `n_jobs` processes at once and return when all have ended.
+
+    submitit's local executor starts everything it is given, so the queue is here: a job is submitted
+    when a slot is free. `watch` is called a few times a second. An interrupt stops the workers.
+    """
+    import submitit
+
+    folder = _submission_folder(runs)
+    # small enough that the workers end at about the same time
+    share = sum(cell.seconds for cell in cells) / (6 * n_jobs)
+    waiting = pack_cells(cells, min(_SECONDS_PER_LOCAL_JOB, share))
+    n_gpus = _n_gpus()
+    free = list(range(min(n_jobs, len(waiting))))
+    active: dict[int, tuple[Any, list[PlannedCell]]] = {}
+    jobs: dict[str, tuple[str, ...]] = {}
+    try:
+        while waiting or active:
+            while waiting and free:
+                slot = free.pop()
+                batch = waiting.pop(0)
+                executor = submitit.LocalExecutor(folder=folder)
+                executor.update_parameters(timeout_min=24 * 60)
+                if n_gpus:
+                    executor.update_parameters(gpus_per_node=1, visible_gpus=[slot % n_gpus])
+                with _worker_environment():
+                    job = executor.submit(run_cells, *_arguments(plan, runs, batch))
+                active[slot] = (job, batch)
+                jobs[job.job_id] = tuple(cell.config.signature for cell in batch)
+            time.sleep(_POLL_SECONDS)
+            watch()
+            for slot, (job, batch) in list(active.items()):
+                if job.done():
+                    del active[slot]
+                    free.append(slot)
+                    _settle(runs, batch, Path(job.paths.stderr))
+    except KeyboardInterrupt:
+        for job, _ in active.values():
+            with suppress(ProcessLookupError):
+                job.cancel(check=False)
+        raise
+    return Submission("local", folder, jobs)
+
+
+def submit_slurm(plan: Plan, runs: RunStore, cells: Sequence[PlannedCell]) -> Submission:
+    """Submit `cells` as one job array and return at once; `runs` must lie on a shared file system.
+
+    Raises:
+        UserError: there is no SLURM here, or it refuses the request.
+    """
+    import submitit
+
+    slurm: SlurmConfig = plan.study.slurm
+    folder = _submission_folder(runs)
+    try:
+        executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=3)
+    except RuntimeError as error:
+        raise UserError(
+            "--cluster slurm: there is no sbatch on the path; use --cluster local"
+        ) from error
+    parameters: dict[str, Any] = {
+        "job_name": f"scaling-{plan.study.name}",
+        "time": slurm.time_minutes,
+        "mem": f"{slurm.memory_gib}GB",
+        "cpus_per_task": slurm.cpus,
+        "gpus_per_node": slurm.gpus or None,
+        "partition": slurm.partition,
+        "array_parallelism": slurm.max_parallel,
+        # A site may forbid requeueing by default; a preempted cell must come back.
+        "additional_parameters": {"requeue": True},
+    }
+    executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
+    # cheapest first: an early look at the curve costs little
+    batches = [[cell] for cell in sorted(cells, key=lambda cell: cell.seconds)]
+    arguments = [_arguments(plan, runs, batch) for batch in batches]
+    try:
+        with _worker_environment():
+            submitted = executor.map_array(run_cells, *zip(*arguments, strict=True))
+    except submitit.core.utils.FailedJobError as error:
+        raise UserError(f"--cluster slurm: sbatch refused the array: {error}") from error
+    jobs = {
+        job.job_id: tuple(cell.config.signature for cell in batch)
+        for job, batch in zip(submitted, batches, strict=True)
+    }
+    return Submission("slurm", folder, jobs)
+
+
+def run_debug(plan: Plan, runs: RunStore, cells: Sequence[PlannedCell], watch: Watch) -> Submission:
+    """Train `cells` in this process, smallest first."""
+    for cell in sorted(cells, key=lambda cell: cell.seconds):
+        run_cells(*_arguments(plan, runs, [cell]))
+        watch()
+    return Submission("debug", runs.root, {})
+
+
+def n_slots() -> int:
+    """How many cells this machine runs at once: one per GPU, or one per core."""
+    return _n_gpus() or len(os.sched_getaffinity(0))
+
+
+def _arguments(plan: Plan, runs: RunStore, batch: Sequence[PlannedCell]) -> tuple[Any, ...]:
+    data = str(plan.data.path.resolve())
+    return data, str(runs.root.resolve()), [asdict(cell.config) for cell in batch]
+
+
+def _settle(runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
+    """A job has ended: whichever of its cells neither finished nor failed was lost with the process."""
+    for cell in batch:
+        signature = cell.config.signature
+        if runs.state(signature).state not in ("done", "failed"):
+            lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+            reason = lines[-1] if lines else "no output"
+            runs.fail(signature, f"the worker process died ({reason}); its log is {log.name}")
+
+
+def _submission_folder(runs: RunStore) -> Path:
+    """A fresh folder per submission: job ids are reused and old results must not be found."""
+    folder = runs.root / "submissions" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+    return folder
+
+
+def _n_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@contextmanager
+def _worker_environment() -> Iterator[None]:
+    """Workers use one thread and ignore packages that happen to lie in the working directory."""
+    wanted = {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,66 @@
+"""The cells of a study: grades x data sizes x further axes x seeds, each a resolved `RunConfig`."""
+
+from dataclasses import asdict, replace
+from itertools import product
+from typing import Any
+
+from models.config import SuanOptions
+from scaling.config import RunConfig, StudyConfig, TrainConfig
+from scaling.dataset import DataFacts
+from scaling.errors import UserError
+from scaling.recipe import recipe
+
+__all__ = ["grid_cells"]
+
+
+def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
+    """Return every cell of the grid, smallest grade and data size first.
+
+    Raises:
+        UserError: a data size larger than the training part, or two cells that are the same run.
+    """
+    grid = study.grid
+    seeds = (
+        grid.n_seeds if not isinstance(grid.n_seeds, int) else (grid.n_seeds,) * len(grid.n_samples)
+    )
+    cells: dict[str, RunConfig] = {}
+    names = list(grid.axes)
+    for grade_name, (size, n_seeds), values in product(
+        grid.grade, zip(grid.n_samples, seeds, strict=True), product(*grid.axes.values())
+    ):
+        n_samples = data.n_train if size == "all" else size
+        if n_samples > data.n_train:
+            raise UserError(
+                f"grid.n_samples: {n_samples} is more than the {data.n_train} training impressions of "
+                f'{data.path}; "all" takes them all'
+            )
+        options, train = _apply(study, dict(zip(names, values, strict=True)))
+        rule = recipe(n_samples)
+        for seed in range(n_seeds):
+            config = RunConfig(
+                grade_name=grade_name,
+                grade=study.grade(grade_name),
+                model=options,
+                n_samples=n_samples,
+                seed=seed,
+                batch_size=train.batch_size or rule.batch_size,
+                learning_rate=train.learning_rate or rule.learning_rate,
+                schedule=train.schedule,
+                data_order=train.data_order,
+                data_fingerprint=data.fingerprint or "",
+            )
+            twin = cells.setdefault(config.signature, config)
+            if twin is not config:
+                raise UserError(
+                    f"grid: {twin.label} and {config.label} are the same run; remove one"
+                )
+    return tuple(cells.values())
+
+
+def _apply(study: StudyConfig, values: dict[str, Any]) -> tuple[SuanOptions, TrainConfig]:
+    sections: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
+    for axis, value in values.items():
+        section, _, option = axis.partition(".")
+        sections[section][option] = value
+    options = SuanOptions(**{**asdict(study.model), **sections["model"]})
+    return options, replace(study.train, **sections["train"])
