@@ -11,25 +11,19 @@ from numpy.typing import NDArray
 
 from scaling.synthetic_world import FIRST_ID, N_FACTORS, PROFILE, Block, World
 
-__all__ = ["Block", "simulate_block"]
+__all__ = ["simulate_block"]
 
 Array = NDArray[Any]
 
 USERS = 256  # simulated together; part of the definition of a log, not a tuning knob
 START, DAYS = 1_704_067_200, 30  # first second (2024-01-01 UTC); users begin within so many days
 POOL, CHOOSINESS = 6, 2.0  # items met before one is chosen; weight of the interest in that choice
-SESSION_GAP, BREAK_GAP, BREAK_RATE = (
-    120,
-    72_000,
-    0.15,
-)  # median seconds; share of steps after a break
+SESSION_GAP, BREAK_GAP = 120, 72_000  # median seconds between two steps
+BREAK_RATE = 0.15  # share of steps after a break
 TIE_RATE = 0.03  # events in the same second as the step before
 NEWCOMERS = 0.03  # users whose first request finds no history
-CANDIDATES, REQUESTS, BETWEEN = (
-    (4, 8),
-    (4, 12),
-    8,
-)  # per request, per user; mean events between requests
+CANDIDATES, REQUESTS = (4, 8), (4, 12)  # per request, per user
+BETWEEN = 8  # mean events between two requests
 SLOWEST, FASTEST = 200, 3  # events: time constants of the drift of the first and the last factor
 ORDERS, CLICKS = 0.05, 0.25  # share of events that are orders and clicks
 
@@ -44,11 +38,9 @@ def simulate_block(world: World, warmup_events: int, rng: np.random.Generator) -
     user, step = np.nonzero(~is_request & (np.arange(is_request.shape[1]) < n_steps[:, None]))
     noise = affinity[user, step] + rng.normal(size=len(user))
     rank = np.argsort(np.argsort(noise, kind="stable"), kind="stable") / len(user)
-    events = {
-        "item": item[user, step] + FIRST_ID,
-        "category": world.category[item[user, step]] + FIRST_ID,
-        "action": FIRST_ID + (rank > 1 - ORDERS - CLICKS) + (rank > 1 - ORDERS),
-    }
+    chosen = item[user, step]
+    action = (rank > 1 - ORDERS - CLICKS).astype(np.int64) + (rank > 1 - ORDERS)
+    events = _ids(item=chosen, category=world.category[chosen], action=action)
     # The order of a store: by (user, time) and within a second by content.
     order = np.lexsort(
         [events["action"], events["category"], events["item"], time[user, step], user]
@@ -63,14 +55,19 @@ def simulate_block(world: World, warmup_events: int, rng: np.random.Generator) -
         offsets=np.searchsorted(event_user, np.arange(USERS + 1)),
         event_time=event_time,
         behaviours={name: column[order] for name, column in events.items()},
-        user=row_user,
+        user=row_user.astype(np.int32),
         time=row_time,
         history_end=np.searchsorted(event_user * span + event_time, row_user * span + row_time),
         request=of_row,
-        candidates={"item": shown + FIRST_ID, "category": world.category[shown] + FIRST_ID},
-        contexts={"position": position + FIRST_ID, "hour": row_time // 3600 % 24 + FIRST_ID},
-        profiles={name: column + FIRST_ID for name, column in profiles.items()},
+        candidates=_ids(item=shown, category=world.category[shown]),
+        contexts=_ids(position=position, hour=row_time // 3600 % 24),
+        profiles=_ids(**profiles),
     )
+
+
+def _ids(**columns: Array) -> dict[str, Array]:
+    # Half the size: a long log is held in memory before it is sorted and written.
+    return {name: (column + FIRST_ID).astype(np.int32) for name, column in columns.items()}
 
 
 def _schedule(warmup_events: int, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 The probability is a deterministic function of what a store shows (the last `window` events before the
 impression, the user's profile, the candidate and its context) and of the world's tables. It never reads a
 hidden state of the user, so a model that had the tables could reach it, and the Bayes logloss is exact.
-Who does what, when, is in `scaling.synthetic`.
+Who does what, when, is in `scaling.synthetic_users`.
 """
 
 from collections.abc import Iterator
@@ -29,9 +29,9 @@ Array = NDArray[Any]
 
 FIRST_ID = 2  # ids 0 and 1 are padding and unknown
 N_FACTORS, N_DEPARTMENTS, N_CATEGORIES, PAIR_RANK = 64, 25, 100, 8
-SHARED = (
-    0.8  # share of an item's traits that are its category's: learnt first, the rest item by item
-)
+# Share of a category's traits that are its department's, and of an item's that are its category's: what
+# many rows share is learnt early, the rest keeps the learning curves falling.
+SHARED = 0.8
 ZIPF = 1.1  # exponent of item popularity; category sizes fall as 1/rank
 SPECTRUM = 0.75  # factor k has amplitude k^-SPECTRUM: many small effects, so larger models see more
 MEMORY = 0.75  # the j-th last event weighs j^-MEMORY in the slow factors: longer histories see more
