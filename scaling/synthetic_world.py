@@ -159,14 +159,11 @@ def _components(
     index = seen.history_end[first][:, None] - 1 - np.arange(world.window)
     valid = index >= seen.offsets[user][:, None]
     index = np.where(valid, index, 0)
-    if len(seen.event_time) == 0:
-        age = item = category = action = np.zeros(index.shape, dtype=np.int64)
-    else:
-        age = seen.time[first][:, None] - seen.event_time[index]
-        item, category, action = (
-            np.where(valid, seen.behaviours[name][index].astype(np.int64) - FIRST_ID, 0)
-            for name in ("item", "category", "action")
-        )
+    age = seen.time[first][:, None] - seen.event_time[index]
+    item, category, action = (
+        np.where(valid, seen.behaviours[name][index].astype(np.int64) - FIRST_ID, 0)
+        for name in ("item", "category", "action")
+    )
     interest = _interest(world, valid, age, item, category, action)
 
     candidate = seen.candidates["item"][rows].astype(np.int64) - FIRST_ID

@@ -136,8 +136,10 @@ def test_a_damaged_store_is_one_line(store, tmp_path, capsys, name, damage, expe
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     # A limit on the size of a file, in a process of its own, stands in for the full disk.
     program = (
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
-        "from scaling.cli import main; main()"
+        "import resource as r; from scaling.cli import main\n"
+        "soft, hard = r.getrlimit(r.RLIMIT_FSIZE); r.setrlimit(r.RLIMIT_FSIZE, (4096, hard))\n"
+        "try: main()\n"
+        "finally: r.setrlimit(r.RLIMIT_FSIZE, (soft, hard))"
     )
     command = [sys.executable, "-c", program, "data", "generate", str(tmp_path / "out")]
     done = subprocess.run(

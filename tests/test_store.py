@@ -1,3 +1,4 @@
+import hashlib
 import json
 import resource
 import subprocess
@@ -179,6 +180,51 @@ def test_the_fingerprint_changes_with_any_value_and_not_with_the_source(tmp_path
     events, impressions, profiles = make_log()
     profiles["age"][0] = profiles["age"][0] % 3 + 1
     assert write(tmp_path / "b", (events, impressions, profiles)).fingerprint != store.fingerprint
+
+
+def test_a_store_written_with_numpy_and_json_alone_is_valid(tmp_path):
+    """The format as docs/file-formats.md tells it to another engine."""
+    arrays = {
+        "behaviours/offsets": np.array([0, 2, 2], "<i8"),
+        "behaviours/time": np.array([10, 20], "<i8"),
+        "behaviours/feature.item": np.array([2, 1], "u1"),
+        "impressions/user": np.array([1, 0, 0], "<i4"),
+        "impressions/time": np.array([5, 20, 21], "<i8"),
+        "impressions/history_end": np.array([2, 1, 2], "<i8"),
+        "impressions/request": np.array([0, 1, 2], "<i4"),
+        "impressions/label": np.array([0, 1, 1], "u1"),
+        "impressions/candidate.item": np.array([3, 2, 2], "u1"),
+    }
+    for name, array in arrays.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / name, array)
+    item = {"name": "item", "vocabulary": "item"}
+    schema = {"behaviour": [item], "candidate": [item], "context": [], "profile": [], "numeric": []}
+    document = {
+        "schema_version": 1,
+        "schema": schema | {"vocabularies": {"item": 4}},
+        "utc_offset_seconds": 0,
+        "arrays": {
+            name: {
+                "dtype": array.dtype.str,
+                "rows": len(array),
+                "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+            }
+            for name, array in arrays.items()
+        },
+    }
+    content = json.dumps(document | {"n_train": 2}, sort_keys=True, separators=(", ", ": "))
+    document |= {
+        "counts": {"users": 2, "events": 2, "impressions": 3, "requests": 3},
+        "split": {"kind": "time", "boundary": 21, "n_train": 2},
+        "base_rate": {"train": 0.5, "test": 1.0},
+        "history_quantiles": {"min": 0.0, "max": 2.0},
+        "truth": None,
+        "source": {"kind": "hand"},
+        "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(document))
+    assert open_store(tmp_path, verify=True).n_test == 1
 
 
 def test_a_folder_that_is_no_store_says_how_to_make_one(tmp_path):
