@@ -229,31 +229,13 @@ def write_store(
         len(impressions.time),
         impressions.probability is not None,
     )
-    label = arrays["impressions/label"]
-    starts = arrays["behaviours/offsets"][arrays["impressions/user"]]
-    lengths = arrays["impressions/history_end"] - starts
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "fingerprint": "",
         "schema": schema.to_json(),
-        "counts": {
-            "users": n_users,
-            "events": len(events.time),
-            "impressions": len(label),
-            "requests": int(arrays["impressions/request"][-1]) + 1,
-        },
         "split": {**split, "n_train": n_train},
         "utc_offset_seconds": utc_offset_seconds,
-        "base_rate": {
-            "train": float(label[:n_train].mean()),
-            "test": float(label[n_train:].mean()),
-        },
-        "history_quantiles": {
-            name: float(value)
-            for name, value in zip(
-                QUANTILES, np.quantile(lengths, list(QUANTILES.values())), strict=True
-            )
-        },
+        **_summary(arrays, n_train),
         "truth": None if truth is None else dict(truth),
         "source": dict(source),
         "arrays": {},
@@ -270,6 +252,26 @@ def write_store(
         document["fingerprint"] = document_fingerprint(document)
         write_json(folder / "dataset.json", document)
     return open_store(path)
+
+
+def _summary(arrays: Mapping[str, Array], n_train: int) -> dict[str, Any]:
+    """Return the counts and statistics that `dataset.json` keeps for readers in a hurry."""
+    label, offsets = arrays["impressions/label"], arrays["behaviours/offsets"]
+    lengths = arrays["impressions/history_end"] - offsets[arrays["impressions/user"]]
+    quantiles = np.quantile(lengths, list(QUANTILES.values())).tolist()
+    return {
+        "counts": {
+            "users": len(offsets) - 1,
+            "events": len(arrays["behaviours/time"]),
+            "impressions": len(label),
+            "requests": int(arrays["impressions/request"][-1]) + 1,
+        },
+        "base_rate": {
+            "train": float(label[:n_train].mean()),
+            "test": float(label[n_train:].mean()),
+        },
+        "history_quantiles": dict(zip(QUANTILES, quantiles, strict=True)),
+    }
 
 
 def _write_array(file: Path, array: Array) -> None:
