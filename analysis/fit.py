@@ -1,0 +1,181 @@
+"""Fit a law to a table: the global optimum, intervals, and a status that says what they are worth.
+
+`fit_law` is a pure function from a table to a frozen `LawFit`. Starts come from variable projection
+(`starts`), descent from one batched solver (`solver`), intervals from the profile likelihood or the
+bootstrap (`intervals`), and the verdict from `diagnosis`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis import diagnosis
+from analysis.bootstrap import bootstrap_draws
+from analysis.intervals import bootstrap_summary, profile_summary, wald_summary
+from analysis.lawfit import Interval, LawFit
+from analysis.laws import Law
+from analysis.noise import Noise, estimate_noise
+from analysis.objective import inverse_curvature
+from analysis.points import Points, gather_points
+from analysis.problem import Optimum, Problem
+from scaling.errors import UserError, nearest
+
+__all__ = ["fit_law"]
+
+Array = npt.NDArray[np.float64]
+Loss = Literal["gaussian", "huber"]
+IntervalMethod = Literal["profile", "bootstrap", "wald", "none"]
+
+
+def fit_law(
+    law: Law,
+    table: pd.DataFrame,
+    *,
+    x: str = "n_params",
+    data: str = "n_samples",
+    y: str = "logloss",
+    loss: Loss = "gaussian",
+    delta: float = 1e-3,
+    residual: Literal["raw", "log"] | None = None,
+    weights: Literal["none", "stderr"] = "none",
+    fixed: Mapping[str, float] | None = None,
+    interval: IntervalMethod | None = None,
+    n_draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> LawFit:
+    """Fit `law` to a table with one row per run; rows of equal sizes are seeds of one cell.
+
+    Args:
+        law: the form, oriented as the metric is (`rising` for AUC).
+        table: any table with the columns named next.
+        x: column of a one-variable law's x, or of a joint law's N.
+        data: column of a joint law's D.
+        y: column of the metric.
+        loss: "gaussian" (least squares on the cells' means), or "huber" on every row.
+        delta: Huber's threshold, on the scale of the residuals.
+        residual: "raw" (default of gaussian) or "log" (default of huber, as Hoffmann et al. 2022).
+        weights: "stderr" weighs each row by 1 / `{y}_stderr`^2.
+        fixed: parameters to hold: E (a known Bayes loss) or exponents.
+        interval: "profile" (default of gaussian), "bootstrap" by cell (default of huber), "wald",
+            or "none".
+        n_draws: bootstrap resamples.
+        seed: of the bootstrap.
+        level: of the intervals.
+
+    Raises:
+        UserError: the table cannot be read as this law's data, or options contradict each other. A
+            fit that the data cannot carry is not an error but a status.
+    """
+    kind = residual or ("log" if loss == "huber" else "raw")
+    exact = loss == "gaussian" and kind == "raw"
+    method = interval or ("profile" if exact else "bootstrap")
+    if method == "profile" and not exact:
+        raise UserError("interval: profile needs the gaussian loss of raw residuals; use bootstrap")
+    if method == "wald" and loss == "huber":
+        raise UserError("interval: wald needs the gaussian loss; use bootstrap")
+    held = {**law.fixed, **(fixed or {})}
+    holdable = ["E", *(shape.name for shape in law.shapes if not shape.log)]
+    for name in held:
+        if name not in holdable:
+            raise UserError(f"{law.name} law: {name} cannot be held{nearest(name, holdable)}")
+    roles = {"x": x, "N": x, "D": data}
+    columns = {variable: roles[variable] for variable in law.variables}
+    stderr = f"{y}_stderr" if weights == "stderr" else None
+    rows = gather_points(table, list(columns.values()), y, residual=kind, stderr=stderr)
+    points = rows.means() if loss == "gaussian" and len(rows) else rows
+    problem = Problem(law, points, delta if loss == "huber" else None, held)
+    settings: dict[str, Any] = {
+        "law": law,
+        "columns": columns,
+        "y": y,
+        "loss": loss,
+        "delta": problem.delta,
+        "residual": kind,
+        "fixed": held,
+        "level": level,
+        "seed": seed,
+    }
+    refusal = diagnosis.refuse(problem)
+    if refusal:
+        return diagnosis.without_curve(problem, settings, *refusal)
+    return _fit(problem, settings, method, n_draws)
+
+
+def _fit(
+    problem: Problem, settings: dict[str, Any], method: IntervalMethod, n_draws: int
+) -> LawFit:
+    optimum = problem.solve()
+    noise = _noise(problem, optimum)
+    level: float = settings["level"]
+    intervals: dict[str, Interval] = {}
+    if method == "profile" and noise.dof and not problem.vanished(optimum.theta).any():
+        intervals, better = profile_summary(problem, optimum.theta, optimum.value, noise, level)
+        if better is not None:
+            # The search for the intervals walked into a deeper valley: start again from there.
+            deeper = problem.solve(better)
+            if deeper.value < optimum.value:
+                optimum, noise = deeper, _noise(problem, deeper)
+            intervals, better = profile_summary(problem, optimum.theta, optimum.value, noise, level)
+            optimum = replace(optimum, converged=optimum.converged and better is None)
+    covariance = _covariance(problem, optimum, noise)
+    wald, stderr = wald_summary(problem, optimum.theta, covariance, noise.dof, level)
+    spent = optimum.n_evaluations
+    if method == "bootstrap":
+        draws, extra = bootstrap_draws(problem, optimum.theta, n_draws, settings["seed"])
+        spent += extra
+        covariance = np.atleast_2d(np.cov(draws.T))
+        intervals, stderr = bootstrap_summary(problem, draws, level)
+    elif method == "wald":
+        intervals = wald
+    return diagnosis.conclude(
+        problem,
+        optimum,
+        noise,
+        {
+            **settings,
+            "intervals": intervals,
+            "stderr": stderr,
+            "covariance": covariance,
+            "interval_method": method if intervals else "none",
+            "n_draws": n_draws if method == "bootstrap" else 0,
+            "nfev": spent,
+        },
+    )
+
+
+def _noise(problem: Problem, optimum: Optimum) -> Noise:
+    points: Points = problem.points
+    residual = problem.objective(points.origin).residuals(optimum.theta)
+    dof = points.n_cells - int(problem.free.sum())
+    if problem.delta is None:
+        return estimate_noise(
+            float(np.sum(points.weights * residual**2)),
+            dof,
+            points.pure_error,
+            points.pure_error_dof,
+        )
+    # Outliers are what Huber's loss is chosen against: take the scale from the central 95 %.
+    dof = len(points) - int(problem.free.sum())
+    if dof < 1:
+        return Noise(float("nan"), 0, "none")
+    scale = float(np.quantile(np.abs(residual), 0.95)) / 1.96
+    return Noise(scale * float(np.sqrt(len(points) / dof)), dof, "residuals")
+
+
+def _covariance(problem: Problem, optimum: Optimum, noise: Noise) -> Array:
+    """Covariance (p, p) of theta from the curvature; zero for what is held or cannot be seen."""
+    n_theta = len(optimum.theta)
+    covariance = np.zeros((n_theta, n_theta))
+    if not noise.dof:
+        return np.full((n_theta, n_theta), np.nan)
+    objective = problem.objective(problem.points.origin)
+    seen = problem.seen(objective.jacobian(optimum.theta))
+    used = np.flatnonzero(problem.free & seen)
+    block = objective.curvature(optimum.theta)[np.ix_(used, used)]
+    covariance[np.ix_(used, used)] = inverse_curvature(block) * noise.sd**2
+    return covariance

@@ -1,0 +1,123 @@
+"""The loss that a fit minimises, with its gradient and curvature; knows nothing of optimisers.
+
+Sum over points of weight x rho(residual), residual = response - law (or their logs), with
+rho(r) = r^2 / 2, or Huber's (1964): r^2 / 2 up to delta and delta (|r| - delta / 2) beyond.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.laws import Law
+
+__all__ = ["Objective", "inverse_curvature"]
+
+Array = npt.NDArray[np.float64]
+
+# Parameters whose effect is below this share of the largest, and directions of less curvature than
+# rounding leaves, count as seen this well.
+_LEAST_SCALE, _LEAST_EIGENVALUE = 1e-10, 1e-14
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss of P parameter vectors at once.
+
+    Attributes:
+        law: the form.
+        logs: log sizes, one (n,) array for each variable.
+        response: (n,), or (P, n) where the problems differ in it.
+        weights: (n,), or (P, n) where the problems differ in them (bootstrap draws).
+        log: whether residuals are taken in logs.
+        delta: Huber's threshold; None is the squared loss.
+    """
+
+    law: Law
+    logs: Sequence[Array]
+    response: Array
+    weights: Array
+    log: bool = False
+    delta: float | None = None
+
+    def __call__(self, theta: Array, index: npt.NDArray[np.intp]) -> tuple[Array, Array]:
+        """Losses (Q,) and gradients (Q, p) at theta (Q, p) of the problems `index` (Q,)."""
+        law = self.law
+        n_amplitudes = len(law.amplitudes)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+            phi, slopes = law.basis(self.logs, theta[:, 1 + n_amplitudes :])
+            scale = law.sign * np.exp(theta[:, 1 : 1 + n_amplitudes])
+            value = theta[:, :1] + scale[:, :1] * phi[0]
+            for j in range(1, n_amplitudes):
+                value += scale[:, j, None] * phi[j]
+            loss, pull = self._loss(value, index)
+            gradient = np.empty(theta.shape)
+            gradient[:, 0] = pull.sum(axis=1)
+            for j in range(n_amplitudes):
+                gradient[:, 1 + j] = scale[:, j] * np.einsum("pn,pn->p", pull, phi[j])
+            gradient[:, 1 + n_amplitudes :] = 0.0
+            for (j, k), slope in slopes.items():
+                gradient[:, 1 + n_amplitudes + k] += scale[:, j] * np.einsum(
+                    "pn,pn->p", pull, slope
+                )
+        loss = np.where(np.isfinite(loss) & np.isfinite(gradient).all(axis=1), loss, np.inf)
+        return loss, gradient
+
+    def _loss(self, value: Array, index: npt.NDArray[np.intp]) -> tuple[Array, Array]:
+        """Losses (Q,) and their derivatives (Q, n) by the law's values."""
+        weights = self.weights if self.weights.ndim == 1 else self.weights[index]
+        response = self.response if self.response.ndim == 1 else self.response[index]
+        residual = response - (np.log(value) if self.log else value)
+        if self.delta is None:
+            pull = weights * residual
+            loss = 0.5 * np.einsum("pn,pn->p", pull, residual)
+        else:
+            inner = np.clip(residual, -self.delta, self.delta)
+            pull = weights * inner
+            # Huber's rho is inner * (residual - inner / 2) on both branches.
+            loss = np.einsum("pn,pn->p", pull, residual - 0.5 * inner)
+        return loss, -(pull / value if self.log else pull)
+
+    def residuals(self, theta: Array) -> Array:
+        """Residuals (n,) at theta (p,)."""
+        value = self.law.evaluate(self.logs, theta[None])[0]
+        return np.asarray(self.response - (np.log(value) if self.log else value))
+
+    def jacobian(self, theta: Array) -> Array:
+        """Derivatives (n, p) of the law's values, or of their logs, at theta (p,)."""
+        columns = self.law.jacobian(self.logs, theta)
+        if self.log:
+            columns /= self.law.evaluate(self.logs, theta[None])[0][:, None]
+        return columns
+
+    def curvature(self, theta: Array) -> Array:
+        """Gauss-Newton (Huber: reweighted) curvature (p, p) at theta (p,)."""
+        columns = self.jacobian(theta)
+        weights = self.weights
+        if self.delta is not None:
+            size = np.abs(self.residuals(theta))
+            weights = weights * self.delta / np.maximum(size, self.delta)
+        return np.asarray(columns.T @ (weights[:, None] * columns))
+
+    def curvatures(self, theta: Array) -> Array:
+        """Curvatures (P, p, p) at each theta (P, p), with weights (n,) or one problem's (P, n)."""
+        if self.weights.ndim == 1:
+            return np.array([self.curvature(row) for row in theta])
+        pairs = zip(theta, self.weights, strict=True)
+        return np.array([replace(self, weights=w).curvature(row) for row, w in pairs])
+
+
+def inverse_curvature(curvature: Array) -> Array:
+    """Invert curvatures (..., p, p) whose parameters differ in scale and may be nearly collinear.
+
+    Directions that the data do not see keep a large finite variance instead of an infinite one.
+    """
+    scale = np.sqrt(np.maximum(np.einsum("...ii->...i", curvature), 0.0))
+    top = scale.max(axis=-1, keepdims=True, initial=0.0)
+    scale = np.maximum(scale, _LEAST_SCALE * np.where(top > 0, top, 1.0))
+    outer = scale[..., :, None] * scale[..., None, :]
+    values, vectors = np.linalg.eigh(curvature / outer)
+    values = np.maximum(values, _LEAST_EIGENVALUE)
+    inverse = (vectors / values[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+    return np.asarray(inverse / outer)

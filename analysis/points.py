@@ -1,0 +1,177 @@
+"""From a table to the points that a law is fitted to: sizes, response, weights and cells.
+
+A cell is one choice of sizes; its rows are seeds. Nothing here knows of laws' shapes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scaling.errors import UserError, nearest
+
+__all__ = ["Points", "gather_points", "require_columns"]
+
+Array = npt.NDArray[np.float64]
+Residual = Literal["raw", "log"]
+
+
+@dataclass(frozen=True)
+class Points:
+    """What a law is fitted to.
+
+    Attributes:
+        sizes: one (n,) array for each variable of the law.
+        response: (n,) metric, or its logarithm where residuals are taken in logs.
+        weights: (n,) relative precisions; a mean of S seeds weighs S.
+        cell: (n,) index of the cell.
+        counts: (n,) rows that each point stands for.
+        residual: "raw" or "log".
+        pure_error: weighted sum of squares of the rows around their cells' means.
+        pure_error_dof: rows less cells.
+        left_out: why rows were left out, one line each.
+    """
+
+    sizes: tuple[Array, ...]
+    response: Array
+    weights: Array
+    cell: npt.NDArray[np.int_]
+    counts: npt.NDArray[np.int_]
+    residual: Residual
+    pure_error: float
+    pure_error_dof: int
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.response)
+
+    @property
+    def metric(self) -> Array:
+        """The response on the metric's own scale."""
+        return np.exp(self.response) if self.residual == "log" else self.response
+
+    @property
+    def n_rows(self) -> int:
+        """Rows behind the points."""
+        return int(self.counts.sum())
+
+    @property
+    def n_cells(self) -> int:
+        """Distinct choices of sizes."""
+        return int(self.cell.max()) + 1 if len(self.cell) else 0
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Distinct values of each variable."""
+        return tuple(len(np.unique(size)) for size in self.sizes)
+
+    @property
+    def origin(self) -> tuple[float, ...]:
+        """Mean log sizes, from which the fit measures them."""
+        return tuple(float(np.log(size).mean()) for size in self.sizes)
+
+    def logs(self, origin: Sequence[float]) -> list[Array]:
+        """Log sizes measured from `origin`."""
+        return [np.log(size) - o for size, o in zip(self.sizes, origin, strict=True)]
+
+    def means(self) -> "Points":
+        """One point for each cell: the weighted mean of its rows."""
+        weight = np.bincount(self.cell, self.weights).astype(float)
+        mean = np.bincount(self.cell, self.weights * self.response) / weight
+        first = np.unique(self.cell, return_index=True)[1]
+        spread = self.weights * (self.response - mean[self.cell]) ** 2
+        counts = np.bincount(self.cell, self.counts).astype(int)
+        return Points(
+            sizes=tuple(size[first] for size in self.sizes),
+            response=mean,
+            weights=weight,
+            cell=np.arange(len(first)),
+            counts=counts,
+            residual=self.residual,
+            pure_error=float(spread.sum()),
+            pure_error_dof=self.n_rows - len(first),
+            left_out=self.left_out,
+        )
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Check that the columns exist and hold numbers.
+
+    Raises:
+        UserError: naming the first that does not, with the nearest name there is.
+    """
+    for column in columns:
+        if column not in table.columns:
+            known = [str(name) for name in table.columns]
+            raise UserError(f"table: no column {column}{nearest(column, known)}")
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            text = next((v for v in table[column] if not _is_number(v)), table[column].iloc[0])
+            raise UserError(f"table: column {column} holds {text!r}, expected numbers")
+
+
+def gather_points(
+    table: pd.DataFrame,
+    variables: Sequence[str],
+    y: str,
+    *,
+    residual: Residual = "raw",
+    stderr: str | None = None,
+) -> Points:
+    """Take one point for each usable row.
+
+    Args:
+        table: one row per run.
+        variables: columns of the law's variables, in its order.
+        y: column of the metric.
+        residual: "log" takes the logarithm of the metric.
+        stderr: column of standard errors to weigh the rows by, or None.
+
+    Raises:
+        UserError: a column is missing or not numeric, a size is not positive, or the metric is not
+            positive where its logarithm is asked for.
+    """
+    require_columns(table, [*variables, y, *([stderr] if stderr else [])])
+    frame = table[[*variables, y]].astype(float)
+    for column in variables:
+        bad = ~(frame[column] > 0) | np.isinf(frame[column])
+        if bad.any():
+            row = frame.index[bad][0]
+            raise UserError(
+                f"table: {column} is {frame[column][row]:g} in row {row}, expected a positive size"
+            )
+    usable = np.isfinite(frame[y]).to_numpy()
+    left_out = tuple(f"row {row}: {y} is {value:g}" for row, value in frame[y][~usable].items())
+    frame = frame[usable]
+    if residual == "log" and (frame[y] <= 0).any():
+        row = frame.index[frame[y] <= 0][0]
+        raise UserError(f"table: {y} is {frame[y][row]:g} in row {row}, expected positive for logs")
+    metric = frame[y].to_numpy()
+    sizes = tuple(frame[column].to_numpy() for column in variables)
+    _, cell = np.unique(np.column_stack(sizes), axis=0, return_inverse=True)
+    weights = np.ones(len(frame))
+    if stderr:
+        errors = table.loc[usable, stderr].to_numpy(dtype=float)
+        if not (errors > 0).all():
+            raise UserError(f"table: {stderr} must be positive in every row to weigh by it")
+        if residual == "log":
+            errors = errors / metric
+        weights = 1 / errors**2
+        weights /= weights.mean()
+    return Points(
+        sizes=sizes,
+        response=np.log(metric) if residual == "log" else metric,
+        weights=weights,
+        cell=cell.ravel(),
+        counts=np.ones(len(frame), dtype=int),
+        residual=residual,
+        pure_error=0.0,
+        pure_error_dof=0,
+        left_out=left_out,
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

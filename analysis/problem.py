@@ -1,0 +1,202 @@
+"""A law, points and a loss put together: bounds, refits, the global optimum, what the points can see."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.laws import Law
+from analysis.objective import Objective, inverse_curvature
+from analysis.points import Points
+from analysis.projection import Projection
+from analysis.solver import Solution, minimise
+from analysis.starts import starting_shapes
+
+__all__ = ["Optimum", "Problem"]
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_N_STARTS = 4
+# Amplitudes below this share of the metric's range count as vanished, and cannot go below the second.
+_VANISHED, _LOWEST_AMPLITUDE = 1e-6, 1e-9
+# Losses below this share of the response's sum of squares are rounding (noiseless data).
+_ROUNDING = 1e-28
+# A tiny delta makes Huber's loss nearly L1; descending at a larger one first finds its valley.
+_FIRST_DELTA = 1e-2
+# Log amplitudes for sizes in their own units lie within these; beyond, exp overflows.
+LOG_RANGE = 300.0
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The minimiser theta (p,), the loss there, whether descent ended, and evaluations spent."""
+
+    theta: Array
+    value: float
+    converged: bool
+    n_evaluations: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that a fit minimises.
+
+    Attributes:
+        law: the form.
+        points: what it is fitted to.
+        delta: Huber's threshold, or None for the squared loss.
+        fixed: parameters that are held, by name.
+    """
+
+    law: Law
+    points: Points
+    delta: float | None
+    fixed: Mapping[str, float]
+
+    @property
+    def free(self) -> Mask:
+        """Which parameters are estimated, (p,)."""
+        return np.array([name not in self.fixed for name in self.law.names])
+
+    @property
+    def projects(self) -> bool:
+        """Whether the linear part can be solved for exactly."""
+        return self.delta is None and self.points.residual == "raw"
+
+    @property
+    def _n_linear(self) -> int:
+        return 1 + len(self.law.amplitudes)
+
+    def objective(self, origin: Sequence[float]) -> Objective:
+        """The loss, with log sizes measured from `origin`."""
+        points = self.points
+        is_log = points.residual == "log"
+        logs = points.logs(origin)
+        return Objective(self.law, logs, points.response, points.weights, is_log, self.delta)
+
+    def bounds(self, own_units: bool = False) -> tuple[Array, Array]:
+        """Lower and upper bounds (p,) of theta around the points' origin, or at sizes of one."""
+        law, m = self.law, self._n_linear
+        lower, upper = np.full(len(law.names), -np.inf), np.full(len(law.names), np.inf)
+        (upper if law.rising else lower)[0] = law.bound
+        spread = max(float(np.ptp(self.points.metric)), 1e-300)
+        lower[1:m], upper[1:m] = np.log(_LOWEST_AMPLITUDE * spread), LOG_RANGE
+        for k, shape in enumerate(law.shapes):
+            lower[m + k], upper[m + k] = shape.inside(shape.lower), shape.inside(shape.upper)
+        if own_units:
+            lower[law.logged], upper[law.logged] = -LOG_RANGE, LOG_RANGE
+        for name, value in self.fixed.items():
+            i = law.names.index(name)
+            lower[i] = upper[i] = value
+        return lower, upper
+
+    def refit(
+        self,
+        guess: Array,
+        held: Mask | None = None,
+        weights: Array | None = None,
+        own_units: bool = False,
+    ) -> Solution:
+        """Minimise the loss near each guess (P, p), with parameters held there or other weights.
+
+        Args:
+            guess: (P, p); what this problem fixes is put to its value.
+            held: (P, p) parameters that stay as guessed.
+            weights: (P, n) weights of the problems, or None for the points' own.
+            own_units: theta is at sizes of one instead of the points' origin.
+        """
+        origin = [0.0] * len(self.points.sizes) if own_units else self.points.origin
+        lower, upper = self.bounds(own_units)
+        if held is None:
+            held = np.zeros(guess.shape, dtype=bool)
+        guess = np.where(held, guess, np.clip(guess, lower, upper))
+        held = held | ~self.free
+        # A held value may lie beyond the bounds of an estimate.
+        lower, upper = np.minimum(lower, guess.min(axis=0)), np.maximum(upper, guess.max(axis=0))
+        objective = self.objective(origin)
+        if weights is not None:
+            objective = replace(objective, weights=weights)
+        if self.projects:
+            return self._refit_shape(objective, guess, held, lower, upper)
+        metric = inverse_curvature(objective.curvatures(guess))
+        return minimise(objective, guess, metric, lower, upper, held, self.floor)
+
+    def solve(self, start: Array | None = None) -> Optimum:
+        """Find the global optimum around the points' origin, or the optimum near `start` (p,)."""
+        x = self._starts() if start is None else start[None]
+        spent = 0
+        if self.delta is not None and self.delta < _FIRST_DELTA:
+            softer = replace(self, delta=_FIRST_DELTA).refit(x)
+            x, spent = softer.x, softer.n_evaluations
+        solution = self.refit(x)
+        best = int(np.argmin(solution.value))
+        return Optimum(
+            solution.x[best],
+            float(solution.value[best]),
+            bool(solution.converged[best]),
+            spent + solution.n_evaluations,
+        )
+
+    @property
+    def floor(self) -> float:
+        """Loss that is rounding."""
+        return _ROUNDING * float(np.sum(self.points.weights * self.points.response**2))
+
+    def vanished(self, theta: Array) -> Mask:
+        """Whether an amplitude (J,) of theta (p,) is too small to show."""
+        spread = float(np.ptp(self.points.metric))
+        return np.asarray(theta[1 : self._n_linear] < np.log(_VANISHED * spread))
+
+    def seen(self, jacobian: Array) -> Mask:
+        """Parameters (p,) that move the law at the points; a vanished amplitude hides its exponent.
+
+        Args:
+            jacobian: (n, p) of the law's values at the optimum.
+        """
+        spread = float(np.ptp(self.points.response))
+        return np.asarray(np.abs(jacobian).max(axis=0) > _VANISHED * spread)
+
+    def _projection(self, objective: Objective, weights: Array, held: Array | None) -> Projection:
+        return Projection(self.law, objective.logs, self.points.metric, weights, held)
+
+    def _linear(self, theta: Array) -> Array:
+        """The linear coefficients (P, m) of theta, as `Projection` counts them."""
+        offset = self.law.sign * (theta[:, :1] - self.law.bound)
+        return np.column_stack([offset, np.exp(theta[:, 1 : self._n_linear])])
+
+    def _refit_shape(
+        self, objective: Objective, guess: Array, held: Mask, lower: Array, upper: Array
+    ) -> Solution:
+        m, index = self._n_linear, np.arange(len(guess))
+        given = np.where(held[:, :m], self._linear(guess), np.nan)
+        projection = self._projection(objective, objective.weights, given)
+        shape = guess[:, m:]
+        metric = inverse_curvature(projection.curvature(shape, index))
+        solution = minimise(
+            projection, shape, metric, lower[m:], upper[m:], held[:, m:], self.floor
+        )
+        coefficients = projection.coefficients(solution.x, index)
+        theta = np.column_stack([coefficients, solution.x])
+        theta[:, 0] = self.law.bound + self.law.sign * coefficients[:, 0]
+        theta[:, 1:m] = np.log(np.maximum(coefficients[:, 1:], np.exp(lower[1:m])))
+        return replace(solution, x=np.where(held, guess, theta))
+
+    def _starts(self) -> Array:
+        """The best few points of the shape grid, (S, p)."""
+        points, m = self.points, self._n_linear
+        weights = points.weights
+        if points.residual == "log":
+            weights = weights / points.metric**2
+        given = np.full((1, m), np.nan)
+        if "E" in self.fixed:
+            given[0, 0] = self.law.sign * (self.fixed["E"] - self.law.bound)
+        projection = self._projection(self.objective(points.origin), weights, given)
+        shape = starting_shapes(projection, self.fixed, _N_STARTS)
+        coefficients = projection.coefficients(shape, np.zeros(len(shape), dtype=np.intp))
+        offset = self.law.bound + self.law.sign * coefficients[:, 0]
+        # A vanished amplitude starts where it still has a gradient.
+        smallest = 1e-3 * max(float(np.ptp(points.metric)), 1e-300)
+        amplitudes = np.log(np.maximum(coefficients[:, 1:], smallest))
+        return np.column_stack([offset, amplitudes, shape])
