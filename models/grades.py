@@ -36,19 +36,20 @@ class Grade:
             raise ValueError(f"n_heads is {self.n_heads}, expected a divisor of d = {self.d}")
 
 
-# The rule: d follows 2^k and 3 * 2^(k-1) in turn (x 4/3 or 3/2 a step), a layer is added every third
-# grade, heads double so that a head stays 8 to 24 wide at four behaviour features, and L grows with
-# the width (SUAN paper: "grade" is size together with sequence length, up to L = 1000).
+# The rule: parameters grow 2 to 3 times a step. Width comes before depth, which the small data sizes of
+# the low grades do not reward: one block up to SUAN-3, then one more every other grade; heads are added
+# so that one stays 24 to 32 wide; L grows by about 1.6 with the width (SUAN paper: "grade" is size
+# together with sequence length, up to L = 1000).
 GRADES: dict[str, Grade] = {
     #                 layers heads   d     L
     "SUAN-0": Grade(       1,    1,  2,    8),
     "SUAN-1": Grade(       1,    1,  3,   16),
-    "SUAN-2": Grade(       1,    2,  4,   32),
-    "SUAN-3": Grade(       2,    2,  6,   50),
-    "SUAN-4": Grade(       2,    2,  8,   64),
-    "SUAN-5": Grade(       2,    4, 12,  100),
-    "SUAN-6": Grade(       3,    4, 16,  128),
-    "SUAN-7": Grade(       3,    4, 24,  200),
-    "SUAN-8": Grade(       3,    8, 32,  400),
-    "SUAN-9": Grade(       4,    8, 48, 1000),
+    "SUAN-2": Grade(       1,    1,  5,   32),
+    "SUAN-3": Grade(       1,    2,  8,   50),
+    "SUAN-4": Grade(       2,    2, 12,   80),
+    "SUAN-5": Grade(       3,    2, 16,  128),
+    "SUAN-6": Grade(       3,    3, 24,  200),
+    "SUAN-7": Grade(       4,    4, 32,  320),
+    "SUAN-8": Grade(       4,    6, 48,  500),
+    "SUAN-9": Grade(       6,    8, 64, 1000),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Optimiser settings as a rule of the data size; docs/recipe.md has the scans behind the numbers."""
+"""Optimiser settings as a rule of data size and width; docs/recipe.md has the scans behind the numbers."""
 
 import math
 from dataclasses import dataclass
@@ -19,6 +19,9 @@ GRADIENT_CLIP = 5.0
 EMBEDDING_RATE = 4.0
 COOLDOWN_TO = 0.02
 _WARMUP_STEPS = 100
+# 2e-3 at batch 64 is right for this width; the narrowest models get at most so many times it.
+_REFERENCE_WIDTH = 48
+_MAX_NARROWNESS = 8.0
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,16 @@ class Recipe:
     learning_rate: float
 
 
-def recipe(n_samples: int) -> Recipe:
-    """Return about 512 steps (256 for the smallest sizes), and a rate that grows as sqrt(batch)."""
+def recipe(n_samples: int, token_width: int) -> Recipe:
+    """Return the settings for a data size and a model of token width D = d x (behaviour features).
+
+    About 512 steps (256 for the smallest sizes); a rate that grows as sqrt(batch) and falls as 1 / D,
+    as Adam's should for matrices of width D (Yang et al., Tensor Programs V, table 3).
+    """
     batch_size = 2 ** round(math.log2(max(1.0, n_samples / 512)))
     batch_size = min(max(batch_size, 16), 256)
-    return Recipe(batch_size, 2e-3 * math.sqrt(batch_size / 64))
+    narrowness = min(_REFERENCE_WIDTH / token_width, _MAX_NARROWNESS)
+    return Recipe(batch_size, 2e-3 * math.sqrt(batch_size / 64) * narrowness)
 
 
 def rate_factor(step: int, n_steps: int, schedule: str) -> float:

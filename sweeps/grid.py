@@ -35,11 +35,12 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                 f'{data.path}; "all" takes them all'
             )
         options, train = _apply(study, dict(zip(names, values, strict=True)))
-        rule = recipe(n_samples)
+        grade = study.grade(grade_name)
+        rule = recipe(n_samples, grade.d * len(data.schema.behaviour))
         for seed in range(n_seeds):
             config = RunConfig(
                 grade_name=grade_name,
-                grade=study.grade(grade_name),
+                grade=grade,
                 model=options,
                 n_samples=n_samples,
                 seed=seed,
