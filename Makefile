@@ -1,0 +1,83 @@
+# `make study` and `make test` need git, make and Python 3.11 or newer; everything else goes into .venv.
+# A second call finds the set-up done; a changed pyproject.toml or constraints.txt does it again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help study test check fix docs bench
+
+help:
+	@echo "make study   set up, then run studies/quickstart.toml: data, training, fits, figures, report"
+	@echo "make test    set up, then run the fast tests"
+	@echo "make check   everything that CI checks: lint, format, types, layers, spelling, all tests, coverage"
+	@echo "make fix     format, and mend what ruff can"
+	@echo "make docs    write docs/cli.md from the live --help"
+	@echo "make bench   run benchmarks/"
+	@echo "Python: $(PYTHON) (another one: make study PYTHON=python3.12)"
+
+study: $(VENV)/.runtime
+	@echo "== study: scaling run studies/quickstart.toml"
+	@$(BIN)/scaling run studies/quickstart.toml
+
+test: $(VENV)/.test
+	@echo "== test: the fast tests"
+	@$(BIN)/python -m pytest -q
+
+check: $(VENV)/.dev
+	@echo "== lint: ruff check"
+	@$(BIN)/ruff check .
+	@echo "== format: ruff format --check"
+	@$(BIN)/ruff format --check .
+	@echo "== types: mypy"
+	@$(BIN)/mypy
+	@echo "== layers: lint-imports"
+	@$(BIN)/lint-imports
+	@echo "== spelling: codespell"
+	@$(BIN)/codespell $$(git ls-files -- '*.py' '*.md' '*.toml' Makefile .ci)
+	@echo "== tests: the slow ones too, with branch coverage"
+	@$(BIN)/python -m pytest -q -m "not gpu and not slurm" --cov --cov-report=term
+
+fix: $(VENV)/.dev
+	@echo "== fix: ruff check --fix, ruff format"
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(VENV)/.runtime
+	@echo "== docs: docs/cli.md"
+	@$(BIN)/python docs/make_cli.py
+
+bench: $(VENV)/.runtime
+	@echo "== bench: each file of benchmarks/"
+	@set -e; for file in $(wildcard benchmarks/*.py); do echo "-- $$file"; $(BIN)/python $$file; done
+
+# One stamp per set of packages, each holding the smaller one.
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: $(PYTHON) is not Python 3.11 or newer; name one that is, e.g. make study PYTHON=python3.12" >&2; exit 2; }
+	@echo "== set-up: $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@# 25.1 is the first pip that knows --group
+	@$(INSTALL) 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/.python
+	@echo "== set-up: torch (some minutes on a slow line)"
+	@# by itself and by version, so that a torch which is there already is kept
+	@$(INSTALL) "$$(grep '^torch==' constraints.txt)"
+	@echo "== set-up: ctr-scaling and what it needs"
+	@$(INSTALL) -e '.[train]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.runtime
+	@echo "== set-up: test tools"
+	@$(INSTALL) --group test
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	@echo "== set-up: lint and type tools"
+	@$(INSTALL) --group lint --group type
+	@touch $@
