@@ -114,7 +114,7 @@ def conclude(problem: Problem, optimum: Optimum, noise: Noise, settings: dict[st
         for name, interval in settings["intervals"].items()
         if name not in law.amplitudes and _is_wide(interval, name)
     )
-    status, message = _status(problem, optimum, at_bound, unidentified, settings)
+    status, message = _status(problem, optimum, noise, at_bound, unidentified, settings)
     squares = float(np.sum(points.weights * residual**2))
     return LawFit(
         **settings,
@@ -172,6 +172,7 @@ def _at_bound(problem: Problem, theta: Array, seen: npt.NDArray[np.bool_]) -> tu
 def _status(
     problem: Problem,
     optimum: Optimum,
+    noise: Noise,
     at_bound: tuple[str, ...],
     unidentified: tuple[str, ...],
     settings: dict[str, Any],
@@ -192,7 +193,7 @@ def _status(
                 reasons.append(f"{name} is at its bound")
         return "at_bound", "; ".join(reasons)
     points = problem.points
-    if points.n_cells <= int(problem.free.sum()):
+    if not noise.dof:
         return "too_few_points", (
             f"{points.n_cells} cells for as many parameters: the law passes through every cell"
         )
@@ -241,6 +242,8 @@ def _notes(
             f"lack of fit: residuals exceed the seeds' noise (F = {noise.lack_of_fit:.1f}, "
             f"p = {noise.lack_of_fit_p:.2g}); intervals use the residuals' variance"
         )
+    if noise.dof and points.n_cells <= int(problem.free.sum()):
+        notes.append("as many parameters as cells: nothing tests the form of the law")
     condition = _condition(weighted)
     if condition > _ILL_CONDITIONED:
         notes.append(f"condition number {condition:.0f}: parameters trade off against each other")

@@ -138,8 +138,15 @@ class LawFit:
         """The law's value at sizes, one argument for each variable, e.g. `(n_params, n_samples)`."""
         return self.band(*sizes).mean
 
-    def band(self, *sizes: npt.ArrayLike, level: float | None = None) -> Band:
+    def band(
+        self, *sizes: npt.ArrayLike, level: float | None = None, n_runs: npt.ArrayLike = 1
+    ) -> Band:
         """The law with confidence and prediction intervals (delta method) at sizes.
+
+        Args:
+            sizes: one array for each variable.
+            level: of the intervals; the fit's own by default.
+            n_runs: runs whose mean the prediction interval is for.
 
         Raises:
             ValueError: a wrong number of arguments, or the fit has no curve.
@@ -157,7 +164,8 @@ class LawFit:
         se = np.sqrt(np.maximum(np.einsum("np,pq,nq->n", slope, self.covariance, slope), 0))
         one = 0.5 + (level or self.level) / 2
         quantile = float(stats.t.ppf(one, self.noise.dof)) if self.noise.dof else float("nan")
-        noisy = np.hypot(se, self.noise.sd)
+        runs = np.broadcast_to(np.asarray(n_runs, dtype=float), grids[0].shape).ravel()
+        noisy = np.hypot(se, self.noise.sd / np.sqrt(runs))
         ends = [self._end(mean, s * quantile * w) for w in (se, noisy) for s in (-1.0, 1.0)]
         outside = np.zeros(mean.shape, dtype=bool)
         for variable, grid in zip(self.law.variables, grids, strict=True):

@@ -1,0 +1,228 @@
+"""The runs table: one row per finished run, long form, from a study's folder or any CSV.
+
+Missing is NaN. Everything downstream (fits, plots, report) reads such a table and nothing else of a run.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scaling.errors import UserError
+from scaling.files import write_text
+from scaling.records import RunRecord, RunStore
+
+__all__ = [
+    "RUN_COLUMNS",
+    "cell_table",
+    "check_runs",
+    "default_metrics",
+    "read_table",
+    "rises",
+    "runs_table",
+    "size_label",
+    "split_variants",
+    "write_table",
+]
+
+# Column -> meaning; the metrics of the test part (`scaling.metrics.evaluate`) follow by their names.
+RUN_COLUMNS = {
+    "grade": "name of the grade",
+    "n_layers": "attention blocks",
+    "n_heads": "attention heads",
+    "d": "embedding width per feature",
+    "max_len": "latest behaviours that the model reads",
+    "n_params": "parameters without the embedding tables",
+    "n_embedding_params": "parameters of the embedding tables",
+    "flops_per_sample": "forward FLOPs of one sample, two per multiply-add",
+    "flops": "training FLOPs of the run, 3 x forward x samples",
+    "n_samples": "training impressions, each seen once",
+    "seed": "of initialisation, order and dropout",
+    "data_order": "independent: nested order drawn for each (grade, seed); shared: one for all grades",
+    "schedule": "learning-rate schedule",
+    "batch_size": "impressions per step",
+    "learning_rate": "peak rate of the dense parameters",
+    "train_loss": "mean logloss over the epoch, each sample before it was trained on",
+    "bayes_logloss": "logloss of the true probabilities on the test part (generated data)",
+    "bayes_auc": "AUC of the true probabilities on the test part (generated data)",
+    "train_seconds": "wall-clock seconds of the training loop",
+    "samples_per_second": "of the training loop",
+    "peak_memory_gib": "resident memory at its highest, GiB",
+    "data_fingerprint": "first 12 digits of the event store's fingerprint",
+    "signature": "the run's identity",
+}
+
+# Two runs that differ in one of these are never fitted together, nor are those of other options.
+_APART = ("data_fingerprint", "schedule", "data_order")
+# These follow from the recipe, unless the study varies them within a cell.
+_RECIPE = ("batch_size", "learning_rate")
+_RISING = ("auc", "accuracy", "ndcg", "recall", "hit_rate", "hr", "map", "mrr", "precision", "r2")
+
+
+def runs_table(folder: Path) -> pd.DataFrame:
+    """One row per finished run of a study's folder, ordered by size, data and seed.
+
+    Columns are `RUN_COLUMNS`, then `model.OPTION` for each option that differs between runs, then the
+    metrics.
+
+    Raises:
+        UserError: there is no such folder, no finished run in it, or a record is damaged.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; `scaling run` makes it")
+    records = RunStore(folder).read_all()
+    if not records:
+        raise UserError(f"{folder}: no finished run yet; `scaling status` tells where they stand")
+    table = pd.DataFrame([_row(record) for record in records])
+    options = [column for column in table.columns if column.startswith("model.")]
+    varied = [column for column in options if len(table[column].unique()) > 1]
+    metrics = sorted({name for record in records for name in record.metrics})
+    return table[[*RUN_COLUMNS, *varied, *metrics]]
+
+
+def _row(record: RunRecord) -> dict[str, object]:
+    config = record.config
+    truth = record.provenance.get("truth") or {}
+    row: dict[str, object] = {
+        "grade": config.grade_name,
+        **asdict(config.grade),
+        "n_params": record.n_params,
+        "n_embedding_params": record.n_embedding_params,
+        "flops_per_sample": record.flops_per_sample,
+        "flops": record.flops,
+        "n_samples": config.n_samples,
+        "seed": config.seed,
+        "data_order": config.data_order,
+        "schedule": config.schedule,
+        "batch_size": config.batch_size,
+        "learning_rate": config.learning_rate,
+        "train_loss": record.train_loss,
+        "bayes_logloss": truth.get("bayes_logloss", np.nan),
+        "bayes_auc": truth.get("bayes_auc", np.nan),
+        "train_seconds": record.train_seconds,
+        "samples_per_second": record.samples_per_second,
+        "peak_memory_gib": record.peak_memory_gib,
+        "data_fingerprint": config.data_fingerprint[:12],
+        "signature": record.signature,
+    }
+    row |= {f"model.{name}": value for name, value in asdict(config.model).items()}
+    return row | record.metrics
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV with a header; `-` is stdin.
+
+    Raises:
+        UserError: it cannot be read, is not a table, or has no row.
+    """
+    try:
+        table = pd.read_csv(sys.stdin if str(path) == "-" else path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: not a CSV table: {error}") from error
+    if table.empty:
+        raise UserError(f"{path}: the table has no row")
+    return table
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, atomically; numbers keep all their digits."""
+    write_text(path, table.to_csv(index=False))
+
+
+def rises(metric: str) -> bool:
+    """Whether larger is better, by the metric's name (`auc`, `soft_auc`, `ndcg`, ...)."""
+    return metric.lower().split("@")[0].split("_")[-1] in {name.split("_")[-1] for name in _RISING}
+
+
+def default_metrics(table: pd.DataFrame) -> list[str]:
+    """A falling and a rising metric to fit: without label noise where the log's truth is known."""
+    chosen = []
+    for name in ("logloss", "auc"):
+        candidates = [column for column in (f"soft_{name}", name) if column in table.columns]
+        complete = [column for column in candidates if table[column].notna().all()]
+        chosen += (complete or candidates)[:1]
+    return chosen
+
+
+def split_variants(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Split a table into parts that one law may describe, by a label such as `model.norm=rms`.
+
+    Runs on other data, of another schedule or order, or with other model options are kept apart. A
+    table that holds nothing to split is one part, labelled with the empty string.
+    """
+    columns = [c for c in table.columns if c in _APART or str(c).startswith("model.")]
+    columns = [str(c) for c in columns if len(table[c].unique()) > 1]
+    cell = [c for c in ("grade", "n_params", "n_samples", "seed") if c in table.columns]
+    n_cells = len(table.drop_duplicates(cell)) if cell else len(table)
+    for column in _RECIPE:
+        if column in table.columns and len(table.drop_duplicates([*cell, column])) > n_cells:
+            columns.append(column)
+    if not columns:
+        return {"": table}
+    parts = {}
+    for values, part in table.groupby(columns, sort=True, dropna=False):
+        label = ", ".join(f"{c}={v}" for c, v in zip(columns, values, strict=True))
+        parts[label] = part.reset_index(drop=True)
+    return parts
+
+
+def check_runs(table: pd.DataFrame) -> None:
+    """Check that no run is counted twice.
+
+    Raises:
+        UserError: two rows have the same sizes and seed, so that one seed's luck would weigh double.
+    """
+    keys = [c for c in ("grade", "n_params", "n_samples", "seed") if c in table.columns]
+    if "seed" not in keys:
+        return
+    twice = table.duplicated(keys)
+    if twice.any():
+        row = table.loc[twice, keys].iloc[0]
+        told = ", ".join(f"{key} {value}" for key, value in row.items())
+        raise UserError(f"table: {told} stands twice; keep one row, or number the seeds")
+
+
+def cell_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per cell: means over seeds, with the standard error that all cells' seeds give.
+
+    Columns are the sizes, `n_seeds`, and for each metric its mean, `METRIC_seed_sd` (within the cell,
+    NaN for one seed) and `METRIC_mean_stderr` (pooled seed standard deviation over the root of the
+    cell's seeds, NaN when no cell has two).
+    """
+    known = ("grade", "n_params", "flops_per_sample", "flops", "max_len", "n_samples")
+    keys = [c for c in known if c in table.columns]
+    groups = table.groupby(keys, sort=False)
+    cells = groups.size().rename("n_seeds").reset_index()
+    for metric in metrics:
+        grouped = groups[metric]
+        count, sd = grouped.count().to_numpy(), grouped.std().to_numpy()
+        cells[metric] = grouped.mean().to_numpy()
+        cells[f"{metric}_seed_sd"] = sd
+        pooled = _pooled_sd(sd, count)
+        cells[f"{metric}_mean_stderr"] = pooled / np.sqrt(np.maximum(count, 1))
+    order = [c for c in ("n_params", "flops_per_sample", "n_samples") if c in keys]
+    return cells.sort_values(order, kind="stable", ignore_index=True)
+
+
+def size_label(value: float) -> str:
+    """A size in two or three digits: 4.1k, 66k, 1.3M, 2B."""
+    for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * unit:
+            return (
+                f"{value / unit:.3g}{suffix}"
+                if value < 100 * unit
+                else f"{value / unit:.0f}{suffix}"
+            )
+    return f"{value:.3g}"
+
+
+def _pooled_sd(sd: np.ndarray, count: np.ndarray) -> float:
+    dof = np.where(count > 1, count - 1, 0)
+    if not dof.sum():
+        return float("nan")
+    return float(np.sqrt(np.sum(dof * np.nan_to_num(sd) ** 2) / dof.sum()))
