@@ -211,21 +211,23 @@ class LawFit:
 
     def to_document(self) -> dict[str, Any]:
         """The fit as plain JSON values; NaN and infinity become null."""
+        head = {
+            "law": {"name": self.law.name, "rising": self.law.rising, "limit": self.law.limit},
+            "equation": self.law.equation,
+        }
         document = {
             name: value
             for name, value in self.__dict__.items()
             if name not in ("law", "cells", "intervals", "noise", "theta", "covariance")
         }
         document |= {
-            "law": {"name": self.law.name, "rising": self.law.rising, "limit": self.law.limit},
-            "equation": self.law.equation,
             "intervals": {name: asdict(interval) for name, interval in self.intervals.items()},
             "noise": asdict(self.noise),
             "cells": self.cells.to_dict(orient="list"),
             "theta": self.theta.tolist(),
             "covariance": self.covariance.tolist(),
         }
-        cleaned: dict[str, Any] = _clean(document)
+        cleaned: dict[str, Any] = _clean(head | document)
         return cleaned
 
     def to_json(self) -> str:

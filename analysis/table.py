@@ -178,7 +178,7 @@ def check_runs(table: pd.DataFrame) -> None:
         UserError: two rows have the same sizes and seed, so that one seed's luck would weigh double.
     """
     keys = [c for c in ("grade", "n_params", "n_samples", "seed") if c in table.columns]
-    if "seed" not in keys:
+    if not {"n_params", "n_samples", "seed"} <= set(keys):
         return
     twice = table.duplicated(keys)
     if twice.any():
@@ -210,13 +210,14 @@ def cell_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
 
 
 def size_label(value: float) -> str:
-    """A size in two or three digits: 4.1k, 66k, 1.3M, 2B."""
+    """A size in two or three digits: 4.1k, 65.5k, 131k, 2B."""
     for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * unit:
+        scaled = value / unit
+        if scaled >= 0.9995:
             return (
-                f"{value / unit:.3g}{suffix}"
-                if value < 100 * unit
-                else f"{value / unit:.0f}{suffix}"
+                f"{scaled:.{2 if scaled < 9.95 else 3}g}{suffix}"
+                if scaled < 999.5
+                else (f"{scaled:.0f}{suffix}")
             )
     return f"{value:.3g}"
 

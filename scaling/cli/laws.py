@@ -1,9 +1,286 @@
-"""Verbs on finished runs and any CSV: `scaling table | fit | plot | report`."""
+"""Verbs on finished runs and any CSV: `scaling table | fit | holdout | plot | report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from scaling.cli.output import emit, format_table
+from scaling.cli.tables import (
+    json_records,
+    load_table,
+    metrics_of,
+    named_sizes,
+    one_variant,
+    parse_numbers,
+    planned_runs,
+)
+from scaling.errors import UserError, nearest
+
 __all__ = ["add_verbs"]
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY|CSV", help="A study file, a study's run folder, or a CSV (- for stdin)."
+    ),
+]
+Runs = Annotated[
+    Path | None,
+    typer.Option("--runs", help="Folder of all runs [default: $SCALING_RUNS or ./runs]."),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, numbers unrounded.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write here instead of stdout.")
+]
+X = Annotated[str, typer.Option("--x", help="Column of the model's size.")]
+Data = Annotated[str, typer.Option("--data", help="Column of the data size, in samples.")]
+Y = Annotated[
+    str | None,
+    typer.Option(
+        "--y",
+        help="Column of the metric [default: the table's logloss, soft_logloss if it has it].",
+    ),
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--y", help="Column of a metric; repeatable [default: a logloss and an AUC]."),
+]
+
+_TABLE_COLUMNS = ("grade", "n_params", "max_len", "n_samples", "seed", "flops", "train_seconds")
 
 
 def add_verbs(app: typer.Typer) -> None:
     """Register the verbs on the command `scaling`."""
+    for verb in (table, fit, holdout, plot, report):
+        app.command(verb.__name__)(verb)
+
+
+def table(
+    source: Source,
+    runs: Runs = None,
+    where: Where = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print one row per finished run; with -o FILE.csv write every column as CSV.
+
+    Example: scaling table studies/quickstart.toml -o runs.csv
+    """
+    from analysis.table import default_metrics, write_table
+
+    rows = load_table(source, runs, where).table
+    if output is not None and not as_json and str(output) != "-":
+        write_table(rows, output)
+        print(output)
+        return
+    options = [c for c in rows.columns if str(c).startswith("model.")]
+    metrics = ["logloss", "auc", *default_metrics(rows)]
+    shown = [c for c in (*_TABLE_COLUMNS, *options, *dict.fromkeys(metrics)) if c in rows.columns]
+    shown = shown or [str(c) for c in rows.columns]
+    text = format_table(shown, rows[shown].to_numpy(dtype=object).tolist())
+    emit(text, json_records(rows), as_json=as_json, output=output)
+
+
+def fit(
+    source: Source,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Y = None,
+    law: Annotated[
+        str,
+        typer.Option(help="additive, tied, multiplicative, kaplan; saturating, power (of --x)."),
+    ] = "additive",
+    loss: Annotated[
+        str, typer.Option(help="gaussian (cells' means) or huber (rows).")
+    ] = "gaussian",
+    delta: Annotated[float, typer.Option(help="Huber's threshold on the residuals.")] = 1e-3,
+    residual: Annotated[
+        str | None, typer.Option(help="raw or log [default: raw with gaussian, log with huber].")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="none, or stderr: weigh rows by 1 / Y_stderr squared.")
+    ] = "none",
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Hold E or an exponent; repeatable."),
+    ] = None,
+    bootstrap: Annotated[
+        int | None, typer.Option(min=2, help="Intervals from this many resamples of the cells.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    rising: Annotated[
+        bool | None,
+        typer.Option("--rising/--falling", help="The metric's direction [default: by its name]."),
+    ] = None,
+    limit: Annotated[
+        float | None,
+        typer.Option(help="Limit that E cannot pass [default: 0 falling, 1 rising]."),
+    ] = None,
+    runs: Runs = None,
+    where: Where = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Fit one law; exit 1 unless the data determine it.
+
+    Example: scaling fit runs.csv --x n_params --data n_samples --y logloss --law additive
+    """
+    from analysis.fit import fit_law
+    from analysis.laws import build_law
+    from analysis.table import rises
+
+    rows = one_variant(load_table(source, runs, where).table)
+    metric = y or metrics_of(rows)[0]
+    for name, value, valid in (
+        ("loss", loss, ("gaussian", "huber")),
+        ("residual", residual or "raw", ("raw", "log")),
+        ("weights", weights, ("none", "stderr")),
+    ):
+        if value not in valid:
+            raise UserError(f"--{name} {value}: no such choice{nearest(value, valid)}")
+    form = build_law(law, rising=rises(metric) if rising is None else rising, limit=limit)
+    options: dict[str, Any] = {"loss": loss, "residual": residual, "weights": weights}
+    if bootstrap is not None:
+        options |= {"interval": "bootstrap", "n_draws": bootstrap, "seed": seed}
+    result = fit_law(
+        form, rows, x=x, data=data, y=metric, delta=delta, fixed=parse_numbers(hold), **options
+    )
+    emit(result.summary(), result.to_document(), as_json=as_json, output=output)
+    if not result.success:
+        raise typer.Exit(1)
+
+
+def holdout(
+    source: Source,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Y = None,
+    law: Annotated[
+        list[str] | None, typer.Option(help="A joint law; repeatable [default: all].")
+    ] = None,
+    cut: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to hold out: data, size, corner, flops; repeatable [default: all]."
+        ),
+    ] = None,
+    every_level: Annotated[
+        bool, typer.Option("--every-level", help="Roll each cut back level by level.")
+    ] = False,
+    runs: Runs = None,
+    where: Where = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Fit the laws below a cut and score them above it; with --json every held-out cell too.
+
+    Example: scaling holdout runs.csv --y auc --cut data --every-level
+    """
+    from analysis.holdout import CUTS, score_holdout
+    from analysis.holdout import holdout as hold_out
+    from analysis.laws import build_law
+    from analysis.study import joint_laws
+    from analysis.table import rises
+
+    rows = one_variant(load_table(source, runs, where).table)
+    metric = y or metrics_of(rows)[0]
+    laws = joint_laws(metric)
+    if law:
+        laws = [build_law(name, rising=rises(metric)) for name in law]
+        for form in laws:
+            if form.variables != ("N", "D"):
+                raise UserError(f"--law {form.name}: not a joint law of size and data")
+    for name in cut or ():
+        if name not in CUTS:
+            raise UserError(f"--cut {name}: no such cut{nearest(name, CUTS)}")
+    cuts: Any = cut or list(CUTS)
+    cells = hold_out(laws, rows, x=x, data=data, y=metric, cuts=cuts, every_level=every_level)
+    scores = score_holdout(cells)
+    text = format_table([str(c) for c in scores.columns], scores.to_numpy(dtype=object).tolist())
+    document = {"metric": metric, "scores": json_records(scores), "cells": json_records(cells)}
+    emit(text, document, as_json=as_json, output=output)
+
+
+def plot(
+    source: Source,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Metrics = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="data, size, flops, excess, residuals, holdout; repeatable [default: all]."
+        ),
+    ] = None,
+    runs: Runs = None,
+    where: Where = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Folder of the PNG files [default: figures of the study]."
+        ),
+    ] = None,
+) -> None:
+    """Draw the figures and print their paths.
+
+    Example: scaling plot studies/quickstart.toml --kind data -o figures
+    """
+    from analysis.figures import KINDS, draw_figures
+    from analysis.study import fit_study
+    from scaling.files import atomic_path
+
+    for name in kind or ():
+        if name not in KINDS:
+            raise UserError(f"--kind {name}: no such figure{nearest(name, KINDS)}")
+    loaded = load_table(source, runs, where)
+    rows = one_variant(named_sizes(loaded.table, x, data))
+    study = fit_study(rows, y or metrics_of(rows))
+    folder = output or loaded.folder / "figures"
+    for name, picture in draw_figures(study, kind).items():
+        path = folder / f"{name}.png"
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(picture.png)
+        print(path)
+
+
+def report(
+    source: Source,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Metrics = None,
+    runs: Runs = None,
+    where: Where = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Folder to write to [default: the study's run folder]."
+        ),
+    ] = None,
+) -> None:
+    """Fit everything; write table.csv, fits/, figures/ and report.html; print exponents and paths.
+
+    Example: scaling report studies/quickstart.toml
+    """
+    from analysis.report import analyse, analyse_table
+
+    loaded = load_table(source, runs, where)
+    if loaded.is_study and not where and not y:
+        result = analyse(
+            loaded.folder, title=loaded.title, planned=planned_runs(source, runs), out=output
+        )
+    else:
+        result = analyse_table(
+            named_sizes(loaded.table, x, data),
+            output or loaded.folder,
+            title=loaded.title,
+            metrics=y,
+            provenance=[("Table", str(source))],
+        )
+    print(result.text)

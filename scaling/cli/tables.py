@@ -1,0 +1,167 @@
+"""Where the verbs on laws get their table: a study file, a folder of runs or a CSV, and its rows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling.cli.output import runs_root
+from scaling.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Loaded",
+    "json_records",
+    "load_table",
+    "metrics_of",
+    "named_sizes",
+    "one_variant",
+    "parse_numbers",
+    "planned_runs",
+]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A table, the folder that its results go to, its title, and whether it comes from run records."""
+
+    table: pd.DataFrame
+    folder: Path
+    title: str
+    is_study: bool
+
+
+def load_table(source: Path, runs: Path | None, where: list[str] | None) -> Loaded:
+    """Read the table that a verb works on; study files and folders stand for their finished runs.
+
+    Raises:
+        UserError: it cannot be read, or a condition matches no row.
+    """
+    from analysis.table import read_table, runs_table
+
+    if source.suffix == ".toml":
+        from scaling.config import load_study
+
+        study = load_study(source)
+        folder = runs_root(runs) / study.name
+        title = study.study.description or study.name
+        return Loaded(_filtered(runs_table(folder), where), folder, title, True)
+    if source.is_dir():
+        return Loaded(_filtered(runs_table(source), where), source, source.resolve().name, True)
+    rows = read_table(source)
+    stem = "stdin" if str(source) == "-" else source.stem
+    folder = source.parent / f"{stem}-analysis"
+    return Loaded(_filtered(rows, where), folder, stem, False)
+
+
+def _filtered(rows: pd.DataFrame, where: list[str] | None) -> pd.DataFrame:
+    for condition in where or ():
+        column, equals, wanted = condition.partition("=")
+        if not equals or column not in rows.columns:
+            known = [str(c) for c in rows.columns]
+            raise UserError(f"--where {condition}: expected COLUMN=VALUE{nearest(column, known)}")
+        values = rows[column].astype(str)
+        if not (values == wanted).any():
+            raise UserError(f"--where {condition}: no such row{nearest(wanted, set(values))}")
+        rows = rows[values == wanted]
+    return rows.reset_index(drop=True)
+
+
+def one_variant(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, if one law may describe them all.
+
+    Raises:
+        UserError: they differ in more than sizes and seed, or one stands twice.
+    """
+    from analysis.table import check_runs, split_variants
+
+    variants = split_variants(rows)
+    if len(variants) > 1:
+        raise UserError(
+            f"the runs differ in more than sizes ({'; '.join(variants)}): choose with --where"
+        )
+    check_runs(rows)
+    return rows
+
+
+def named_sizes(rows: pd.DataFrame, x: str, data: str) -> pd.DataFrame:
+    """The table with its sizes under the names that figures and reports use."""
+    from analysis.points import require_columns
+
+    require_columns(rows, [x, data])
+    clash = [c for c, old in (("n_params", x), ("n_samples", data)) if c != old]
+    kept = rows.drop(columns=[c for c in clash if c in rows.columns])
+    return kept.rename(columns={x: "n_params", data: "n_samples"})
+
+
+def metrics_of(rows: pd.DataFrame) -> list[str]:
+    """The metrics to fit when none is named.
+
+    Raises:
+        UserError: the table has neither a logloss nor an AUC.
+    """
+    from analysis.table import default_metrics
+
+    metrics = default_metrics(rows)
+    if not metrics:
+        names = ", ".join(str(c) for c in rows.columns)
+        raise UserError(
+            f"the table has neither logloss nor auc: name the metric with --y ({names})"
+        )
+    return metrics
+
+
+def parse_numbers(pairs: list[str] | None) -> dict[str, float]:
+    """`NAME=NUMBER` pairs.
+
+    Raises:
+        UserError: one is not.
+    """
+    numbers = {}
+    for pair in pairs or ():
+        name, _, value = pair.partition("=")
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            raise UserError(f"--hold {pair}: expected NAME=NUMBER, e.g. E=0.4") from None
+    return numbers
+
+
+def planned_runs(source: Path, runs: Path | None) -> pd.DataFrame | None:
+    """The study's planned runs, where its data are at hand to plan with."""
+    import pandas as pd
+
+    if source.suffix != ".toml":
+        return None
+    from scaling.config import load_study
+    from scaling.dataset import data_facts
+    from scaling.records import RunStore
+    from sweeps.plan import make_plan
+
+    study = load_study(source)
+    try:
+        facts = data_facts(study.data)
+        if facts.fingerprint is None:
+            return None
+        plan = make_plan(study, facts, RunStore(runs_root(runs) / study.name))
+    except UserError as error:
+        logger.warning("%s; so missing runs are not named", error)
+        return None
+    return pd.DataFrame(plan.rows())
+
+
+def json_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON values: plain Python numbers, null where there is none."""
+    return [
+        {
+            str(key): None if value != value else getattr(value, "item", lambda v=value: v)()
+            for key, value in row.items()
+        }
+        for row in rows.to_dict("records")
+    ]

@@ -1,0 +1,178 @@
+"""The verbs on tables: output, exit codes, and one clear line for bad input."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.laws import Additive
+from scaling.cli import main
+
+PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+def make_table():
+    sizes = np.geomspace(1e4, 1e7, 4)
+    n, d, s = (a.ravel() for a in np.meshgrid(sizes, sizes, range(3)))
+    table = pd.DataFrame({"n_params": n, "n_samples": d, "seed": s})
+    noise = np.random.default_rng(0).normal(0, 1e-3, len(table))
+    return table.assign(logloss=Additive()(PARAMS, n, d) + noise)
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "runs.csv"
+    make_table().to_csv(path, index=False)
+    return path
+
+
+def test_fit_prints_the_law_with_intervals(run, csv):
+    code, out, err = run("fit", csv)
+    assert (code, err) == (0, "")
+    assert out.startswith("logloss = E + A N^-alpha + B D^-beta")
+    assert "status     converged" in out
+
+
+def test_fit_json_is_one_document_with_stable_keys(run, csv):
+    code, out, _ = run(
+        "fit", csv, "--loss", "huber", "--delta", "1e-3", "--bootstrap", 50, "--json"
+    )
+    document = json.loads(out)
+    assert code == 0
+    assert set(document["params"]) == {"E", "A", "B", "alpha", "beta"}
+    assert document["status"] == "converged"
+    assert document["objective"] > 0
+    assert (document["n_draws"], document["delta"]) == (50, 1e-3)
+
+
+def test_fit_takes_any_column_names(run, csv, tmp_path):
+    table = make_table().rename(columns={"n_params": "N", "n_samples": "D", "logloss": "loss"})
+    table.to_csv(tmp_path / "other.csv", index=False)
+    _, expected, _ = run("fit", csv, "--json")
+    code, out, _ = run(
+        "fit", tmp_path / "other.csv", "--x", "N", "--data", "D", "--y", "loss", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["params"] == json.loads(expected)["params"]
+
+
+def test_fit_reads_stdin_and_writes_a_file(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(make_table().to_csv(index=False)))
+    code, out, _ = run("fit", "-", "--json", "-o", tmp_path / "fit.json")
+    assert (code, out) == (0, "")
+    assert json.loads((tmp_path / "fit.json").read_text())["y"] == "logloss"
+
+
+def test_fit_exits_1_when_the_data_do_not_determine_the_law(run, csv):
+    code, out, _ = run("fit", csv, "--where", "n_params=10000.0")
+    assert code == 1
+    assert "too_few_points: 1 size of N, the law needs 3" in out
+    code, out, _ = run("fit", csv, "--where", "n_params=10000.0", "--json")
+    assert code == 1
+    assert json.loads(out)["params"]["alpha"] is None
+
+
+def test_one_variable_laws_are_fitted_to_chosen_rows(run, csv):
+    code, out, _ = run(
+        "fit", csv, "--law", "saturating", "--x", "n_samples", "--where", "n_params=10000.0"
+    )
+    assert code == 0
+    assert "(saturating: x = n_samples)" in out
+
+
+def test_a_parameter_can_be_held(run, csv):
+    _, out, _ = run("fit", csv, "--hold", "E=0.4")
+    assert "E          0.4 (fixed)" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--law", "aditive"], "there is no law aditive, did you mean additive?"),
+        (["--loss", "hubber"], "--loss hubber: no such choice, did you mean huber?"),
+        (["--y", "loglos"], "no column loglos, did you mean logloss?"),
+        (["--x", "n_param"], "no column n_param, did you mean n_params?"),
+        (["--hold", "E=x"], "--hold E=x: expected NAME=NUMBER"),
+        (["--hold", "gamma=1"], "gamma cannot be held"),
+        (["--where", "n_param=1"], "expected COLUMN=VALUE, did you mean n_params?"),
+        (["--where", "n_params=1"], "--where n_params=1: no such row"),
+        (["--rising", "--limit", "0.5"], "a rising metric cannot lie above its limit 0.5"),
+        (["--weights", "stderr"], "no column logloss_stderr"),
+    ],
+)
+def test_bad_use_is_one_line_and_exit_2(run, csv, arguments, message):
+    code, out, err = run("fit", csv, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_run_counted_twice_is_refused(run, tmp_path):
+    table = make_table()
+    pd.concat([table, table[:1]]).to_csv(tmp_path / "twice.csv", index=False)
+    code, _, err = run("fit", tmp_path / "twice.csv")
+    assert code == 2
+    assert "stands twice" in err
+
+
+def test_table_prints_runs_and_writes_csv(run, csv, tmp_path):
+    code, out, _ = run("table", csv)
+    assert code == 0
+    assert out.splitlines()[0].split() == ["n_params", "n_samples", "seed", "logloss"]
+    assert len(out.splitlines()) == 49
+    _, out, _ = run("table", csv, "--json")
+    assert json.loads(out)[0]["n_params"] == 10000.0
+    _, out, _ = run("table", csv, "-o", tmp_path / "t.csv")
+    assert out.strip() == str(tmp_path / "t.csv")
+    assert len(pd.read_csv(tmp_path / "t.csv")) == 48
+
+
+def test_holdout_ranks_the_laws(run, csv):
+    code, out, _ = run("holdout", csv, "--cut", "data", "--law", "additive", "--law", "tied")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    _, out, _ = run("holdout", csv, "--cut", "data", "--json")
+    document = json.loads(out)
+    assert document["metric"] == "logloss"
+    assert {score["law"] for score in document["scores"]} == {
+        "additive", "kaplan", "multiplicative", "tied"
+    }  # fmt: skip
+    assert len(document["cells"]) == 4 * 4
+    code, _, err = run("holdout", csv, "--cut", "date")
+    assert code == 2
+    assert "did you mean data?" in err
+
+
+def test_plot_writes_the_figures_asked_for(run, csv, tmp_path):
+    code, out, _ = run("plot", csv, "--kind", "data", "--kind", "residuals", "-o", tmp_path / "f")
+    assert code == 0
+    assert out.split() == [str(tmp_path / "f" / f"logloss-{k}.png") for k in ("data", "residuals")]
+    assert (tmp_path / "f" / "logloss-data.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_report_of_a_csv_lies_beside_it(run, csv):
+    code, out, _ = run("report", csv)
+    assert code == 0
+    folder = csv.parent / "runs-analysis"
+    assert out.splitlines()[-1] == f"report   {folder / 'report.html'}"
+    assert (folder / "fits" / "logloss-joint.json").exists()
+
+
+def test_a_study_without_runs_says_so(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("table", tmp_path / "empty")
+    assert code == 2
+    assert "no finished run yet" in err

@@ -1,0 +1,209 @@
+"""The analysis of a study: files, text and the self-contained report."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.lawfit import LawFit
+from analysis.laws import Additive
+from analysis.report import analyse, analyse_table
+from analysis.report_sections import absent_text
+from models.config import SuanOptions
+from models.grades import GRADES
+from scaling.config import RunConfig
+from scaling.errors import UserError
+from scaling.records import RunRecord, RunStore
+
+PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
+SIZES = {"SUAN-0": 2_000, "SUAN-2": 9_000, "SUAN-3": 30_000, "SUAN-4": 100_000}
+
+
+def make_table(seeds=2):
+    rows = [
+        {"grade": grade, "n_params": n, "n_samples": d, "seed": s}
+        for grade, n in SIZES.items()
+        for d in (4096, 16384, 65536, 262144)
+        for s in range(seeds)
+    ]
+    table = pd.DataFrame(rows)
+    noise = np.random.default_rng(0).normal(0, 1e-3, len(table))
+    mean = Additive()(PARAMS, table["n_params"], table["n_samples"])
+    return table.assign(
+        soft_logloss=mean + noise, soft_auc=1.2 - mean + noise / 2,
+        bayes_logloss=0.4, bayes_auc=0.8,
+    )  # fmt: skip
+
+
+def write_runs(folder, table):
+    store = RunStore(folder)
+    for row in table.to_dict("records"):
+        config = RunConfig(
+            grade_name=row["grade"], grade=GRADES[row["grade"]], model=SuanOptions(),
+            n_samples=row["n_samples"], seed=row["seed"], batch_size=64, learning_rate=1e-3,
+            schedule="decay", data_order=row.get("data_order", "independent"),
+            data_fingerprint="f" * 64,
+        )  # fmt: skip
+        metrics = {k: row[k] for k in ("soft_logloss", "soft_auc")}
+        store.write(
+            RunRecord(
+                config=config, n_params=row["n_params"], n_embedding_params=10,
+                flops_per_sample=20 * row["n_params"], flops=60 * row["n_params"],
+                metrics={**metrics, "logloss": 0.5, "auc": 0.7}, train_loss=0.6,
+                train_seconds=1.0, samples_per_second=1e4, peak_memory_gib=0.4,
+                provenance={
+                    "truth": {"bayes_logloss": 0.4, "bayes_auc": 0.8},
+                    "git_commit": "0123456789abcdef", "git_dirty": False,
+                    "versions": {"torch": "2.13.0"}, "device": "cpu", "command": "scaling run <x>",
+                    "started": "2026-01-01T00:00:00", "ended": "2026-01-01T01:00:00",
+                },
+            )
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "study"
+    table = make_table()
+    write_runs(folder, table.drop(index=[9]))
+    planned = table[["grade", "n_samples", "seed"]].assign(signature="?", state="done")
+    store = RunStore(folder)
+    done = {(r.config.grade_name, r.config.n_samples, r.config.seed): r.signature
+            for r in store.read_all()}  # fmt: skip
+    for i, row in planned.iterrows():
+        key = (row["grade"], row["n_samples"], row["seed"])
+        planned.loc[i, "signature"] = done.get(key, "0" * 16)
+    planned.loc[9, "state"] = "failed"
+    return analyse(folder, title="A <study>", planned=planned)
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_loads_nothing_from_anywhere(analysed):
+    text = analysed.paths["report"].read_text()
+    page = Page(text)
+    assert page.open == []
+    assert page.links
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", text)
+    assert "url(" not in text
+    assert "<script" not in text
+
+
+def test_the_report_says_what_was_run_fitted_and_missed(analysed):
+    text = analysed.paths["report"].read_text()
+    for wanted in (
+        "A &lt;study&gt;", "31 runs in 16 cells", "SUAN-3", "soft_logloss = E + A N^-alpha",
+        "soft_auc = E - A N^-alpha", "E held at the truth", "Held-out extrapolation",
+        "1 of 32 planned runs", "1 failed: SUAN-2 D=4.1k s1", "Checklist", "profile likelihood",
+        "0123456789ab", "torch 2.13.0", "scaling run &lt;x&gt;", "decades",
+    ):  # fmt: skip
+        assert wanted in text, wanted
+
+
+def test_each_metric_gets_its_figures_and_fits(analysed):
+    figures = {p.stem for p in analysed.paths["figures"].glob("*.png")}
+    kinds = ("data", "size", "flops", "excess", "residuals", "holdout")
+    assert figures == {f"{m}-{k}" for m in ("soft_logloss", "soft_auc") for k in kinds}
+    fits = {p.stem for p in analysed.paths["fits"].glob("*.json")}
+    assert fits == set(analysed.fits)
+    assert {"soft_logloss-joint", "soft_auc-n_samples-SUAN-0", "soft_auc-n_params-D4096"} <= fits
+    document = json.loads((analysed.paths["fits"] / "soft_logloss-joint.json").read_text())
+    again = LawFit.from_document(document)
+    assert again.params == analysed.fits["soft_logloss-joint"].params
+
+
+def test_figures_are_not_blank(analysed):
+    from matplotlib.image import imread
+
+    for path in analysed.paths["figures"].glob("*.png"):
+        image = imread(path)
+        assert image.shape[0] > 400
+        assert (image[..., :3].min(axis=2) < 0.9).mean() > 0.01
+
+
+def test_the_text_lists_cells_exponents_and_paths(analysed):
+    lines = analysed.text.splitlines()
+    assert lines[0] == "soft_logloss: 31 runs in 16 cells, means over seeds"
+    assert lines[1].split() == ["grade", "N", "D=4.1k", "D=16.4k", "D=65.5k", "D=262k"]
+    assert any(re.fullmatch(r"  alpha  0\.\d+ \[0\.\d+, 0\.\d+\]", line) for line in lines)
+    assert any("true 0.4000, inside the interval" in line for line in lines)
+    assert lines[-1] == f"report   {analysed.paths['report']}"
+
+
+def test_the_planted_law_is_found(analysed):
+    fit = analysed.fits["soft_logloss-joint"]
+    for name in ("E", "alpha", "beta"):
+        assert PARAMS[name] in fit.intervals[name]
+
+
+def test_runs_outside_the_plan_are_left_out(tmp_path):
+    write_runs(tmp_path / "s", make_table(seeds=1))
+    signatures = [r.signature for r in RunStore(tmp_path / "s").read_all()]
+    table = make_table(seeds=1)[["grade", "n_samples", "seed"]]
+    planned = table.assign(signature=signatures, state="done")
+    result = analyse(tmp_path / "s", title="t", planned=planned[:12])
+    assert result.fits["soft_logloss-joint"].n_points == 12
+    assert "4 finished runs in the folder are not of this plan" in (
+        result.paths["report"].read_text()
+    )
+    with pytest.raises(UserError, match="none of the planned runs"):
+        analyse(tmp_path / "s", title="t", planned=planned.assign(signature="none"))
+
+
+def test_variants_are_fitted_apart(tmp_path):
+    table = make_table()
+    both = pd.concat(
+        [table.assign(data_order="independent"), table.assign(data_order="shared")],
+        ignore_index=True,
+    )
+    result = analyse_table(both, tmp_path, title="t", metrics=["soft_logloss"])
+    assert {n for n in result.fits if n.endswith("-joint")} == {
+        "data_order_independent-soft_logloss-joint", "data_order_shared-soft_logloss-joint"
+    }  # fmt: skip
+    assert "Grades shared one order" in result.paths["report"].read_text()
+
+
+@pytest.mark.parametrize("keep", [1, 4, 8])
+def test_a_partial_study_gets_a_report_that_says_what_is_missing(tmp_path, keep):
+    result = analyse_table(make_table(seeds=1)[:keep], tmp_path, title="t")
+    assert not result.success
+    assert "too_few_points" in result.text
+    Page(result.paths["report"].read_text())
+
+
+def test_a_table_without_metrics_is_refused(tmp_path):
+    with pytest.raises(UserError, match="neither a column logloss nor auc"):
+        analyse_table(make_table()[["grade", "n_params", "n_samples"]], tmp_path, title="t")
+
+
+def test_many_missing_runs_are_told_shortly():
+    planned = pd.DataFrame({"grade": "S", "n_samples": 4096, "seed": range(20), "state": "missing"})
+    text = absent_text(planned)
+    assert text.startswith("Not in the fits: 20 of 20 planned runs (20 missing: S D=4.1k s0,")
+    assert "and 8 more" in text
+
+
+def test_analysis_does_not_import_torch():
+    modules = "report, figures, fit, holdout, plots, table, study"
+    code = f"import sys\nfrom analysis import {modules}\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
