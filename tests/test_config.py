@@ -1,0 +1,166 @@
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.config import SuanOptions
+from models.grades import Grade
+from scaling.config import RunConfig, from_document, load_study
+from scaling.errors import UserError
+
+CONFIG = RunConfig(
+    grade_name="SUAN-1",
+    grade=Grade(1, 1, 3, 16),
+    model=SuanOptions(),
+    n_samples=4096,
+    seed=0,
+    batch_size=16,
+    learning_rate=0.004,
+    schedule="decay",
+    data_order="independent",
+    data_fingerprint="f" * 64,
+)
+STUDY = """\
+[study]
+name = "tiny"
+[data]
+path = "log"
+[grid]
+grade = ["SUAN-0", "own"]
+n_samples = [100, "all"]
+n_seeds = [2, 1]
+"model.norm" = ["rms", "layer"]
+[grades.own]
+n_layers = 1
+n_heads = 1
+d = 2
+max_len = 3
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    return path
+
+
+configs = st.builds(
+    RunConfig,
+    grade_name=st.text(),
+    grade=st.builds(
+        Grade,
+        n_layers=st.integers(1, 9),
+        n_heads=st.just(1),
+        d=st.integers(1, 64),
+        max_len=st.integers(1, 1000),
+    ),
+    model=st.builds(SuanOptions, norm=st.sampled_from(["rms", "layer"]), dropout=st.floats(0, 0.9)),
+    n_samples=st.integers(1, 10**12),
+    seed=st.integers(0, 10**6),
+    batch_size=st.integers(1, 10**6),
+    learning_rate=st.floats(1e-9, 10),
+    schedule=st.sampled_from(["decay", "constant"]),
+    data_order=st.sampled_from(["independent", "shared"]),
+    data_fingerprint=st.text("0123456789abcdef", min_size=4),
+)
+
+
+@given(config=configs)
+def test_a_config_survives_json(config):
+    document = json.loads(json.dumps(asdict(config)))
+    assert from_document(RunConfig, document, "test") == config
+
+
+@given(one=configs, two=configs)
+def test_signatures_are_equal_only_for_equal_contents(one, two):
+    same = replace(one, grade_name="") == replace(two, grade_name="")
+    assert (one.signature == two.signature) == same
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(RunConfig) if f.name != "grade_name"])
+def test_every_field_but_the_label_is_in_the_signature(name):
+    other = {
+        "grade": Grade(1, 1, 3, 17),
+        "model": SuanOptions(norm="layer"),
+        "schedule": "constant",
+        "data_order": "shared",
+        "data_fingerprint": "0" * 64,
+        "learning_rate": 0.005,
+    }.get(name, getattr(CONFIG, name))
+    changed = replace(CONFIG, **{name: other + 1 if isinstance(other, int) else other})
+    assert changed.signature != CONFIG.signature
+
+
+def test_the_label_is_not_in_the_signature():
+    assert replace(CONFIG, grade_name="other").signature == CONFIG.signature
+
+
+def test_the_signature_is_the_same_for_ever():
+    """A change here silently re-labels every finished run: raise RUN_SCHEMA_VERSION instead."""
+    assert replace(CONFIG, schema_version=1).signature == "98a9ec8d68712164"
+
+
+def test_a_study_is_read(study):
+    config = load_study(study)
+    assert config.grid.axes == {"model.norm": ("rms", "layer")}
+    assert config.grade("own") == Grade(1, 1, 2, 3)
+    assert config.grid.n_seeds == (2, 1)
+
+
+def test_overrides_are_typed(study):
+    config = load_study(study, ["train.learning_rate=3e-4", "grid.n_seeds=3", "model.ffn=relu"])
+    assert config.train.learning_rate == 3e-4
+    assert config.grid.n_seeds == 3
+    assert config.model.ffn == "relu"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "",
+            "[train]\nlearing_rate = 1.0",
+            "train.learing_rate: unknown key, did you mean learning_",
+        ),
+        ("", "[trian]\na = 1", "trian: unknown key, did you mean train?"),
+        ("", "[model]\nnorm = 'rmx'", "model.norm: 'rmx' is not one of 'rms' or 'layer'"),
+        ("", "[model]\ndropout = 2.0", "dropout is 2.0, expected 0 <= dropout < 1"),
+        ("", "[train]\nbatch_size = 'a'", "train.batch_size: input should be a valid integer"),
+        ("", "[slurm]\ngpus = 1.5", "slurm.gpus: input should be a valid integer"),
+        ("d = 2", "dd = 2", "grades.own.dd: unknown key"),
+        ("n_heads = 1", "n_heads = 3", "n_heads is 3, expected a divisor of d = 2"),
+        ("SUAN-0", "SUAN-00", "there is no grade SUAN-00, did you mean SUAN-0?"),
+        ('grade = ["SUAN-0", "own"]', "", "grid.grade: missing"),
+        ('["SUAN-0", "own"]', '["own", "own"]', "grid.grade: a value stands twice"),
+        ('["SUAN-0", "own"]', "[]", "grid.grade: empty"),
+        ("[100,", "[0,", "0 is not a positive number of impressions"),
+        ("[2, 1]", "[2]", "1 numbers for 2 data sizes"),
+        ("[2, 1]", "0", "at least one seed"),
+        ("model.norm", "model.nrm", "grid.model.nrm: there is no such option, did you mean norm?"),
+        ("model.norm", "data.path", "an axis is model.OPTION or train.OPTION"),
+        ('"layer"', '"lay"', "norm: 'lay' is not one of"),
+        ('"tiny"', '"a/b"', "study.name: 'a/b' cannot be a folder's name"),
+        ("[study]", "[study", "not a TOML file"),
+    ],
+)
+def test_a_bad_study_says_what_where_and_what_else(study, old, new, message):
+    study.write_text(STUDY.replace(old, new) if old else STUDY + new)
+    with pytest.raises(UserError) as error:
+        load_study(study)
+    assert message in str(error.value)
+    assert str(study) in str(error.value)
+
+
+@pytest.mark.parametrize("override", ["grid.n_seeds", "n_seeds=3", "study.name.x=1"])
+def test_a_bad_override_says_so(study, override):
+    with pytest.raises(UserError, match="--set"):
+        load_study(study, [override])
+
+
+def test_a_missing_study_says_so():
+    with pytest.raises(UserError, match=r"no\.toml: cannot be read: No such file"):
+        load_study(Path("no.toml"))

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from scaling.loader import gather_batch, iterate_test, iterate_training
+
+
+def test_a_history_is_the_users_latest_events_before_the_impression(tiny_store):
+    """Against a loop over samples."""
+    max_len, rows = 25, np.arange(0, tiny_store.n_impressions, 13)
+    batch = gather_batch(tiny_store, rows, max_len)
+    for index, row in enumerate(rows):
+        first = tiny_store.offsets[tiny_store.user[row]]
+        end = tiny_store.history_end[row]
+        first = max(first, end - max_len)
+        n_events = end - first
+        assert batch.lengths[index] == n_events
+        padding = batch.behaviours.shape[1] - n_events
+        for column, feature in enumerate(tiny_store.schema.behaviour):
+            expected = [0] * padding + tiny_store.behaviours[feature.name][first:end].tolist()
+            assert batch.behaviours[index, :, column].tolist() == expected
+        times = [*tiny_store.event_time[first:end].tolist(), tiny_store.time[row]]
+        assert batch.times[index, padding:].tolist() == times
+        hours = [0] * padding + [time // 3600 % 24 + 1 for time in times]
+        assert batch.hours[index].tolist() == hours
+
+
+def test_the_other_inputs_are_the_impressions_own(tiny_store):
+    rows = np.array([3, 700, 5])
+    batch = gather_batch(tiny_store, rows, 4)
+    schema = tiny_store.schema
+    groups = [
+        (batch.candidate, schema.candidate, tiny_store.candidates, rows),
+        (batch.context, schema.context, tiny_store.contexts, rows),
+        (batch.profile, schema.profile, tiny_store.profiles, tiny_store.user[rows]),
+    ]
+    for values, features, arrays, index in groups:
+        for column, feature in enumerate(features):
+            assert values[:, column].tolist() == arrays[feature.name][index].tolist()
+    assert batch.label.tolist() == tiny_store.label[rows].tolist()
+
+
+def test_no_event_at_or_after_the_impression_is_read(tiny_store):
+    batch = gather_batch(tiny_store, np.arange(tiny_store.n_impressions), 40)
+    valid = np.arange(40) >= 40 - batch.lengths.numpy()[:, None]
+    history, request = batch.times[:, :-1].numpy(), batch.times[:, -1:].numpy()
+    assert (history < request)[valid].all()
+
+
+def test_an_epoch_takes_each_sample_of_the_subset_once(tiny_store):
+    batches = list(iterate_training(tiny_store, 500, 64, 5, order=7))
+    assert [len(batch.label) for batch in batches] == [64] * 7 + [52]
+
+
+def test_an_epoch_can_start_at_any_step(tiny_store):
+    whole = list(iterate_training(tiny_store, 300, 64, 5, order=7))
+    rest = list(iterate_training(tiny_store, 300, 64, 5, order=7, first_step=3))
+    assert len(rest) == 2
+    assert (whole[3].behaviours == rest[0].behaviours).all()
+
+
+def test_only_training_rows_are_trained_on(tiny_store):
+    last = max(batch.times[:, -1].max() for batch in iterate_training(tiny_store, 1200, 256, 1, 3))
+    assert last <= tiny_store.time[: tiny_store.n_train].max()
+
+
+@pytest.mark.parametrize("max_len", [1, 10, 200])
+def test_the_test_part_is_read_once_whole(tiny_store, max_len):
+    seen = np.concatenate([p for p, _ in iterate_test(tiny_store, max_len, tokens_per_batch=500)])
+    assert np.array_equal(np.sort(seen), np.arange(tiny_store.n_test))
+
+
+def test_a_test_batch_holds_at_most_so_many_tokens(tiny_store):
+    for _, batch in iterate_test(tiny_store, 30, tokens_per_batch=500):
+        assert batch.times.numel() <= 500 or len(batch.label) == 1

@@ -1,0 +1,233 @@
+"""Grid and plan are values; dispatch is tested on submitit's real local executor."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import scaling.train
+import sweeps.dispatch
+from scaling.config import load_study
+from scaling.dataset import data_facts, ensure_data
+from scaling.errors import UserError
+from scaling.records import RunStore
+from sweeps.dispatch import pack_cells, run_debug, run_local, submit_slurm
+from sweeps.grid import grid_cells
+from sweeps.job import run_cells
+from sweeps.plan import make_plan
+from sweeps.status import progress_line, status_rows
+
+
+def study_and_facts(study_file, *overrides):
+    study = load_study(study_file, overrides)
+    return study, data_facts(study.data)
+
+
+def plan_of(study_file, *overrides, root="runs"):
+    study, facts = study_and_facts(study_file, *overrides)
+    runs = RunStore(study_file.parent / root)
+    return make_plan(study, facts, runs), runs
+
+
+def test_a_grid_has_a_cell_for_each_combination(study_file):
+    study, facts = study_and_facts(
+        study_file, "grid.n_seeds=[3,2]", 'grid.model={norm=["rms","layer"]}'
+    )
+    cells = grid_cells(study, facts)
+    assert len(cells) == 2 * (3 + 2) * 2
+    assert len({cell.signature for cell in cells}) == len(cells)
+    assert {cell.model.norm for cell in cells} == {"rms", "layer"}
+
+
+def test_all_means_the_whole_training_part(study_file):
+    study, facts = study_and_facts(study_file, 'grid.n_samples=[160,"all"]')
+    assert {cell.n_samples for cell in grid_cells(study, facts)} == {160, 1200}
+
+
+def test_more_samples_than_the_data_has_is_refused(study_file):
+    study, facts = study_and_facts(study_file, "grid.n_samples=[1201]")
+    with pytest.raises(UserError, match="1201 is more than the 1200 training impressions"):
+        grid_cells(study, facts)
+
+
+def test_two_names_for_one_grade_are_refused(study_file):
+    own = "grades.own={n_layers=1,n_heads=1,d=2,max_len=8}"
+    study, facts = study_and_facts(study_file, own, 'grid.grade=["SUAN-0","own"]')
+    with pytest.raises(UserError, match="are the same run"):
+        grid_cells(study, facts)
+
+
+def test_workers_and_cluster_are_not_in_the_signature(study_file):
+    plain, facts = study_and_facts(study_file)
+    other, _ = study_and_facts(study_file, "slurm.gpus=2", "slurm.max_parallel=1", "slurm.cpus=3")
+    assert grid_cells(plain, facts) == grid_cells(other, facts)
+
+
+def test_an_edited_grid_keeps_the_signatures_of_the_cells_it_had(study_file):
+    before, facts = study_and_facts(study_file)
+    after, _ = study_and_facts(study_file, "grid.n_samples=[160,320,640]")
+    old = {cell.signature for cell in grid_cells(before, facts)}
+    assert old < {cell.signature for cell in grid_cells(after, facts)}
+
+
+def test_a_plan_writes_nothing(study_file):
+    before = sorted(study_file.parent.rglob("*"))
+    plan_of(study_file)
+    assert sorted(study_file.parent.rglob("*")) == before
+
+
+def test_a_plan_needs_no_data_when_it_will_be_generated(study_file, tmp_path):
+    missing = f'data.path="{tmp_path / "later"}"'
+    plan, _ = plan_of(study_file, missing, "data.generate={n_train=500}")
+    assert plan.data.fingerprint is None
+    assert [row["signature"] for row in plan.rows()] == [None] * 4
+
+
+def test_data_generated_otherwise_are_refused(study_file):
+    study = load_study(study_file, ["data.generate={n_train=500}"])
+    with pytest.raises(UserError, match=r"remove the folder or give data\.path another one"):
+        data_facts(study.data)
+
+
+def test_missing_data_are_generated_once(study_file, tmp_path):
+    study = load_study(
+        study_file, [f'data.path="{tmp_path / "new"}"', "data.generate={n_train=50,n_test=20}"]
+    )
+    first = ensure_data(study.data)
+    stamp = (tmp_path / "new" / "dataset.json").stat().st_mtime_ns
+    assert ensure_data(study.data).fingerprint == first.fingerprint
+    assert (tmp_path / "new" / "dataset.json").stat().st_mtime_ns == stamp
+
+
+def test_jobs_hold_each_cell_once_the_longest_first(study_file):
+    plan, _ = plan_of(study_file)
+    cells = [replace(c, seconds=s) for c, s in zip(plan.cells, (1.0, 50.0, 4.0, 4.5), strict=True)]
+    jobs = pack_cells(cells, 10.0)
+    assert [[cell.seconds for cell in job] for job in jobs] == [[50.0], [4.5, 4.0, 1.0]]
+
+
+def test_local_and_debug_give_the_same_records(study_file):
+    small = 'grid.grade=["SUAN-0"]'
+    plan, local = plan_of(study_file, small)
+    run_local(plan, local, plan.cells, n_jobs=2, watch=lambda: None)
+    plan, debug = plan_of(study_file, small, root="debug")
+    run_debug(plan, debug, plan.cells, lambda: None)
+    ours = [(r.signature, r.metrics, r.train_loss) for r in local.read_all()]
+    theirs = [(r.signature, r.metrics, r.train_loss) for r in debug.read_all()]
+    assert len(ours) == 2
+    assert ours == theirs
+
+
+def test_never_more_jobs_at_once_than_asked(study_file, monkeypatch):
+    active, most = set(), 0
+
+    class Executor:
+        def __init__(self, folder):
+            pass
+
+        def update_parameters(self, **parameters):
+            pass
+
+        def submit(self, function, *arguments):
+            return Job()
+
+    class Job:
+        job_id = "1"
+
+        def __init__(self):
+            nonlocal most
+            active.add(self)
+            most = max(most, len(active))
+            self.polls = 2
+
+        def done(self):
+            self.polls -= 1
+            if self.polls == 0:
+                active.discard(self)
+            return self.polls == 0
+
+        class paths:
+            stderr = "missing"
+
+    monkeypatch.setattr("submitit.LocalExecutor", Executor)
+    monkeypatch.setattr(sweeps.dispatch, "_SECONDS_PER_LOCAL_JOB", 0.0)
+    monkeypatch.setattr(sweeps.dispatch, "_POLL_SECONDS", 0.0)
+    plan, runs = plan_of(study_file, "grid.n_seeds=5")
+    run_local(plan, runs, plan.cells, n_jobs=3, watch=lambda: None)
+    assert most == 3
+
+
+def test_a_cell_whose_process_dies_is_failed_with_the_reason(study_file, monkeypatch):
+    plan, runs = plan_of(study_file, 'grid.grade=["SUAN-0"]', "grid.n_samples=[160]")
+    monkeypatch.setattr(sweeps.dispatch, "run_cells", die)
+    run_local(plan, runs, plan.cells, n_jobs=1, watch=lambda: None)
+    state = runs.state(plan.cells[0].config.signature)
+    assert state.state == "failed"
+    assert "the worker process died" in state.message
+
+
+def die(*_):
+    import os
+
+    os._exit(3)
+
+
+def test_a_failed_cell_does_not_stop_the_next(study_file):
+    plan, runs = plan_of(study_file, "grid.train={learning_rate=[1e30,0.01]}")
+    run_debug(plan, runs, plan.cells, lambda: None)
+    states = [runs.state(cell.config.signature).state for cell in plan.cells]
+    assert states == ["failed", "done"] * 4
+
+
+def test_a_finished_cell_is_not_trained_again(study_file, monkeypatch):
+    plan, runs = plan_of(study_file)
+    run_debug(plan, runs, plan.cells[:1], lambda: None)
+    monkeypatch.setattr(scaling.train, "train_model", None)
+    cell = plan.cells[0].config
+    documents = [json.loads((runs.folder(cell.signature) / "config.json").read_text())]
+    assert run_cells(str(plan.data.path), str(runs.root), documents) == []
+
+
+def test_the_plan_knows_what_is_done_and_measures_from_it(study_file):
+    plan, runs = plan_of(study_file)
+    run_debug(plan, runs, plan.cells[:1], lambda: None)
+    plan, _ = plan_of(study_file)
+    assert [cell.state.state for cell in plan.cells] == ["done", "missing", "missing", "missing"]
+    assert [cell.measured for cell in plan.cells] == [True, True, False, False]
+    assert plan.seconds == pytest.approx(sum(cell.seconds for cell in plan.cells[1:]))
+
+
+def test_progress_tells_the_states_and_the_running_cells_figures(study_file):
+    plan, runs = plan_of(study_file)
+    first, second = (cell.config.signature for cell in plan.cells[:2])
+    runs.heartbeat(first, step=5, n_steps=20, loss=0.6543, samples_per_second=3210.0)
+    runs.fail(second, "the loss is nan at step 4")
+    expected = "0/4 cells done, 1 failed | SUAN-0 D=160 s0 25% loss 0.6543 3.2k samples/s"
+    assert progress_line(plan, runs) == expected
+
+
+def test_status_rows_carry_the_reason_of_a_failure(study_file):
+    plan, runs = plan_of(study_file)
+    runs.fail(plan.cells[0].config.signature, "out of luck")
+    plan, _ = plan_of(study_file)
+    assert status_rows(plan)[0]["message"] == "out of luck"
+
+
+def test_slurm_without_sbatch_says_so(study_file, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    plan, runs = plan_of(study_file)
+    with pytest.raises(UserError, match="there is no sbatch"):
+        submit_slurm(plan, runs, plan.cells)
+
+
+def test_an_unwritable_runs_folder_says_so(study_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    plan, _ = plan_of(study_file)
+    with pytest.raises(UserError, match="cannot be written"):
+        run_local(plan, RunStore(tmp_path / "file" / "x"), plan.cells, n_jobs=1, watch=lambda: None)
+
+
+def test_the_training_part_stays_whole(tiny_store):
+    """The store that these tests share is only read."""
+    assert np.asarray(tiny_store.label).flags.writeable is False
