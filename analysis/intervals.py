@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from analysis.bootstrap import percentile_intervals
 from analysis.lawfit import Interval
@@ -47,7 +47,7 @@ def profile_summary(
     law, origin = problem.law, problem.points.origin
     spread = float(np.ptp(problem.points.response))
     variance = max(noise.sd, 1e-9 * spread) ** 2
-    threshold = float(stats.t.ppf(0.5 + level / 2, noise.dof))
+    threshold = float(special.stdtrit(noise.dof, 0.5 + level / 2))
     # Far from the centre the curvature is too ill-conditioned to invert: invert there, then turn it.
     centred = inverse_curvature(problem.objective(origin).curvature(theta))
     turn = _turn(law, theta, origin)
@@ -101,7 +101,7 @@ def wald_summary(
     turn = _turn(law, theta, origin)
     centre = law.rebased(theta[None], origin)[0]
     se = np.sqrt(np.maximum(np.diag(turn @ covariance @ turn.T), 0))
-    quantile = float(stats.t.ppf(0.5 + level / 2, dof)) if dof else float("nan")
+    quantile = float(special.stdtrit(dof, 0.5 + level / 2)) if dof else float("nan")
     lower, upper = problem.bounds()
     intervals, errors = {}, {}
     value = _reported(law, centre[None])[0]

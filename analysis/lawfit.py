@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from analysis.laws import Law, build_law
 from analysis.noise import Noise
@@ -163,7 +163,7 @@ class LawFit:
         slope = slope / scale[:, None]
         se = np.sqrt(np.maximum(np.einsum("np,pq,nq->n", slope, self.covariance, slope), 0))
         one = 0.5 + (level or self.level) / 2
-        quantile = float(stats.t.ppf(one, self.noise.dof)) if self.noise.dof else float("nan")
+        quantile = float(special.stdtrit(self.noise.dof, one)) if self.noise.dof else float("nan")
         runs = np.broadcast_to(np.asarray(n_runs, dtype=float), grids[0].shape).ravel()
         noisy = np.hypot(se, self.noise.sd / np.sqrt(runs))
         ends = [self._end(mean, s * quantile * w) for w in (se, noisy) for s in (-1.0, 1.0)]

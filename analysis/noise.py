@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 __all__ = ["Noise", "estimate_noise", "group_effect", "outlier"]
 
@@ -67,7 +67,7 @@ def estimate_noise(
         seed_sd = float(np.sqrt(pure_error / pure_error_dof))
         if residual_dof > 0 and pure_error > 0:
             f = residual_ss / residual_dof / (pure_error / pure_error_dof)
-            p = float(stats.f.sf(f, residual_dof, pure_error_dof))
+            p = float(special.fdtrc(residual_dof, pure_error_dof, f))
     enough = pure_error_dof >= max(min(residual_dof, _MIN_SEED_DOF), 1)
     if enough and pure_error > 0 and not p < _REJECT:
         return Noise(seed_sd, pure_error_dof, "seeds", seed_sd, pure_error_dof, f, p)
@@ -99,7 +99,7 @@ def group_effect(residual: Array, jacobian: Array, weights: Array, group: Array)
     if wide_ss <= 0:
         return float("nan")
     f = (narrow_ss - wide_ss) / extra / (wide_ss / left)
-    return float(stats.f.sf(f, extra, left))
+    return float(special.fdtrc(extra, left, f))
 
 
 def outlier(residual: Array, jacobian: Array) -> tuple[int, float]:
@@ -121,7 +121,7 @@ def outlier(residual: Array, jacobian: Array) -> tuple[int, float]:
     # A point that the law bends to wholly (leverage one) cannot be judged.
     t = np.where(room > 1e-6, t, 0.0)
     worst = int(np.argmax(t))
-    return worst, float(min(1.0, 2 * n * stats.t.sf(t[worst], dof)))
+    return worst, float(min(1.0, 2 * n * special.stdtr(dof, -t[worst])))
 
 
 def _scaled(matrix: Array) -> Array:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import qmc
 
 from analysis.laws import Law
 from analysis.projection import Projection
@@ -19,9 +18,8 @@ __all__ = ["shape_grid", "starting_shapes"]
 
 Array = npt.NDArray[np.float64]
 
-# Points per shape parameter for up to 3 of them; more are covered by a quasi-random sequence.
-_GRID = {0: 1, 1: 48, 2: 24, 3: 12}
-_SOBOL = 2048
+# Points per shape parameter, by the number of them: some thousand in all at most.
+_GRID = (1, 48, 24, 12, 6)
 
 
 def starting_shapes(projection: Projection, fixed: Mapping[str, float], count: int) -> Array:
@@ -53,11 +51,8 @@ def shape_grid(law: Law, fixed: Mapping[str, float]) -> Array:
     free = [shape for shape in law.shapes if shape.name not in fixed]
     low = np.array([np.log(shape.first) for shape in free])
     high = np.array([np.log(shape.last) for shape in free])
-    if len(free) in _GRID:
-        unit = np.linspace(0, 1, _GRID[len(free)])
-        points = np.array(list(itertools.product(unit, repeat=len(free)))).reshape(-1, len(free))
-    else:
-        points = qmc.Sobol(len(free), scramble=False).random(_SOBOL)
+    unit = np.linspace(0, 1, _GRID[len(free)])
+    points = np.array(list(itertools.product(unit, repeat=len(free)))).reshape(-1, len(free))
     grid = iter((low + points * (high - low)).T)
     columns = []
     for shape in law.shapes:

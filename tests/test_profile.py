@@ -1,5 +1,7 @@
 """Intervals: what they mean, how often they hold the truth, and that the noise checks bite."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from scipy import stats
 from analysis.fit import fit_law
 from analysis.laws import Additive, Saturating
 from analysis.noise import estimate_noise, group_effect, outlier
+from analysis.problem import Problem
 
 ALPHA, OFFSET, AMPLITUDE, SEEDS = 0.3, 0.4, 0.1, 3
 # One run's noise such that a cell's mean is off by 1 % of the amplitude.
@@ -84,6 +87,27 @@ def test_a_side_that_reaches_its_bound_is_open():
     assert fit.intervals["E"].open_lower
     assert fit.intervals["E"].lower == 0
     assert fit.status == "not_identified"
+
+
+def test_a_search_that_meets_a_deeper_valley_restarts_the_fit(monkeypatch):
+    table, _, mean = world()
+    table["y"] = mean + np.random.default_rng(6).normal(0, NOISE, len(table))
+    expected = fit_law(Additive(), table, y="y")
+    solve = Problem.solve
+
+    def shallow(problem, start=None):
+        optimum = solve(problem, start)
+        if start is not None:
+            return optimum
+        theta = optimum.theta + np.array([0, 0, 0, 0.05, -0.05])
+        value = float(problem.objective(problem.points.origin)(theta[None], np.array([0]))[0][0])
+        return replace(optimum, theta=theta, value=value)
+
+    monkeypatch.setattr(Problem, "solve", shallow)
+    fit = fit_law(Additive(), table, y="y")
+    assert fit.status == "converged"
+    assert fit.params == pytest.approx(expected.params, rel=1e-6)
+    assert fit.intervals["E"].lower == pytest.approx(expected.intervals["E"].lower, rel=1e-3)
 
 
 def test_bootstrap_draws_repeat_with_their_seed():

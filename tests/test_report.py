@@ -156,6 +156,12 @@ def test_the_planted_law_is_found(analysed):
         assert PARAMS[name] in fit.intervals[name]
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    monkeypatch.setattr("analysis.report.draw_figures", lambda study: {})
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_runs_outside_the_plan_are_left_out(tmp_path):
     write_runs(tmp_path / "s", make_table(seeds=1))
     signatures = [r.signature for r in RunStore(tmp_path / "s").read_all()]
@@ -170,6 +176,7 @@ def test_runs_outside_the_plan_are_left_out(tmp_path):
         analyse(tmp_path / "s", title="t", planned=planned.assign(signature="none"))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_variants_are_fitted_apart(tmp_path):
     table = make_table()
     both = pd.concat(
