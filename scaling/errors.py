@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["UserError", "nearest"]
+__all__ = ["StorageError", "UserError", "nearest"]
 
 
 class UserError(Exception):
@@ -11,6 +11,10 @@ class UserError(Exception):
 
     The command line prints the message to stderr and exits with code 2; nothing was half-written.
     """
+
+
+class StorageError(UserError):
+    """A file cannot be written: the disk is full, or the folder forbids it; nothing else will go well."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

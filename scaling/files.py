@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from scaling.errors import UserError
+from scaling.errors import StorageError, UserError
 
 __all__ = ["atomic_folder", "atomic_path", "write_json", "write_text"]
 
@@ -19,7 +19,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
 
     Raises:
-        UserError: the folder cannot be written or the disk is full; nothing is left behind.
+        StorageError: the folder cannot be written or the disk is full; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -29,7 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -40,7 +40,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; on success it is renamed to `path`.
 
     Raises:
-        UserError: `path` exists, cannot be written, or the disk is full; nothing is left behind.
+        UserError: `path` exists.
+        StorageError: it cannot be written, or the disk is full; nothing is left behind.
     """
     if path.exists():
         raise UserError(f"{path}: already exists; choose another folder or remove this one first")
@@ -48,7 +49,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
         yield temporary
         # mkdtemp makes the folder private; the umask is what the user asked for.
@@ -57,7 +58,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.chmod(0o777 & ~umask)
         temporary.rename(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -6,10 +6,9 @@ import math
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from models.accounting import model_size
 from models.suan import SUAN, Batch, build_suan
 from scaling.config import RunConfig
-from scaling.errors import UserError
+from scaling.errors import StorageError, UserError
 from scaling.files import write_json
 from scaling.loader import iterate_test, iterate_training
 from scaling.metrics import evaluate
@@ -66,19 +65,18 @@ def train_run(
             f"{store.path}: {store.n_train} training impressions, but the run wants {config.n_samples}"
         )
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    folder = runs.folder(signature)
-    write_json(folder / "config.json", asdict(config))
-    runs.heartbeat(signature)
-    progress = _progress_writer(folder, runs, signature)
     try:
+        write_json(runs.folder(signature) / "config.json", asdict(config))
+        progress = _ProgressWriter(runs, signature)
         begin = time.perf_counter()
         with _denormals_flushed():
             model, train_loss = train_model(config, store, device, progress)
         train_seconds = time.perf_counter() - begin
-        metrics = _evaluate(model, store, config, device)
+        metrics = _evaluate(model, store, config, device, progress.beat)
     except Exception as error:
         told = isinstance(error, UserError | NonFiniteLossError)
-        runs.fail(signature, str(error) if told else f"{type(error).__name__}: {error}")
+        with suppress(UserError):  # a full disk takes no message; whoever dispatched will see
+            runs.fail(signature, str(error) if told else f"{type(error).__name__}: {error}")
         raise
     size = model_size(config.grade, config.model, store.schema)
     record = RunRecord(
@@ -172,19 +170,26 @@ def train_model(
 
 
 def predict(
-    model: SUAN, store: EventStore, max_len: int, device: str = "cpu"
+    model: SUAN,
+    store: EventStore,
+    max_len: int,
+    device: str = "cpu",
+    beat: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Return the logits of the whole test part, in its order, [n_test]."""
+    """Return the logits of the whole test part, in its order, [n_test]; `beat` is called per batch."""
     model.eval()
     logits = np.empty(store.n_test)
     with torch.inference_mode():
         for positions, batch in iterate_test(store, max_len):
             logits[positions] = model(_to_device(batch, device)).double().cpu().numpy()
+            beat()
     return logits
 
 
-def _evaluate(model: SUAN, store: EventStore, config: RunConfig, device: str) -> dict[str, float]:
-    logits = predict(model, store, config.grade.max_len, device)
+def _evaluate(
+    model: SUAN, store: EventStore, config: RunConfig, device: str, beat: Callable[[], None]
+) -> dict[str, float]:
+    logits = predict(model, store, config.grade.max_len, device, beat)
     if not np.isfinite(logits).all():
         raise NonFiniteLossError("the trained model gives predictions that are not finite")
     test = slice(store.n_train, store.n_impressions)
@@ -215,22 +220,31 @@ def _check_finite(losses: list[float], first_step: int) -> None:
             raise NonFiniteLossError(f"the loss is {loss} at step {first_step + index}")
 
 
-def _progress_writer(folder: Path, runs: RunStore, signature: str) -> Progress:
-    path = folder / "metrics.jsonl"
-    path.unlink(missing_ok=True)
-    beat = 0.0
+class _ProgressWriter:
+    """Appends to metrics.jsonl and keeps the run's heartbeat fresh, through the evaluation too."""
 
-    def write(line: dict[str, Any]) -> None:
-        nonlocal beat
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        now = time.monotonic()
-        if now - beat > _HEARTBEAT_SECONDS:
-            beat = now
-            hints = ("step", "n_steps", "loss", "samples_per_second")
-            runs.heartbeat(signature, **{key: line[key] for key in hints})
+    def __init__(self, runs: RunStore, signature: str) -> None:
+        self._runs, self._signature = runs, signature
+        self._path = runs.folder(signature) / "metrics.jsonl"
+        self._path.unlink(missing_ok=True)
+        self._hints: dict[str, Any] = {}
+        self._next = 0.0
+        self.beat()
 
-    return write
+    def __call__(self, line: dict[str, Any]) -> None:
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise StorageError(f"{self._path}: cannot be written: {error.strerror}") from error
+        self._hints = {key: line[key] for key in ("step", "n_steps", "loss", "samples_per_second")}
+        self.beat()
+
+    def beat(self) -> None:
+        """Renew the heartbeat if the last one is some seconds old."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _HEARTBEAT_SECONDS
+            self._runs.heartbeat(self._signature, **self._hints)
 
 
 def _to_device(batch: Batch, device: str) -> Batch:

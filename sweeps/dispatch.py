@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scaling.config import SlurmConfig
-from scaling.errors import UserError
+from scaling.errors import StorageError, UserError
 from scaling.records import RunStore
 from sweeps.job import run_cells
 from sweeps.plan import Plan, PlannedCell
@@ -89,7 +89,7 @@ def run_local(
                     del active[slot]
                     free.append(slot)
                     _settle(runs, batch, Path(job.paths.stderr))
-    except KeyboardInterrupt:
+    except BaseException:
         for job, _ in active.values():
             with suppress(ProcessLookupError):
                 job.cancel(check=False)
@@ -159,7 +159,11 @@ def _arguments(plan: Plan, runs: RunStore, batch: Sequence[PlannedCell]) -> tupl
 
 
 def _settle(runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
-    """A job has ended: whichever of its cells neither finished nor failed was lost with the process."""
+    """A job has ended: whichever of its cells neither finished nor failed was lost with the process.
+
+    Raises:
+        StorageError: that cannot be written down, most likely because the disk is full.
+    """
     for cell in batch:
         signature = cell.config.signature
         if runs.state(signature).state not in ("done", "failed"):
@@ -174,7 +178,7 @@ def _submission_folder(runs: RunStore) -> Path:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+        raise StorageError(f"{folder}: cannot be written: {error.strerror}") from error
     return folder
 
 

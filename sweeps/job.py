@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.config import RunConfig, from_document
-from scaling.errors import UserError
+from scaling.errors import StorageError, UserError
 from scaling.records import RunStore
 
 __all__ = ["prepare_process", "run_cells"]
@@ -37,6 +37,11 @@ def run_cells(data_path: str, runs_root: str, configs: Sequence[dict[str, Any]])
         config = from_document(RunConfig, document, "job")
         try:
             train_run(config, open_store(data_path), runs, device)
+        except StorageError:  # the next cell could not be written either
+            raise
+        except UserError as error:
+            logger.error("%s failed: %s", config.label, error)
+            failed.append(config.signature)
         except Exception:
             logger.exception("%s failed", config.label)
             failed.append(config.signature)

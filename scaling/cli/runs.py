@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scaling.cli.output import emit, format_table, is_live, runs_root
+from scaling.cli.output import emit, format_table
+from scaling.cli.submitting import format_duration, load_plan, submit_cells
 from scaling.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from scaling.config import StudyConfig
-    from scaling.records import RunStore
-    from sweeps.plan import Plan, PlannedCell
+    from sweeps.plan import Plan
 
 __all__ = ["add_verbs"]
 
@@ -67,7 +61,6 @@ _PLAN_COLUMNS = {
     "estimate": "estimate",
     "state": "state",
 }
-_PROGRESS_SECONDS = 10.0
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -138,9 +131,7 @@ def plan(
 
     Example: scaling plan studies/quickstart.toml
     """
-    from scaling.dataset import data_facts
-
-    made, _ = _plan(study, overrides, runs, data_facts)
+    made, _ = load_plan(study, overrides, runs)
     emit(
         _plan_text(made),
         {"study": made.study.name, "cells": made.rows()},
@@ -162,7 +153,7 @@ def run(
 
     Example: scaling run studies/quickstart.toml
     """
-    code = _submit(study, overrides, runs, "local", jobs, only, limit, retry_failed)
+    code = submit_cells(study, overrides, runs, "local", jobs, only, limit, retry_failed)
     raise typer.Exit(max(code, _analyse(study, overrides, runs)))
 
 
@@ -183,7 +174,7 @@ def submit(
 
     Example: scaling submit studies/quickstart.toml --cluster slurm
     """
-    raise typer.Exit(_submit(study, overrides, runs, cluster, jobs, only, limit, retry_failed))
+    raise typer.Exit(submit_cells(study, overrides, runs, cluster, jobs, only, limit, retry_failed))
 
 
 def status(
@@ -199,10 +190,9 @@ def status(
 
     Example: scaling status studies/quickstart.toml
     """
-    from scaling.dataset import data_facts
     from sweeps.status import progress_line, status_rows
 
-    made, store = _plan(study, overrides, runs, data_facts)
+    made, store = load_plan(study, overrides, runs)
     rows = status_rows(made)
     table = format_table(list(rows[0]), [list(row.values()) for row in rows])
     text = f"{table}\n\n{progress_line(made, store)}"
@@ -221,19 +211,11 @@ def train(
 
     Example: scaling train studies/quickstart.toml --cell 3f2a
     """
-    from scaling.dataset import ensure_data
+    from scaling.store import open_store
     from scaling.train import train_run
     from sweeps.job import prepare_process
 
-    data_store = []
-
-    def facts(data: Any) -> Any:
-        from scaling.dataset import data_facts
-
-        data_store.append(ensure_data(data))
-        return data_facts(data)
-
-    made, store = _plan(study, overrides, runs, facts)
+    made, store = load_plan(study, overrides, runs, make_data=True)
     signatures = [planned.config.signature for planned in made.cells]
     matches = [planned for planned in made.cells if planned.config.signature.startswith(cell)]
     if len(matches) != 1:
@@ -246,20 +228,8 @@ def train(
             f"--cell {cell}: {what}; `scaling plan {study} --json` lists the signatures"
         )
     device = prepare_process()
-    record = train_run(matches[0].config, data_store[0], store, device)
+    record = train_run(matches[0].config, open_store(made.data.path), store, device)
     print(store.folder(record.signature) / "record.json")
-
-
-def _plan(
-    study: Path, overrides: list[str] | None, runs: Path | None, facts: Any
-) -> tuple[Plan, RunStore]:
-    from scaling.config import load_study
-    from scaling.records import RunStore
-    from sweeps.plan import make_plan
-
-    config: StudyConfig = load_study(study, overrides or ())
-    store = RunStore(runs_root(runs) / config.name)
-    return make_plan(config, facts(config.data), store), store
 
 
 def _plan_text(made: Plan) -> str:
@@ -275,103 +245,19 @@ def _plan_text(made: Plan) -> str:
         table,
         "",
         f"{len(made.cells)} cells: {told}",
-        f"to do: {flops:.2e} training FLOPs, about {_duration(made.seconds)} of one core or GPU",
+        f"to do: {flops:.2e} training FLOPs, about {format_duration(made.seconds)} of one core or GPU",
     ]
     if made.data.fingerprint is None:
         lines.append(f"{made.data.path} will be generated first")
     return "\n".join(lines)
 
 
-def _submit(
-    study: Path,
-    overrides: list[str] | None,
-    runs: Path | None,
-    cluster: str,
-    jobs: int | None,
-    only: list[str] | None,
-    limit: int | None,
-    retry_failed: bool,
-) -> int:
-    from scaling.dataset import data_facts, ensure_data
-    from sweeps.dispatch import n_slots, run_debug, run_local, submit_slurm
-
-    if cluster not in ("local", "slurm", "debug"):
-        raise UserError(
-            f"--cluster {cluster}: no such cluster{nearest(cluster, ['local', 'slurm', 'debug'])}"
-        )
-    _plan(study, overrides, runs, data_facts)  # refuse a bad study before generating its data
-
-    def facts(data: Any) -> Any:
-        ensure_data(data)
-        return data_facts(data)
-
-    made, store = _plan(study, overrides, runs, facts)
-    cells = _select(made, only, limit, retry_failed)
-    if not cells:
-        logger.info(
-            "%s: nothing to do, %d of %d cells done",
-            study,
-            len(made.with_state("done")),
-            len(made.cells),
-        )
-    elif cluster == "slurm":
-        submission = submit_slurm(made, store, cells)
-        logger.info(
-            "submitted %d cells in %d jobs; see `scaling status %s`",
-            len(cells),
-            len(submission.jobs),
-            study,
-        )
-        return 0
-    else:
-        n_jobs = jobs or n_slots()
-        logger.info(
-            "%s: %d of %d cells to train, about %s on %d at once",
-            study,
-            len(cells),
-            len(made.cells),
-            _duration(sum(cell.seconds for cell in cells) / min(n_jobs, len(cells))),
-            n_jobs,
-        )
-        watch = _Progress(made, store)
-        if cluster == "local":
-            run_local(made, store, cells, n_jobs=n_jobs, watch=watch)
-        else:
-            run_debug(made, store, cells, watch)
-        watch.close()
-    failed = [c.config for c in made.cells if store.state(c.config.signature).state == "failed"]
-    for config in failed:
-        logger.error("failed: %s: %s", config.label, store.state(config.signature).message)
-    if failed:
-        logger.error("%d cells failed; `--retry-failed` runs them again", len(failed))
-    return 1 if failed else 0
-
-
-def _select(
-    made: Plan, only: list[str] | None, limit: int | None, retry_failed: bool
-) -> Sequence[PlannedCell]:
-    states = ["missing", "lost", *(["failed"] if retry_failed else [])]
-    cells = list(made.with_state(*states))
-    for condition in only or ():
-        key, equals, wanted = condition.partition("=")
-        columns = ("grade", "n_samples", "seed")
-        if not equals or key not in columns:
-            raise UserError(f"--only {condition}: expected KEY=VALUE{nearest(key, columns)}")
-        name = "grade_name" if key == "grade" else key
-        values = {str(getattr(c.config, name)) for c in made.cells}
-        if wanted not in values:
-            raise UserError(f"--only {condition}: no cell has that {key}{nearest(wanted, values)}")
-        cells = [cell for cell in cells if str(getattr(cell.config, name)) == wanted]
-    return sorted(cells, key=lambda cell: cell.seconds)[:limit]
-
-
 def _analyse(study: Path, overrides: list[str] | None, runs: Path | None) -> int:
     import pandas as pd
+
     from analysis.report import analyse
 
-    from scaling.dataset import data_facts
-
-    made, store = _plan(study, overrides, runs, data_facts)
+    made, store = load_plan(study, overrides, runs)
     result = analyse(
         store.root,
         title=made.study.study.description or made.study.name,
@@ -379,42 +265,3 @@ def _analyse(study: Path, overrides: list[str] | None, runs: Path | None) -> int
     )
     print(result.text)
     return 0
-
-
-class _Progress:
-    """Prints where the study stands: on one live line of a terminal, else a line every ten seconds."""
-
-    def __init__(self, made: Plan, store: RunStore) -> None:
-        self._plan, self._store = made, store
-        self._live = is_live()
-        self._begin = time.monotonic()
-        self._next = self._begin + (0.5 if self._live else _PROGRESS_SECONDS)
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (0.5 if self._live else _PROGRESS_SECONDS)
-        self._print()
-
-    def close(self) -> None:
-        """Print the last state on a line of its own."""
-        self._print()
-        if self._live:
-            print(file=sys.stderr)
-
-    def _print(self) -> None:
-        from sweeps.status import progress_line
-
-        line = f"[{_duration(time.monotonic() - self._begin)}] {progress_line(self._plan, self._store)}"
-        if self._live:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns
-            print(f"\r\x1b[K{line[: width - 1]}", end="", file=sys.stderr, flush=True)
-        else:
-            logger.info("%s", line)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
