@@ -28,7 +28,7 @@ from scaling.recipe import BETAS, EMBEDDING_RATE, GRADIENT_CLIP, rate_factor
 from scaling.records import RunRecord, RunStore
 from scaling.store import EventStore
 
-__all__ = ["NonFiniteLossError", "predict", "train_model", "train_run"]
+__all__ = ["NonFiniteLossError", "build_optimisers", "predict", "train_model", "train_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,10 +123,8 @@ def train_model(
     generator = torch.Generator(device).manual_seed(order_key("dropout", config.seed) % 2**63)
     model.dropout_generator = generator
     model.train()
-    dense = [p for p in model.parameters() if p is not model.embeddings.weight]
-    # Lazy Adam: rows that a batch does not touch keep their moments, at no cost.
-    sparse = torch.optim.SparseAdam([model.embeddings.weight], betas=BETAS)
-    adam = torch.optim.AdamW(dense, betas=BETAS, weight_decay=0.0, fused=True)
+    adam, sparse = build_optimisers(model)
+    dense = adam.param_groups[0]["params"]
     n_steps = math.ceil(config.n_samples / config.batch_size)
     log_every = max(1, n_steps // _LOG_LINES)
     batches = iterate_training(
@@ -167,6 +165,18 @@ def train_model(
                     }
                 )
     return model, total / config.n_samples
+
+
+def build_optimisers(model: SUAN) -> tuple[torch.optim.AdamW, torch.optim.SparseAdam]:
+    """Return AdamW for the dense part and lazy Adam for the feature table.
+
+    Lazy: rows that a batch does not touch keep their moments, and cost nothing.
+    """
+    dense = [p for p in model.parameters() if p is not model.embeddings.weight]
+    return (
+        torch.optim.AdamW(dense, betas=BETAS, weight_decay=0.0, fused=True),
+        torch.optim.SparseAdam([model.embeddings.weight], betas=BETAS),
+    )
 
 
 def predict(

@@ -1,0 +1,204 @@
+"""Training steps: ours against the plain model, against the core's matrix products, over table sizes.
+
+    .venv/bin/python benchmarks/train_step.py [--quick]
+
+Prints a table and writes benchmarks/results/train_step.json. Every ratio is of CPU times measured in
+turn within this run, medians over rounds; absolute speeds belong to this machine.
+"""
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from plain_suan import PlainSUAN
+
+from models.accounting import model_size
+from models.config import SuanOptions
+from models.grades import Grade
+from models.suan import Batch, build_suan
+from scaling.recipe import BETAS
+from scaling.store import Feature, Schema
+from scaling.train import build_optimisers
+from sweeps.job import prepare_process
+
+ROUNDS = 5
+
+
+def schema(n_items: int = 10_000) -> Schema:
+    names = ("item", "shop", "category", "area", "action")
+    profile = ("user_type", "gender", "city", "level", "clicks", "orders")
+    sizes = {"item": n_items, "shop": 2000, "category": 500, "area": 300, "action": 6}
+    return Schema(
+        behaviour=tuple(Feature(n, n) for n in names),
+        candidate=tuple(Feature(n, n) for n in names[:4]),
+        context=(Feature("hour", "hour"),),
+        profile=tuple(Feature(n, n) for n in profile),
+        vocabularies=sizes | dict.fromkeys(profile, 50) | {"hour": 26},
+    )
+
+
+def random_batch(schema: Schema, size: int, length: int, seed: int) -> Batch:
+    rng = np.random.default_rng(seed)
+
+    def ids(features, *shape):
+        columns = [
+            rng.zipf(1.2, shape) % (schema.vocabularies[f.vocabulary] - 2) + 2 for f in features
+        ]
+        return torch.from_numpy(np.stack(columns, -1))
+
+    gaps = np.exp(rng.normal(5, 3, (size, length + 1))).astype(np.int64)
+    return Batch(
+        behaviours=ids(schema.behaviour, size, length),
+        times=torch.from_numpy(1_700_000_000 + gaps.cumsum(1)),
+        hours=torch.from_numpy(rng.integers(1, 25, (size, length + 1))),
+        lengths=torch.full((size,), length),
+        candidate=ids(schema.candidate, size),
+        context=ids(schema.context, size),
+        profile=ids(schema.profile, size),
+        numeric=torch.empty(size, 0),
+        label=torch.from_numpy(rng.integers(0, 2, size).astype(np.float32)),
+    )
+
+
+def our_step(model):
+    optimisers = build_optimisers(model)
+
+    def step(batch):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(batch), batch.label)
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        loss.backward()
+        for optimiser in optimisers:
+            optimiser.step()
+
+    return step
+
+
+def plain_step(model):
+    optimiser = torch.optim.AdamW(model.parameters(), betas=BETAS)
+
+    def step(batch):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(batch), batch.label)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def cpu_seconds(step, batches) -> float:
+    begin = time.process_time()
+    for batch in batches:
+        step(batch)
+    return (time.process_time() - begin) / len(batches)
+
+
+def alternate(steps: dict, batches, rounds: int = ROUNDS) -> dict[str, float]:
+    """Median CPU seconds per step of each, measured in turn."""
+    for step in steps.values():
+        cpu_seconds(step, batches[:2])
+    times = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            times[name].append(cpu_seconds(step, batches))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def gemm_flops_per_second(size: int = 512) -> float:
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    for _ in range(3):
+        a @ b
+    best = 0.0
+    for _ in range(10):
+        begin = time.perf_counter()
+        for _ in range(5):
+            a @ b
+        best = max(best, 5 * 2 * size**3 / (time.perf_counter() - begin))
+    return best
+
+
+def against_plain(length: int, batch_size: int) -> dict[str, float]:
+    features = schema()
+    grade = Grade(2, 2, 8, length)
+    ours = build_suan(grade, SuanOptions(), features, base_rate=0.3, seed=0)
+    plain = PlainSUAN(ours, features)
+    batches = [random_batch(features, batch_size, length, seed) for seed in range(4)]
+    seconds = alternate({"plain": plain_step(plain), "ours": our_step(ours)}, batches)
+    return {
+        "L": length,
+        "batch": batch_size,
+        "plain_samples_per_second": batch_size / seconds["plain"],
+        "our_samples_per_second": batch_size / seconds["ours"],
+        "speed_up": seconds["plain"] / seconds["ours"],
+    }
+
+
+def utilisation(grade: Grade, batch_size: int, peak: float) -> dict[str, float]:
+    features = schema()
+    model = build_suan(grade, SuanOptions(), features, base_rate=0.3, seed=0)
+    batches = [random_batch(features, batch_size, grade.max_len, seed) for seed in range(3)]
+    seconds = alternate({"ours": our_step(model)}, batches, rounds=3)["ours"]
+    flops = model_size(grade, SuanOptions(), features).training_flops(batch_size)
+    return {
+        "D": grade.d * 5,
+        "layers": grade.n_layers,
+        "L": grade.max_len,
+        "batch": batch_size,
+        "gflop_per_second": flops / seconds / 1e9,
+        "share_of_gemm": flops / seconds / peak,
+    }
+
+
+def table_sizes() -> list[dict[str, float]]:
+    grade = Grade(2, 2, 8, 50)
+    steps, all_batches = {}, {}
+    for n_items in (10**4, 10**5, 10**6, 10**7):
+        features = schema(n_items)
+        model = build_suan(grade, SuanOptions(), features, base_rate=0.3, seed=0)
+        steps[n_items] = our_step(model)
+        all_batches[n_items] = [random_batch(features, 256, 50, seed) for seed in range(4)]
+    times = {n: [] for n in steps}
+    for n in steps:
+        cpu_seconds(steps[n], all_batches[n][:2])
+    for _ in range(ROUNDS):
+        for n in steps:
+            times[n].append(cpu_seconds(steps[n], all_batches[n]))
+    base = statistics.median(times[10**4])
+    return [
+        {"rows": n, "ms_per_step": 1e3 * statistics.median(t), "ratio": statistics.median(t) / base}
+        for n, t in times.items()
+    ]
+
+
+def main() -> None:
+    prepare_process()
+    torch.set_flush_denormal(True)
+    peak = gemm_flops_per_second()
+    result = {
+        "torch": torch.__version__,
+        "gemm_gflop_per_second": peak / 1e9,
+        "against_plain": [against_plain(50, 256), against_plain(200, 64)],
+        "utilisation": [
+            utilisation(Grade(2, 2, 8, 50), 256, peak),
+            utilisation(Grade(2, 2, 8, 200), 64, peak),
+        ],
+    }
+    if "--quick" not in sys.argv:
+        result["utilisation"] += [
+            utilisation(Grade(4, 4, 26, 50), 128, peak),
+            utilisation(Grade(4, 4, 52, 50), 64, peak),
+        ]
+        result["embedding_rows"] = table_sizes()
+    print(json.dumps(result, indent=2))
+    path = Path(__file__).parent / "results" / "train_step.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
