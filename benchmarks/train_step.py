@@ -10,6 +10,7 @@ import json
 import statistics
 import sys
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ from models.accounting import model_size
 from models.config import SuanOptions
 from models.grades import Grade
 from models.suan import Batch, build_suan
+from scaling.loader import TOKENS_PER_PART
 from scaling.recipe import BETAS
 from scaling.store import Feature, Schema
+from scaling.train import _backward as backward
 from scaling.train import build_optimisers
 from sweeps.job import prepare_process
 
@@ -66,14 +69,23 @@ def random_batch(schema: Schema, size: int, length: int, seed: int) -> Batch:
     )
 
 
+def parts(model, batch):
+    """Forward and backward in parts of few tokens, as training does."""
+    n_parts = max(1, batch.times.numel() // TOKENS_PER_PART)
+    for rows in torch.arange(len(batch.label)).chunk(n_parts):
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        values = {f.name: getattr(batch, f.name) for f in fields(batch)}
+        cut = {name: value if value is None else value[part] for name, value in values.items()}
+        backward(model, Batch(**cut), batch.label.numel())
+
+
 def our_step(model):
     optimisers = build_optimisers(model)
 
     def step(batch):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(batch), batch.label)
         for optimiser in optimisers:
             optimiser.zero_grad()
-        loss.backward()
+        parts(model, batch)
         for optimiser in optimisers:
             optimiser.step()
 
@@ -155,6 +167,57 @@ def utilisation(grade: Grade, batch_size: int, peak: float) -> dict[str, float]:
     }
 
 
+def packed(
+    length: int, n_candidates: int, n_layers: int = 2, n_passes: int = 8
+) -> dict[str, float]:
+    """One pass for a request's candidates against one pass each, the same impressions."""
+    features = schema()
+    model = build_suan(
+        Grade(n_layers, 2, 8, length), SuanOptions(), features, base_rate=0.3, seed=0
+    )
+    single, shared = [], []
+    for seed in range(3):
+        batch = random_batch(features, n_passes * n_candidates, length, seed)
+        single.append(batch)
+        shape = (n_passes, n_candidates)
+        first = slice(None, None, n_candidates)
+        requests = batch.times[first, -1:].expand(shape), batch.hours[first, -1:].expand(shape)
+        shared.append(
+            replace(
+                batch,
+                behaviours=batch.behaviours[first],
+                times=torch.cat([batch.times[first, :-1], requests[0]], 1),
+                hours=torch.cat([batch.hours[first, :-1], requests[1]], 1),
+                lengths=batch.lengths[first],
+                profile=batch.profile[first],
+                candidate=batch.candidate.view(*shape, -1),
+                context=batch.context.view(*shape, -1),
+                numeric=batch.numeric.view(*shape, -1),
+                label=batch.label.view(shape),
+            )
+        )
+
+    def forward_backward(batches):
+        for batch in batches:
+            parts(model, batch)
+
+    seconds = {"single": [], "packed": []}
+    for _ in range(ROUNDS + 1):
+        for name, batches in (("single", single), ("packed", shared)):
+            begin = time.process_time()
+            forward_backward(batches)
+            seconds[name].append((time.process_time() - begin) / len(batches))
+    one, many = (statistics.median(seconds[name][1:]) for name in ("single", "packed"))
+    return {
+        "L": length,
+        "layers": n_layers,
+        "candidates": n_candidates,
+        "single_samples_per_second": n_passes * n_candidates / one,
+        "packed_samples_per_second": n_passes * n_candidates / many,
+        "speed_up": one / many,
+    }
+
+
 def table_sizes() -> list[dict[str, float]]:
     grade = Grade(2, 2, 8, 50)
     steps, all_batches = {}, {}
@@ -189,6 +252,7 @@ def main() -> None:
             utilisation(Grade(2, 2, 8, 200), 64, peak),
         ],
     }
+    result["packed"] = [packed(32, 8), packed(100, 8), packed(200, 8), packed(200, 32, n_passes=2)]
     if "--quick" not in sys.argv:
         result["utilisation"] += [
             utilisation(Grade(4, 4, 26, 50), 128, peak),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import N_TIME_BUCKETS
+from models.tokens import Layout
 
 __all__ = ["RelativeBias", "SelfAttention", "time_buckets"]
 
@@ -47,82 +48,88 @@ class RelativeBias(nn.Module):
         self.position = nn.Parameter(torch.zeros(max_len + 1)) if position else None
         self.time = nn.Parameter(torch.zeros(N_TIME_BUCKETS + 1)) if time else None
 
-    def forward(self, times_BN: Tensor, valid_BN: Tensor) -> Tensor:
-        """Return the additive bias [B, N, N], with padding keys and the future masked."""
-        n_tokens = times_BN.shape[1]
-        index_N = torch.arange(n_tokens, device=times_BN.device)
-        distance_NN = index_N[:, None] - index_N[None, :]
+    def forward(self, times_BN: Tensor, layout: Layout) -> Tensor:
+        """Return the additive bias [B, N, N], with all that a token may not read masked."""
         dtype = next((p.dtype for p in (self.position, self.time) if p is not None), torch.float32)
-        open_BNN = valid_BN[:, None, :] & (distance_NN >= 0)
-        mask_BNN = torch.zeros(open_BNN.shape, dtype=dtype, device=times_BN.device)
-        mask_BNN.masked_fill_(~open_BNN, _MASKED)
+        bias_BNN = torch.zeros(layout.readable.shape, dtype=dtype, device=times_BN.device)
+        bias_BNN.masked_fill_(~layout.readable, _MASKED)
         if self.position is not None:
             # index_select has a far cheaper backward on a CPU than an embedding of so few rows.
-            flat = self.position.index_select(0, distance_NN.clamp(min=0).reshape(-1))
-            mask_BNN = mask_BNN + flat.view(1, n_tokens, n_tokens)
+            distance = layout.distance.clamp(min=0)
+            flat = self.position.index_select(0, distance.reshape(-1))
+            bias_BNN = bias_BNN + flat.view(distance.shape)
         if self.time is not None:
-            buckets_BNN = time_buckets(times_BN)
-            mask_BNN = mask_BNN + self.time.index_select(0, buckets_BNN.reshape(-1)).view_as(
-                mask_BNN
-            )
-        return mask_BNN
+            flat = self.time.index_select(0, time_buckets(times_BN).reshape(-1))
+            bias_BNN = bias_BNN + flat.view_as(bias_BNN)
+        return bias_BNN
 
 
-class _BlockAttention(torch.autograd.Function):
-    """softmax(q k' + bias) v with the future half skipped block by block.
+class _SharedBiasAttention(torch.autograd.Function):
+    """softmax(q k' scale + bias) v for q, k, v side by side [B, N, 3 D], one bias for all heads.
 
-    Keeps one probability tensor and has its own backward, because torch's fused attention leaves its
-    fast path when the bias needs a gradient.
+    Heads and blocks of queries are views into the projection's own memory: nothing is copied into
+    another layout, the future half is skipped block by block, one probability tensor is kept, and
+    the gradient is written where the projection's backward wants it.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, q_BHME: Tensor, k_BHNE: Tensor, v_BHNE: Tensor, bias_BMN: Tensor, causal: bool
+        ctx: Any, qkv_BNX: Tensor, bias_BNN: Tensor, n_heads: int, skip_future: bool
     ) -> Tensor:
-        spans = _spans(q_BHME.shape[2], k_BHNE.shape[2], causal)
-        outputs, weights = [], []
-        for start, stop, end in spans:
-            logits = torch.matmul(q_BHME[:, :, start:stop], k_BHNE[:, :, :end].transpose(-1, -2))
-            logits += bias_BMN[:, None, start:stop, :end]
-            weight = torch.softmax(logits, -1)
-            outputs.append(torch.matmul(weight, v_BHNE[:, :, :end]))
-            weights.append(weight)
-        ctx.spans = spans
-        ctx.save_for_backward(q_BHME, k_BHNE, v_BHNE, *weights)
-        return outputs[0] if len(spans) == 1 else torch.cat(outputs, 2)
+        batch, n_tokens, triple = qkv_BNX.shape
+        width = triple // 3
+        out_BND = qkv_BNX.new_empty(batch, n_tokens, width)
+        scale = (width // n_heads) ** -0.5
+        spans, weights = _spans(n_tokens, skip_future), []
+        for q, k, v, out in zip(
+            *_heads(qkv_BNX, 3, n_heads), *_heads(out_BND, 1, n_heads), strict=True
+        ):
+            for start, stop, end in spans:
+                bias = bias_BNN[:, start:stop, :end]
+                logits = torch.baddbmm(bias, q[:, start:stop], k[:, :end].mT, alpha=scale)
+                weight = torch.softmax(logits, -1)
+                torch.bmm(weight, v[:, :end], out=out[:, start:stop])
+                weights.append(weight)
+        ctx.spans, ctx.n_heads, ctx.scale = spans, n_heads, scale
+        ctx.save_for_backward(qkv_BNX, *weights)
+        return out_BND
 
     @staticmethod
-    def backward(ctx: Any, grad_BHME: Tensor) -> tuple[Tensor | None, ...]:
-        q_BHME, k_BHNE, v_BHNE, *weights = ctx.saved_tensors
-        grad_q = torch.empty_like(q_BHME)
-        grad_k, grad_v = torch.zeros_like(k_BHNE), torch.zeros_like(v_BHNE)
-        grad_bias = None
-        if ctx.needs_input_grad[3]:
-            batch, _, n_queries, _ = q_BHME.shape
-            grad_bias = q_BHME.new_zeros(batch, n_queries, k_BHNE.shape[2])
-        for (start, stop, end), weight in zip(ctx.spans, weights, strict=True):
-            grad_out = grad_BHME[:, :, start:stop]
-            grad_v[:, :, :end] += torch.matmul(weight.transpose(-1, -2), grad_out)
-            grad_weight = torch.matmul(grad_out, v_BHNE[:, :, :end].transpose(-1, -2))
-            # backward of softmax: p * (g - sum(p * g))
-            grad_logits = torch._softmax_backward_data(grad_weight, weight, -1, weight.dtype)
-            if grad_bias is not None:
-                torch.sum(grad_logits, 1, out=grad_bias[:, start:stop, :end])
-            grad_q[:, :, start:stop] = torch.matmul(grad_logits, k_BHNE[:, :, :end])
-            grad_k[:, :, :end] += torch.matmul(
-                grad_logits.transpose(-1, -2), q_BHME[:, :, start:stop]
-            )
-        return grad_q, grad_k, grad_v, grad_bias, None
+    def backward(ctx: Any, grad_BND: Tensor) -> tuple[Tensor | None, ...]:
+        qkv_BNX, *weights = ctx.saved_tensors
+        batch, n_tokens, _ = qkv_BNX.shape
+        grad_qkv = torch.zeros_like(qkv_BNX)
+        grad_bias = qkv_BNX.new_zeros(batch, n_tokens, n_tokens)
+        remaining = iter(weights)
+        for q, k, v, grad_q, grad_k, grad_v, grad in zip(
+            *_heads(qkv_BNX, 3, ctx.n_heads),
+            *_heads(grad_qkv, 3, ctx.n_heads),
+            *_heads(grad_BND, 1, ctx.n_heads),
+            strict=True,
+        ):
+            for start, stop, end in ctx.spans:
+                weight, grad_out = next(remaining), grad[:, start:stop]
+                grad_v[:, :end].baddbmm_(weight.mT, grad_out)
+                grad_weight = torch.bmm(grad_out, v[:, :end].mT)
+                # backward of softmax: p * (g - sum(p * g))
+                grad_logits = torch._softmax_backward_data(grad_weight, weight, -1, weight.dtype)
+                grad_bias[:, start:stop, :end] += grad_logits
+                grad_q[:, start:stop].baddbmm_(grad_logits, k[:, :end], alpha=ctx.scale)
+                grad_k[:, :end].baddbmm_(grad_logits.mT, q[:, start:stop], alpha=ctx.scale)
+        return grad_qkv, grad_bias, None, None
 
 
-def _spans(n_queries: int, n_keys: int, causal: bool) -> list[tuple[int, int, int]]:
+def _heads(x_BNX: Tensor, n_parts: int, n_heads: int) -> list[tuple[Tensor, ...]]:
+    """Views of each part's heads, [B, N, E] each: one tuple of H per part."""
+    return [part.chunk(n_heads, -1) for part in x_BNX.chunk(n_parts, -1)]
+
+
+def _spans(n_tokens: int, skip_future: bool) -> list[tuple[int, int, int]]:
     """Blocks of queries as (start, stop, keys that they can see)."""
-    if not causal or n_queries <= _BLOCK:
-        return [(0, n_queries, n_keys)]
-    first = n_keys - n_queries
-    starts = range(0, n_queries, _BLOCK)
-    stops = [min(start + _BLOCK, n_queries) for start in starts]
-    return [(start, stop, first + stop) for start, stop in zip(starts, stops, strict=True)]
+    if not skip_future or n_tokens <= _BLOCK:
+        return [(0, n_tokens, n_tokens)]
+    starts = range(0, n_tokens, _BLOCK)
+    return [(start, stop, stop) for start in starts for stop in [min(start + _BLOCK, n_tokens)]]
 
 
 class SelfAttention(nn.Module):
@@ -131,7 +138,6 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.scale = (width // n_heads) ** -0.5
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
@@ -143,20 +149,22 @@ class SelfAttention(nn.Module):
         `skip_future` leaves the masked future out of the sums, block by block; rows without a valid
         key then attend uniformly to fewer keys, which only pooling over padding could notice.
         """
-        batch, n_tokens, width = x_BND.shape
-        shape = (batch, -1, self.n_heads, width // self.n_heads)
-        if n_queries == n_tokens:
-            q_BND, k_BND, v_BND = self.qkv(x_BND).chunk(3, -1)
+        if n_queries == x_BND.shape[1]:
+            attended = _SharedBiasAttention.apply(  # type: ignore[no-untyped-call]
+                self.qkv(x_BND), bias_BNN, self.n_heads, skip_future
+            )
         else:
-            query, key_value = self.qkv.weight[:width], self.qkv.weight[width:]
-            q_BND = nn.functional.linear(x_BND[:, -n_queries:], query)
-            k_BND, v_BND = nn.functional.linear(x_BND, key_value).chunk(2, -1)
-        q_BHME = (q_BND * self.scale).view(shape).transpose(1, 2)
-        k_BHNE = k_BND.view(shape).transpose(1, 2)
-        v_BHNE = v_BND.view(shape).transpose(1, 2)
-        bias_BMN = bias_BNN[:, -n_queries:]
-        out_BHME = _BlockAttention.apply(  # type: ignore[no-untyped-call]
-            q_BHME, k_BHNE, v_BHNE, bias_BMN, skip_future
-        )
-        y_BMD: Tensor = self.out(out_BHME.transpose(1, 2).reshape(batch, n_queries, width))
+            attended = self._few_queries(x_BND, bias_BNN[:, -n_queries:])
+        y_BMD: Tensor = self.out(attended)
         return y_BMD
+
+    def _few_queries(self, x_BND: Tensor, bias_BMN: Tensor) -> Tensor:
+        """The same for the last M tokens alone: nothing here is large."""
+        batch, _, width = x_BND.shape
+        query, key_value = self.qkv.weight[:width], self.qkv.weight[width:]
+        q_BMD = nn.functional.linear(x_BND[:, -bias_BMN.shape[1] :], query)
+        keys_values = nn.functional.linear(x_BND, key_value).chunk(2, -1)
+        shape = (batch, -1, self.n_heads, width // self.n_heads)
+        q, k, v = (part.reshape(shape).transpose(1, 2) for part in (q_BMD, *keys_values))
+        logits = q @ k.mT * shape[-1] ** -0.5 + bias_BMN[:, None]
+        return (torch.softmax(logits, -1) @ v).transpose(1, 2).flatten(2)

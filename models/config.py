@@ -65,6 +65,8 @@ class SuanOptions:
         pooling: tokens that the alignment mean covers: `behaviours` (valid behaviours, so that the
             history's encoding is the same for every candidate), `all` (paper and release: padding
             and candidate included), or `running` (valid tokens up to the token itself).
+        positions: the position table counts back from the request (`end`, the paper's) or from the
+            first behaviour read (`start`, under which a stretch of a user's log can share a pass).
         target_aware: the candidate is the sequence's last token; otherwise it joins in the head only.
         dropout: rate on each block's residual branches.
     """
@@ -77,6 +79,7 @@ class SuanOptions:
     fusion: Literal["dual", "sum", "none"] = "dual"
     bias: Literal["both", "position", "time", "none"] = "both"
     pooling: Literal["behaviours", "all", "running"] = "behaviours"
+    positions: Literal["end", "start"] = "end"
     target_aware: bool = True
     dropout: float = 0.0
 

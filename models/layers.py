@@ -3,11 +3,13 @@
 Shapes: B batch, N tokens, D token width, P profile features (n2), d feature width, H heads.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AdaptiveFusion", "FeedForward", "ReluFeedForward", "build_norm", "pool_tokens"]
+__all__ = ["AdaptiveFusion", "FeedForward", "ReluFeedForward", "build_norm"]
 
 # The release divides by (rms + 1e-6); adding the square inside the root is the same to 1e-6 and has
 # a gradient at zero.
@@ -16,7 +18,63 @@ _EPS = 1e-12
 
 def build_norm(kind: str, width: int) -> nn.Module:
     """Return RMSNorm (`rms`, gain only) or LayerNorm (`layer`)."""
-    return nn.RMSNorm(width, eps=_EPS) if kind == "rms" else nn.LayerNorm(width, eps=1e-6)
+    return RMSNorm(width) if kind == "rms" else nn.LayerNorm(width, eps=1e-6)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """x / rms(x) * gain in few passes over memory: torch's own is a chain of seven on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = norm.square_().div_(x.shape[-1]).add_(_EPS).rsqrt_()
+        unit = x * inverse
+        ctx.save_for_backward(unit, inverse, gain)
+        y: Tensor = unit * gain
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        unit, inverse, gain = ctx.saved_tensors
+        width = gain.shape[0]
+        products = (grad * unit).view(-1, width)
+        mean = torch.mv(products, gain).view_as(inverse) / width
+        grad_x = (grad * gain).addcmul_(unit, mean, value=-1).mul_(inverse)
+        return grad_x, products.sum(0)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with a gain and no shift (Zhang and Sennrich, 2019)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x of the same shape, normed over its last dimension."""
+        y: Tensor = _RMSNorm.apply(x, self.weight)  # type: ignore[no-untyped-call]
+        return y
+
+
+class _GatedSilu(torch.autograd.Function):
+    """silu(g) * u for [g, u] stored side by side; the gradient is written in place, not concatenated."""
+
+    @staticmethod
+    def forward(ctx: Any, gate_and_up: Tensor) -> Tensor:
+        gate, up = gate_and_up.chunk(2, -1)
+        activated = F.silu(gate)
+        ctx.save_for_backward(gate_and_up, activated)
+        return activated * up
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        gate_and_up, activated = ctx.saved_tensors
+        gate, up = gate_and_up.chunk(2, -1)
+        out = torch.empty_like(gate_and_up)
+        grad_gate, grad_up = out.chunk(2, -1)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+        torch.mul(grad, activated, out=grad_up)
+        return out
 
 
 class FeedForward(nn.Module):
@@ -29,8 +87,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Return [B, N, D]."""
-        gate, up = self.gate_and_up(x_BND).chunk(2, -1)
-        y_BND: Tensor = self.down(F.silu(gate) * up)
+        hidden = _GatedSilu.apply(self.gate_and_up(x_BND))  # type: ignore[no-untyped-call]
+        y_BND: Tensor = self.down(hidden)
         return y_BND
 
 
@@ -76,7 +134,7 @@ class AdaptiveFusion(nn.Module):
         """Return the fused sequence for the last `n_out` tokens, [B, n_out, D].
 
         `pool_BN` holds the weights of the alignment mean (they sum to one, or are all zero); None
-        stands for the running mean over valid tokens, see `pool_tokens`.
+        stands for no mean at all (plain sum); see `models.tokens.Layout.pool`.
         """
         attention_BNK, value_BKD = self._attend(s_BND, profile_BPd)
         s_out, attention_out = s_BND[:, -n_out:], attention_BNK[:, -n_out:]
@@ -117,21 +175,3 @@ class AdaptiveFusion(nn.Module):
         logits_BNK = torch.bmm(s_BND, into_BHPD.reshape(batch, -1, width).transpose(1, 2))
         logits = logits_BNK.view(batch, -1, self.n_heads, n_profile)
         return torch.softmax(logits, -1).view_as(logits_BNK), value_BHPD.reshape(batch, -1, width)
-
-
-def pool_tokens(kind: str, valid_BN: Tensor, dtype: torch.dtype, *, candidate: bool) -> Tensor:
-    """Return the weights of the alignment mean, [B, N], or [B, N, N] for a running mean.
-
-    `valid_BN` marks the tokens that are not padding; with `candidate` the last one is the candidate,
-    which a mean over `behaviours` leaves out. Rows without a token to average are zero.
-    """
-    batch, n_tokens = valid_BN.shape
-    if kind == "all":
-        return torch.full((batch, n_tokens), 1 / n_tokens, dtype=dtype, device=valid_BN.device)
-    weights = valid_BN.to(dtype)
-    if kind == "running":
-        prefix = torch.tril(weights[:, None, :].expand(-1, n_tokens, -1))
-        return prefix / prefix.sum(-1, keepdim=True).clamp(min=1)
-    if candidate:
-        weights = torch.cat([weights[:, :-1], torch.zeros_like(weights[:, -1:])], 1)
-    return weights / weights.sum(-1, keepdim=True).clamp(min=1)

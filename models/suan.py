@@ -4,17 +4,17 @@ Shapes: B batch, L behaviours, N tokens (L + 1), D token width (n1 d), P profile
 docs/suan.md maps each equation of the paper, and the released weights, onto these modules.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.attention import RelativeBias, SelfAttention
 from models.config import InputSchema, SuanOptions
 from models.embeddings import FeatureEmbeddings
 from models.grades import Grade
-from models.layers import AdaptiveFusion, FeedForward, ReluFeedForward, build_norm, pool_tokens
+from models.layers import AdaptiveFusion, FeedForward, ReluFeedForward, build_norm
+from models.tokens import Layout
 
 __all__ = ["SUAN", "Batch", "UnifiedAttentionBlock", "build_suan"]
 
@@ -24,15 +24,21 @@ EMBEDDING_STD = 0.1
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of B impressions; behaviours are oldest first and padded on the left.
+    """Inputs of B passes; behaviours are oldest first and padded on the left.
+
+    A pass scores one candidate, and the M dimension is absent; or it scores M candidates that share a
+    history (packed): those of one request, or with `ends` those of a stretch of the user's log.
 
     Attributes:
         behaviours: ids [B, L, n1], int64, 0 where padded.
-        times: unix seconds of behaviours and, last, of the request, int64 [B, L + 1].
-        hours: hour of the day plus one (local time) of the same, int64 [B, L + 1]; 0 where padded.
+        times: unix seconds of behaviours and, last, of the requests, int64 [B, L + M].
+        hours: hour of the day plus one (local time) of the same, int64 [B, L + M]; 0 where padded.
         lengths: valid behaviours [B], int64.
-        candidate: ids [B, nc]. context: ids [B, nx]. profile: ids [B, n2]. numeric: [B, nf] float32.
-        label: [B] float32.
+        candidate: ids [B, M, nc]. context: ids [B, M, nx]. profile: ids [B, n2].
+        numeric: [B, M, nf] float32.
+        label: [B, M] float32.
+        present: [B, M] bool, False where a packed pass has fewer candidates; None: all are there.
+        ends: [B, M] columns of the history before each candidate's request; None: all of them.
     """
 
     behaviours: Tensor
@@ -44,6 +50,8 @@ class Batch:
     profile: Tensor
     numeric: Tensor
     label: Tensor
+    present: Tensor | None = None
+    ends: Tensor | None = None
 
 
 class UnifiedAttentionBlock(nn.Module):
@@ -68,16 +76,15 @@ class UnifiedAttentionBlock(nn.Module):
         bias_BNN: Tensor,
         pool_BN: Tensor | None,
         *,
-        last: bool,
+        n_out: int,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return all N tokens, or the last one only if nothing reads the others (`last`).
+        """Return the last `n_out` tokens, [B, n_out, D]: in the last block nothing reads the others.
 
-        Even then the alignment mean reads every token's attention output, so only what comes after
-        it is cut. Without a mean (fusion `sum` or `none`) one query is enough.
+        Even there the alignment mean reads every token's attention output, so only what comes after
+        it is cut. Without a mean (fusion `sum` or `none`) `n_out` queries are enough.
         """
         n_tokens = x_BND.shape[1]
-        n_out = 1 if last else n_tokens
         n_attended = n_tokens if self.options.fusion == "dual" else n_out
         skip_future = self.options.pooling != "all"
         place = self.options.placement
@@ -147,59 +154,85 @@ class SUAN(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the logits [B]."""
+        """Return the logits, of the shape of `batch.label`.
+
+        Raises:
+            ValueError: a packed batch for options under which packing is not exact.
+        """
+        if batch.candidate.dim() == 2:
+            one = {"candidate", "context", "numeric"}
+            single = replace(batch, **{name: getattr(batch, name).unsqueeze(1) for name in one})
+            return self._score(single).squeeze(-1)
+        self._check_packed(batch)
+        return self._score(batch)
+
+    def _score(self, batch: Batch) -> Tensor:
+        """Return the logits [B, M]."""
+        n_batch, n_candidates = batch.candidate.shape[:2]
         rows = self.embeddings.rows
         candidate, profile = rows("candidate", batch.candidate), rows("profile", batch.profile)
         tokens = rows("behaviour", batch.behaviours)
         if self.options.target_aware:
-            zero = torch.zeros_like(candidate[:, 0])
-            slots = [candidate[:, slot] if slot >= 0 else zero for slot in self._slots]
-            tokens = torch.cat([tokens, torch.stack(slots, 1).unsqueeze(1)], 1)
+            zero = torch.zeros_like(candidate[..., 0])
+            slots = [candidate[..., slot] if slot >= 0 else zero for slot in self._slots]
+            tokens = torch.cat([tokens, torch.stack(slots, -1)], 1)
         n_tokens = tokens.shape[1]
-        flat = [tokens.flatten(1), profile, candidate, rows("context", batch.context)]
+        flat = [
+            part.flatten(1) for part in (tokens, profile, candidate, rows("context", batch.context))
+        ]
         embedded = self.embeddings(torch.cat(flat, 1)).split([part.shape[1] for part in flat], 1)
-        x_BND = embedded[0].view(len(tokens), n_tokens, -1)
-        profile_BPd = embedded[1]
+        x_BND = embedded[0].view(n_batch, n_tokens, -1)
 
-        last = self._encode(x_BND, profile_BPd, batch)
-        inputs = [last, *(part.flatten(1) for part in embedded[1:])]
+        last_BMD = self._encode(x_BND, embedded[1], batch)
+        shared = embedded[1].flatten(1).unsqueeze(1).expand(-1, n_candidates, -1)
+        own = [part.reshape(n_batch, n_candidates, -1) for part in embedded[2:]]
+        inputs = [last_BMD, shared, *own]
         if self.normalize_numeric is not None:
-            inputs.append(self.normalize_numeric(batch.numeric))
-        logits: Tensor = self.head(torch.cat(inputs, 1)).squeeze(-1)
+            inputs.append(
+                self.normalize_numeric(batch.numeric.flatten(0, 1)).view_as(batch.numeric)
+            )
+        logits: Tensor = self.head(torch.cat(inputs, -1)).squeeze(-1)
         return logits
 
     def _encode(self, x_BND: Tensor, profile_BPd: Tensor, batch: Batch) -> Tensor:
-        """Return the last token after the last block, [B, D]."""
-        n_tokens = x_BND.shape[1]
+        """Return the candidates' tokens after the last block, or the last behaviour's, [B, M, D]."""
+        n_batch, n_tokens, _ = x_BND.shape
         n_history = batch.behaviours.shape[1]
+        layout = Layout(batch.lengths, n_history, n_tokens - n_history, batch.ends)
         times, hours = batch.times[:, :n_tokens], batch.hours[:, :n_tokens]
-        index_L = torch.arange(n_history, device=x_BND.device)
-        valid_BN = index_L >= (n_history - batch.lengths)[:, None]
-        if self.options.target_aware:
-            valid_BN = F.pad(valid_BN, (0, 1), value=True)
-        first = self.grade.max_len - n_history
         hour_table = self.hour_to_token(self.hour)
         hour_BND = hour_table.index_select(0, hours.reshape(-1)).view_as(x_BND)
-        x_BND = x_BND + self.position[first : first + n_tokens] + hour_BND
-        bias_BNN = self.bias(times, valid_BN)
+        positions = layout.positions(self.grade.max_len, self.options.positions)
+        position = self.position.index_select(0, positions.reshape(-1))
+        x_BND = x_BND + position.view(*positions.shape, -1) + hour_BND
+        bias_BNN = self.bias(times, layout)
         pool_BN = None
         if self.options.fusion == "dual":
-            pool_BN = pool_tokens(
-                self.options.pooling,
-                valid_BN,
-                x_BND.dtype,
-                candidate=self.options.target_aware,
-            )
-        for index, block in enumerate(self.blocks):
+            pool_BN = layout.pool(self.options.pooling, x_BND.dtype)
+        n_read = max(1, layout.n_candidates)
+        for block in self.blocks:
             x_BND = block(
                 x_BND,
                 profile_BPd,
                 bias_BNN,
                 pool_BN,
-                last=index == len(self.blocks) - 1,
+                n_out=n_read if block is self.blocks[-1] else n_tokens,
                 generator=self.dropout_generator,
             )
-        return x_BND[:, -1]
+        return x_BND[:, -n_read:].expand(n_batch, batch.candidate.shape[1], -1)
+
+    def _check_packed(self, batch: Batch) -> None:
+        options = self.options
+        if options.fusion == "dual" and options.pooling == "all":
+            raise ValueError('packed candidates need pooling = "behaviours" or "running"')
+        if batch.ends is None:
+            return
+        exact = options.fusion != "dual" or options.pooling == "running"
+        if not (exact and options.positions == "start" and options.target_aware):
+            raise ValueError(
+                'a stretch of several requests needs pooling = "running", positions = "start" and '
+                "target_aware = true"
+            )
 
 
 def build_suan(

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 # Raised whenever the same RunConfig would train to other numbers: old runs then no longer match.
-RUN_SCHEMA_VERSION = 1
+RUN_SCHEMA_VERSION = 2
 
 _STRICT = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=False)
 
@@ -91,6 +91,8 @@ class TrainConfig:
         schedule: `decay` cools down linearly over the second half; `constant` stays at the peak.
         data_order: `independent` draws the nested order anew for each (grade, seed); `shared` gives
             all grades of a seed the same order (paired comparisons; see docs/methods.md).
+        packing: `request` trains all impressions of a request in one pass over their history,
+            `stretch` all those of a window of a user's log; never mix the three in one fit.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -99,6 +101,7 @@ class TrainConfig:
     learning_rate: float | None = None
     schedule: Literal["decay", "constant"] = "decay"
     data_order: Literal["independent", "shared"] = "independent"
+    packing: Literal["none", "request", "stretch"] = "none"
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,7 @@ class RunConfig:
     schedule: Literal["decay", "constant"]
     data_order: Literal["independent", "shared"]
     data_fingerprint: str
+    packing: Literal["none", "request", "stretch"] = "none"
     schema_version: int = RUN_SCHEMA_VERSION
 
     @property

@@ -23,6 +23,7 @@ from scaling.files import write_json
 from scaling.loader import iterate_test, iterate_training
 from scaling.metrics import evaluate
 from scaling.order import order_key
+from scaling.packing import group_requests, group_stretches, iterate_packed
 from scaling.provenance import describe_environment
 from scaling.recipe import BETAS, EMBEDDING_RATE, GRADIENT_CLIP, rate_factor
 from scaling.records import RunRecord, RunStore
@@ -127,44 +128,69 @@ def train_model(
     dense = adam.param_groups[0]["params"]
     n_steps = math.ceil(config.n_samples / config.batch_size)
     log_every = max(1, n_steps // _LOG_LINES)
-    batches = iterate_training(
-        store, config.n_samples, config.batch_size, config.grade.max_len, _order(config)
-    )
+    steps = _steps(config, store)
     pending: list[torch.Tensor] = []
-    total, begin = 0.0, time.perf_counter()
-    for step, batch in enumerate(batches):
+    sizes: list[int] = []
+    total, n_seen, begin = 0.0, 0, time.perf_counter()
+    for step, parts in enumerate(steps):
         rate = config.learning_rate * rate_factor(step, n_steps, config.schedule)
         for optimiser, multiple in ((adam, 1.0), (sparse, EMBEDDING_RATE)):
             optimiser.param_groups[0]["lr"] = rate * multiple
-        batch = _to_device(batch, device)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(batch), batch.label)
         adam.zero_grad()
         sparse.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        n_in_batch = sum(_n_samples(part) for part in parts)
+        n_seen += n_in_batch
+        sizes.append(n_in_batch)
+        pending.append(
+            sum(_backward(model, _to_device(part, device), n_in_batch) for part in parts)
+        )
         torch.nn.utils.clip_grad_norm_(dense, GRADIENT_CLIP, foreach=True)
         adam.step()
         sparse.step()  # type: ignore[no-untyped-call]
-        pending.append(loss.detach())
         if (step + 1) % log_every == 0 or step + 1 == n_steps:
             # Reading a loss waits for the device, so it is done once per line, not per step.
             losses = torch.stack(pending).tolist()
             first = step + 1 - len(losses)
             _check_finite(losses, first)
-            total += sum(losses[:-1]) * config.batch_size + losses[-1] * len(batch.label)
+            total += sum(loss * n for loss, n in zip(losses, sizes, strict=True))
+            sizes.clear()
             pending.clear()
             if progress is not None:
-                samples = min((step + 1) * config.batch_size, config.n_samples)
                 progress(
                     {
                         "step": step + 1,
                         "n_steps": n_steps,
-                        "n_samples": samples,
+                        "n_samples": n_seen,
                         "loss": sum(losses) / len(losses),
                         "learning_rate": rate,
-                        "samples_per_second": samples / (time.perf_counter() - begin),
+                        "samples_per_second": n_seen / (time.perf_counter() - begin),
                     }
                 )
     return model, total / config.n_samples
+
+
+def _steps(config: RunConfig, store: EventStore) -> Iterator[list[Batch]]:
+    max_len, order = config.grade.max_len, _order(config)
+    if config.packing == "none":
+        return iterate_training(store, config.n_samples, config.batch_size, max_len, order)
+    group = group_requests if config.packing == "request" else group_stretches
+    groups = group(store, max_len)
+    return iterate_packed(store, groups, config.n_samples, config.batch_size, order)
+
+
+def _n_samples(part: Batch) -> int:
+    return part.label.numel() if part.present is None else int(part.present.sum())
+
+
+def _backward(model: SUAN, part: Batch, n_in_batch: int) -> torch.Tensor:
+    """Add the part's gradients and return its share of the batch's mean loss."""
+    logits, labels = model(part), part.label
+    if part.present is not None:
+        logits, labels = logits[part.present], labels[part.present]
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    loss = loss / n_in_batch
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
 
 
 def build_optimisers(model: SUAN) -> tuple[torch.optim.AdamW, torch.optim.SparseAdam]:
@@ -261,8 +287,9 @@ def _to_device(batch: Batch, device: str) -> Batch:
     if device == "cpu":
         return batch
     moved = {
-        f.name: getattr(batch, f.name).pin_memory().to(device, non_blocking=True)
+        f.name: value.pin_memory().to(device, non_blocking=True)
         for f in fields(batch)
+        if (value := getattr(batch, f.name)) is not None
     }
     return replace(batch, **moved)
 

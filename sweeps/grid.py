@@ -48,6 +48,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                 learning_rate=train.learning_rate or rule.learning_rate,
                 schedule=train.schedule,
                 data_order=train.data_order,
+                packing=train.packing,
                 data_fingerprint=data.fingerprint or "",
             )
             twin = cells.setdefault(config.signature, config)

@@ -5,6 +5,7 @@ import torch
 
 from models import attention
 from models.attention import RelativeBias, SelfAttention, time_buckets
+from models.tokens import Layout
 
 
 def plain_attention(module, x, bias):
@@ -26,53 +27,52 @@ def inputs(n_tokens, lengths):
     torch.nn.init.normal_(bias_module.time)
     x = torch.randn(len(lengths), n_tokens, 12, dtype=torch.float64)
     times = torch.randint(0, 10**6, (len(lengths), n_tokens)).cumsum(1)
+    layout = Layout(torch.tensor(lengths) - 1, n_tokens - 1, n_candidates=1)
     valid = torch.arange(n_tokens) >= n_tokens - torch.tensor(lengths)[:, None]
-    return module, bias_module, x, times, valid
+    return module, bias_module(times, layout), x, valid, (bias_module, times, layout)
 
 
 @pytest.mark.parametrize("n_tokens", [1, 5, 64, 65, 150])
 def test_blocks_of_queries_equal_torchs_attention_on_valid_tokens(n_tokens):
-    module, bias, x, times, valid = inputs(n_tokens, [n_tokens, max(1, n_tokens // 2)])
-    added = bias(times, valid)
+    module, added, x, valid, _ = inputs(n_tokens, [n_tokens, max(1, n_tokens // 2)])
     ours = module(x, added, n_tokens, skip_future=True)
     error = (ours - plain_attention(module, x, added))[valid].abs().max()
     assert error < 1e-12  # float64, sums in another order
 
 
 def test_gradients_equal_torchs_attention():
-    module, bias, x, times, valid = inputs(150, [150, 90])
+    module, _, x, valid, (bias, times, layout) = inputs(150, [150, 90])
     weights = torch.randn_like(x) * valid[:, :, None]
     leaves = [*module.parameters(), *bias.parameters(), x.requires_grad_()]
     ours = torch.autograd.grad(
-        (module(x, bias(times, valid), 150, skip_future=True) * weights).sum(), leaves
+        (module(x, bias(times, layout), 150, skip_future=True) * weights).sum(), leaves
     )
     theirs = torch.autograd.grad(
-        (plain_attention(module, x, bias(times, valid)) * weights).sum(), leaves
+        (plain_attention(module, x, bias(times, layout)) * weights).sum(), leaves
     )
     for mine, reference in zip(ours, theirs, strict=True):
         assert (mine - reference).abs().max() < 1e-10 * reference.abs().max()
 
 
 def test_the_last_query_alone_equals_the_last_row_of_all():
-    module, bias, x, times, valid = inputs(70, [70, 20])
-    added = bias(times, valid)
+    module, added, x, valid, _ = inputs(70, [70, 20])
     full = module(x, added, 70, skip_future=True)[:, -1:]
     assert (module(x, added, 1, skip_future=True) - full).abs().max() < 1e-12
 
 
 def test_a_later_token_never_changes_an_earlier_one():
-    module, bias, x, times, valid = inputs(100, [100])
-    before = module(x, bias(times, valid), 100, skip_future=True)
+    module, added, x, valid, _ = inputs(100, [100])
+    before = module(x, added, 100, skip_future=True)
     x[:, 60:] += 1
-    after = module(x, bias(times, valid), 100, skip_future=True)
+    after = module(x, added, 100, skip_future=True)
     assert torch.equal(before[:, :60], after[:, :60])
 
 
 def test_padding_never_changes_a_valid_token():
-    module, bias, x, times, valid = inputs(80, [30])
-    before = module(x, bias(times, valid), 80, skip_future=True)
+    module, added, x, valid, _ = inputs(80, [30])
+    before = module(x, added, 80, skip_future=True)
     x[:, :50] += 5
-    after = module(x, bias(times, valid), 80, skip_future=True)
+    after = module(x, added, 80, skip_future=True)
     assert torch.equal(before[:, 50:], after[:, 50:])
 
 
@@ -89,7 +89,7 @@ def test_the_bias_of_three_events_by_hand():
     bias.position.data = torch.tensor([0.0, 10.0, 20.0])
     bias.time.data[:] = torch.arange(129) / 100
     times = torch.tensor([[1000, 1002, 1060]])  # gaps 2 -> bucket 2, 58 -> 13, 60 -> 13
-    added = bias(times, torch.ones(1, 3, dtype=torch.bool))[0]
+    added = bias(times, Layout(torch.tensor([2]), 2, n_candidates=1))[0]
     expected = [[0.0, None, None], [10.02, 0.0, None], [20.13, 10.13, 0.0]]
     for i, row in enumerate(expected):
         for j, value in enumerate(row):

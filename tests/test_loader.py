@@ -1,7 +1,10 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from scaling.loader import gather_batch, iterate_test, iterate_training
+from scaling.loader import TOKENS_PER_PART, gather_batch, iterate_test, iterate_training
+from scaling.order import permuted_rows
 
 
 def test_a_history_is_the_users_latest_events_before_the_impression(tiny_store):
@@ -46,20 +49,40 @@ def test_no_event_at_or_after_the_impression_is_read(tiny_store):
     assert (history < request)[valid].all()
 
 
+def keys(parts):
+    """What identifies the samples of a step, whatever its parts."""
+    return sorted(
+        (int(time), *candidate) for part in parts
+        for time, candidate in zip(part.times[:, -1], part.candidate.tolist(), strict=True)
+    )  # fmt: skip
+
+
 def test_an_epoch_takes_each_sample_of_the_subset_once(tiny_store):
-    batches = list(iterate_training(tiny_store, 500, 64, 5, order=7))
-    assert [len(batch.label) for batch in batches] == [64] * 7 + [52]
+    steps = list(iterate_training(tiny_store, 500, 64, 5, order=7))
+    assert [sum(len(part.label) for part in parts) for parts in steps] == [64] * 7 + [52]
+    rows = permuted_rows(np.arange(500), tiny_store.n_train, 7)
+    expected = keys([gather_batch(tiny_store, rows, 5)])
+    assert keys([part for parts in steps for part in parts]) == expected
+
+
+def test_the_parts_of_a_step_hold_few_tokens_and_similar_lengths(tiny_store):
+    (parts,) = iterate_training(tiny_store, 1200, 1200, 300, order=7)
+    assert len(parts) > 3
+    for longer, shorter in pairwise(parts):
+        assert longer.times.numel() <= TOKENS_PER_PART
+        assert longer.lengths.min() >= shorter.lengths.max()
 
 
 def test_an_epoch_can_start_at_any_step(tiny_store):
     whole = list(iterate_training(tiny_store, 300, 64, 5, order=7))
     rest = list(iterate_training(tiny_store, 300, 64, 5, order=7, first_step=3))
     assert len(rest) == 2
-    assert (whole[3].behaviours == rest[0].behaviours).all()
+    assert keys(whole[3]) == keys(rest[0])
 
 
 def test_only_training_rows_are_trained_on(tiny_store):
-    last = max(batch.times[:, -1].max() for batch in iterate_training(tiny_store, 1200, 256, 1, 3))
+    steps = iterate_training(tiny_store, 1200, 256, 1, 3)
+    last = max(part.times[:, -1].max() for parts in steps for part in parts)
     assert last <= tiny_store.time[: tiny_store.n_train].max()
 
 

@@ -8,8 +8,8 @@ import torch
 
 from models.attention import RelativeBias
 from models.config import SuanOptions
-from models.layers import pool_tokens
 from models.suan import UnifiedAttentionBlock
+from models.tokens import Layout
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "official_uab"
 RELEASED = SuanOptions(placement="released", pooling="all")
@@ -61,11 +61,12 @@ def run(case):
     blocks = [UnifiedAttentionBlock(width, profile.shape[-1], 2, RELEASED) for _ in range(n_blocks)]
     for index, block in enumerate(blocks):
         load_released_weights(block, bias, weights, index)
-    added = bias(torch.from_numpy(weights["time"]), valid)
-    pool = pool_tokens("all", valid, x.dtype, candidate=True)
+    layout = Layout(valid.sum(1) - 1, n_tokens - 1, n_candidates=1)
+    added = bias(torch.from_numpy(weights["time"]), layout)
+    pool = layout.pool("all", x.dtype)
     outputs, token = [], x
     for block in blocks:
-        token = block(token, profile, added, pool, last=False)
+        token = block(token, profile, added, pool, n_out=n_tokens)
         outputs.append(token)
     (outputs[-1][:, -1] * torch.from_numpy(weights["loss_weight"])).sum().backward()
     return weights, outputs, x, profile

@@ -6,8 +6,9 @@ import torch
 
 from models.config import SuanOptions
 from models.grades import Grade
-from models.layers import AdaptiveFusion, pool_tokens
+from models.layers import AdaptiveFusion
 from models.suan import build_suan
+from models.tokens import Layout
 from scaling.loader import gather_batch
 
 GRADE = Grade(2, 2, 8, 20)
@@ -65,7 +66,9 @@ def test_cutting_the_last_block_changes_nothing(tiny_store):
     cut = model(batch)
     for block in model.blocks:
         forward = block.forward
-        block.forward = lambda *a, forward=forward, **k: forward(*a, **{**k, "last": False})
+        block.forward = lambda *a, forward=forward, **k: forward(
+            *a, **{**k, "n_out": a[0].shape[1]}
+        )
     assert (model(batch) - cut).abs().max() < 1e-12
 
 
@@ -88,7 +91,7 @@ def test_fusion_equals_cross_attention_written_out():
     torch.manual_seed(0)
     fusion = AdaptiveFusion(12, 4, 3, "dual").double()
     s, profile = torch.randn(2, 5, 12).double(), torch.randn(2, 6, 4).double()
-    pool = pool_tokens("all", torch.ones(2, 5, dtype=torch.bool), torch.float64, candidate=True)
+    pool = Layout(torch.tensor([4, 4]), 4, n_candidates=1).pool("all", torch.float64)
     q, k, v = (
         t.view(2, -1, 3, 4).transpose(1, 2)
         for t in (fusion.q(s), fusion.k(profile), fusion.v(profile))
@@ -103,8 +106,7 @@ def test_fusion_equals_cross_attention_written_out():
 
 
 def test_the_running_mean_reads_only_the_valid_past():
-    valid = torch.tensor([[False, True, True, True]])
-    weights = pool_tokens("running", valid, torch.float64, candidate=True)[0]
+    weights = Layout(torch.tensor([2]), 3, n_candidates=1).pool("running", torch.float64)[0]
     third = 1 / 3
     expected = [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0.5, 0.5, 0], [0, third, third, third]]
     assert torch.allclose(weights, torch.tensor(expected, dtype=torch.float64), atol=1e-15)

@@ -173,6 +173,14 @@ def test_more_samples_than_there_are_is_refused(config, tiny_store, tmp_path):
         train_run(replace(config, n_samples=1201), tiny_store, RunStore(tmp_path))
 
 
+@pytest.mark.parametrize("packing", ["request", "stretch"])
+def test_packed_training_beats_the_base_rate(tiny_store, config, packing):
+    options = SuanOptions(pooling="running", positions="start")
+    packed = replace(config, n_samples=1200, packing=packing, model=options)
+    losses = trace(packed, tiny_store)
+    assert np.mean(losses[-10:]) < np.mean(losses[:3])
+
+
 def test_every_variation_trains(config, tiny_store):
     options = SuanOptions(
         norm="layer", placement="post", ffn="relu", fusion="sum", bias="time",

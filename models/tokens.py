@@ -1,0 +1,99 @@
+"""How the tokens of a pass lie: who may read whom, at which distance, with which weight in the mean.
+
+One pass holds the history's L tokens, padded on the left, and then M candidates that are blind to each
+other. M = 1 is the paper's sequence. Several candidates of one request share the history; several
+requests of one stretch of a user's log share it up to their own end.
+
+Shapes: B batch, L behaviours, M candidates, N = L + M tokens.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+__all__ = ["Layout"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The tokens of a batch.
+
+    Attributes:
+        lengths: valid behaviours [B]; the others are padding on the left.
+        n_history: L.
+        n_candidates: M, or 0 where candidates join in the head only.
+        ends: [B, M] columns of the history before each candidate's request; None: all of them.
+    """
+
+    lengths: Tensor
+    n_history: int
+    n_candidates: int
+    ends: Tensor | None = None
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """Which behaviours are not padding, [B, L]."""
+        return self._columns >= (self.n_history - self.lengths)[:, None]
+
+    @cached_property
+    def readable(self) -> Tensor:
+        """Whether token i may read token j, bool [B, N, N]: valid behaviours before it, and itself."""
+        n_history, n_tokens = self.n_history, self.n_history + self.n_candidates
+        valid = self.valid
+        readable = valid.new_zeros(len(valid), n_tokens, n_tokens)
+        past = self._columns[:, None] >= self._columns
+        readable[:, :n_history, :n_history] = past & valid[:, None, :]
+        seen = valid[:, None, :]
+        if self.ends is not None:
+            seen = seen & (self._columns < self.ends[:, :, None])
+        readable[:, n_history:, :n_history] = seen
+        index = torch.arange(n_history, n_tokens, device=valid.device)
+        readable[:, index, index] = True
+        return readable
+
+    @cached_property
+    def distance(self) -> Tensor:
+        """Behaviours from token j to token i, int64 [N, N], or [B, N, N] with `ends`."""
+        place = self._places
+        return place[..., :, None] - place[..., None, :]
+
+    def positions(self, max_len: int, origin: str) -> Tensor:
+        """Rows of a position table of `max_len` + 1, int64 [N], or [B, N].
+
+        `end`: counted back from the request, the paper's. `start`: counted from the first behaviour.
+        """
+        if origin == "end":
+            return self._places + (max_len - self.n_history)
+        padding = (self.n_history - self.lengths)[:, None]
+        return (self._places - padding).clamp(min=0)
+
+    def pool(self, kind: str, dtype: torch.dtype) -> Tensor:
+        """Weights of the alignment mean, [B, N], or [B, N, N] for `running`; zero where there is none.
+
+        `behaviours`: the valid behaviours; `all`: every token, padding and candidate included;
+        `running`: what the token may read, itself included.
+        """
+        n_tokens = self.n_history + self.n_candidates
+        if kind == "all":
+            shape = (len(self.lengths), n_tokens)
+            return torch.full(shape, 1 / n_tokens, dtype=dtype, device=self.lengths.device)
+        weights = self.readable.to(dtype)
+        if kind == "behaviours":
+            weights = self.lengths.new_zeros(len(self.lengths), n_tokens).to(dtype)
+            weights[:, : self.n_history] = self.valid.to(dtype)
+        return weights / weights.sum(-1, keepdim=True).clamp(min=1)
+
+    @property
+    def _columns(self) -> Tensor:
+        return torch.arange(self.n_history, device=self.lengths.device)
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Column of each behaviour, and for a candidate the column that its own would be."""
+        if self.ends is not None:
+            columns = self._columns.expand(len(self.lengths), -1)
+            return torch.cat([columns, self.ends], 1)
+        own = self.lengths.new_full((self.n_candidates,), self.n_history)
+        return torch.cat([self._columns, own])

@@ -1,0 +1,119 @@
+"""Passes that share a history: the impressions of one request, or of a stretch of one user's log.
+
+A stretch is a window of L events. The next one starts L / 2 later, so that an impression reads the latest
+L / 2 to L events (all of them while there are at most L). Memory grows with the number of groups.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.suan import Batch
+from scaling.loader import TOKENS_PER_PART, gather_packed
+from scaling.order import permuted_rows
+from scaling.store import EventStore
+
+__all__ = ["Groups", "group_requests", "group_stretches", "iterate_packed"]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The training part's impressions in groups that share a pass.
+
+    Attributes:
+        rows: impressions [n_train], those of a group together and in time order.
+        first: where each group begins in `rows` [G + 1].
+        starts: the first event of each group's window [G].
+        stretches: whether a group holds several requests.
+    """
+
+    rows: NDArray[np.int64]
+    first: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stretches: bool
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Impressions per group [G]."""
+        return np.diff(self.first)
+
+
+def group_requests(store: EventStore, max_len: int) -> Groups:
+    """Group the training impressions by request; each reads the latest `max_len` events before it."""
+    first = _boundaries(np.asarray(store.request[: store.n_train]))
+    leaders = first[:-1]
+    ends = store.history_end[leaders]
+    starts = np.maximum(store.offsets[store.user[leaders]], ends - max_len)
+    return Groups(np.arange(store.n_train), first, starts, stretches=False)
+
+
+def group_stretches(store: EventStore, max_len: int) -> Groups:
+    """Group the training impressions by user and window of `max_len` events."""
+    users, ends = store.user[: store.n_train], store.history_end[: store.n_train]
+    rows = np.lexsort([ends, users]).astype(np.int64)
+    users, ends = users[rows], ends[rows]
+    stride = max(1, max_len // 2)
+    late = ends - store.offsets[users] - max_len  # events beyond the first window
+    window = np.maximum(0, -(-late // stride))
+    first = _boundaries(users * (window.max(initial=0) + 1) + window)
+    leaders = first[:-1]
+    starts = store.offsets[users[leaders]] + window[leaders] * stride
+    return Groups(rows, first, starts, stretches=True)
+
+
+def iterate_packed(
+    store: EventStore, groups: Groups, n_samples: int, batch_size: int, order: int
+) -> Iterator[list[Batch]]:
+    """Yield the steps of one epoch over `n_samples` impressions, whole groups in the order of `order`.
+
+    A step holds the groups whose last impression falls into its share of the epoch, about `batch_size`
+    impressions; the very last group is cut so that the epoch has exactly `n_samples`. Smaller sizes are
+    prefixes of larger ones.
+    """
+    n_groups = len(groups.starts)
+    sequence = permuted_rows(np.arange(n_groups), n_groups, order)
+    done = groups.counts[sequence].cumsum()
+    n_whole = int(np.searchsorted(done, n_samples)) + 1
+    sequence, done = sequence[:n_whole], np.minimum(done[:n_whole], n_samples)
+    counts = np.diff(done, prepend=0)
+    steps = np.searchsorted(done, np.arange(batch_size, n_samples + batch_size, batch_size), "left")
+    bounds = np.concatenate([[0], np.minimum(steps + 1, n_whole)])
+    for begin, end in pairwise(bounds):
+        if end > begin:
+            yield list(_parts(store, groups, sequence[begin:end], counts[begin:end]))
+
+
+def _parts(
+    store: EventStore, groups: Groups, chosen: NDArray[np.int64], counts: NDArray[np.int64]
+) -> Iterator[Batch]:
+    """Gather the chosen groups in parts of similar size and few enough tokens for the caches."""
+    last = groups.rows[groups.first[chosen] + counts - 1]
+    lengths = store.history_end[last] - groups.starts[chosen]
+    by_length = np.lexsort([lengths, counts])[::-1]
+    begin = 0
+    while begin < len(chosen):
+        end, width, height = begin, 0, 0
+        while end < len(chosen):
+            wider = max(width, int(lengths[by_length[end]]))
+            taller = max(height, int(counts[by_length[end]]))
+            if end > begin and (end + 1 - begin) * (wider + taller) > TOKENS_PER_PART:
+                break
+            end, width, height = end + 1, wider, taller
+        part = by_length[begin:end]
+        columns = np.arange(height)
+        rows = np.full((len(part), height), -1, np.int64)
+        taken = columns < counts[part][:, None]
+        places = groups.first[chosen[part]][:, None] + columns
+        rows[taken] = groups.rows[places[taken]]
+        yield gather_packed(store, rows, groups.starts[chosen[part]], stretches=groups.stretches)
+        begin = end
+
+
+def _boundaries(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each run of equal labels begins, and the end."""
+    changes = np.flatnonzero(np.diff(labels)) + 1
+    return np.concatenate([[0], changes, [len(labels)]]).astype(np.int64)
