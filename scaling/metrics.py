@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["auc_with_stderr", "entropy", "evaluate", "soft_auc"]
+__all__ = ["auc_with_stderr", "entropy", "evaluate", "soft_auc", "true_limits"]
 
 Array = NDArray[Any]
 
@@ -114,6 +114,21 @@ def soft_auc(probability: Array, score: Array) -> float:
     right = float((positive * (below + 0.5 * negative)).sum()) - 0.5 * itself
     pairs = float(positive.sum() * negative.sum()) - itself
     return right / pairs if pairs > 0 else float("nan")
+
+
+def true_limits(probability: Array) -> dict[str, float]:
+    """Return what no model can beat where clicks are drawn from `probability` [n_rows].
+
+    `bayes_logloss` (mean entropy of p), `bayes_auc` (soft AUC of p; left out where it is not defined) and
+    `base_entropy` (entropy of the mean of p), in nats.
+    """
+    p = np.asarray(probability, dtype=np.float64)
+    limits = {
+        "bayes_logloss": float(entropy(p).mean()),
+        "bayes_auc": soft_auc(p, p),
+        "base_entropy": float(entropy(p.mean())),
+    }
+    return {name: value for name, value in limits.items() if np.isfinite(value)}
 
 
 def _midranks(score: Array) -> Array:

@@ -8,6 +8,7 @@ The format itself is in `scaling.store_format`; `scaling.store_check` looks at t
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from scaling.errors import UserError
 from scaling.files import atomic_folder, write_json
+from scaling.store_document import document_fingerprint, read_document
 from scaling.store_format import (
     PADDING,
     SCHEMA_VERSION,
@@ -25,9 +27,6 @@ from scaling.store_format import (
     Schema,
     array_table,
     content_digest,
-    document_fingerprint,
-    read_document,
-    schema_from_json,
 )
 from scaling.store_rows import Events, Impressions, sorted_arrays
 
@@ -51,7 +50,6 @@ FACTS = (
     "source",
     "split",
     "truth",
-    "base_rate",
     "history_quantiles",
 )
 QUANTILES = {"min": 0.0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "max": 1.0}
@@ -74,7 +72,6 @@ class EventStore:
     source: dict[str, Any]
     split: dict[str, Any]
     truth: dict[str, float] | None
-    base_rate: dict[str, float]
     history_quantiles: dict[str, float]
     offsets: Array
     event_time: Array
@@ -105,6 +102,12 @@ class EventStore:
         """Impressions of both parts."""
         return len(self.label)
 
+    @cached_property
+    def base_rate(self) -> dict[str, float]:
+        """Share of clicks by part; from the labels, which the fingerprint covers."""
+        n = self.n_train
+        return {"train": float(self.label[:n].mean()), "test": float(self.label[n:].mean())}
+
     @property
     def n_train(self) -> int:
         """Impressions of the training part."""
@@ -120,24 +123,22 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
     """Open the store at `path`; with `verify`, read all of it and check the contents too.
 
     Raises:
-        UserError: not a store, an array missing, truncated or of another type than `dataset.json` says;
-            with `verify` also contents that break the format or the fingerprint.
+        UserError: not a store, a key of `dataset.json` missing or wrong, an array missing, truncated or
+            of another type than it says; with `verify` also contents that break the format or the fingerprint.
     """
     path = Path(path)
-    document = read_document(path)
-    try:
-        schema = schema_from_json(document["schema"])
-        counts = document["counts"]
-        table = array_table(
-            schema,
-            counts["users"],
-            counts["events"],
-            counts["impressions"],
-            "impressions/probability" in document["arrays"],
-        )
-        facts = {key: document[key] for key in FACTS}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path / 'dataset.json'}: incomplete, cannot find {error}") from error
+    document, checked = read_document(path)
+    counts = checked.counts
+    table = array_table(
+        checked.schema,
+        counts.users,
+        counts.events,
+        counts.impressions,
+        "impressions/probability" in checked.arrays,
+    )
+    for name in table:
+        if name not in checked.arrays:
+            raise UserError(f"{path / 'dataset.json'}: arrays: no entry {name!r}")
     arrays = {name: _map_array(path / f"{name}.npy", spec) for name, spec in table.items()}
 
     def group(prefix: str) -> dict[str, Array]:
@@ -145,8 +146,8 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
 
     store = EventStore(
         path=path,
-        schema=schema,
-        **facts,
+        schema=checked.schema,
+        **{key: document[key] for key in FACTS},
         offsets=arrays["behaviours/offsets"],
         event_time=arrays["behaviours/time"],
         behaviours=group("behaviours/feature."),
@@ -176,21 +177,26 @@ def _map_array(file: Path, spec: ArraySpec) -> Array:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
             shape, _, dtype = (read or np.lib.format.read_array_header_2_0)(stream)
             start = stream.tell()
-        found = min((file.stat().st_size - start) // dtype.itemsize, int(np.prod(shape)))
+        n_bytes = file.stat().st_size - start
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing; expected {spec.rows:,} rows of {spec.dtype}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: not a .npy array: {error}") from error
+    if len(shape) != 1:
+        raise UserError(f"{file}: shape is {shape}, expected ({spec.rows},)")
+    if dtype != spec.dtype and dtype.kind != "f":
+        raise UserError(f"{file}: type is {dtype}, expected {spec.dtype}")
+    found = min(n_bytes // dtype.itemsize, shape[0])
     if found != spec.rows or shape != (spec.rows,):
         raise UserError(
             f"{file}: {found:,} rows found, dataset.json says {spec.rows:,}; make the data set again"
         )
-    array: Array = np.load(file, mmap_mode="r").view(np.ndarray)
     if dtype != spec.dtype:
-        if dtype.kind == "f" and np.isnan(array).any():
-            row = int(np.flatnonzero(np.isnan(array))[0])
-            raise UserError(f"{file}: row {row:,} is nan, expected {spec.dtype} without gaps")
+        gaps = np.flatnonzero(np.isnan(np.load(file)))
+        if len(gaps):
+            raise UserError(f"{file}: row {gaps[0]:,} is nan, expected {spec.dtype} without gaps")
         raise UserError(f"{file}: type is {dtype}, expected {spec.dtype}")
+    array: Array = np.load(file, mmap_mode="r").view(np.ndarray)
     return array
 
 
@@ -235,7 +241,7 @@ def write_store(
         "schema": schema.to_json(),
         "split": {**split, "n_train": n_train},
         "utc_offset_seconds": utc_offset_seconds,
-        **_summary(arrays, n_train),
+        **_summary(arrays),
         "truth": None if truth is None else dict(truth),
         "source": dict(source),
         "arrays": {},
@@ -254,21 +260,17 @@ def write_store(
     return open_store(path)
 
 
-def _summary(arrays: Mapping[str, Array], n_train: int) -> dict[str, Any]:
+def _summary(arrays: Mapping[str, Array]) -> dict[str, Any]:
     """Return the counts and statistics that `dataset.json` keeps for readers in a hurry."""
-    label, offsets = arrays["impressions/label"], arrays["behaviours/offsets"]
+    offsets = arrays["behaviours/offsets"]
     lengths = arrays["impressions/history_end"] - offsets[arrays["impressions/user"]]
     quantiles = np.quantile(lengths, list(QUANTILES.values())).tolist()
     return {
         "counts": {
             "users": len(offsets) - 1,
             "events": len(arrays["behaviours/time"]),
-            "impressions": len(label),
+            "impressions": len(lengths),
             "requests": int(arrays["impressions/request"][-1]) + 1,
-        },
-        "base_rate": {
-            "train": float(label[:n_train].mean()),
-            "test": float(label[n_train:].mean()),
         },
         "history_quantiles": dict(zip(QUANTILES, quantiles, strict=True)),
     }

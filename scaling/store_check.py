@@ -3,7 +3,6 @@
 Each check raises `UserError` with the file and the first row that breaks the format.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.errors import UserError
+from scaling.metrics import true_limits
 from scaling.store import EventStore
-from scaling.store_format import Feature, Schema, content_digest, document_fingerprint
+from scaling.store_document import document_fingerprint
+from scaling.store_format import Feature, Schema, check_schema, content_digest
 from scaling.store_rows import Events, Impressions
 
 __all__ = ["check_input", "check_store"]
@@ -42,6 +43,7 @@ def check_store(
             )
     if document_fingerprint(document) != store.fingerprint:
         raise UserError(f"{store.path / 'dataset.json'}: fingerprint does not match the contents")
+    _check_truth(store)
 
 
 def _check_events(store: EventStore) -> None:
@@ -97,6 +99,7 @@ def _check_impressions(store: EventStore) -> None:
         "does not end the history just before the impression's second",
     )
     _require(folder / "label.npy", n, lambda r: store.label[r] <= 1, "is neither 0 nor 1")
+    _require_both_classes(f"{folder / 'label.npy'}", store.label[: store.n_train])
     if store.probability is not None:
         p = store.probability
         _require(
@@ -118,10 +121,6 @@ def _check_split(store: EventStore) -> None:
     folder, n_train = store.path / "impressions", store.n_train
     user, time, request = store.user, store.time, store.request
     border = n_train - 1
-    if not 0 < n_train < store.n_impressions:
-        raise UserError(
-            f"{store.path / 'dataset.json'}: n_train is {n_train}, expected 1 to {store.n_impressions - 1:,}"
-        )
 
     def in_order(rows: slice) -> Array:
         following = _next(rows)
@@ -148,6 +147,22 @@ def _check_split(store: EventStore) -> None:
         raise UserError(f"{folder / 'user.npy'}: a user is in the training and in the test part")
 
 
+def _check_truth(store: EventStore) -> None:
+    """The truth is compared with data once generated, so it must be that of the stored probabilities."""
+    if store.truth is None:
+        return
+    file = store.path / "dataset.json"
+    if store.probability is None:
+        raise UserError(f"{file}: truth: given, but there is no impressions/probability")
+    limits = true_limits(store.probability[store.n_train :])
+    for name, value in store.truth.items():
+        # The writer summed the same numbers in another order.
+        if name not in limits or abs(value - limits[name]) > 1e-9:
+            raise UserError(
+                f"{file}: truth.{name} is {value}, but the stored probabilities give {limits.get(name)}"
+            )
+
+
 def _check_ids(store: EventStore, arrays: Mapping[str, Array]) -> None:
     for prefix, features in (
         ("behaviours/feature.", store.schema.behaviour),
@@ -172,6 +187,15 @@ def _require(file: Path, rows: int, holds: Callable[[slice], Array], breach: str
         good = holds(chunk)
         if not good.all():
             raise UserError(f"{file}: row {chunk.start + int(np.argmin(good)):,} {breach}")
+
+
+def _require_both_classes(what: str, labels: Array) -> None:
+    # A model starts at the log-odds of the base rate, which are infinite for one class.
+    if labels.min() == labels.max():
+        raise UserError(
+            f"{what}: is {int(labels[0])} in every row of the training part ({len(labels):,}), "
+            "expected clicks and non-clicks; take more impressions or another split"
+        )
 
 
 def _is_finite(values: Array, rows: slice) -> Array:
@@ -204,7 +228,7 @@ def check_input(
     Raises:
         UserError: the first breach, with array and row.
     """
-    _check_names(path, schema)
+    check_schema(path, schema)
     n_events, n = len(events.time), len(impressions.time)
     for what, ids, rows in (
         ("event user", events.user, n_events),
@@ -235,24 +259,11 @@ def check_input(
     if not 0 < n_test < n:
         part = "test" if n_test == 0 else "training"
         raise UserError(f"{path}: the split leaves the {part} part without impressions")
+    _require_both_classes(f"{path}: label", label[~np.asarray(impressions.in_test, dtype=bool)])
     times = [np.asarray(t) for t in (events.time, impressions.time) if len(t)]
     span = int(max(t.max() for t in times)) - int(min(t.min() for t in times)) + 1
     if span * n_users >= 2**63:
         raise UserError(f"{path}: times span {span:,} seconds; are they really in seconds?")
-
-
-def _check_names(path: Path, schema: Schema) -> None:
-    features = (*schema.behaviour, *schema.candidate, *schema.context, *schema.profile)
-    for name in (*(f.name for f in features), *schema.numeric):
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise UserError(
-                f"{path}: feature name {name!r} must be lower-case letters, digits and _"
-            )
-    for feature in features:
-        if schema.vocabularies.get(feature.vocabulary, 0) < 2:
-            raise UserError(
-                f"{path}: vocabulary {feature.vocabulary!r} of feature {feature.name!r} needs a size of 2 or more"
-            )
 
 
 def _check_column(path: Path, what: str, ids: Array, rows: int, low: int, high: int) -> None:

@@ -1,11 +1,11 @@
-"""The format of an event store: its schema, the arrays it consists of, its document and fingerprint.
+"""The format of an event store: its schema and the arrays it consists of.
 
-Written out for other engines in docs/file-formats.md. `scaling.store` opens and writes such folders.
+Written out for other engines in docs/file-formats.md. `scaling.store_document` is about `dataset.json`;
+`scaling.store` opens and writes such folders.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +23,8 @@ __all__ = [
     "Feature",
     "Schema",
     "array_table",
+    "check_schema",
     "content_digest",
-    "document_fingerprint",
-    "read_document",
-    "schema_from_json",
 ]
 
 Array = NDArray[Any]
@@ -65,7 +63,7 @@ class Schema:
         return np.min_scalar_type(self.vocabularies[feature.vocabulary] - 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the schema as plain JSON types; `schema_from_json` is its inverse."""
+        """Return the schema as plain JSON types."""
         groups = ("behaviour", "candidate", "context", "profile")
         document: dict[str, Any] = {g: [f._asdict() for f in getattr(self, g)] for g in groups}
         document["numeric"] = list(self.numeric)
@@ -73,20 +71,23 @@ class Schema:
         return document
 
 
-def schema_from_json(document: Mapping[str, Any]) -> Schema:
-    """Return the schema that `Schema.to_json` wrote."""
+def check_schema(where: Path, schema: Schema) -> None:
+    """Check that names can be those of files and that every vocabulary is there.
 
-    def features(group: str) -> tuple[Feature, ...]:
-        return tuple(Feature(f["name"], f["vocabulary"]) for f in document[group])
-
-    return Schema(
-        behaviour=features("behaviour"),
-        candidate=features("candidate"),
-        context=features("context"),
-        profile=features("profile"),
-        numeric=tuple(document["numeric"]),
-        vocabularies={name: int(size) for name, size in document["vocabularies"].items()},
-    )
+    Raises:
+        UserError: the first breach, after `where`.
+    """
+    features = (*schema.behaviour, *schema.candidate, *schema.context, *schema.profile)
+    for name in (*(f.name for f in features), *schema.numeric):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise UserError(
+                f"{where}: feature name {name!r} must be lower-case letters, digits and _"
+            )
+    for feature in features:
+        if schema.vocabularies.get(feature.vocabulary, 0) < 2:
+            raise UserError(
+                f"{where}: vocabulary {feature.vocabulary!r} of feature {feature.name!r} needs a size of 2 or more"
+            )
 
 
 def array_table(
@@ -123,38 +124,6 @@ def _feature_arrays(
     ]
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """Return `dataset.json` of the store at `path`."""
-    file = path / "dataset.json"
-    if not file.is_file():
-        raise UserError(
-            f"{path}: not a data set (no dataset.json); make one with `scaling data import` or "
-            "`scaling data generate`"
-        )
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file}: not valid JSON: {error}") from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{file}: schema_version is {version}, this version reads {SCHEMA_VERSION}; make the data set again"
-        )
-    return dict(document)
-
-
 def content_digest(array: Array) -> str:
     """Return the sha256 of an array's bytes (little-endian, without the file's header)."""
     return hashlib.sha256(array.data).hexdigest()
-
-
-def document_fingerprint(document: Mapping[str, Any]) -> str:
-    """Return the sha256 over what a model can see: schema, split point, zone and the arrays' digests."""
-    content = {
-        "schema_version": document["schema_version"],
-        "schema": document["schema"],
-        "n_train": document["split"]["n_train"],
-        "utc_offset_seconds": document["utc_offset_seconds"],
-        "arrays": document["arrays"],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,9 @@
-"""What a store holds, in numbers for people and programs; reads `dataset.json` and four times, not the rows."""
+"""What a store holds, in numbers for people and programs; reads `dataset.json`, the labels and four times."""
 
 from datetime import UTC, datetime
 from typing import Any
 
+from scaling.errors import UserError
 from scaling.store import EventStore
 
 __all__ = ["summarize_store"]
@@ -33,8 +34,8 @@ def summarize_store(store: EventStore) -> dict[str, Any]:
         "truth": store.truth,
         "history_quantiles": store.history_quantiles,
         "span": {
-            "train": [_iso(store.time[0]), _iso(store.time[n - 1])],
-            "test": [_iso(store.time[n]), _iso(store.time[-1])],
+            "train": [_iso(store, 0), _iso(store, n - 1)],
+            "test": [_iso(store, n), _iso(store, store.n_impressions - 1)],
         },
         "utc_offset_seconds": store.utc_offset_seconds,
         "schema": store.schema.to_json(),
@@ -43,5 +44,11 @@ def summarize_store(store: EventStore) -> dict[str, Any]:
     }
 
 
-def _iso(seconds: Any) -> str:
-    return datetime.fromtimestamp(int(seconds), tz=UTC).isoformat()
+def _iso(store: EventStore, row: int) -> str:
+    seconds = int(store.time[row])
+    try:
+        return datetime.fromtimestamp(seconds, tz=UTC).isoformat()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UserError(
+            f"{store.path / 'impressions/time.npy'}: row {row:,} is {seconds}, expected unix seconds"
+        ) from error

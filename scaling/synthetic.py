@@ -8,13 +8,14 @@ larger ones and share the test part.
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 from scaling.errors import UserError
-from scaling.metrics import entropy, soft_auc
+from scaling.metrics import true_limits
 from scaling.store import Events, EventStore, Feature, Impressions, Schema, write_store
 from scaling.synthetic_users import simulate_block
 from scaling.synthetic_world import (
@@ -29,7 +30,13 @@ from scaling.synthetic_world import (
     draw_world,
 )
 
-__all__ = ["SyntheticConfig", "build_world", "generate_logs", "synthetic_schema"]
+__all__ = [
+    "GENERATOR_VERSION",
+    "SyntheticConfig",
+    "build_world",
+    "generate_logs",
+    "synthetic_schema",
+]
 
 Array = NDArray[Any]
 
@@ -50,6 +57,8 @@ class SyntheticConfig:
         warmup_events: median number of a user's events before the first request.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
     n_train: int
     n_test: int = 8192
     seed: int = 0
@@ -69,7 +78,7 @@ class SyntheticConfig:
         }
         for name, least in lowest.items():
             if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}, expected {least} or more")
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
 
 
 @dataclass(frozen=True)
@@ -85,11 +94,10 @@ class Piece:
 def generate_logs(path: Path | str, config: SyntheticConfig) -> EventStore:
     """Write the log that `config` describes to the store at `path` and open it.
 
-    `truth` of the store holds, over the test part and from the stored probabilities, `bayes_logloss`
-    (mean entropy of p), `bayes_auc` (soft AUC of p) and `base_entropy` (entropy of the mean of p).
+    `truth` of the store holds the `true_limits` of the test part's stored probabilities.
 
     Raises:
-        UserError: `path` exists or cannot be written.
+        UserError: `path` exists or cannot be written, or so small a training part holds one class only.
     """
     if Path(path).exists():
         raise UserError(f"{path}: already exists; choose another folder or remove this one first")
@@ -99,7 +107,6 @@ def generate_logs(path: Path | str, config: SyntheticConfig) -> EventStore:
         *_pieces(world, config, config.n_test, in_test=True),
     ]
     p = np.concatenate([piece.probability for piece in pieces if piece.in_test])
-    p = p.astype(np.float32).astype(np.float64)
     events, impressions, profiles = _joined(pieces)
     return write_store(
         path,
@@ -110,11 +117,7 @@ def generate_logs(path: Path | str, config: SyntheticConfig) -> EventStore:
         n_users=len(profiles["age"]),
         split={"kind": "user"},
         source={"kind": "generated", "version": GENERATOR_VERSION, "config": asdict(config)},
-        truth={
-            "bayes_logloss": float(entropy(p).mean()),
-            "bayes_auc": soft_auc(p, p),
-            "base_entropy": float(entropy(p.mean())),
-        },
+        truth=true_limits(p.astype(np.float32)),
     )
 
 

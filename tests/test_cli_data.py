@@ -1,13 +1,19 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scaling.cli import main
+from scaling.importers import IMPORTERS
+from scaling.importers.movielens import MovieLensOptions
 
+HOME = Path(__file__).resolve().parents[1]
 RATINGS = "1::10::5::978300760\n1::20::3::978300761\n2::10::4::978300800\n2::20::4::978300900\n"
 
 
@@ -68,6 +74,10 @@ def test_options_of_a_data_set_are_pairs(tmp_path, capsys):
         (["import", "movielens-1m", "RAW", "RAW"], "already exists"),
         (["generate", "RAW", "--n-train", "10"], "already exists"),
         (["generate", "OUT", "--n-train", "0"], "n_train is 0, expected 1 or more"),
+        (
+            ["generate", "OUT", "--n-train", "1", "--n-test", "1"],
+            "in every row of the training part",
+        ),
         (["generate", "OUT"], "--n-train"),
         (["show", "RAW"], "not a data set (no dataset.json)"),
     ],
@@ -131,6 +141,67 @@ def test_a_damaged_store_is_one_line(store, tmp_path, capsys, name, damage, expe
     error = fails(capsys, "data", "show", copy, "--verify")
     assert expected in error
     assert f"{name}.npy" in error
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (lambda d: d.update(source=None), "source: input should be an object"),
+        (lambda d: d["truth"].update(bayes_auc="high"), "truth.bayes_auc: input should be a valid"),
+        (lambda d: d.update(split=None), "split: input should be an object"),
+    ],
+)
+def test_a_damaged_document_is_one_line(store, tmp_path, capsys, edit, expected):
+    copy = tmp_path / "copy"
+    shutil.copytree(store, copy)
+    document = json.loads((copy / "dataset.json").read_text())
+    edit(document)
+    (copy / "dataset.json").write_text(json.dumps(document))
+    assert f"dataset.json: {expected}" in fails(capsys, "data", "show", copy)
+
+
+def test_a_time_outside_the_calendar_is_one_line(store, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(store, copy)
+    file = copy / "impressions/time.npy"
+    time = np.load(file)
+    time[0] = 2**60
+    np.save(file, time)
+    assert f"row 0 is {2**60}, expected unix seconds" in fails(capsys, "data", "show", copy)
+
+
+def test_the_help_of_import_names_every_data_set_and_its_options(capsys):
+    _, text, _ = run(capsys, "data", "import", "--help")
+    for name in IMPORTERS:
+        assert f"Options of {name}:" in " ".join(text.split())
+    for option in fields(MovieLensOptions):
+        assert f"{option.name}={option.default}" in text
+
+
+@pytest.mark.parametrize("name", ["models.py", "analysis.py", "random.py"])
+def test_a_stray_file_in_the_working_directory_hides_no_package(tmp_path, name):
+    (tmp_path / name).write_text("raise SystemExit('the stray file was imported')")
+    done = run_module(tmp_path, HOME)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_stray_file_before_the_package_on_the_path_is_named(tmp_path):
+    (tmp_path / "models.py").touch()
+    (tmp_path / "elsewhere").mkdir()
+    done = run_module(tmp_path / "elsewhere", f"{tmp_path}{os.pathsep}{HOME}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"error: {tmp_path / 'models.py'} is found in place of")
+
+
+def run_module(folder, path):
+    return subprocess.run(
+        [sys.executable, "-m", "scaling", "grades"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from scaling.errors import UserError
-from scaling.importers import IMPORTERS, import_logs
+from scaling.importers import import_logs
 from scaling.importers.vocabulary import Vocabulary
 from scaling.store import open_store
 
@@ -142,6 +142,14 @@ def replaced(row, text):
             {"users": USERS.replace("1::F::1::10::48067", "1::F::1::10")},
             "users.dat: line 1: 4 field(s)",
         ),
+        (
+            {"users": USERS + "2::F::1::1::1\n"},
+            "users.dat: line 4: UserID is 2, expected an id that",
+        ),
+        (
+            {"movies": MOVIES + "10::A::B\n"},
+            "movies.dat: line 5: MovieID is 10, expected an id that",
+        ),
         ({"movies": "x::Title (1999)::Drama\n"}, "movies.dat: line 1: MovieID is 'x'"),
         ({"ratings": "1::10::4::5\n1::20::4::5\n"}, "leaves the training part without impressions"),
     ],
@@ -189,12 +197,6 @@ def test_folders_are_checked_before_the_work(tmp_path):
         import_logs("movielens-1m", tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(UserError, match="already exists"):
         import_logs("movielens-1m", make_raw(tmp_path / "raw"), tmp_path)
-
-
-def test_every_importer_documents_its_options():
-    for importer in IMPORTERS.values():
-        assert importer.description
-        assert all("default" in text for text in importer.options.values())
 
 
 def test_ids_are_those_of_the_training_part_and_the_rest_is_unknown():

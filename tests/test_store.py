@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scaling.errors import UserError
+from scaling.metrics import true_limits
 from scaling.store import Events, Feature, Impressions, Schema, open_store, write_store
 
 SCHEMA = Schema(
@@ -163,11 +164,14 @@ def test_the_store_does_not_depend_on_the_order_of_the_raw_rows(tmp_path_factory
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(0, 30), st.integers(2, 30), st.integers(2, 6), st.integers(0, 9), st.integers(1, 5)
+    st.integers(0, 30), st.integers(3, 30), st.integers(2, 6), st.integers(0, 9), st.integers(1, 5)
 )
 def test_what_is_written_passes_its_own_checks(tmp_path_factory, n_events, n, n_users, seed, last):
     path = tmp_path_factory.mktemp("valid") / "store"
-    log = make_log(n_events, n, n_users, seed, last)
+    events, impressions, profiles = make_log(n_events, n, n_users, seed, last)
+    labels = impressions.label[~impressions.in_test]
+    assume(labels.min() < labels.max())
+    log = events, impressions, profiles
     boundary = 1_700_000_000 + int(np.ceil(0.8 * last))
     write(path, log, split={"kind": "time", "boundary": boundary})
     assert open_store(path, verify=True).n_events == n_events
@@ -217,14 +221,16 @@ def test_a_store_written_with_numpy_and_json_alone_is_valid(tmp_path):
     document |= {
         "counts": {"users": 2, "events": 2, "impressions": 3, "requests": 3},
         "split": {"kind": "time", "boundary": 21, "n_train": 2},
-        "base_rate": {"train": 0.5, "test": 1.0},
         "history_quantiles": {"min": 0.0, "max": 2.0},
         "truth": None,
         "source": {"kind": "hand"},
         "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
     }
     (tmp_path / "dataset.json").write_text(json.dumps(document))
-    assert open_store(tmp_path, verify=True).n_test == 1
+    store = open_store(tmp_path, verify=True)
+    assert store.n_test == 1
+    # A test part of one class is allowed: its AUC is left out.
+    assert store.base_rate == {"train": 0.5, "test": 1.0}
 
 
 def test_a_folder_that_is_no_store_says_how_to_make_one(tmp_path):
@@ -273,12 +279,117 @@ def test_a_nan_label_names_its_row(store):
         ("{", "not valid JSON"),
         ("[]", "schema_version is None"),
         ('{"schema_version": 99}', "schema_version is 99, this version reads 1"),
-        ('{"schema_version": 1}', "incomplete, cannot find 'schema'"),
+        ('{"schema_version": 1}', "dataset.json: fingerprint: missing"),
     ],
 )
 def test_a_broken_document_is_told(store, document, expected):
     (store.path / "dataset.json").write_text(document)
     assert expected in fails(store.path)
+
+
+def edit_document(store, edit):
+    file = store.path / "dataset.json"
+    document = json.loads(file.read_text())
+    edit(document)
+    file.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (lambda d: d.update(split=None), "split: input should be an object, got None"),
+        (
+            lambda d: d["split"].update(n_train="x"),
+            "split.n_train: input should be a valid integer",
+        ),
+        (lambda d: d["split"].update(n_train=120), "split.n_train is 120, expected 1 to 119"),
+        (lambda d: d["split"].update(n_train=0), "split.n_train is 0, expected 1 to 119"),
+        (lambda d: d["split"].update(kind="date"), "split.kind: 'date' is not one of 'time' or"),
+        (lambda d: d["split"].pop("boundary"), "split: a split by time needs a boundary"),
+        (lambda d: d["split"].update(boundary="noon"), "split.boundary: input should be a valid"),
+        (lambda d: d["counts"].update(users=None), "counts.users: input should be a valid integer"),
+        (lambda d: d["counts"].update(events=-1), "counts.events: input should be greater than or"),
+        (lambda d: d.pop("arrays"), "arrays: missing"),
+        (lambda d: d["arrays"].pop("behaviours/time"), "arrays: no entry 'behaviours/time'"),
+        (lambda d: d["arrays"]["behaviours/time"].pop("sha256"), "behaviours/time.sha256: missing"),
+        (lambda d: d.update(source=None), "source: input should be an object, got None"),
+        (lambda d: d["source"].update(importer=3), "source.importer: input should be a valid str"),
+        (lambda d: d["source"].update(options=[1]), "source.options: input should be"),
+        (
+            lambda d: d.update(truth={"bayes_auc": "x"}),
+            "truth.bayes_auc: input should be a valid n",
+        ),
+        (
+            lambda d: d.update(truth={"bayes_auc": np.nan}),
+            "truth.bayes_auc: input should be a fini",
+        ),
+        (
+            lambda d: d.update(utc_offset_seconds=None),
+            "utc_offset_seconds: input should be a valid",
+        ),
+        (
+            lambda d: d.update(history_quantiles={"p50": None}),
+            "history_quantiles.p50: input should",
+        ),
+        (lambda d: d["schema"].update(behaviour=[3]), "schema.behaviour.0: input should be"),
+        (lambda d: d["schema"]["profile"][0].pop("vocabulary"), "profile.0.vocabulary: missing"),
+        (
+            lambda d: d["schema"]["vocabularies"].pop("age"),
+            "vocabulary 'age' of feature 'age' needs",
+        ),
+        (lambda d: d["schema"].update(numeric=["../x"]), "feature name '../x' must be"),
+    ],
+)
+def test_a_damaged_key_is_named_with_what_was_expected(store, edit, expected):
+    edit_document(store, edit)
+    message = fails(store.path)
+    assert message.startswith(str(store.path / "dataset.json"))
+    assert expected in message
+
+
+def test_a_table_in_place_of_a_column_is_told_by_its_shape(store):
+    overwrite(store, "impressions/user", lambda a: np.stack([a, a], axis=1))
+    assert "user.npy: shape is (120, 2), expected (120,)" in fails(store.path)
+
+
+def test_an_array_of_python_objects_is_refused(store):
+    overwrite(store, "impressions/user", lambda a: a.astype(object))
+    assert "type is object, expected int32" in fails(store.path)
+
+
+def test_base_rates_are_those_of_the_labels_whatever_the_document_says(store):
+    edit_document(store, lambda d: d.update(base_rate={"train": 0.999, "test": 0.999}))
+    again, n = open_store(store.path, verify=True), store.n_train
+    assert again.base_rate == {"train": store.label[:n].mean(), "test": store.label[n:].mean()}
+
+
+def test_verify_compares_the_truth_with_the_stored_probabilities(tmp_path):
+    events, impressions, profiles = make_log()
+    log = (events, replace(impressions, probability=np.full(120, 0.25)), profiles)
+    truth = true_limits(np.full(9, 0.25))
+    store = write(tmp_path / "store", log, truth=truth)
+    open_store(store.path, verify=True)
+    edit_document(store, lambda d: d["truth"].update(bayes_logloss=0.1))
+    assert "truth.bayes_logloss is 0.1, but the stored prob" in fails(store.path, verify=True)
+    bare = write(tmp_path / "bare", make_log(), truth=truth)
+    assert "truth: given, but there is no" in fails(bare.path, verify=True)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_training_part_of_one_class_is_refused(tmp_path, store, label):
+    events, impressions, profiles = make_log()
+    one = np.where(impressions.in_test, impressions.label, label)
+    expected = f"is {label} in every row of the training part"
+    with pytest.raises(UserError, match=f"label: {expected}"):
+        write(tmp_path / "other", (events, replace(impressions, label=one), profiles))
+    assert not (tmp_path / "other").exists()
+
+    def set_training(labels):
+        labels[: store.n_train] = label
+        return labels
+
+    overwrite(store, "impressions/label", set_training)
+    assert f"label.npy: {expected}" in fails(store.path, verify=True)
 
 
 def set_row(row, value):

@@ -4,10 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from scaling.config import from_document
 from scaling.errors import UserError
 from scaling.metrics import entropy, soft_auc
 from scaling.store import open_store
-from scaling.synthetic import SyntheticConfig, build_world, generate_logs
+from scaling.synthetic import GENERATOR_VERSION, SyntheticConfig, build_world, generate_logs
 from scaling.synthetic_world import ACTIONS, COMPONENTS, HOUR, MEMORY, PROFILE, RECENT, SHRINKAGE
 
 CONFIG = SyntheticConfig(n_train=3000, n_test=2000, seed=5)
@@ -189,8 +190,36 @@ def test_the_source_tells_how_to_make_the_log_again(store):
 
 @pytest.mark.parametrize("change", [{"n_train": 0}, {"n_test": 0}, {"window": 0}, {"n_items": 5}])
 def test_sizes_that_make_no_log_are_refused(change):
-    with pytest.raises(UserError, match="or more"):
+    with pytest.raises(ValueError, match="or more"):
         replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"n_itmes": 5000}, "n_itmes: unknown key, did you mean n_items?"),
+        ({"n_train": "3000"}, "n_train: input should be a valid integer, got '3000'"),
+        ({"n_train": 3000.0}, "n_train: input should be a valid integer, got 3000.0"),
+        ({"seed": True}, "seed: input should be a valid integer, got True"),
+        ({"n_items": 5}, "n_items is 5, expected 100 or more"),
+    ],
+)
+def test_a_study_cannot_ask_for_what_is_not_a_setting(change, expected):
+    with pytest.raises(UserError) as caught:
+        from_document(SyntheticConfig, {"n_train": 3000} | change, "study.toml: data.generate")
+    assert str(caught.value).startswith("study.toml: data.generate: ")
+    assert expected in str(caught.value)
+
+
+def test_one_test_impression_has_no_auc_to_reach(tmp_path):
+    config = SyntheticConfig(n_train=50, n_test=1, n_items=200, warmup_events=10)
+    store = generate_logs(tmp_path / "store", config)
+    assert sorted(store.truth) == ["base_entropy", "bayes_logloss"]
+    open_store(store.path, verify=True)
+
+
+def test_the_source_tells_the_version_of_the_generator(store):
+    assert store.source["version"] == GENERATOR_VERSION
 
 
 def test_an_existing_folder_is_refused_before_any_work(tmp_path):

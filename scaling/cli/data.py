@@ -69,9 +69,11 @@ def generate(
     from scaling.synthetic import SyntheticConfig, generate_logs
 
     started = time.perf_counter()
-    store = generate_logs(
-        out, SyntheticConfig(n_train, n_test, seed, n_items, window, warmup_events)
-    )
+    try:
+        config = SyntheticConfig(n_train, n_test, seed, n_items, window, warmup_events)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    store = generate_logs(out, config)
     _log_made(store.path, store.n_train, store.n_test, started)
     print(store.path)
 
@@ -167,8 +169,8 @@ def _text(document: dict[str, Any]) -> str:
 
 
 def _source(source: dict[str, Any]) -> str:
-    name = source.get("importer", source.get("kind", "unknown"))
-    settings = source.get("options", source.get("config", {}))
+    name = source.get("importer") or source.get("kind", "unknown")
+    settings = source.get("options") or source.get("config") or {}
     return " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
 
 

@@ -1,35 +1,21 @@
 """Real logs into event stores: one module per data set, one line here.
 
 To add one, write `run(raw, out, options) -> EventStore` in a module of its own (`movielens` is the model:
-`delimited` reads, `vocabulary` makes ids, `options` reads options) and register it in `IMPORTERS`.
+`delimited` reads, `vocabulary` makes ids, `options` reads options), register it in `IMPORTERS`
+and tell its options in the help of `scaling data import`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import UserError, nearest
 from scaling.importers import movielens
 from scaling.store import EventStore
 
-__all__ = ["IMPORTERS", "Importer", "import_logs"]
+__all__ = ["IMPORTERS", "import_logs"]
 
-
-@dataclass(frozen=True)
-class Importer:
-    """One data set: what it reads, its options with their defaults, and the function that imports it."""
-
-    description: str
-    options: Mapping[str, str]
-    run: Callable[[Path, Path, Mapping[str, str]], EventStore]
-
-
-IMPORTERS: dict[str, Importer] = {
-    "movielens-1m": Importer(
-        "MovieLens 1M: ratings.dat, users.dat, movies.dat (each may be gzipped)",
-        movielens.OPTIONS,
-        movielens.import_movielens_1m,
-    ),
+IMPORTERS: dict[str, Callable[[Path, Path, Mapping[str, str]], EventStore]] = {
+    "movielens-1m": movielens.import_movielens_1m,
 }
 
 
@@ -48,4 +34,4 @@ def import_logs(
         raise UserError(f"{raw}: no such folder; expected the unpacked files of {name}")
     if out.exists():
         raise UserError(f"{out}: already exists; choose another folder or remove this one first")
-    return IMPORTERS[name].run(raw, out, options or {})
+    return IMPORTERS[name](raw, out, options or {})

@@ -21,7 +21,7 @@ from scaling.importers.options import read_options
 from scaling.importers.vocabulary import Vocabulary
 from scaling.store import Events, EventStore, Feature, Impressions, Schema, write_store
 
-__all__ = ["OPTIONS", "import_movielens_1m"]
+__all__ = ["MovieLensOptions", "import_movielens_1m"]
 
 Array = NDArray[Any]
 logger = logging.getLogger(__name__)
@@ -29,17 +29,18 @@ logger = logging.getLogger(__name__)
 # `git hash-object ratings.dat` of the file that GroupLens published.
 PUBLISHED_RATINGS = "77a7c4b150f588c23bb9e1f068aa996c0b413695"
 LATEST = 4_102_444_800  # 2100-01-01: later times are not in seconds
-OPTIONS = {
-    "min_rating": "lowest rating that counts as a click, 2 to 5 (default 4)",
-    "test_fraction": "share of the impressions, latest first, in the test part (default 0.2)",
-}
 MOVIE_FEATURES = ("item", "genre", "year")
 PROFILE_FEATURES = ("gender", "age", "occupation", "region")
 
 
 @dataclass(frozen=True)
 class MovieLensOptions:
-    """What a study may vary; see `OPTIONS`."""
+    """What a study may vary.
+
+    Attributes:
+        min_rating: lowest rating that counts as a click, 2 to 5.
+        test_fraction: share of the impressions, latest first, in the test part.
+    """
 
     min_rating: int = 4
     test_fraction: float = 0.2
@@ -165,6 +166,7 @@ def _read_users(raw: Path) -> dict[str, Array]:
         "::",
         {"UserID": int, "Gender": str, "Age": str, "Occupation": str, "Zip-code": str},
     )
+    _require_own_ids(file, "UserID", columns["UserID"])
     return {
         "id": columns["UserID"],
         "gender": columns["Gender"].astype(str),
@@ -181,6 +183,7 @@ def _read_movies(raw: Path) -> dict[str, Array]:
     columns = read_columns(
         file, read_bytes(file), "::", {"MovieID": int, "Title": str, "Genres": str}
     )
+    _require_own_ids(file, "MovieID", columns["MovieID"])
     periods = [
         str(int(found[1]) // 5 * 5) if (found := re.search(r"\((\d{4})\)\s*$", title)) else ""
         for title in columns["Title"]
@@ -190,6 +193,12 @@ def _read_movies(raw: Path) -> dict[str, Array]:
         "genre": np.array([genres.split("|")[0] for genres in columns["Genres"]]),
         "year": np.array(periods),
     }
+
+
+def _require_own_ids(file: Path, column: str, ids: Array) -> None:
+    first = np.zeros(len(ids), dtype=bool)
+    first[np.unique(ids, return_index=True)[1]] = True
+    require(file, column, ids, first, "an id that no earlier line has")
 
 
 def _joined(table: dict[str, Array], name: str, ids: Array) -> Array:
