@@ -48,9 +48,8 @@ class RelativeBias(nn.Module):
         self.position = nn.Parameter(torch.zeros(max_len + 1)) if position else None
         self.time = nn.Parameter(torch.zeros(N_TIME_BUCKETS + 1)) if time else None
 
-    def forward(self, times_BN: Tensor, layout: Layout) -> Tensor:
+    def forward(self, times_BN: Tensor, layout: Layout, dtype: torch.dtype) -> Tensor:
         """Return the additive bias [B, N, N], with all that a token may not read masked."""
-        dtype = next((p.dtype for p in (self.position, self.time) if p is not None), torch.float32)
         bias_BNN = torch.zeros(layout.readable.shape, dtype=dtype, device=times_BN.device)
         bias_BNN.masked_fill_(~layout.readable, _MASKED)
         if self.position is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.attention import RelativeBias, SelfAttention
 from models.config import InputSchema, SuanOptions
@@ -159,6 +160,8 @@ class SUAN(nn.Module):
         Raises:
             ValueError: a packed batch for options under which packing is not exact.
         """
+        if self.options.fusion == "dual" and self.options.pooling == "all":
+            batch = _pad_history(batch, self.grade.max_len)
         if batch.candidate.dim() == 2:
             one = {"candidate", "context", "numeric"}
             single = replace(batch, **{name: getattr(batch, name).unsqueeze(1) for name in one})
@@ -205,7 +208,7 @@ class SUAN(nn.Module):
         positions = layout.positions(self.grade.max_len, self.options.positions)
         position = self.position.index_select(0, positions.reshape(-1))
         x_BND = x_BND + position.view(*positions.shape, -1) + hour_BND
-        bias_BNN = self.bias(times, layout)
+        bias_BNN = self.bias(times, layout, x_BND.dtype)
         pool_BN = None
         if self.options.fusion == "dual":
             pool_BN = layout.pool(self.options.pooling, x_BND.dtype)
@@ -219,7 +222,12 @@ class SUAN(nn.Module):
                 n_out=n_read if block is self.blocks[-1] else n_tokens,
                 generator=self.dropout_generator,
             )
-        return x_BND[:, -n_read:].expand(n_batch, batch.candidate.shape[1], -1)
+        read_BMD = x_BND[:, -n_read:]
+        if (
+            layout.n_candidates == 0
+        ):  # without a history the last token is padding, which says nothing
+            read_BMD = read_BMD * (batch.lengths > 0)[:, None, None]
+        return read_BMD.expand(n_batch, batch.candidate.shape[1], -1)
 
     def _check_packed(self, batch: Batch) -> None:
         options = self.options
@@ -233,6 +241,17 @@ class SUAN(nn.Module):
                 'a stretch of several requests needs pooling = "running", positions = "start" and '
                 "target_aware = true"
             )
+
+
+def _pad_history(batch: Batch, max_len: int) -> Batch:
+    """Pad the history to L: a mean over padding must not depend on the batch's longest history."""
+    missing = max_len - batch.behaviours.shape[1]
+    return replace(
+        batch,
+        behaviours=F.pad(batch.behaviours, (0, 0, missing, 0)),
+        times=F.pad(batch.times, (missing, 0)),
+        hours=F.pad(batch.hours, (missing, 0)),
+    )
 
 
 def build_suan(

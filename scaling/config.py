@@ -5,6 +5,8 @@ Free of torch. Reads and checks; knows nothing of folders of runs or of clusters
 
 import hashlib
 import json
+import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -35,6 +37,10 @@ RUN_SCHEMA_VERSION = 2
 _STRICT = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=False)
 
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
+# what pydantic adds to a key's path for the members of a union
+_UNION_PREFIXES = ("function-", "tuple[", "literal[")
+_UNION_NAMES = ("int", "str", "float", "bool")
 
 T = TypeVar("T")
 
@@ -103,6 +109,10 @@ class TrainConfig:
     data_order: Literal["independent", "shared"] = "independent"
     packing: Literal["none", "request", "stretch"] = "none"
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot train."""
+        _require_positive(self, "batch_size", "learning_rate")
+
 
 @dataclass(frozen=True)
 class SlurmConfig:
@@ -116,6 +126,12 @@ class SlurmConfig:
     cpus: int = 1
     gpus: int = 0
     max_parallel: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse what no cluster can grant."""
+        _require_positive(self, "time_minutes", "memory_gib", "cpus", "max_parallel")
+        if self.gpus < 0:
+            raise ValueError(f"gpus is {self.gpus}, expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -175,6 +191,10 @@ class RunConfig:
     packing: Literal["none", "request", "stretch"] = "none"
     schema_version: int = RUN_SCHEMA_VERSION
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot train."""
+        _require_positive(self, "n_samples", "batch_size", "learning_rate")
+
     @property
     def signature(self) -> str:
         """16 hex digits of a hash of the whole content, labels apart: the run's identity."""
@@ -187,6 +207,13 @@ class RunConfig:
     def label(self) -> str:
         """A short name for people, e.g. `SUAN-2 D=16384 s0`."""
         return f"{self.grade_name} D={self.n_samples} s{self.seed}"
+
+
+def _require_positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}, expected a positive number")
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -213,6 +240,11 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
             if isinstance(grid.get(section), dict)
             for key, values in grid.pop(section).items()
         }
+        for section in ("model", "train"):
+            if section in grid:
+                raise UserError(
+                    f"{path}: grid.{section}: expected a table of options and their values"
+                )
         if "axes" in grid:
             raise UserError(
                 f"{path}: grid.axes: unknown key{nearest('axes', known)}; "
@@ -245,7 +277,9 @@ def from_document(kind: type[T], document: Any, where: str) -> T:
 def _explain(kind: type, error: Mapping[str, Any]) -> str:
     location = [str(part) for part in error["loc"]]
     key = ".".join(
-        part for part in location if not part.startswith(("function-", "tuple[", "literal["))
+        part
+        for part in location
+        if part not in _UNION_NAMES and not part.startswith(_UNION_PREFIXES)
     )
     if error["type"] in _UNKNOWN:
         valid = _valid_keys(kind, location[:-1])
@@ -255,7 +289,7 @@ def _explain(kind: type, error: Mapping[str, Any]) -> str:
     if error["type"] == "literal_error":
         return f"{key}: {error['input']!r} is not one of {error['ctx']['expected']}"
     if error["type"] == "value_error":
-        return f"{key}: {error['ctx']['error']}"
+        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
     message = str(error["msg"])
     return f"{key}: {message[0].lower()}{message[1:]}, got {error['input']!r}"
 
@@ -290,8 +324,13 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
 def _check(study: StudyConfig) -> None:
     grid = study.grid
     name = study.name
-    if not name or name != Path(name).name or name.startswith("."):
-        raise UserError(f"study.name: {name!r} cannot be a folder's name")
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+        raise UserError(
+            f"study.name: {name!r} cannot be a folder's name; use letters, digits, . _ -"
+        )
+    for own in study.grades:
+        if own in GRADES:
+            raise UserError(f"grades.{own}: that name is the ladder's; choose another")
     for key in ("grade", "n_samples"):
         values = getattr(grid, key)
         if not values:

@@ -1,5 +1,6 @@
 """Where a run came from: code, versions, device and command, as far as they can be known."""
 
+import os
 import platform
 import shlex
 import subprocess
@@ -8,28 +9,32 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["code_version", "describe_environment"]
+__all__ = ["COMMAND_VARIABLE", "code_version", "describe_environment"]
 
+# A driver tells its workers the command line that started it.
+COMMAND_VARIABLE = "SCALING_COMMAND"
 _PACKAGES = ("ctr-scaling", "torch", "numpy", "scipy", "pandas", "submitit")
 
 
 def code_version() -> dict[str, Any]:
-    """Return the git commit of the code and whether it was changed since; None outside a checkout."""
+    """Return the git commit of the code and whether it was changed since; None outside its checkout."""
     folder = Path(__file__).resolve().parent.parent
-    commit = _git(folder, "rev-parse", "HEAD")
+    # an installed copy may lie inside somebody else's repository
+    if _git(folder, "rev-parse", "--show-toplevel") != str(folder):
+        return {"git_commit": None, "git_dirty": None}
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"git_commit": commit or None, "git_dirty": bool(changes) if commit else None}
+    return {"git_commit": _git(folder, "rev-parse", "HEAD"), "git_dirty": bool(changes)}
 
 
 def describe_environment(device: str) -> dict[str, Any]:
-    """Return what a record keeps: commit, versions, platform, device and command line."""
+    """Return what a record keeps: versions, platform, device and the command that a user typed."""
+    own = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return {
-        **code_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": os.environ.get(COMMAND_VARIABLE, own),
     }
 
 

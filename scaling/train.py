@@ -24,7 +24,7 @@ from scaling.loader import iterate_test, iterate_training
 from scaling.metrics import evaluate
 from scaling.order import order_key
 from scaling.packing import group_requests, group_stretches, iterate_packed
-from scaling.provenance import describe_environment
+from scaling.provenance import code_version, describe_environment
 from scaling.recipe import BETAS, EMBEDDING_RATE, GRADIENT_CLIP, rate_factor
 from scaling.records import RunRecord, RunStore
 from scaling.store import EventStore
@@ -51,6 +51,7 @@ def train_run(
 
     Raises:
         UserError: the store is not the one that the config was planned for, or is too small.
+        RunBusyError: a living process trains this run already.
         NonFiniteLossError: the loss diverged; the run's status then says failed.
     """
     signature = config.signature
@@ -66,12 +67,14 @@ def train_run(
             f"{store.path}: {store.n_train} training impressions, but the run wants {config.n_samples}"
         )
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    code = code_version()
+    runs.claim(signature)
     try:
         write_json(runs.folder(signature) / "config.json", asdict(config))
         progress = _ProgressWriter(runs, signature)
         begin = time.perf_counter()
         with _denormals_flushed():
-            model, train_loss = train_model(config, store, device, progress)
+            model, train_loss = train_model(config, store, device, progress, progress.beat)
         train_seconds = time.perf_counter() - begin
         metrics = _evaluate(model, store, config, device, progress.beat)
     except Exception as error:
@@ -92,6 +95,7 @@ def train_run(
         samples_per_second=config.n_samples / train_seconds,
         peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         provenance={
+            **code,
             **describe_environment(_device_name(device)),
             "started": started,
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -104,12 +108,17 @@ def train_run(
 
 
 def train_model(
-    config: RunConfig, store: EventStore, device: str = "cpu", progress: Progress | None = None
+    config: RunConfig,
+    store: EventStore,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> tuple[SUAN, float]:
     """Train one epoch and return the model and the mean loss, each sample before it was trained on.
 
     Initialisation, order and dropout have seeds of their own, all drawn from the config's: the same
-    config gives the same numbers on the same machine.
+    config gives the same numbers on the same machine. `progress` gets about fifty lines, `beat` is called
+    at every step.
 
     Raises:
         NonFiniteLossError: naming the first such step.
@@ -141,12 +150,12 @@ def train_model(
         n_in_batch = sum(_n_samples(part) for part in parts)
         n_seen += n_in_batch
         sizes.append(n_in_batch)
-        pending.append(
-            sum(_backward(model, _to_device(part, device), n_in_batch) for part in parts)
-        )
+        shares = [_backward(model, _to_device(part, device), n_in_batch) for part in parts]
+        pending.append(torch.stack(shares).sum())
         torch.nn.utils.clip_grad_norm_(dense, GRADIENT_CLIP, foreach=True)
         adam.step()
         sparse.step()  # type: ignore[no-untyped-call]
+        beat()
         if (step + 1) % log_every == 0 or step + 1 == n_steps:
             # Reading a loss waits for the device, so it is done once per line, not per step.
             losses = torch.stack(pending).tolist()

@@ -2,6 +2,10 @@
 
 import logging
 import os
+import shlex
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +15,7 @@ from typing import Any, Literal
 
 from scaling.config import SlurmConfig
 from scaling.errors import StorageError, UserError
+from scaling.provenance import COMMAND_VARIABLE
 from scaling.records import RunStore
 from sweeps.job import run_cells
 from sweeps.plan import Plan, PlannedCell
@@ -23,7 +28,9 @@ Watch = Callable[[], None]
 
 # A job's start costs seconds of imports: short cells share one, long cells have their own.
 _SECONDS_PER_LOCAL_JOB = 25.0
+_SECONDS_WORTH_A_PROCESS = 6.0
 _POLL_SECONDS = 0.25
+_SECONDS_TO_STOP = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,39 +69,88 @@ def run_local(
     import submitit
 
     folder = _submission_folder(runs)
-    # small enough that the workers end at about the same time
+    # small enough that the workers end at about the same time, long enough to pay for a process
     share = sum(cell.seconds for cell in cells) / (6 * n_jobs)
-    waiting = pack_cells(cells, min(_SECONDS_PER_LOCAL_JOB, share))
+    waiting = pack_cells(cells, min(_SECONDS_PER_LOCAL_JOB, max(share, _SECONDS_WORTH_A_PROCESS)))
     n_gpus = _n_gpus()
     free = list(range(min(n_jobs, len(waiting))))
     active: dict[int, tuple[Any, list[PlannedCell]]] = {}
     jobs: dict[str, tuple[str, ...]] = {}
-    try:
-        while waiting or active:
-            while waiting and free:
-                slot = free.pop()
-                batch = waiting.pop(0)
-                executor = submitit.LocalExecutor(folder=folder)
-                executor.update_parameters(timeout_min=24 * 60)
-                if n_gpus:
-                    executor.update_parameters(gpus_per_node=1, visible_gpus=[slot % n_gpus])
-                with _worker_environment():
-                    job = executor.submit(run_cells, *_arguments(plan, runs, batch))
-                active[slot] = (job, batch)
-                jobs[job.job_id] = tuple(cell.config.signature for cell in batch)
-            time.sleep(_POLL_SECONDS)
-            watch()
-            for slot, (job, batch) in list(active.items()):
-                if job.done():
-                    del active[slot]
-                    free.append(slot)
-                    _settle(runs, batch, Path(job.paths.stderr))
-    except BaseException:
-        for job, _ in active.values():
-            with suppress(ProcessLookupError):
-                job.cancel(check=False)
-        raise
+    with _signals_interrupt():
+        try:
+            while waiting or active:
+                while waiting and free:
+                    slot = free.pop()
+                    batch = waiting.pop(0)
+                    executor = submitit.LocalExecutor(folder=folder)
+                    executor.update_parameters(timeout_min=24 * 60)
+                    if n_gpus:
+                        executor.update_parameters(gpus_per_node=1, visible_gpus=[slot % n_gpus])
+                    with _worker_environment(), _stderr_into(folder / "controllers.log"):
+                        job = executor.submit(run_cells, *_arguments(plan, runs, batch))
+                    active[slot] = (job, batch)
+                    jobs[job.job_id] = tuple(cell.config.signature for cell in batch)
+                time.sleep(_POLL_SECONDS)
+                watch()
+                for slot, (job, batch) in list(active.items()):
+                    if job.done():
+                        del active[slot]
+                        free.append(slot)
+                        _settle(runs, batch, Path(job.paths.stderr))
+        except BaseException:
+            _stop(runs, list(active.values()))
+            raise
     return Submission("local", folder, jobs)
+
+
+def _stop(runs: RunStore, active: Sequence[tuple[Any, Sequence[PlannedCell]]]) -> None:
+    """Interrupt the workers, wait for their end and leave their cells as if never begun."""
+    for job, _ in active:
+        with suppress(ProcessLookupError):
+            job.cancel(check=False)
+    deadline = time.monotonic() + _SECONDS_TO_STOP
+    while time.monotonic() < deadline and not all(job.done() for job, _ in active):
+        time.sleep(0.1)
+    for _, batch in active:
+        for cell in batch:
+            if runs.state(cell.config.signature).state in ("running", "lost"):
+                runs.release(cell.config.signature)
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the driver as Ctrl-C does: with its workers."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _stderr_into(path: Path) -> Iterator[None]:
+    """Processes started meanwhile write their stderr to `path`: submitit's own stay out of the terminal."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with path.open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        yield
+    except OSError as error:
+        raise StorageError(f"{path.parent}: cannot be written: {error.strerror}") from error
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def submit_slurm(plan: Plan, runs: RunStore, cells: Sequence[PlannedCell]) -> Submission:
@@ -154,21 +210,20 @@ def n_slots() -> int:
 
 
 def _arguments(plan: Plan, runs: RunStore, batch: Sequence[PlannedCell]) -> tuple[Any, ...]:
-    data = str(plan.data.path.resolve())
-    return data, str(runs.root.resolve()), [asdict(cell.config) for cell in batch]
+    return str(plan.data.path), str(runs.root), [asdict(cell.config) for cell in batch]
 
 
 def _settle(runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
-    """A job has ended: whichever of its cells neither finished nor failed was lost with the process.
+    """A job has ended: a cell that it left running was lost with it; one never begun stays missing.
 
     Raises:
         StorageError: that cannot be written down, most likely because the disk is full.
     """
     for cell in batch:
         signature = cell.config.signature
-        if runs.state(signature).state not in ("done", "failed"):
+        if runs.state(signature).state == "lost":
             lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-            reason = lines[-1] if lines else "no output"
+            reason = lines[-1] if lines else "no output; killed, or out of memory?"
             runs.fail(signature, f"the worker process died ({reason}); its log is {log.name}")
 
 
@@ -190,8 +245,13 @@ def _n_gpus() -> int:
 
 @contextmanager
 def _worker_environment() -> Iterator[None]:
-    """Workers use one thread and ignore packages that happen to lie in the working directory."""
-    wanted = {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    """Workers use one thread, ignore packages in the working directory and know the driver's command."""
+    wanted = {
+        "PYTHONSAFEPATH": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        COMMAND_VARIABLE: shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

@@ -1,11 +1,11 @@
 """The cells of a study: grades x data sizes x further axes x seeds, each a resolved `RunConfig`."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import product
 from typing import Any
 
 from models.config import SuanOptions
-from scaling.config import RunConfig, StudyConfig, TrainConfig
+from scaling.config import RunConfig, StudyConfig, TrainConfig, from_document
 from scaling.dataset import DataFacts
 from scaling.errors import UserError
 from scaling.recipe import recipe
@@ -44,8 +44,10 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                 model=options,
                 n_samples=n_samples,
                 seed=seed,
-                batch_size=train.batch_size or rule.batch_size,
-                learning_rate=train.learning_rate or rule.learning_rate,
+                batch_size=rule.batch_size if train.batch_size is None else train.batch_size,
+                learning_rate=(
+                    rule.learning_rate if train.learning_rate is None else train.learning_rate
+                ),
                 schedule=train.schedule,
                 data_order=train.data_order,
                 packing=train.packing,
@@ -54,15 +56,18 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
             twin = cells.setdefault(config.signature, config)
             if twin is not config:
                 raise UserError(
-                    f"grid: {twin.label} and {config.label} are the same run; remove one"
+                    f"grid: {twin.label} and {config.label} are the same run"
+                    f"{' for ' + str(values) if values else ''}; remove one"
                 )
     return tuple(cells.values())
 
 
 def _apply(study: StudyConfig, values: dict[str, Any]) -> tuple[SuanOptions, TrainConfig]:
+    """The study's options with the axes' values, converted as a study file's would be."""
     sections: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
     for axis, value in values.items():
         section, _, option = axis.partition(".")
         sections[section][option] = value
-    options = SuanOptions(**{**asdict(study.model), **sections["model"]})
-    return options, replace(study.train, **sections["train"])
+    model = {**asdict(study.model), **sections["model"]}
+    train = {**asdict(study.train), **sections["train"]}
+    return from_document(SuanOptions, model, "grid"), from_document(TrainConfig, train, "grid")

@@ -11,7 +11,7 @@ from typing import Any
 
 from scaling.config import RunConfig, from_document
 from scaling.errors import StorageError, UserError
-from scaling.records import RunStore
+from scaling.records import RunBusyError, RunStore
 
 __all__ = ["prepare_process", "run_cells"]
 
@@ -37,6 +37,8 @@ def run_cells(data_path: str, runs_root: str, configs: Sequence[dict[str, Any]])
         config = from_document(RunConfig, document, "job")
         try:
             train_run(config, open_store(data_path), runs, device)
+        except RunBusyError as error:
+            logger.warning("%s left alone: %s", config.label, error)
         except StorageError:  # the next cell could not be written either
             raise
         except UserError as error:

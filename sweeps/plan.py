@@ -11,7 +11,7 @@ from scaling.dataset import DataFacts
 from scaling.records import RunRecord, RunState, RunStore
 from sweeps.grid import grid_cells
 
-__all__ = ["Plan", "PlannedCell", "make_plan"]
+__all__ = ["Plan", "PlannedCell", "axis_values", "make_plan"]
 
 # What one CPU core of 2020 does on these models, until a finished run of the study says better:
 # FLOP per second of large steps, seconds that a step costs whatever its size, seconds per job.
@@ -67,12 +67,7 @@ class Plan:
                 "grade": cell.config.grade_name,
                 "n_samples": cell.config.n_samples,
                 "seed": cell.config.seed,
-                **{
-                    axis: asdict(cell.config)["model"].get(axis.partition(".")[2])
-                    if axis.startswith("model.")
-                    else getattr(cell.config, axis.partition(".")[2])
-                    for axis in self.study.grid.axes
-                },
+                **axis_values(self.study, cell.config),
                 "n_params": cell.size.n_params,
                 "n_embedding_params": cell.size.n_embedding_params,
                 "flops_per_sample": cell.size.flops_per_sample,
@@ -86,6 +81,13 @@ class Plan:
             }
             for cell in self.cells
         ]
+
+
+def axis_values(study: StudyConfig, config: RunConfig) -> dict[str, Any]:
+    """The cell's place on the study's further axes, e.g. `{"model.norm": "rms"}`."""
+    document = asdict(config)
+    values = {**document, **{f"model.{name}": value for name, value in document["model"].items()}}
+    return {axis: values[axis.removeprefix("train.")] for axis in study.grid.axes}
 
 
 def make_plan(study: StudyConfig, data: DataFacts, runs: RunStore) -> Plan:
@@ -113,7 +115,10 @@ def _estimate(
     alike = [
         record
         for record in records
-        if record.config.grade == config.grade and record.config.model == config.model
+        if record.config.grade == config.grade
+        and record.config.model == config.model
+        and record.config.packing == config.packing
+        and record.config.data_fingerprint == config.data_fingerprint
     ]
     if alike:
         closest = min(alike, key=lambda r: abs(math.log(r.config.n_samples / config.n_samples)))

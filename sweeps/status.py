@@ -3,7 +3,7 @@
 from collections import Counter
 
 from scaling.records import RunStore
-from sweeps.plan import Plan
+from sweeps.plan import Plan, axis_values
 
 __all__ = ["progress_line", "status_rows"]
 
@@ -36,6 +36,7 @@ def status_rows(plan: Plan) -> list[dict[str, object]]:
             "grade": cell.config.grade_name,
             "n_samples": cell.config.n_samples,
             "seed": cell.config.seed,
+            **axis_values(plan.study, cell.config),
             "state": cell.state.state,
             "step": cell.state.step,
             "n_steps": cell.state.n_steps,

@@ -29,7 +29,7 @@ def inputs(n_tokens, lengths):
     times = torch.randint(0, 10**6, (len(lengths), n_tokens)).cumsum(1)
     layout = Layout(torch.tensor(lengths) - 1, n_tokens - 1, n_candidates=1)
     valid = torch.arange(n_tokens) >= n_tokens - torch.tensor(lengths)[:, None]
-    return module, bias_module(times, layout), x, valid, (bias_module, times, layout)
+    return module, bias_module(times, layout, torch.float64), x, valid, (bias_module, times, layout)
 
 
 @pytest.mark.parametrize("n_tokens", [1, 5, 64, 65, 150])
@@ -45,23 +45,24 @@ def test_gradients_equal_torchs_attention():
     weights = torch.randn_like(x) * valid[:, :, None]
     leaves = [*module.parameters(), *bias.parameters(), x.requires_grad_()]
     ours = torch.autograd.grad(
-        (module(x, bias(times, layout), 150, skip_future=True) * weights).sum(), leaves
+        (module(x, bias(times, layout, torch.float64), 150, skip_future=True) * weights).sum(),
+        leaves,
     )
     theirs = torch.autograd.grad(
-        (plain_attention(module, x, bias(times, layout)) * weights).sum(), leaves
+        (plain_attention(module, x, bias(times, layout, torch.float64)) * weights).sum(), leaves
     )
     for mine, reference in zip(ours, theirs, strict=True):
         assert (mine - reference).abs().max() < 1e-10 * reference.abs().max()
 
 
 def test_the_last_query_alone_equals_the_last_row_of_all():
-    module, added, x, valid, _ = inputs(70, [70, 20])
+    module, added, x, _, _ = inputs(70, [70, 20])
     full = module(x, added, 70, skip_future=True)[:, -1:]
     assert (module(x, added, 1, skip_future=True) - full).abs().max() < 1e-12
 
 
 def test_a_later_token_never_changes_an_earlier_one():
-    module, added, x, valid, _ = inputs(100, [100])
+    module, added, x, _, _ = inputs(100, [100])
     before = module(x, added, 100, skip_future=True)
     x[:, 60:] += 1
     after = module(x, added, 100, skip_future=True)
@@ -69,7 +70,7 @@ def test_a_later_token_never_changes_an_earlier_one():
 
 
 def test_padding_never_changes_a_valid_token():
-    module, added, x, valid, _ = inputs(80, [30])
+    module, added, x, _, _ = inputs(80, [30])
     before = module(x, added, 80, skip_future=True)
     x[:, :50] += 5
     after = module(x, added, 80, skip_future=True)
@@ -89,7 +90,7 @@ def test_the_bias_of_three_events_by_hand():
     bias.position.data = torch.tensor([0.0, 10.0, 20.0])
     bias.time.data[:] = torch.arange(129) / 100
     times = torch.tensor([[1000, 1002, 1060]])  # gaps 2 -> bucket 2, 58 -> 13, 60 -> 13
-    added = bias(times, Layout(torch.tensor([2]), 2, n_candidates=1))[0]
+    added = bias(times, Layout(torch.tensor([2]), 2, n_candidates=1), torch.float32)[0]
     expected = [[0.0, None, None], [10.02, 0.0, None], [20.13, 10.13, 0.0]]
     for i, row in enumerate(expected):
         for j, value in enumerate(row):

@@ -80,7 +80,11 @@ def test_the_study_that_the_others_spoil_is_good(study, capsys):
             "SUAN-l",
             "study.toml: grid.grade: there is no grade SUAN-l, did you mean SUAN-",
         ),
-        ("200]", "3_000]", "grid.n_samples: 3000 is more than the 300 training impressions of log"),
+        (
+            "200]",
+            "3_000]",
+            "study.toml: grid.n_samples: 3000 is more than the 300 training impressions of log",
+        ),
         ('"log"', '"lag"', "lag: no event store; make one with `scaling data import`"),
         ("[grid]", "[grid", "study.toml: not a TOML file: Expected ']'"),
         ('"decay"', '"decays"', "study.toml: train.schedule: 'decays' is not one of 'decay'"),

@@ -146,6 +146,17 @@ def test_overrides_are_typed(study):
         ('"layer"', '"lay"', "norm: 'lay' is not one of"),
         ('"tiny"', '"a/b"', "study.name: 'a/b' cannot be a folder's name"),
         ("[study]", "[study", "not a TOML file"),
+        ("", "[train]\nbatch_size = -4", "train: batch_size is -4, expected a positive number"),
+        ("", "[train]\nbatch_size = 0", "train: batch_size is 0, expected a positive number"),
+        (
+            "",
+            "[train]\nlearning_rate = -0.01",
+            "train: learning_rate is -0.01, expected a positive",
+        ),
+        ("", "[train]\nlearning_rate = nan", "train: learning_rate is nan"),
+        ("", "[train]\nlearning_rate = inf", "train: learning_rate is inf"),
+        ("", "[slurm]\ngpus = -1", "gpus is -1"),
+        ("grades.own", "grades.SUAN-0", "that name is the ladder's"),
     ],
 )
 def test_a_bad_study_says_what_where_and_what_else(study, old, new, message):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -7,7 +9,7 @@ from models.config import SuanOptions
 from models.grades import Grade
 from scaling.config import RunConfig
 from scaling.errors import UserError
-from scaling.records import STALE_SECONDS, RunRecord, RunStore
+from scaling.records import STALE_SECONDS, RunBusyError, RunRecord, RunStore
 
 CONFIG = RunConfig(
     "SUAN-1",
@@ -99,3 +101,55 @@ def test_a_silent_run_is_lost(runs):
     time = json.loads(path.read_text())["time"]
     assert runs.state(CONFIG.signature, now=time + STALE_SECONDS - 1).state == "running"
     assert runs.state(CONFIG.signature, now=time + STALE_SECONDS + 1).state == "lost"
+
+
+def test_a_run_whose_process_is_gone_is_lost_at_once(runs):
+    signature = CONFIG.signature
+    runs.heartbeat(signature)
+    path = runs.folder(signature) / "status.json"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pid": gone.pid}))
+    assert runs.state(signature).state == "lost"
+
+
+@pytest.mark.parametrize("damage", ["", "null", "{}", '{"state": "running"}', "[1]"])
+def test_a_damaged_status_is_a_lost_run_not_an_error(runs, damage):
+    runs.heartbeat(CONFIG.signature)
+    (runs.folder(CONFIG.signature) / "status.json").write_text(damage)
+    assert runs.state(CONFIG.signature).state == "lost"
+
+
+def test_a_claim_of_a_living_process_is_respected(runs):
+    runs.claim(CONFIG.signature)
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        claim = runs.folder(CONFIG.signature) / "claim"
+        claim.write_text(json.dumps({**json.loads(claim.read_text()), "pid": other.pid}))
+        with pytest.raises(RunBusyError, match=f"process {other.pid}"):
+            runs.claim(CONFIG.signature)
+    finally:
+        other.kill()
+        other.wait()
+    runs.claim(CONFIG.signature)  # its owner is gone
+
+
+def test_of_many_claims_at_once_one_succeeds(runs):
+    script = (
+        "import sys, time, pathlib; from scaling.records import *\n"
+        f"try: RunStore(pathlib.Path({str(runs.root)!r})).claim('s'); print('mine', flush=True)\n"
+        "except RunBusyError: print('busy', flush=True)\n"
+        "time.sleep(1)"
+    )
+    claimers = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    said = [claimer.communicate()[0].strip() for claimer in claimers]
+    assert sorted(said) == ["busy", "busy", "busy", "mine"]
+
+
+def test_a_finished_run_leaves_neither_status_nor_claim(runs):
+    runs.claim(CONFIG.signature)
+    runs.write(RECORD)
+    assert {path.name for path in runs.folder(CONFIG.signature).iterdir()} == {"record.json"}

@@ -1,17 +1,22 @@
 """Grid and plan are values; dispatch is tested on submitit's real local executor."""
 
 import json
-from dataclasses import replace
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 import scaling.train
 import sweeps.dispatch
-from scaling.config import load_study
+from scaling.config import RunConfig, from_document, load_study
 from scaling.dataset import data_facts, ensure_data
 from scaling.errors import UserError
-from scaling.records import RunStore
+from scaling.records import RunStore, _is_alive
 from sweeps.dispatch import pack_cells, run_debug, run_local, submit_slurm
 from sweeps.grid import grid_cells
 from sweeps.job import run_cells
@@ -158,19 +163,76 @@ def test_never_more_jobs_at_once_than_asked(study_file, monkeypatch):
     assert most == 3
 
 
-def test_a_cell_whose_process_dies_is_failed_with_the_reason(study_file, monkeypatch):
-    plan, runs = plan_of(study_file, 'grid.grade=["SUAN-0"]', "grid.n_samples=[160]")
-    monkeypatch.setattr(sweeps.dispatch, "run_cells", die)
-    run_local(plan, runs, plan.cells, n_jobs=1, watch=lambda: None)
-    state = runs.state(plan.cells[0].config.signature)
-    assert state.state == "failed"
-    assert "the worker process died" in state.message
+def test_a_cell_whose_process_is_killed_is_failed_and_its_batch_mate_left_missing(study_file):
+    sizes = ('grid.grade=["SUAN-4"]', "grid.n_samples=[1100,1200]")
+    plan, runs = plan_of(study_file, *sizes)
+    cells = [replace(cell, seconds=1.0) for cell in plan.cells]
+    killed = []
+
+    def kill_the_first():
+        for cell in cells:
+            path = runs.folder(cell.config.signature) / "status.json"
+            if not killed and path.exists():
+                killed.append(cell.config.signature)
+                os.kill(json.loads(path.read_text())["pid"], signal.SIGKILL)
+
+    run_local(plan, runs, cells, n_jobs=1, watch=kill_the_first)
+    states = {c.config.signature: runs.state(c.config.signature) for c in cells}
+    assert states[killed[0]].state == "failed"
+    assert "the worker process died" in states[killed[0]].message
+    assert sorted(state.state for state in states.values()) == ["failed", "missing"]
 
 
-def die(*_):
-    import os
+DRIVER = [sys.executable, "-m", "scaling", "submit", "study.toml", "--jobs", "2"]
 
-    os._exit(3)
+
+def test_a_terminated_driver_takes_its_workers_along_and_the_next_one_goes_on(study_file):
+    text = study_file.read_text().replace('["SUAN-0", "SUAN-1"]', '["SUAN-4"]')
+    study_file.write_text(text.replace("[160, 320]", "[1100, 1200]"))
+    plan, runs = plan_of(study_file, root="runs/tiny")
+    driver = subprocess.Popen(DRIVER, cwd=study_file.parent, stderr=subprocess.PIPE, text=True)
+    pids = set()
+    deadline = time.monotonic() + 60
+    while not pids and time.monotonic() < deadline:
+        time.sleep(0.05)
+        for cell in plan.cells:
+            path = runs.folder(cell.config.signature) / "status.json"
+            if path.exists():
+                pids.add(json.loads(path.read_text())["pid"])
+    driver.terminate()
+    _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert err.splitlines()[-1] == "interrupted"
+    assert not any(_is_alive(pid) for pid in pids)
+    assert {runs.state(c.config.signature).state for c in plan.cells} <= {"missing", "done"}
+    subprocess.run(DRIVER, cwd=study_file.parent, check=True, capture_output=True, timeout=100)
+    assert len(runs.read_all()) == 2
+
+
+def test_two_drivers_at_once_train_each_cell_once(study_file):
+    drivers = [
+        subprocess.Popen(DRIVER, cwd=study_file.parent, stderr=subprocess.PIPE) for _ in range(2)
+    ]
+    for driver in drivers:
+        driver.communicate(timeout=100)
+    _, runs = plan_of(study_file, root="runs/tiny")
+    assert len(runs.read_all()) == 4
+    for record in runs.read_all():
+        lines = (runs.folder(record.signature) / "metrics.jsonl").read_text().splitlines()
+        steps = [json.loads(line)["step"] for line in lines]
+        assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize(
+    "axis",
+    ["model={dropout=[0,0.5]}", "train={learning_rate=[1,0.01]}", "train={batch_size=[8,16]}"],
+)
+def test_a_planned_cell_has_the_signature_of_its_document(study_file, axis):
+    """A whole number on a float axis is a float, for the planner as for the worker."""
+    study, facts = study_and_facts(study_file, f"grid.{axis}")
+    for cell in grid_cells(study, facts):
+        document = json.loads(json.dumps(asdict(cell)))
+        assert from_document(RunConfig, document, "job").signature == cell.signature
 
 
 def test_a_failed_cell_does_not_stop_the_next(study_file):

@@ -181,6 +181,13 @@ def test_packed_training_beats_the_base_rate(tiny_store, config, packing):
     assert np.mean(losses[-10:]) < np.mean(losses[:3])
 
 
+def test_a_heartbeat_comes_with_every_step(config, tiny_store):
+    """Fifty progress lines in a run of hours are too few to tell that it lives."""
+    beats = []
+    train_model(config, tiny_store, beat=lambda: beats.append(1))
+    assert len(beats) == 20
+
+
 def test_every_variation_trains(config, tiny_store):
     options = SuanOptions(
         norm="layer", placement="post", ffn="relu", fusion="sum", bias="time",

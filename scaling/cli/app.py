@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 ran but the result is bad, 2 wrong use or bad input, 130 i
 """
 
 import logging
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -63,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="scaling", standalone_mode=False)
+        sys.stdout.flush()  # a full device is an error here, not a traceback at exit
     except UserError as error:
         if _debug:
             raise
@@ -70,6 +72,13 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # the reader has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if _debug or error.errno is None:
+            raise
+        _fail(f"{error.filename or 'output'}: {error.strerror}")
     except Exception as error:
         # typer's usage errors carry an exit code and a message; anything else is a bug and shown whole.
         if not hasattr(error, "format_message"):

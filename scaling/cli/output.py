@@ -48,7 +48,7 @@ def emit(text: str, document: Any, *, as_json: bool, output: Path | None = None)
 
 def runs_root(option: Path | None) -> Path:
     """Return the folder of all runs: the option, else `$SCALING_RUNS`, else `./runs`."""
-    return option if option is not None else Path(os.environ.get("SCALING_RUNS", "runs"))
+    return option if option is not None else Path(os.environ.get("SCALING_RUNS") or "runs")
 
 
 def _format(value: object) -> str:

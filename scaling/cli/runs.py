@@ -203,7 +203,10 @@ def status(
 
 def train(
     study: Study,
-    cell: Annotated[str, typer.Option(help="Signature of the cell, or its first digits.")],
+    cell: Annotated[
+        str,
+        typer.Option(help="Signature of the cell, or its first digits; `plan --json` has them."),
+    ],
     overrides: Overrides = None,
     runs: Runs = None,
 ) -> None:
@@ -217,7 +220,7 @@ def train(
 
     made, store = load_plan(study, overrides, runs, make_data=True)
     signatures = [planned.config.signature for planned in made.cells]
-    matches = [planned for planned in made.cells if planned.config.signature.startswith(cell)]
+    matches = [p for p in made.cells if cell and p.config.signature.startswith(cell)]
     if len(matches) != 1:
         what = (
             f"{len(matches)} cells begin so"
@@ -233,8 +236,10 @@ def train(
 
 
 def _plan_text(made: Plan) -> str:
-    rows = [[row[key] for key in _PLAN_COLUMNS] for row in made.rows()]
-    table = format_table(list(_PLAN_COLUMNS.values()), rows)
+    columns = dict(_PLAN_COLUMNS)
+    columns |= {axis: axis for axis in made.study.grid.axes}
+    rows = [[row[key] for key in columns] for row in made.rows()]
+    table = format_table(list(columns.values()), rows)
     counts = {
         state: len(made.with_state(state))
         for state in ("done", "running", "failed", "lost", "missing")

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,15 @@ def load_plan(
 
     config: StudyConfig = load_study(study, overrides or ())
     store = RunStore(runs_root(runs) / config.name)
-    made = make_plan(config, data_facts(config.data), store)
-    if make_data:
-        ensure_data(config.data)
+    try:
         made = make_plan(config, data_facts(config.data), store)
+        if make_data:
+            ensure_data(config.data)
+            made = make_plan(config, data_facts(config.data), store)
+    except UserError as error:
+        if str(error).startswith(("grid", "data.")):  # a key of the study: say of which
+            raise UserError(f"{study}: {error}") from error
+        raise
     return made, store
 
 
@@ -103,12 +109,23 @@ def submit_cells(
         else:
             run_debug(made, store, cells, watch)
         watch.close()
-    failed = [c.config for c in made.cells if store.state(c.config.signature).state == "failed"]
-    for config in failed:
-        logger.error("failed: %s: %s", config.label, store.state(config.signature).message)
-    if failed:
-        logger.error("%d cells failed; `--retry-failed` runs them again", len(failed))
-    return 1 if failed else 0
+    return _report_unfinished(made, store)
+
+
+def _report_unfinished(made: Plan, store: RunStore) -> int:
+    """Say which cells of the study are not done, and return the exit code."""
+    states = [(cell.config, store.state(cell.config.signature)) for cell in made.cells]
+    for config, state in states:
+        if state.state == "failed":
+            logger.error("failed: %s: %s", config.label, state.message)
+    counts = Counter(state.state for _, state in states)
+    if counts["failed"]:
+        logger.error("%d cells failed; `--retry-failed` runs them again", counts["failed"])
+    if counts["running"]:
+        logger.error("%d cells are being trained by another process", counts["running"])
+    if rest := counts["missing"] + counts["lost"]:
+        logger.info("%d cells are still missing", rest)
+    return 1 if counts["failed"] or counts["running"] else 0
 
 
 def _select(
