@@ -112,6 +112,7 @@ def test_jobs_hold_each_cell_once_the_longest_first(study_file):
     assert [[cell.seconds for cell in job] for job in jobs] == [[50.0], [4.5, 4.0, 1.0]]
 
 
+@pytest.mark.slow
 def test_local_and_debug_give_the_same_records(study_file):
     small = 'grid.grade=["SUAN-0"]'
     plan, local = plan_of(study_file, small)
@@ -186,6 +187,7 @@ def test_a_cell_whose_process_is_killed_is_failed_and_its_batch_mate_left_missin
 DRIVER = [sys.executable, "-m", "scaling", "submit", "study.toml", "--jobs", "2"]
 
 
+@pytest.mark.slow
 def test_a_terminated_driver_takes_its_workers_along_and_the_next_one_goes_on(study_file):
     text = study_file.read_text().replace('["SUAN-0", "SUAN-1"]', '["SUAN-4"]')
     study_file.write_text(text.replace("[160, 320]", "[1100, 1200]"))
@@ -209,6 +211,7 @@ def test_a_terminated_driver_takes_its_workers_along_and_the_next_one_goes_on(st
     assert len(runs.read_all()) == 2
 
 
+@pytest.mark.slow
 def test_two_drivers_at_once_train_each_cell_once(study_file):
     drivers = [
         subprocess.Popen(DRIVER, cwd=study_file.parent, stderr=subprocess.PIPE) for _ in range(2)

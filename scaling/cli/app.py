@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -30,6 +30,7 @@ runs.add_verbs(app)
 app.add_typer(data.app, name="data")
 laws.add_verbs(app)
 
+_INTERRUPTED = 130
 _debug = False
 
 
@@ -70,34 +71,30 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(str(error))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        code = _INTERRUPTED
     except BrokenPipeError:  # the reader has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        code = 0
     except OSError as error:
         if _debug or error.errno is None:
             raise
         _fail(f"{error.filename or 'output'}: {error.strerror}")
     except Exception as error:
-        # typer's usage errors carry an exit code and a message; anything else is a bug and shown whole.
-        if not hasattr(error, "format_message"):
-            if type(error).__name__ == "Abort":
-                print("interrupted", file=sys.stderr)
-                sys.exit(130)
-            if type(error).__name__ == "NoArgsIsHelpError":
-                print(error)
-                sys.exit(2)
+        # typer's usage errors carry a message; anything else is a bug and shown whole.
+        if type(error).__name__ == "Abort":
+            code = _INTERRUPTED
+        elif type(error).__name__ == "NoArgsIsHelpError":
+            print(error)
+            code = 2
+        elif hasattr(error, "format_message"):
+            _fail(error.format_message())
+        else:
             raise
-        message = error.format_message()
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(message)
-            sys.exit(2)
-        _fail(message)
-    else:
-        sys.exit(code if isinstance(code, int) else 0)
+    if code == _INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(2)
