@@ -16,8 +16,8 @@ import pandas as pd
 from analysis import diagnosis
 from analysis.bootstrap import bootstrap_draws
 from analysis.intervals import bootstrap_summary, profile_summary, wald_summary
+from analysis.law import Law
 from analysis.lawfit import Interval, LawFit
-from analysis.laws import Law
 from analysis.noise import Noise, estimate_noise
 from analysis.objective import inverse_curvature
 from analysis.points import Points, gather_points
@@ -43,6 +43,10 @@ def fit_law(
     residual: Literal["raw", "log"] | None = None,
     weights: Literal["none", "stderr"] = "none",
     fixed: Mapping[str, float] | None = None,
+    length: str = "max_len",
+    epochs: str = "epochs",
+    excess: str = "excess",
+    over: float = 1.0,
     interval: IntervalMethod | None = None,
     n_draws: int = 1000,
     seed: int = 0,
@@ -60,7 +64,11 @@ def fit_law(
         delta: Huber's threshold, on the scale of the residuals.
         residual: "raw" (default of gaussian) or "log" (default of huber, as Hoffmann et al. 2022).
         weights: "stderr" weighs each row by 1 / `{y}_stderr`^2.
-        fixed: parameters to hold: E (a known Bayes loss) or exponents.
+        fixed: parameters to hold, as reported: E (a known Bayes loss), exponents, amplitudes.
+        length: column of the sequence length, for laws with L.
+        epochs: column of the times that each sample was used, for laws with K.
+        excess: column of n_params over what the unique samples support, for laws with X.
+        over: with huber, how many times a prediction above the metric weighs.
         interval: "profile" (default of gaussian), "bootstrap" by cell (default of huber), "wald",
             or "none".
         n_draws: bootstrap resamples.
@@ -79,16 +87,24 @@ def fit_law(
     if method == "wald" and loss == "huber":
         raise UserError("interval: wald needs the gaussian loss; use bootstrap")
     held = {**law.fixed, **(fixed or {})}
-    holdable = ["E", *(shape.name for shape in law.shapes if not shape.log)]
     for name in held:
-        if name not in holdable:
-            raise UserError(f"{law.name} law: {name} cannot be held{nearest(name, holdable)}")
-    roles = {"x": x, "N": x, "D": data}
+        if name not in law.names:
+            raise UserError(f"{law.name} law: {name} cannot be held{nearest(name, law.names)}")
+    logged = dict(zip(law.names, law.logged, strict=True))
+    for name, value in held.items():
+        if logged[name] and value <= 0:
+            raise UserError(f"{law.name} law: {name} cannot be held at {value:g}, only above 0")
+    if over != 1 and (loss != "huber" or not over > 0):
+        raise UserError("over: needs the huber loss, and a positive weight")
+    roles = {"x": x, "N": x, "D": data, "L": length, "K": epochs, "X": excess}
     columns = {variable: roles[variable] for variable in law.variables}
     stderr = f"{y}_stderr" if weights == "stderr" else None
     rows = gather_points(table, list(columns.values()), y, residual=kind, stderr=stderr)
+    # What is held as reported holds at sizes of one, so they are then not measured from their mean.
+    absolute = any(logged[name] for name in held)
+    rows = replace(rows, centred=tuple(not (absolute or v in law.ratios) for v in law.variables))
     points = rows.means() if loss == "gaussian" and len(rows) else rows
-    problem = Problem(law, points, delta if loss == "huber" else None, held)
+    problem = Problem(law, points, delta if loss == "huber" else None, held, over)
     settings: dict[str, Any] = {
         "law": law,
         "columns": columns,

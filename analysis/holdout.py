@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.fit import fit_law
-from analysis.laws import Law
+from analysis.law import Law
 from analysis.points import require_columns
 
 __all__ = ["CUTS", "holdout", "score_holdout"]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from scipy import special
 
 from analysis.bootstrap import percentile_intervals
+from analysis.law import Law
 from analysis.lawfit import Interval
-from analysis.laws import Law
 from analysis.noise import Noise
 from analysis.objective import inverse_curvature
 from analysis.problem import LOG_RANGE, Problem

@@ -33,6 +33,7 @@ class Points:
         pure_error: weighted sum of squares of the rows around their cells' means.
         pure_error_dof: rows less cells.
         left_out: why rows were left out, one line each.
+        centred: which log sizes the fit measures from their mean; all of them where None.
     """
 
     sizes: tuple[Array, ...]
@@ -44,6 +45,7 @@ class Points:
     pure_error: float
     pure_error_dof: int
     left_out: tuple[str, ...] = ()
+    centred: tuple[bool, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.response)
@@ -70,8 +72,12 @@ class Points:
 
     @property
     def origin(self) -> tuple[float, ...]:
-        """Mean log sizes, from which the fit measures them."""
-        return tuple(float(np.log(size).mean()) for size in self.sizes)
+        """Mean log sizes, from which the fit measures them; 0 where a size is not to be centred."""
+        centred = self.centred or (True,) * len(self.sizes)
+        return tuple(
+            float(np.log(size).mean()) if wanted else 0.0
+            for size, wanted in zip(self.sizes, centred, strict=True)
+        )
 
     def logs(self, origin: Sequence[float]) -> list[Array]:
         """Log sizes measured from `origin`."""
@@ -94,6 +100,7 @@ class Points:
             pure_error=float(spread.sum()),
             pure_error_dof=self.n_rows - len(first),
             left_out=self.left_out,
+            centred=self.centred,
         )
 
 

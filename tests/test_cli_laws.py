@@ -69,6 +69,17 @@ def test_fit_takes_any_column_names(run, csv, tmp_path):
     assert json.loads(out)["params"] == json.loads(expected)["params"]
 
 
+def test_foreign_runs_of_several_recipes_are_fitted_together_with_a_warning(run, tmp_path, caplog):
+    both = [make_table().assign(learning_rate=rate) for rate in (1e-3, 1e-4)]
+    table = pd.concat(both).drop(columns="seed")
+    table.to_csv(tmp_path / "mixed.csv", index=False)
+    code, _, err = run("fit", tmp_path / "mixed.csv")
+    assert code == 0
+    assert "differ in more than sizes (learning_rate=0.0001; learning_rate=0.001)" in err
+    table.assign(signature="x").to_csv(tmp_path / "ours.csv", index=False)
+    assert run("fit", tmp_path / "ours.csv")[0] == 2
+
+
 def test_fit_reads_stdin_and_writes_a_file(run, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(make_table().to_csv(index=False)))
     code, out, _ = run("fit", "-", "--json", "-o", tmp_path / "fit.json")
@@ -148,9 +159,9 @@ def test_holdout_ranks_the_laws(run, csv):
     document = json.loads(out)
     assert document["metric"] == "logloss"
     assert {score["law"] for score in document["scores"]} == {
-        "additive", "kaplan", "multiplicative", "tied"
+        "additive", "interaction", "kaplan", "multiplicative", "tied"
     }  # fmt: skip
-    assert len(document["cells"]) == 4 * 4
+    assert len(document["cells"]) == 5 * 4
     code, _, err = run("holdout", csv, "--cut", "date")
     assert code == 2
     assert "did you mean data?" in err

@@ -95,12 +95,18 @@ def fit(
     y: Y = None,
     law: Annotated[
         str,
-        typer.Option(help="additive, tied, multiplicative, kaplan; saturating, power (of --x)."),
+        typer.Option(
+            help="additive, tied, multiplicative, kaplan, interaction; length, repeated, "
+            "data-constrained (a third size); saturating, power, shifted, broken (of --x)."
+        ),
     ] = "additive",
     loss: Annotated[
         str, typer.Option(help="gaussian (cells' means) or huber (rows).")
     ] = "gaussian",
     delta: Annotated[float, typer.Option(help="Huber's threshold on the residuals.")] = 1e-3,
+    over: Annotated[
+        float, typer.Option(help="Weight of predictions above the metric, with huber.")
+    ] = 1.0,
     residual: Annotated[
         str | None, typer.Option(help="raw or log [default: raw with gaussian, log with huber].")
     ] = None,
@@ -109,8 +115,14 @@ def fit(
     ] = "none",
     hold: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Hold E or an exponent; repeatable."),
+        typer.Option(metavar="NAME=VALUE", help="Hold a parameter; repeatable."),
     ] = None,
+    length: Annotated[
+        str, typer.Option(help="Column of the sequence length, for --law length.")
+    ] = "max_len",
+    epochs: Annotated[
+        str, typer.Option(help="Column of the uses of each sample, for --law repeated.")
+    ] = "epochs",
     bootstrap: Annotated[
         int | None, typer.Option(min=2, help="Intervals from this many resamples of the cells.")
     ] = None,
@@ -147,6 +159,7 @@ def fit(
             raise UserError(f"--{name} {value}: no such choice{nearest(value, valid)}")
     form = build_law(law, rising=rises(metric) if rising is None else rising, limit=limit)
     options: dict[str, Any] = {"loss": loss, "residual": residual, "weights": weights}
+    options |= {"over": over, "length": length, "epochs": epochs}
     if bootstrap is not None:
         options |= {"interval": "bootstrap", "n_draws": bootstrap, "seed": seed}
     result = fit_law(
