@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from analysis import diagnosis
@@ -18,15 +17,14 @@ from analysis.bootstrap import bootstrap_draws
 from analysis.intervals import bootstrap_summary, profile_summary, wald_summary
 from analysis.law import Law
 from analysis.lawfit import Interval, LawFit
-from analysis.noise import Noise, estimate_noise
-from analysis.objective import inverse_curvature
-from analysis.points import Points, gather_points
-from analysis.problem import Optimum, Problem
+from analysis.points import gather_points
+from analysis.problem import Problem
+from analysis.runs import serves_several
+from analysis.variance import Part, estimate_variance
 from scaling.errors import UserError, nearest
 
 __all__ = ["fit_law"]
 
-Array = npt.NDArray[np.float64]
 Loss = Literal["gaussian", "huber"]
 IntervalMethod = Literal["profile", "bootstrap", "wald", "none"]
 
@@ -53,6 +51,9 @@ def fit_law(
     level: float = 0.95,
 ) -> LawFit:
     """Fit `law` to a table with one row per run; rows of equal sizes are seeds of one cell.
+
+    A column `trajectory` names the run that served a row, where one run serves several cells; a column
+    `{y}_stderr` holds the test part's sampling error, which all rows share.
 
     Args:
         law: the form, oriented as the metric is (`rising` for AUC).
@@ -99,11 +100,26 @@ def fit_law(
     roles = {"x": x, "N": x, "D": data, "L": length, "K": epochs, "X": excess}
     columns = {variable: roles[variable] for variable in law.variables}
     stderr = f"{y}_stderr" if weights == "stderr" else None
-    rows = gather_points(table, list(columns.values()), y, residual=kind, stderr=stderr)
+    # Errors that weigh the rows are their own; otherwise they are the test part's, which all share.
+    shared = f"{y}_stderr" if f"{y}_stderr" in table.columns and not stderr else None
+    trajectory = "trajectory" if "trajectory" in table.columns else None
+    rows = gather_points(
+        table,
+        list(columns.values()),
+        y,
+        residual=kind,
+        stderr=stderr,
+        test_error=shared,
+        trajectory=trajectory,
+    )
     # What is held as reported holds at sizes of one, so they are then not measured from their mean.
     absolute = any(logged[name] for name in held)
     rows = replace(rows, centred=tuple(not (absolute or v in law.ratios) for v in law.variables))
-    points = rows.means() if loss == "gaussian" and len(rows) else rows
+    if rows.run is not None and not serves_several(rows.cell, rows.run):
+        rows = replace(rows, run=None)
+    # Resampling runs that serve several cells needs their rows; the minimum is the same.
+    by_row = loss == "huber" or (method == "bootstrap" and rows.run is not None)
+    points = rows if by_row or not len(rows) else rows.means()
     problem = Problem(law, points, delta if loss == "huber" else None, held, over)
     settings: dict[str, Any] = {
         "law": law,
@@ -126,72 +142,41 @@ def _fit(
     problem: Problem, settings: dict[str, Any], method: IntervalMethod, n_draws: int
 ) -> LawFit:
     optimum = problem.solve()
-    noise = _noise(problem, optimum)
+    variance = estimate_variance(problem, optimum.theta)
     level: float = settings["level"]
     intervals: dict[str, Interval] = {}
-    if method == "profile" and noise.dof and not problem.vanished(optimum.theta).any():
-        intervals, better = profile_summary(problem, optimum.theta, optimum.value, noise, level)
+    if method == "profile" and variance.noise.dof and not problem.vanished(optimum.theta).any():
+        intervals, better = profile_summary(problem, optimum.theta, optimum.value, variance, level)
         if better is not None:
             # The search for the intervals walked into a deeper valley: start again from there.
             deeper = problem.solve(better)
             if deeper.value < optimum.value:
-                optimum, noise = deeper, _noise(problem, deeper)
-            intervals, better = profile_summary(problem, optimum.theta, optimum.value, noise, level)
+                optimum, variance = deeper, estimate_variance(problem, deeper.theta)
+            intervals, better = profile_summary(
+                problem, optimum.theta, optimum.value, variance, level
+            )
             optimum = replace(optimum, converged=optimum.converged and better is None)
-    covariance = _covariance(problem, optimum, noise)
-    wald, stderr = wald_summary(problem, optimum.theta, covariance, noise.dof, level)
+    parts = variance.parts
+    wald, stderr = wald_summary(problem, optimum.theta, variance, level)
     spent = optimum.n_evaluations
     if method == "bootstrap":
         draws, extra = bootstrap_draws(problem, optimum.theta, n_draws, settings["seed"])
         spent += extra
-        covariance = np.atleast_2d(np.cov(draws.T))
+        parts = (Part("bootstrap", np.atleast_2d(np.cov(draws.T)), variance.noise.dof),)
         intervals, stderr = bootstrap_summary(problem, draws, level)
     elif method == "wald":
         intervals = wald
     return diagnosis.conclude(
         problem,
         optimum,
-        noise,
+        variance,
         {
             **settings,
             "intervals": intervals,
             "stderr": stderr,
-            "covariance": covariance,
+            "parts": parts,
             "interval_method": method if intervals else "none",
             "n_draws": n_draws if method == "bootstrap" else 0,
             "nfev": spent,
         },
     )
-
-
-def _noise(problem: Problem, optimum: Optimum) -> Noise:
-    points: Points = problem.points
-    residual = problem.objective(points.origin).residuals(optimum.theta)
-    dof = points.n_cells - int(problem.free.sum())
-    if problem.delta is None:
-        return estimate_noise(
-            float(np.sum(points.weights * residual**2)),
-            dof,
-            points.pure_error,
-            points.pure_error_dof,
-        )
-    # Outliers are what Huber's loss is chosen against: take the scale from the central 95 %.
-    dof = len(points) - int(problem.free.sum())
-    if dof < 1:
-        return Noise(float("nan"), 0, "none")
-    scale = float(np.quantile(np.abs(residual), 0.95)) / 1.96
-    return Noise(scale * float(np.sqrt(len(points) / dof)), dof, "residuals")
-
-
-def _covariance(problem: Problem, optimum: Optimum, noise: Noise) -> Array:
-    """Covariance (p, p) of theta from the curvature; zero for what is held or cannot be seen."""
-    n_theta = len(optimum.theta)
-    covariance = np.zeros((n_theta, n_theta))
-    if not noise.dof:
-        return np.full((n_theta, n_theta), np.nan)
-    objective = problem.objective(problem.points.origin)
-    seen = problem.seen(objective.jacobian(optimum.theta))
-    used = np.flatnonzero(problem.free & seen)
-    block = objective.curvature(optimum.theta)[np.ix_(used, used)]
-    covariance[np.ix_(used, used)] = inverse_curvature(block) * noise.sd**2
-    return covariance

@@ -13,6 +13,7 @@ from scipy import special
 
 from analysis.laws import Law, build_law
 from analysis.noise import Noise
+from analysis.variance import Part, combined
 
 __all__ = ["Band", "Interval", "LawFit", "Status", "format_estimate"]
 
@@ -87,7 +88,8 @@ class LawFit:
         interval_method, level, seed, n_draws: how the intervals were made.
         nfev: evaluations of the loss.
         cells: one row per fitted point: sizes, measured, fitted, residual, n_rows.
-        theta, origin, covariance: inner parameters for log sizes measured from `origin`.
+        theta, origin: inner parameters for log sizes measured from `origin`.
+        parts: of the inner parameters' covariance, by source.
     """
 
     law: Law
@@ -122,7 +124,7 @@ class LawFit:
     cells: pd.DataFrame
     theta: Array = field(default_factory=lambda: np.empty(0))
     origin: tuple[float, ...] = ()
-    covariance: Array = field(default_factory=lambda: np.empty((0, 0)))
+    parts: tuple[Part, ...] = ()
 
     @property
     def success(self) -> bool:
@@ -161,18 +163,29 @@ class LawFit:
         slope = self.law.jacobian(logs, self.theta)
         scale = mean if self.residual == "log" else np.ones_like(mean)
         slope = slope / scale[:, None]
-        se = np.sqrt(np.maximum(np.einsum("np,pq,nq->n", slope, self.covariance, slope), 0))
-        one = 0.5 + (level or self.level) / 2
-        quantile = float(special.stdtrit(self.noise.dof, one)) if self.noise.dof else float("nan")
         runs = np.broadcast_to(np.asarray(n_runs, dtype=float), grids[0].shape).ravel()
-        noisy = np.hypot(se, self.noise.sd / np.sqrt(runs))
-        ends = [self._end(mean, s * quantile * w) for w in (se, noisy) for s in (-1.0, 1.0)]
+        widths = self._widths(slope, runs, 0.5 + (level or self.level) / 2)
+        ends = [self._end(mean, sign * width) for width in widths for sign in (-1.0, 1.0)]
         outside = np.zeros(mean.shape, dtype=bool)
         for variable, grid in zip(self.law.variables, grids, strict=True):
             low, high = self.spans[variable]
             outside |= (grid.ravel() < low * (1 - 1e-9)) | (grid.ravel() > high * (1 + 1e-9))
         shape = grids[0].shape
         return Band(*(array.reshape(shape) for array in (mean, *ends, outside)))
+
+    def _widths(self, slope: Array, runs: Array, one: float) -> tuple[Array, Array]:
+        """Half widths of the law's and of a prediction's interval, for slopes (n, p) by theta."""
+        if not self.noise.dof:
+            return np.full(len(slope), np.nan), np.full(len(slope), np.nan)
+        variance, dof = combined(self.parts, slope)
+        noise = self.noise
+        own = (noise.sd**2 + noise.run_sd**2) / runs + noise.shared_sd**2
+        both = variance + own
+        with np.errstate(divide="ignore", invalid="ignore"):
+            dof_both = both**2 / (variance**2 / dof + own**2 / noise.dof)
+        dof_both = np.where(both > 0, dof_both, noise.dof)
+        law = np.sqrt(variance) * special.stdtrit(dof, one)
+        return np.asarray(law), np.asarray(np.sqrt(both) * special.stdtrit(dof_both, one))
 
     def _end(self, mean: Array, width: Array) -> Array:
         """An interval's end, kept within the metric's limit."""
@@ -218,14 +231,14 @@ class LawFit:
         document = {
             name: value
             for name, value in self.__dict__.items()
-            if name not in ("law", "cells", "intervals", "noise", "theta", "covariance")
+            if name not in ("law", "cells", "intervals", "noise", "theta", "parts")
         }
         document |= {
             "intervals": {name: asdict(interval) for name, interval in self.intervals.items()},
             "noise": asdict(self.noise),
             "cells": self.cells.to_dict(orient="list"),
             "theta": self.theta.tolist(),
-            "covariance": self.covariance.tolist(),
+            "parts": [{**vars(p), "covariance": p.covariance.tolist()} for p in self.parts],
         }
         cleaned: dict[str, Any] = _clean(head | document)
         return cleaned
@@ -251,8 +264,7 @@ class LawFit:
         fields["noise"] = Noise(**{k: _number(v) for k, v in fields["noise"].items()})
         fields["cells"] = pd.DataFrame(fields["cells"]).astype(float)
         fields["theta"] = np.array(fields["theta"], dtype=float)
-        n = len(fields["theta"])
-        fields["covariance"] = np.array(fields["covariance"], dtype=float).reshape(n, n)
+        fields["parts"] = tuple(_part(part) for part in fields["parts"])
         fields["spans"] = {k: tuple(v) for k, v in fields["spans"].items()}
         for name in ("notes", "at_bound", "unidentified", "origin"):
             fields[name] = tuple(fields[name])
@@ -287,6 +299,11 @@ def format_estimate(value: float, interval: Interval | None) -> str:
 
 def _number(value: Any) -> Any:
     return float("nan") if value is None else value
+
+
+def _part(document: Mapping[str, Any]) -> Part:
+    covariance = np.array(document["covariance"], dtype=float)
+    return Part(document["source"], covariance, document["dof"])
 
 
 def _open_ends(ends: Mapping[str, Any]) -> dict[str, Any]:
