@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis import diagnosis
 from analysis.bootstrap import bootstrap_draws
+from analysis.design import settling_note
 from analysis.intervals import bootstrap_summary, profile_summary, wald_summary
 from analysis.law import Law
 from analysis.lawfit import Interval, LawFit
@@ -166,7 +167,7 @@ def _fit(
         intervals, stderr = bootstrap_summary(problem, draws, level)
     elif method == "wald":
         intervals = wald
-    return diagnosis.conclude(
+    result = diagnosis.conclude(
         problem,
         optimum,
         variance,
@@ -180,3 +181,7 @@ def _fit(
             "nfev": spent,
         },
     )
+    note = (
+        settling_note(result) if method == "profile" and result.status == "not_identified" else None
+    )
+    return replace(result, notes=(*result.notes, note)) if note else result

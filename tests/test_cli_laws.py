@@ -187,3 +187,34 @@ def test_a_study_without_runs_says_so(run, tmp_path):
     code, _, err = run("table", tmp_path / "empty")
     assert code == 2
     assert "no finished run yet" in err
+
+
+def test_allocate_prints_the_split_with_intervals(run, csv):
+    code, out, _ = run("allocate", csv, "--flops", "1e14", "--target", "0.45")
+    assert code == 0
+    assert "a run costs 6 N^1 D flops" in out
+    assert "10 x budget      improves logloss by" in out
+    assert "logloss 0.45 costs at least" in out
+    _, out, _ = run("allocate", csv, "--flops", "1e14", "--target", "0.45", "--json")
+    document = json.loads(out)
+    assert set(document) >= {"best", "frontier", "gains", "iso_cost", "iso_loss", "target"}
+    low, high = document["best"]["n_params"][1:]
+    assert low < document["best"]["n_params"][0] < high
+
+
+def test_allocate_wants_one_budget_that_the_table_can_price(run, csv):
+    assert run("allocate", csv)[0] == 2
+    code, _, err = run("allocate", csv, "--gpu-hours", "5")
+    assert code == 2
+    assert "no column train_seconds" in err
+
+
+def test_next_ranks_cells(run, csv):
+    code, out, _ = run("next", csv, "--quantity", "loss", "--at", "1e8,1e8", "--limit", "3")
+    assert code == 0
+    assert len(out.splitlines()) == 6
+    _, out, _ = run("next", csv, "--json")
+    assert json.loads(out)["cells"][0]["shrinks"] > 0
+    code, _, err = run("next", csv, "--quantity", "loss", "--at", "1e8")
+    assert code == 2
+    assert "expected N_PARAMS,N_SAMPLES" in err

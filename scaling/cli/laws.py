@@ -58,8 +58,15 @@ _TABLE_COLUMNS = ("grade", "n_params", "max_len", "n_samples", "seed", "flops", 
 
 def add_verbs(app: typer.Typer) -> None:
     """Register the verbs on the command `scaling`."""
-    for verb in (table, fit, holdout, plot, report):
-        app.command(verb.__name__)(verb)
+    # These share the options above.
+    from scaling.cli import budget
+
+    app.command("table")(table)
+    app.command("fit")(fit)
+    app.command("holdout")(holdout)
+    budget.add_verbs(app)
+    app.command("plot")(plot)
+    app.command("report")(report)
 
 
 def table(
