@@ -14,7 +14,8 @@ __all__ = ["bootstrap_draws", "percentile_intervals"]
 
 Array = npt.NDArray[np.float64]
 
-_CHUNK = 512
+# Draws at once, and points times draws at once.
+_CHUNK, _MOST = 512, 4_000_000
 
 
 def bootstrap_draws(problem: Problem, theta: Array, n_draws: int, seed: int) -> tuple[Array, int]:
@@ -31,8 +32,9 @@ def bootstrap_draws(problem: Problem, theta: Array, n_draws: int, seed: int) -> 
     unit = points.cell if points.run is None else points.run
     n_units = int(unit.max()) + 1
     draws, evaluations = [], 0
-    for first in range(0, n_draws, _CHUNK):
-        size = min(_CHUNK, n_draws - first)
+    chunk = max(1, min(_CHUNK, _MOST // len(points)))
+    for first in range(0, n_draws, chunk):
+        size = min(chunk, n_draws - first)
         counts = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=size)
         solution = problem.refit(
             np.tile(theta, (size, 1)), weights=points.weights * counts[:, unit]

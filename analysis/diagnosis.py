@@ -24,6 +24,10 @@ _OUTLIER_P = 1e-3
 _WIDE = 4.0
 # Scaled Jacobians beyond this: parameters trade off against each other (docs/fitting.md).
 _ILL_CONDITIONED = 100.0
+# Beyond this only rounding tells them apart: sizes that grow together, for one.
+_SINGULAR = 1e7
+# With Huber's loss, a row this many robust standard deviations off the law is told.
+_FAR_OFF = 10.0
 
 
 def refuse(problem: Problem) -> tuple[Status, str] | None:
@@ -118,6 +122,12 @@ def conclude(
         if name not in law.amplitudes and _is_wide(interval, name)
     )
     status, message = _status(problem, optimum, noise, at_bound, unidentified, settings)
+    if status == "converged" and _condition(weighted) > _SINGULAR:
+        names = " and ".join(settings["columns"][variable] for variable in law.variables)
+        status, message = (
+            "not_identified",
+            (f"the parameters cannot be told apart: vary {names} separately, or hold some"),
+        )
     squares = float(np.sum(points.weights * residual**2))
     return LawFit(
         **settings,
@@ -239,6 +249,18 @@ def _notes(
             f"sd {effect.sd:.2g}, known from a few sizes only"
             for effect in variance.effects
         ]
+    elif noise.dof and noise.sd > 0:
+        far = np.abs(residual) / noise.sd
+        if far.max() > _FAR_OFF:
+            where = ", ".join(
+                f"{columns[v]} {s[int(far.argmax())]:g}"
+                for v, s in zip(law.variables, points.sizes, strict=True)
+            )
+            count = int((far > _FAR_OFF).sum())
+            notes.append(
+                f"outliers: {count} of {len(far)} rows are more than {_FAR_OFF:g} sd off the law, "
+                f"the worst at {where}"
+            )
     if not noise.fits:
         notes.append(
             f"lack of fit: residuals exceed the seeds' noise (F = {noise.lack_of_fit:.1f}, "

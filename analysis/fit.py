@@ -116,6 +116,10 @@ def fit_law(
     # What is held as reported holds at sizes of one, so they are then not measured from their mean.
     absolute = any(logged[name] for name in held)
     rows = replace(rows, centred=tuple(not (absolute or v in law.ratios) for v in law.variables))
+    repeats = int(table.duplicated([*columns.values(), y]).sum())
+    if repeats and len(rows):
+        told = f"{repeats} rows repeat another's sizes and {y} to the last digit: counted twice?"
+        rows = replace(rows, left_out=(*rows.left_out, told))
     if rows.run is not None and not serves_several(rows.cell, rows.run):
         rows = replace(rows, run=None)
     # Resampling runs that serve several cells needs their rows; the minimum is the same.

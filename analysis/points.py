@@ -33,7 +33,7 @@ class Points:
         residual: "raw" or "log".
         pure_error: weighted sum of squares of the rows around their cells' means.
         pure_error_dof: rows less cells.
-        left_out: why rows were left out, one line each.
+        left_out: why rows were left out, and what else is odd about them, one line each.
         centred: which log sizes the fit measures from their mean; all of them where None.
         runs: of cells' means, what runs that serve several cells share; None where there are none.
         run: (n,) index of each row's run, where the table says it.

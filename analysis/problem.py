@@ -24,6 +24,8 @@ _N_STARTS = (4, 32)
 _VANISHED, _LOWEST_AMPLITUDE = 1e-6, 1e-9
 # Losses below this share of the response's sum of squares are rounding (noiseless data).
 _ROUNDING = 1e-28
+# Points that the grid of starts is scored on at most.
+_GRID_POINTS = 2000
 # Minima that differ by less than this share are one.
 _SAME = 1e-12
 # A tiny delta makes Huber's loss nearly L1; descending at a larger one first finds its valley.
@@ -209,7 +211,12 @@ class Problem:
             given[0, 0] = self.law.sign * (self.fixed["E"] - self.law.bound)
         for j, name in enumerate(self.law.amplitudes):
             given[0, 1 + j] = self.fixed.get(name, np.nan)
-        projection = self._projection(self.objective(points.origin), weights, given)
+        # A few thousand points find the basin as well as all of them.
+        some = np.arange(len(points))
+        if len(some) > _GRID_POINTS:
+            some = np.random.default_rng(0).permutation(some)[:_GRID_POINTS]
+        logs = [log[some] for log in points.logs(points.origin)]
+        projection = Projection(self.law, logs, points.metric[some], weights[some], given)
         shape = starting_shapes(projection, self.fixed, _N_STARTS[len(self.law.shapes) > 3])
         coefficients = projection.coefficients(shape, np.zeros(len(shape), dtype=np.intp))
         offset = self.law.bound + self.law.sign * coefficients[:, 0]

@@ -419,6 +419,50 @@ def test_amplitudes_can_be_held_as_reported():
         fit_law(law, table, y="y", fixed={"A": 0.0})
 
 
+def test_sizes_that_grow_together_are_not_told_apart():
+    law, table, _ = planted(noise=1e-3, seeds=3)
+    table["n_samples"] = 20 * table["n_params"]
+    for loss in ("gaussian", "huber"):
+        fit = fit_law(law, table, y="y", loss=loss, n_draws=50)
+        assert not fit.success
+
+
+def test_rows_far_off_the_law_are_told_with_hubers_loss():
+    law, table, _ = planted(noise=1e-3, seeds=3)
+    table.loc[7, "y"] = 1e6
+    fit = fit_law(law, table, y="y", loss="huber", interval="none")
+    assert any(note.startswith("outliers: 1 of 75 rows are more than 10 sd") for note in fit.notes)
+
+
+def test_rows_counted_twice_are_told():
+    law, table, _ = planted(noise=1e-3, seeds=3)
+    fit = fit_law(law, pd.concat([table, table[:2]]), y="y")
+    assert "2 rows repeat another's sizes and y to the last digit: counted twice?" in fit.notes
+
+
+def test_noise_alone_is_no_law():
+    table = grid(seeds=3)
+    table["y"] = 0.5 + np.random.default_rng(0).normal(0, 1e-3, len(table))
+    assert not fit_law(Additive(), table, y="y").success
+
+
+def test_a_hundred_thousand_rows_are_fitted_in_a_second():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        np.exp(rng.uniform(9, 18, (100_000, 2))), columns=["n_params", "n_samples"]
+    )
+    params = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
+    table["y"] = Additive()(params, table["n_params"], table["n_samples"])
+    table["y"] *= np.exp(rng.normal(0, 2e-3, len(table)))
+    start = time.process_time()
+    fit = fit_law(Additive(), table, y="y")
+    # Measured 0.4 s.
+    assert time.process_time() - start < 2
+    assert fit.success
+    for name, value in params.items():
+        assert value in fit.intervals[name]
+
+
 # The result.
 
 
