@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from analysis.estimates import Band, Interval, format_estimate
 from analysis.laws import Law, build_law
 from analysis.noise import Noise
 from analysis.variance import Part, combined
@@ -19,43 +20,6 @@ __all__ = ["Band", "Interval", "LawFit", "Status", "format_estimate"]
 
 Array = npt.NDArray[np.float64]
 Status = Literal["converged", "at_bound", "not_identified", "too_few_points", "not_converged"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Both ends; an open end is the bound that the search ran into, not a limit that the data set."""
-
-    lower: float
-    upper: float
-    open_lower: bool = False
-    open_upper: bool = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the data leave a side open."""
-        return self.open_lower or self.open_upper
-
-    def __contains__(self, value: float) -> bool:
-        return self.lower <= value <= self.upper
-
-
-@dataclass(frozen=True)
-class Band:
-    """Predictions with pointwise intervals, all of the shape of the sizes asked for.
-
-    Attributes:
-        mean: the law.
-        lower, upper: confidence interval of the law's value.
-        prediction_lower, prediction_upper: interval of one new run, its noise included.
-        outside: whether a size lies beyond the fitted span.
-    """
-
-    mean: Array
-    lower: Array
-    upper: Array
-    prediction_lower: Array
-    prediction_upper: Array
-    outside: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -194,6 +158,37 @@ class LawFit:
             np.minimum(end, self.law.bound) if self.law.rising else np.maximum(end, self.law.bound)
         )
 
+    def sources(self, name: str) -> dict[str, float]:
+        """Shares of a parameter's variance by source: seeds, residuals, runs, a size, the test part.
+
+        Empty without a standard error, and for amplitudes, whose error is that of an exponent.
+        """
+        if name in (*self.fixed, *self.law.amplitudes) or not self.noise.dof:
+            return {}
+        i = self.law.names.index(name)
+        found = {part.source: float(part.covariance[i, i]) for part in self.parts}
+        if name == "E" and self.noise.test_sd:
+            found["test part"] = self.noise.test_sd**2
+        total = sum(found.values())
+        return {source: value / total for source, value in found.items()} if total > 0 else {}
+
+    def noise_text(self) -> str:
+        """The noise by its sources, and which of them E's error comes from."""
+        noise = self.noise
+        told = [f"{noise.sd:.3g} of a run by itself (from {noise.source}, {noise.dof} dof)"]
+        if noise.run_sd:
+            told.append(f"{noise.run_sd:.3g} shared by the cells of a run")
+        if noise.shared_sd:
+            told.append(f"{noise.shared_sd:.3g} shared by cells of equal size")
+        if noise.test_sd:
+            told.append(f"{noise.test_sd:.3g} of the test part, shared by all")
+        text = "noise sd   " + ", ".join(told)
+        shares = self.sources("E")
+        if len(shares) > 1:
+            by_share = sorted(shares.items(), key=lambda item: -item[1])
+            text += "; E's variance: " + ", ".join(f"{s} {v:.0%}" for s, v in by_share)
+        return text
+
     def estimate(self, name: str) -> str:
         """A parameter with its interval, e.g. `0.231 [0.214, 0.249]`."""
         if name in self.fixed:
@@ -214,9 +209,9 @@ class LawFit:
                 f"  {self.n_points} runs in {self.n_cells} cells, {self.n_free} parameters, "
                 f"{kind} loss of {self.residual} residuals: {self.objective:.6g}"
             )
+            lines.append(f"  {self.noise_text()}")
             lines.append(
-                f"  noise sd   {self.noise.sd:.3g} (from {self.noise.source}, {self.noise.dof} dof)"
-                f", R2 {self.r_squared:.4f}, condition {self.condition:.0f}"
+                f"  R2 {self.r_squared:.4f}, condition {self.condition:.0f}"
                 f", {self.level:.0%} intervals: {self.interval_method}"
             )
         lines += [f"  note: {note}" for note in self.notes]
@@ -277,24 +272,6 @@ class LawFit:
     def _repr_html_(self) -> str:
         text = self.summary().replace("&", "&amp;").replace("<", "&lt;")
         return f"<pre>{text}</pre>"
-
-
-def format_estimate(value: float, interval: Interval | None) -> str:
-    """`0.231 [0.214, 0.249]`, rounded to the interval's width; an open end is printed as `open`."""
-    if math.isnan(value):
-        return "not determined"
-    if interval is None:
-        return f"{value:.4g}"
-    ends = (interval.lower, interval.upper)
-    width = max(abs(end - value) for end in ends)
-    if (1e-4 <= abs(value) < 1e4 or value == 0) and 0 < width < 1e4:
-        decimals = min(max(2 - math.floor(math.log10(width)), 0), 6)
-        texts = [f"{number:.{decimals}f}" for number in (value, *ends)]
-    else:
-        texts = [f"{number:.3g}" for number in (value, *ends)]
-    lower = "open" if interval.open_lower else texts[1]
-    upper = "open" if interval.open_upper else texts[2]
-    return f"{texts[0]} [{lower}, {upper}]"
 
 
 def _number(value: Any) -> Any:

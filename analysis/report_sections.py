@@ -168,6 +168,7 @@ def _joint(fits: MetricFits) -> str:
                 "note",
             )
         )
+        parts.append(paragraph(f"{joint.noise_text()[0].upper()}{joint.noise_text()[1:]}.", "note"))
     parts += [paragraph(f"Note: {note}.", "warn") for note in joint.notes]
     return section("Joint law", parts, 3)
 

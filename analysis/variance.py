@@ -175,7 +175,11 @@ class _Cells:
                 moments.append((variable, p, shift, group))
         found = _orthonormal(np.column_stack(shifts))
         noise = self._noise(basis, found, luck, run_variance, seeds_ss, seeds)
-        noise = replace(noise, run_sd=float(np.sqrt(run_variance)), test_sd=points.test_sd or 0.0)
+        noise = replace(
+            noise,
+            run_sd=float(np.sqrt(run_variance)),
+            test_sd=0.0 if "E" in self.problem.fixed else points.test_sd or 0.0,
+        )
         inverse = inverse_curvature(self.columns.T @ self.columns)
         gain = inverse @ self.columns.T
         naive = self._whole(inverse * noise.sd**2)
@@ -281,7 +285,8 @@ class _Cells:
 
     def _shared_test(self, gain: Array) -> Part | None:
         error = self.problem.points.test_sd
-        if not error:
+        # A held E is taken for that of this test part, whose luck it then contains.
+        if not error or "E" in self.problem.fixed:
             return None
         moved = gain @ self.root
         return Part("test", self._whole(np.outer(moved, moved) * error**2), float("inf"))

@@ -556,5 +556,19 @@ def test_summary_states_form_status_and_intervals():
     text = fit_law(law, table, y="y").summary()
     assert text.startswith(SUMMARY + "  status     converged\n  E          0.3")
     assert "75 runs in 25 cells, 5 parameters, gaussian loss of raw residuals" in text
-    assert "(from seeds, 50 dof)" in text
+    assert "of a run by itself (from seeds, 50 dof)" in text
     assert "95% intervals: profile" in text
+
+
+def test_summary_says_which_noise_dominates():
+    law, table, _ = planted(noise=1e-3, seeds=3)
+    fit = fit_law(law, table.assign(y_stderr=0.003), y="y")
+    assert "0.003 of the test part, shared by all; E's variance: test part 9" in fit.summary()
+    shares = fit.sources("E")
+    assert shares["test part"] > shares["seeds"]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert fit.sources("alpha") == {"seeds": 1.0}
+    held = fit_law(law, table.assign(y_stderr=0.02), y="y", fixed={"E": 0.4})
+    assert held.noise.test_sd == 0
+    plain = fit_law(law, table, y="y", fixed={"E": 0.4})
+    assert held.intervals["alpha"].lower == plain.intervals["alpha"].lower

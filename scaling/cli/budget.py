@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.laws import AsJson, Data, Output, Runs, Source, Where, X, Y
+from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
 from scaling.cli.output import emit, format_table
 from scaling.cli.tables import json_records, load_table, metrics_of, one_variant
 from scaling.errors import UserError

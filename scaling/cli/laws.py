@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from scaling.cli import budget
+from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
 from scaling.cli.output import emit, format_table
 from scaling.cli.tables import (
     json_records,
@@ -21,33 +23,6 @@ from scaling.errors import UserError, nearest
 
 __all__ = ["add_verbs"]
 
-Source = Annotated[
-    Path,
-    typer.Argument(
-        metavar="STUDY|CSV", help="A study file, a study's run folder, or a CSV (- for stdin)."
-    ),
-]
-Runs = Annotated[
-    Path | None,
-    typer.Option("--runs", help="Folder of all runs [default: $SCALING_RUNS or ./runs]."),
-]
-Where = Annotated[
-    list[str] | None,
-    typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, numbers unrounded.")]
-Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Write here instead of stdout.")
-]
-X = Annotated[str, typer.Option("--x", help="Column of the model's size.")]
-Data = Annotated[str, typer.Option("--data", help="Column of the data size, in samples.")]
-Y = Annotated[
-    str | None,
-    typer.Option(
-        "--y",
-        help="Column of the metric [default: the table's logloss, soft_logloss if it has it].",
-    ),
-]
 Metrics = Annotated[
     list[str] | None,
     typer.Option("--y", help="Column of a metric; repeatable [default: a logloss and an AUC]."),
@@ -58,9 +33,6 @@ _TABLE_COLUMNS = ("grade", "n_params", "max_len", "n_samples", "seed", "flops", 
 
 def add_verbs(app: typer.Typer) -> None:
     """Register the verbs on the command `scaling`."""
-    # These share the options above.
-    from scaling.cli import budget
-
     app.command("table")(table)
     app.command("fit")(fit)
     app.command("holdout")(holdout)
