@@ -224,12 +224,13 @@ def _held_out(fits: MetricFits) -> str:
             _percent(score["worst_error"], sign=True),
             _percent(score["inside"], digits=0),
             number(fits.rivals[score["law"]].aicc, 4),
+            score["verdict"],
         ]
         for score in fits.scores.to_dict("records")
     ]
     header = [
         "held out", "law", "status", "runs below", "cells above", "reach", "mean |error|",
-        "mean error", "worst", "inside 95 %", "AICc of all cells",
+        "mean error", "worst", "inside 95 %", "AICc of all cells", "verdict",
     ]  # fmt: skip
     return section(
         "Held-out extrapolation",

@@ -106,6 +106,13 @@ def fit(
         int | None, typer.Option(min=2, help="Intervals from this many resamples of the cells.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            help="profile, bootstrap, wald or none "
+            "[default: profile with gaussian, bootstrap with huber]."
+        ),
+    ] = None,
     rising: Annotated[
         bool | None,
         typer.Option("--rising/--falling", help="The metric's direction [default: by its name]."),
@@ -133,12 +140,14 @@ def fit(
         ("loss", loss, ("gaussian", "huber")),
         ("residual", residual or "raw", ("raw", "log")),
         ("weights", weights, ("none", "stderr")),
+        ("interval", interval or "none", ("profile", "bootstrap", "wald", "none")),
     ):
         if value not in valid:
             raise UserError(f"--{name} {value}: no such choice{nearest(value, valid)}")
     form = build_law(law, rising=rises(metric) if rising is None else rising, limit=limit)
     options: dict[str, Any] = {"loss": loss, "residual": residual, "weights": weights}
     options |= {"over": over, "length": length, "epochs": epochs}
+    options["interval"] = interval
     if bootstrap is not None:
         options |= {"interval": "bootstrap", "n_draws": bootstrap, "seed": seed}
     result = fit_law(
