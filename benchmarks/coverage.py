@@ -234,11 +234,35 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
     }
 
 
+def markdown(results: dict[str, Any]) -> str:
+    """The kept results as a table."""
+    lines = [
+        "| studies | alpha | beta | E | at 10 x | shared data size told | width |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in SETTINGS:
+        result = results[name]
+        cover = " | ".join(f"{100 * result['coverage'][n]:.1f}" for n in NAMES)
+        shares, wide = result["shares"], result["width_over_known_noise"]
+        # Known-noise widths are linear theory: of no use where the fit is not, or noise is unequal.
+        linear = name not in ("S8", "heavy", "unequal", "untold", "control", "S4")
+        width = " ".join(f"{w:.2f}" for w in wide.values()) if linear else ""
+        lines.append(
+            f"| {result['what']} | {cover} | {100 * shares['prediction']:.1f} "
+            f"| {100 * shares['column']:.1f} | {width} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worlds", type=int, default=1000)
     parser.add_argument("--only", nargs="*", choices=sorted(SETTINGS))
+    parser.add_argument("--table", action="store_true", help="print the kept results as Markdown")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(markdown(json.loads(RESULTS.read_text())["settings"]))
+        return
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"settings": {}}
     for name, setting in SETTINGS.items():
         if arguments.only and name not in arguments.only:
