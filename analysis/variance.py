@@ -165,14 +165,17 @@ class _Cells:
         seeds_ss = points.pure_error - (points.runs.between if points.runs else 0.0)
         run_variance = points.runs.variance(seeds_ss, seeds) if points.runs else 0.0
         effects, shifts, moments = [], [np.zeros((len(self.root), 0))], []
+        runs = points.runs
         for variable, group in self._groups():
             shift = _orthonormal(group - basis @ (basis.T @ group))
-            p, excess = self._test(basis, shift, luck, run_variance, seeds_ss, seeds)
-            # Runs of one size that serve all its cells share their luck, whatever the test says.
-            known = bool(points.runs) and not run_variance and points.runs.serves(group)  # type: ignore[union-attr]
-            if p < _EFFECT_P or (known and excess > 0):
+            p = self._test(basis, shift, luck, run_variance, seeds_ss, seeds)
+            # Where no two runs serve the same cells, the shifts alone tell the runs' luck.
+            alone = runs is not None and not runs.dof and runs.serves(group)
+            if p < _EFFECT_P or alone:
+                moments.append((variable, p, shift, group, alone))
+            # What the runs may have moved says nothing of the law's fit.
+            if p < _EFFECT_P or (runs is not None and runs.serves(group)):
                 shifts.append(shift)
-                moments.append((variable, p, shift, group))
         found = _orthonormal(np.column_stack(shifts))
         noise = self._noise(basis, found, luck, run_variance, seeds_ss, seeds)
         noise = replace(
@@ -186,9 +189,12 @@ class _Cells:
         if not noise.dof:
             return replace(_simple(noise, naive), test=self._shared_test(gain))
         parts = self._run_parts(naive, gain @ luck, run_variance, noise)
-        for variable, p, shift, group in moments:
-            share = self._moment(shift, group, luck, run_variance, noise.sd)
-            effects.append(Effect(variable, p, float(np.sqrt(share))))
+        for variable, p, shift, group, alone in moments:
+            # The whole mean square of a split plot's few large plots, without taking noise off it.
+            own = 0.0 if alone else noise.sd
+            share = self._moment(shift, group, luck, run_variance, own)
+            if p < _EFFECT_P and not alone:
+                effects.append(Effect(variable, p, float(np.sqrt(share))))
             moved = gain @ group
             parts.append(
                 Part(variable, self._whole(moved @ moved.T * share), float(shift.shape[1]))
@@ -221,24 +227,24 @@ class _Cells:
         run_variance: float,
         seeds_ss: float,
         seeds: int,
-    ) -> tuple[float, float]:
-        """P-value of the F test that the groups' shifts are noise, and the sum of squares beyond it."""
+    ) -> float:
+        """P-value of the F test that the groups' shifts are noise."""
         extra = shift.shape[1]
         moved = shift.T @ self.residual
         rest = self.residual - basis @ (basis.T @ self.residual) - shift @ moved
         left = len(rest) - basis.shape[1] - extra
         if extra < 1 or (left < 1 and seeds < 1):
-            return float("nan"), 0.0
+            return float("nan")
         noise = estimate_noise(float(rest @ rest), left, seeds_ss, seeds)
         expected = extra * noise.sd**2 + run_variance * float(np.sum((shift.T @ luck) ** 2))
         if not noise.dof or expected <= 0:
-            return float("nan"), 0.0
+            return float("nan")
         # The shifts' mean square is known as well as the run's variance is, where that dominates.
         own = extra * noise.sd**2 / expected
         runs = self.problem.points.runs
         dof = 1 / (own**2 / noise.dof + ((1 - own) ** 2 / runs.dof if runs and runs.dof else 0.0))
         total = float(moved @ moved)
-        return float(special.fdtrc(extra, dof, total / expected)), total - expected
+        return float(special.fdtrc(extra, dof, total / expected))
 
     def _noise(
         self,
