@@ -1,6 +1,6 @@
-"""Bootstrap by cell: refit to resampled cells, all draws side by side.
+"""Bootstrap by cell, or by run where runs serve several cells: all draws side by side.
 
-Resampling is reweighting: a draw gives each cell a multinomial count, so every draw shares the same
+Resampling is reweighting: a draw gives each cell (run) a multinomial count, so every draw shares the same
 points and starts at the estimate.
 """
 
@@ -14,11 +14,12 @@ __all__ = ["bootstrap_draws", "percentile_intervals"]
 
 Array = npt.NDArray[np.float64]
 
-_CHUNK = 512
+# Draws at once, and points times draws at once.
+_CHUNK, _MOST = 512, 4_000_000
 
 
 def bootstrap_draws(problem: Problem, theta: Array, n_draws: int, seed: int) -> tuple[Array, int]:
-    """Minimisers (n_draws, p) of the loss on resampled cells, and the evaluations spent.
+    """Minimisers (n_draws, p) of the loss on resampled cells or runs, and the evaluations spent.
 
     Args:
         problem: what was fitted.
@@ -27,13 +28,16 @@ def bootstrap_draws(problem: Problem, theta: Array, n_draws: int, seed: int) -> 
         seed: of the resampling.
     """
     rng = np.random.default_rng(seed)
-    cell, n_cells = problem.points.cell, problem.points.n_cells
+    points = problem.points
+    unit = points.cell if points.run is None else points.run
+    n_units = int(unit.max()) + 1
     draws, evaluations = [], 0
-    for first in range(0, n_draws, _CHUNK):
-        size = min(_CHUNK, n_draws - first)
-        counts = rng.multinomial(n_cells, np.full(n_cells, 1 / n_cells), size=size)
+    chunk = max(1, min(_CHUNK, _MOST // len(points)))
+    for first in range(0, n_draws, chunk):
+        size = min(chunk, n_draws - first)
+        counts = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=size)
         solution = problem.refit(
-            np.tile(theta, (size, 1)), weights=problem.points.weights * counts[:, cell]
+            np.tile(theta, (size, 1)), weights=points.weights * counts[:, unit]
         )
         draws.append(solution.x)
         evaluations += solution.n_evaluations

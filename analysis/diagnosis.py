@@ -7,23 +7,27 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.lawfit import Interval, LawFit, Status
-from analysis.noise import Noise, group_effect, outlier
+from analysis.noise import Noise, outlier
 from analysis.objective import Objective
 from analysis.points import Points
 from analysis.problem import Optimum, Problem
+from analysis.variance import Variance
 from scaling.errors import UserError
 
 __all__ = ["conclude", "refuse", "without_curve"]
 
 Array = npt.NDArray[np.float64]
 
-# A row this unlikely under the law and the other rows is told, and so are shifts shared by a group.
+# A row this unlikely under the law and the other rows is told.
 _OUTLIER_P = 1e-3
-_EFFECT_P = 0.05
 # An exponent (or ratio) known to no better than this factor is not identified.
 _WIDE = 4.0
 # Scaled Jacobians beyond this: parameters trade off against each other (docs/fitting.md).
 _ILL_CONDITIONED = 100.0
+# Beyond this only rounding tells them apart: sizes that grow together, for one.
+_SINGULAR = 1e7
+# With Huber's loss, a row this many robust standard deviations off the law is told.
+_FAR_OFF = 10.0
 
 
 def refuse(problem: Problem) -> tuple[Status, str] | None:
@@ -88,16 +92,19 @@ def without_curve(
     )
 
 
-def conclude(problem: Problem, optimum: Optimum, noise: Noise, settings: dict[str, Any]) -> LawFit:
+def conclude(
+    problem: Problem, optimum: Optimum, variance: Variance, settings: dict[str, Any]
+) -> LawFit:
     """Judge an optimum and put the fit together.
 
     Args:
         problem: what was fitted.
         optimum: where it ended.
-        noise: of one row.
+        variance: around it.
         settings: the fields of `LawFit` that the fitter knows.
     """
     law, points, theta = problem.law, problem.points, optimum.theta
+    noise = variance.noise
     objective = problem.objective(points.origin)
     jacobian, residual = objective.jacobian(theta), objective.residuals(theta)
     seen = problem.seen(jacobian)
@@ -115,13 +122,19 @@ def conclude(problem: Problem, optimum: Optimum, noise: Noise, settings: dict[st
         if name not in law.amplitudes and _is_wide(interval, name)
     )
     status, message = _status(problem, optimum, noise, at_bound, unidentified, settings)
+    if status == "converged" and _condition(weighted) > _SINGULAR:
+        names = " and ".join(settings["columns"][variable] for variable in law.variables)
+        status, message = (
+            "not_identified",
+            (f"the parameters cannot be told apart: vary {names} separately, or hold some"),
+        )
     squares = float(np.sum(points.weights * residual**2))
     return LawFit(
         **settings,
         params=params,
         status=status,
         message=message,
-        notes=(*points.left_out, *_notes(problem, residual, weighted, noise, settings)),
+        notes=(*points.left_out, *_notes(problem, residual, weighted, variance, settings)),
         objective=2 * optimum.value + points.pure_error if problem.delta is None else optimum.value,
         n_points=points.n_rows,
         n_cells=points.n_cells,
@@ -216,9 +229,10 @@ def _decades(size: Array) -> float:
 
 
 def _notes(
-    problem: Problem, residual: Array, weighted: Array, noise: Noise, settings: dict[str, Any]
+    problem: Problem, residual: Array, weighted: Array, variance: Variance, settings: dict[str, Any]
 ) -> list[str]:
     law, points, columns = problem.law, problem.points, settings["columns"]
+    noise = variance.noise
     notes = []
     if problem.delta is None:
         scaled = residual * np.sqrt(points.weights)
@@ -229,14 +243,24 @@ def _notes(
                 for v, s in zip(law.variables, points.sizes, strict=True)
             )
             notes.append(f"outlier: {settings['y']} at {where} is off the law (p = {p:.1e})")
-        if len(law.variables) > 1:
-            for variable, size in zip(law.variables, points.sizes, strict=True):
-                p = group_effect(scaled, weighted, points.weights, size)
-                if p < _EFFECT_P:
-                    notes.append(
-                        f"runs of equal {columns[variable]} deviate together (p = {p:.2g}): the "
-                        "law bends otherwise, or they shared their luck; intervals are too narrow"
-                    )
+        notes += [
+            f"runs of equal {columns[effect.variable]} deviate together (p = {effect.p:.2g}): the law "
+            "bends otherwise, or they shared their luck; intervals are widened by a shared shift of "
+            f"sd {effect.sd:.2g}, known from a few sizes only"
+            for effect in variance.effects
+        ]
+    elif noise.dof and noise.sd > 0:
+        far = np.abs(residual) / noise.sd
+        if far.max() > _FAR_OFF:
+            where = ", ".join(
+                f"{columns[v]} {s[int(far.argmax())]:g}"
+                for v, s in zip(law.variables, points.sizes, strict=True)
+            )
+            count = int((far > _FAR_OFF).sum())
+            notes.append(
+                f"outliers: {count} of {len(far)} rows are more than {_FAR_OFF:g} sd off the law, "
+                f"the worst at {where}"
+            )
     if not noise.fits:
         notes.append(
             f"lack of fit: residuals exceed the seeds' noise (F = {noise.lack_of_fit:.1f}, "

@@ -10,23 +10,22 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from analysis import diagnosis
 from analysis.bootstrap import bootstrap_draws
+from analysis.design import settling_note
 from analysis.intervals import bootstrap_summary, profile_summary, wald_summary
+from analysis.law import Law
 from analysis.lawfit import Interval, LawFit
-from analysis.laws import Law
-from analysis.noise import Noise, estimate_noise
-from analysis.objective import inverse_curvature
-from analysis.points import Points, gather_points
-from analysis.problem import Optimum, Problem
+from analysis.points import gather_points
+from analysis.problem import Problem
+from analysis.runs import serves_several
+from analysis.variance import Part, estimate_variance
 from scaling.errors import UserError, nearest
 
 __all__ = ["fit_law"]
 
-Array = npt.NDArray[np.float64]
 Loss = Literal["gaussian", "huber"]
 IntervalMethod = Literal["profile", "bootstrap", "wald", "none"]
 
@@ -43,12 +42,19 @@ def fit_law(
     residual: Literal["raw", "log"] | None = None,
     weights: Literal["none", "stderr"] = "none",
     fixed: Mapping[str, float] | None = None,
+    length: str = "max_len",
+    epochs: str = "epochs",
+    excess: str = "excess",
+    over: float = 1.0,
     interval: IntervalMethod | None = None,
     n_draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> LawFit:
     """Fit `law` to a table with one row per run; rows of equal sizes are seeds of one cell.
+
+    A column `trajectory` names the run that served a row, where one run serves several cells; a column
+    `{y}_stderr` holds the test part's sampling error, which all rows share.
 
     Args:
         law: the form, oriented as the metric is (`rising` for AUC).
@@ -60,7 +66,11 @@ def fit_law(
         delta: Huber's threshold, on the scale of the residuals.
         residual: "raw" (default of gaussian) or "log" (default of huber, as Hoffmann et al. 2022).
         weights: "stderr" weighs each row by 1 / `{y}_stderr`^2.
-        fixed: parameters to hold: E (a known Bayes loss) or exponents.
+        fixed: parameters to hold, as reported: E (a known Bayes loss), exponents, amplitudes.
+        length: column of the sequence length, for laws with L.
+        epochs: column of the times that each sample was used, for laws with K.
+        excess: column of n_params over what the unique samples support, for laws with X.
+        over: with huber, how many times a prediction above the metric weighs.
         interval: "profile" (default of gaussian), "bootstrap" by cell (default of huber), "wald",
             or "none".
         n_draws: bootstrap resamples.
@@ -79,16 +89,43 @@ def fit_law(
     if method == "wald" and loss == "huber":
         raise UserError("interval: wald needs the gaussian loss; use bootstrap")
     held = {**law.fixed, **(fixed or {})}
-    holdable = ["E", *(shape.name for shape in law.shapes if not shape.log)]
     for name in held:
-        if name not in holdable:
-            raise UserError(f"{law.name} law: {name} cannot be held{nearest(name, holdable)}")
-    roles = {"x": x, "N": x, "D": data}
+        if name not in law.names:
+            raise UserError(f"{law.name} law: {name} cannot be held{nearest(name, law.names)}")
+    logged = dict(zip(law.names, law.logged, strict=True))
+    for name, value in held.items():
+        if logged[name] and value <= 0:
+            raise UserError(f"{law.name} law: {name} cannot be held at {value:g}, only above 0")
+    if over != 1 and (loss != "huber" or not over > 0):
+        raise UserError("over: needs the huber loss, and a positive weight")
+    roles = {"x": x, "N": x, "D": data, "L": length, "K": epochs, "X": excess}
     columns = {variable: roles[variable] for variable in law.variables}
     stderr = f"{y}_stderr" if weights == "stderr" else None
-    rows = gather_points(table, list(columns.values()), y, residual=kind, stderr=stderr)
-    points = rows.means() if loss == "gaussian" and len(rows) else rows
-    problem = Problem(law, points, delta if loss == "huber" else None, held)
+    # Errors that weigh the rows are their own; otherwise they are the test part's, which all share.
+    shared = f"{y}_stderr" if f"{y}_stderr" in table.columns and not stderr else None
+    trajectory = "trajectory" if "trajectory" in table.columns else None
+    rows = gather_points(
+        table,
+        list(columns.values()),
+        y,
+        residual=kind,
+        stderr=stderr,
+        test_error=shared,
+        trajectory=trajectory,
+    )
+    # What is held as reported holds at sizes of one, so they are then not measured from their mean.
+    absolute = any(logged[name] for name in held)
+    rows = replace(rows, centred=tuple(not (absolute or v in law.ratios) for v in law.variables))
+    repeats = int(table.duplicated([*columns.values(), y]).sum())
+    if repeats and len(rows):
+        told = f"{repeats} rows repeat another's sizes and {y} to the last digit: counted twice?"
+        rows = replace(rows, left_out=(*rows.left_out, told))
+    if rows.run is not None and not serves_several(rows.cell, rows.run):
+        rows = replace(rows, run=None)
+    # Resampling runs that serve several cells needs their rows; the minimum is the same.
+    by_row = loss == "huber" or (method == "bootstrap" and rows.run is not None)
+    points = rows if by_row or not len(rows) else rows.means()
+    problem = Problem(law, points, delta if loss == "huber" else None, held, over)
     settings: dict[str, Any] = {
         "law": law,
         "columns": columns,
@@ -110,72 +147,45 @@ def _fit(
     problem: Problem, settings: dict[str, Any], method: IntervalMethod, n_draws: int
 ) -> LawFit:
     optimum = problem.solve()
-    noise = _noise(problem, optimum)
+    variance = estimate_variance(problem, optimum.theta)
     level: float = settings["level"]
     intervals: dict[str, Interval] = {}
-    if method == "profile" and noise.dof and not problem.vanished(optimum.theta).any():
-        intervals, better = profile_summary(problem, optimum.theta, optimum.value, noise, level)
+    if method == "profile" and variance.noise.dof and not problem.vanished(optimum.theta).any():
+        intervals, better = profile_summary(problem, optimum.theta, optimum.value, variance, level)
         if better is not None:
             # The search for the intervals walked into a deeper valley: start again from there.
             deeper = problem.solve(better)
             if deeper.value < optimum.value:
-                optimum, noise = deeper, _noise(problem, deeper)
-            intervals, better = profile_summary(problem, optimum.theta, optimum.value, noise, level)
+                optimum, variance = deeper, estimate_variance(problem, deeper.theta)
+            intervals, better = profile_summary(
+                problem, optimum.theta, optimum.value, variance, level
+            )
             optimum = replace(optimum, converged=optimum.converged and better is None)
-    covariance = _covariance(problem, optimum, noise)
-    wald, stderr = wald_summary(problem, optimum.theta, covariance, noise.dof, level)
+    parts = variance.parts
+    wald, stderr = wald_summary(problem, optimum.theta, variance, level)
     spent = optimum.n_evaluations
     if method == "bootstrap":
         draws, extra = bootstrap_draws(problem, optimum.theta, n_draws, settings["seed"])
         spent += extra
-        covariance = np.atleast_2d(np.cov(draws.T))
+        parts = (Part("bootstrap", np.atleast_2d(np.cov(draws.T)), variance.noise.dof),)
         intervals, stderr = bootstrap_summary(problem, draws, level)
     elif method == "wald":
         intervals = wald
-    return diagnosis.conclude(
+    result = diagnosis.conclude(
         problem,
         optimum,
-        noise,
+        variance,
         {
             **settings,
             "intervals": intervals,
             "stderr": stderr,
-            "covariance": covariance,
+            "parts": parts,
             "interval_method": method if intervals else "none",
             "n_draws": n_draws if method == "bootstrap" else 0,
             "nfev": spent,
         },
     )
-
-
-def _noise(problem: Problem, optimum: Optimum) -> Noise:
-    points: Points = problem.points
-    residual = problem.objective(points.origin).residuals(optimum.theta)
-    dof = points.n_cells - int(problem.free.sum())
-    if problem.delta is None:
-        return estimate_noise(
-            float(np.sum(points.weights * residual**2)),
-            dof,
-            points.pure_error,
-            points.pure_error_dof,
-        )
-    # Outliers are what Huber's loss is chosen against: take the scale from the central 95 %.
-    dof = len(points) - int(problem.free.sum())
-    if dof < 1:
-        return Noise(float("nan"), 0, "none")
-    scale = float(np.quantile(np.abs(residual), 0.95)) / 1.96
-    return Noise(scale * float(np.sqrt(len(points) / dof)), dof, "residuals")
-
-
-def _covariance(problem: Problem, optimum: Optimum, noise: Noise) -> Array:
-    """Covariance (p, p) of theta from the curvature; zero for what is held or cannot be seen."""
-    n_theta = len(optimum.theta)
-    covariance = np.zeros((n_theta, n_theta))
-    if not noise.dof:
-        return np.full((n_theta, n_theta), np.nan)
-    objective = problem.objective(problem.points.origin)
-    seen = problem.seen(objective.jacobian(optimum.theta))
-    used = np.flatnonzero(problem.free & seen)
-    block = objective.curvature(optimum.theta)[np.ix_(used, used)]
-    covariance[np.ix_(used, used)] = inverse_curvature(block) * noise.sd**2
-    return covariance
+    note = (
+        settling_note(result) if method == "profile" and result.status == "not_identified" else None
+    )
+    return replace(result, notes=(*result.notes, note)) if note else result

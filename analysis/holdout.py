@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.fit import fit_law
-from analysis.laws import Law
+from analysis.law import Law
+from analysis.lawfit import LawFit
 from analysis.points import require_columns
 
 __all__ = ["CUTS", "holdout", "score_holdout"]
@@ -28,6 +29,8 @@ CUTS: dict[Cut, str] = {
 }
 # Share of the cells that a FLOPs cut holds out when only one cut is asked for.
 _FLOPS_SHARE = 0.2
+# A law that fits the training cells about as well as the best one and predicts this much worse only fits.
+_AS_WELL, _MUCH_WORSE = 1.25, 2.0
 
 
 def holdout(
@@ -54,7 +57,8 @@ def holdout(
         options: of `fit_law`, e.g. `loss` or `fixed`.
 
     Returns:
-        Columns law, cut, held_out (levels), n_train (runs), status, reach (how many times beyond the
+        Columns law, cut, held_out (levels), n_train (runs), fit_error (root mean square relative
+        residual of the training cells), status, reach (how many times beyond the
         largest training size, of the axis that is cut), x, data, n_seeds, measured, predicted,
         relative_error, lower, upper (95 % prediction interval of the cell's mean), inside. A law that
         cannot be fitted below the cut has NaN predictions and says why in `status`.
@@ -78,11 +82,19 @@ def holdout(
                     "cut": cut,
                     "held_out": held_out,
                     "n_train": fit.n_points,
+                    "fit_error": _fit_error(fit),
                     "status": fit.status,
                     "reach": reach,
                 }
                 rows.append(_predict(base, fit, cells, x, data))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["law", "cut"])
+
+
+def _fit_error(fit: LawFit) -> float:
+    if not fit.has_curve:
+        return float("nan")
+    relative = fit.cells["fitted"] / fit.cells["measured"] - 1
+    return float(np.sqrt(np.average(relative**2, weights=fit.cells["n_rows"])))
 
 
 def _splits(
@@ -149,7 +161,8 @@ def score_holdout(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns cut, held_out, law, status, n_train, n_test (cells), reach, mean_absolute_error and
         mean_error (both relative), worst_error (relative, signed), inside (share of cells inside
-        their prediction interval).
+        their prediction interval), fit_error, verdict ("best"; "only fits" for a law that fits the
+        training cells about as well and predicts twice as badly; otherwise empty).
     """
     if rows.empty:
         return pd.DataFrame(columns=["cut", "law"])
@@ -171,10 +184,25 @@ def score_holdout(rows: pd.DataFrame) -> pd.DataFrame:
                 "mean_error": float(error.mean()),
                 "worst_error": float(error[np.abs(error).argmax()]) if finite else float("nan"),
                 "inside": float(inside.mean()),
+                "fit_error": float(part["fit_error"].iloc[0]),
             }
         )
-    table = pd.DataFrame(scores)
+    table = _judged(pd.DataFrame(scores))
     order = {cut: i for i, cut in enumerate(rows["cut"].unique())}
     table["order"] = table["cut"].map(order)
     table = table.sort_values(["order", "held_out", "mean_absolute_error"], ignore_index=True)
     return table.drop(columns="order")
+
+
+def _judged(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores with a verdict on each law, within its cut."""
+    verdict = np.full(len(scores), "", dtype=object)
+    error, fitted = (scores[c].to_numpy(dtype=float) for c in ("mean_absolute_error", "fit_error"))
+    for index in scores.groupby(["cut", "held_out"], sort=False).indices.values():
+        rows = np.asarray(index)
+        if np.isfinite(error[rows]).any():
+            best = rows[np.nanargmin(error[rows])]
+            as_well = fitted[rows] <= _AS_WELL * fitted[best]
+            verdict[rows[as_well & (error[rows] >= _MUCH_WORSE * error[best])]] = "only fits"
+            verdict[best] = "best"
+    return scores.assign(verdict=verdict)

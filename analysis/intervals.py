@@ -11,12 +11,12 @@ import numpy.typing as npt
 from scipy import special
 
 from analysis.bootstrap import percentile_intervals
+from analysis.law import Law
 from analysis.lawfit import Interval
-from analysis.laws import Law
-from analysis.noise import Noise
 from analysis.objective import inverse_curvature
 from analysis.problem import LOG_RANGE, Problem
 from analysis.profile import profile_intervals
+from analysis.variance import Variance
 
 __all__ = ["bootstrap_summary", "profile_summary", "wald_summary"]
 
@@ -30,7 +30,7 @@ def _reported(law: Law, theta: Array) -> Array:
 
 
 def profile_summary(
-    problem: Problem, theta: Array, value: float, noise: Noise, level: float
+    problem: Problem, theta: Array, value: float, variance: Variance, level: float
 ) -> tuple[dict[str, Interval], Array | None]:
     """Profile-likelihood interval of each free parameter, and a better optimum if one was met.
 
@@ -38,7 +38,7 @@ def profile_summary(
         problem: what was fitted, by the squared loss.
         theta: (p,) optimum around the points' origin.
         value: its loss.
-        noise: of one row.
+        variance: around it.
         level: of the intervals.
 
     Returns:
@@ -46,18 +46,18 @@ def profile_summary(
     """
     law, origin = problem.law, problem.points.origin
     spread = float(np.ptp(problem.points.response))
-    variance = max(noise.sd, 1e-9 * spread) ** 2
-    threshold = float(special.stdtrit(noise.dof, 0.5 + level / 2))
+    scale = max(variance.noise.sd, 1e-9 * spread) ** 2
     # Far from the centre the curvature is too ill-conditioned to invert: invert there, then turn it.
     centred = inverse_curvature(problem.objective(origin).curvature(theta))
     turn = _turn(law, theta, origin)
+    wider, dof = variance.inflation(turn)
     intervals, better = profile_intervals(
         problem,
         law.rebased(theta[None], origin)[0],
         value,
         turn @ centred @ turn.T,
-        variance,
-        threshold,
+        scale,
+        wider * special.stdtrit(dof, 0.5 + level / 2),
         _longest_steps(problem, theta),
     )
     found = {
@@ -86,22 +86,23 @@ def bootstrap_summary(
 
 
 def wald_summary(
-    problem: Problem, theta: Array, covariance: Array, dof: int, level: float
+    problem: Problem, theta: Array, variance: Variance, level: float
 ) -> tuple[dict[str, Interval], dict[str, float]]:
     """Symmetric intervals (amplitudes: in logs) and standard errors from the curvature.
 
     Args:
         problem: what was fitted.
         theta: (p,) optimum around the points' origin.
-        covariance: (p, p) of theta.
-        dof: degrees of freedom of its variance; 0 gives no interval.
+        variance: around it; without degrees of freedom there is no interval.
         level: of the intervals.
     """
     law, origin, logged = problem.law, problem.points.origin, problem.law.logged
     turn = _turn(law, theta, origin)
     centre = law.rebased(theta[None], origin)[0]
-    se = np.sqrt(np.maximum(np.diag(turn @ covariance @ turn.T), 0))
-    quantile = float(special.stdtrit(dof, 0.5 + level / 2)) if dof else float("nan")
+    square, dof = variance.spread(turn)
+    known = bool(variance.noise.dof)
+    se = np.sqrt(square) if known else np.full(len(theta), np.nan)
+    quantile = special.stdtrit(dof, 0.5 + level / 2)
     lower, upper = problem.bounds()
     intervals, errors = {}, {}
     value = _reported(law, centre[None])[0]
@@ -109,14 +110,14 @@ def wald_summary(
         if not problem.free[i]:
             continue
         errors[name] = float(se[i] * (value[i] if logged[i] else 1.0))
-        low, high = centre[i] - quantile * se[i], centre[i] + quantile * se[i]
+        low, high = centre[i] - quantile[i] * se[i], centre[i] + quantile[i] * se[i]
         if logged[i]:
             intervals[name] = _exp(Interval(low, high))
         else:
             ends = max(low, lower[i]), min(high, upper[i])
             is_open = bool(low < lower[i]), bool(high > upper[i])
             intervals[name] = Interval(float(ends[0]), float(ends[1]), *is_open)
-    return (intervals if dof else {}), errors
+    return (intervals if known else {}), errors
 
 
 def _turn(law: Law, theta: Array, origin: Sequence[float]) -> Array:

@@ -11,50 +11,15 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from analysis.estimates import Band, Interval, format_estimate
 from analysis.laws import Law, build_law
 from analysis.noise import Noise
+from analysis.variance import Part, combined
 
 __all__ = ["Band", "Interval", "LawFit", "Status", "format_estimate"]
 
 Array = npt.NDArray[np.float64]
 Status = Literal["converged", "at_bound", "not_identified", "too_few_points", "not_converged"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Both ends; an open end is the bound that the search ran into, not a limit that the data set."""
-
-    lower: float
-    upper: float
-    open_lower: bool = False
-    open_upper: bool = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the data leave a side open."""
-        return self.open_lower or self.open_upper
-
-    def __contains__(self, value: float) -> bool:
-        return self.lower <= value <= self.upper
-
-
-@dataclass(frozen=True)
-class Band:
-    """Predictions with pointwise intervals, all of the shape of the sizes asked for.
-
-    Attributes:
-        mean: the law.
-        lower, upper: confidence interval of the law's value.
-        prediction_lower, prediction_upper: interval of one new run, its noise included.
-        outside: whether a size lies beyond the fitted span.
-    """
-
-    mean: Array
-    lower: Array
-    upper: Array
-    prediction_lower: Array
-    prediction_upper: Array
-    outside: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -87,7 +52,8 @@ class LawFit:
         interval_method, level, seed, n_draws: how the intervals were made.
         nfev: evaluations of the loss.
         cells: one row per fitted point: sizes, measured, fitted, residual, n_rows.
-        theta, origin, covariance: inner parameters for log sizes measured from `origin`.
+        theta, origin: inner parameters for log sizes measured from `origin`.
+        parts: of the inner parameters' covariance, by source.
     """
 
     law: Law
@@ -122,7 +88,7 @@ class LawFit:
     cells: pd.DataFrame
     theta: Array = field(default_factory=lambda: np.empty(0))
     origin: tuple[float, ...] = ()
-    covariance: Array = field(default_factory=lambda: np.empty((0, 0)))
+    parts: tuple[Part, ...] = ()
 
     @property
     def success(self) -> bool:
@@ -161,12 +127,9 @@ class LawFit:
         slope = self.law.jacobian(logs, self.theta)
         scale = mean if self.residual == "log" else np.ones_like(mean)
         slope = slope / scale[:, None]
-        se = np.sqrt(np.maximum(np.einsum("np,pq,nq->n", slope, self.covariance, slope), 0))
-        one = 0.5 + (level or self.level) / 2
-        quantile = float(special.stdtrit(self.noise.dof, one)) if self.noise.dof else float("nan")
         runs = np.broadcast_to(np.asarray(n_runs, dtype=float), grids[0].shape).ravel()
-        noisy = np.hypot(se, self.noise.sd / np.sqrt(runs))
-        ends = [self._end(mean, s * quantile * w) for w in (se, noisy) for s in (-1.0, 1.0)]
+        widths = self._widths(slope, runs, 0.5 + (level or self.level) / 2)
+        ends = [self._end(mean, sign * width) for width in widths for sign in (-1.0, 1.0)]
         outside = np.zeros(mean.shape, dtype=bool)
         for variable, grid in zip(self.law.variables, grids, strict=True):
             low, high = self.spans[variable]
@@ -174,12 +137,57 @@ class LawFit:
         shape = grids[0].shape
         return Band(*(array.reshape(shape) for array in (mean, *ends, outside)))
 
+    def _widths(self, slope: Array, runs: Array, one: float) -> tuple[Array, Array]:
+        """Half widths of the law's and of a prediction's interval, for slopes (n, p) by theta."""
+        if not self.noise.dof:
+            return np.full(len(slope), np.nan), np.full(len(slope), np.nan)
+        variance, dof = combined(self.parts, slope)
+        noise = self.noise
+        own = (noise.sd**2 + noise.run_sd**2) / runs + noise.shared_sd**2
+        both = variance + own
+        with np.errstate(divide="ignore", invalid="ignore"):
+            dof_both = both**2 / (variance**2 / dof + own**2 / noise.dof)
+        dof_both = np.where(both > 0, dof_both, noise.dof)
+        law = np.sqrt(variance) * special.stdtrit(dof, one)
+        return np.asarray(law), np.asarray(np.sqrt(both) * special.stdtrit(dof_both, one))
+
     def _end(self, mean: Array, width: Array) -> Array:
         """An interval's end, kept within the metric's limit."""
         end = mean * np.exp(width) if self.residual == "log" else mean + width
         return (
             np.minimum(end, self.law.bound) if self.law.rising else np.maximum(end, self.law.bound)
         )
+
+    def sources(self, name: str) -> dict[str, float]:
+        """Shares of a parameter's variance by source: seeds, residuals, runs, a size, the test part.
+
+        Empty without a standard error, and for amplitudes, whose error is that of an exponent.
+        """
+        if name in (*self.fixed, *self.law.amplitudes) or not self.noise.dof:
+            return {}
+        i = self.law.names.index(name)
+        found = {part.source: float(part.covariance[i, i]) for part in self.parts}
+        if name == "E" and self.noise.test_sd:
+            found["test part"] = self.noise.test_sd**2
+        total = sum(found.values())
+        return {source: value / total for source, value in found.items()} if total > 0 else {}
+
+    def noise_text(self) -> str:
+        """The noise by its sources, and which of them E's error comes from."""
+        noise = self.noise
+        told = [f"{noise.sd:.3g} of a run by itself (from {noise.source}, {noise.dof} dof)"]
+        if noise.run_sd:
+            told.append(f"{noise.run_sd:.3g} shared by the cells of a run")
+        if noise.shared_sd:
+            told.append(f"{noise.shared_sd:.3g} shared by cells of equal size")
+        if noise.test_sd:
+            told.append(f"{noise.test_sd:.3g} of the test part, shared by all")
+        text = "noise sd   " + ", ".join(told)
+        shares = self.sources("E")
+        if len(shares) > 1:
+            by_share = sorted(shares.items(), key=lambda item: -item[1])
+            text += "; E's variance: " + ", ".join(f"{s} {v:.0%}" for s, v in by_share)
+        return text
 
     def estimate(self, name: str) -> str:
         """A parameter with its interval, e.g. `0.231 [0.214, 0.249]`."""
@@ -201,9 +209,9 @@ class LawFit:
                 f"  {self.n_points} runs in {self.n_cells} cells, {self.n_free} parameters, "
                 f"{kind} loss of {self.residual} residuals: {self.objective:.6g}"
             )
+            lines.append(f"  {self.noise_text()}")
             lines.append(
-                f"  noise sd   {self.noise.sd:.3g} (from {self.noise.source}, {self.noise.dof} dof)"
-                f", R2 {self.r_squared:.4f}, condition {self.condition:.0f}"
+                f"  R2 {self.r_squared:.4f}, condition {self.condition:.0f}"
                 f", {self.level:.0%} intervals: {self.interval_method}"
             )
         lines += [f"  note: {note}" for note in self.notes]
@@ -218,14 +226,14 @@ class LawFit:
         document = {
             name: value
             for name, value in self.__dict__.items()
-            if name not in ("law", "cells", "intervals", "noise", "theta", "covariance")
+            if name not in ("law", "cells", "intervals", "noise", "theta", "parts")
         }
         document |= {
             "intervals": {name: asdict(interval) for name, interval in self.intervals.items()},
             "noise": asdict(self.noise),
             "cells": self.cells.to_dict(orient="list"),
             "theta": self.theta.tolist(),
-            "covariance": self.covariance.tolist(),
+            "parts": [{**vars(p), "covariance": p.covariance.tolist()} for p in self.parts],
         }
         cleaned: dict[str, Any] = _clean(head | document)
         return cleaned
@@ -251,8 +259,7 @@ class LawFit:
         fields["noise"] = Noise(**{k: _number(v) for k, v in fields["noise"].items()})
         fields["cells"] = pd.DataFrame(fields["cells"]).astype(float)
         fields["theta"] = np.array(fields["theta"], dtype=float)
-        n = len(fields["theta"])
-        fields["covariance"] = np.array(fields["covariance"], dtype=float).reshape(n, n)
+        fields["parts"] = tuple(_part(part) for part in fields["parts"])
         fields["spans"] = {k: tuple(v) for k, v in fields["spans"].items()}
         for name in ("notes", "at_bound", "unidentified", "origin"):
             fields[name] = tuple(fields[name])
@@ -267,26 +274,13 @@ class LawFit:
         return f"<pre>{text}</pre>"
 
 
-def format_estimate(value: float, interval: Interval | None) -> str:
-    """`0.231 [0.214, 0.249]`, rounded to the interval's width; an open end is printed as `open`."""
-    if math.isnan(value):
-        return "not determined"
-    if interval is None:
-        return f"{value:.4g}"
-    ends = (interval.lower, interval.upper)
-    width = max(abs(end - value) for end in ends)
-    if (1e-4 <= abs(value) < 1e4 or value == 0) and 0 < width < 1e4:
-        decimals = min(max(2 - math.floor(math.log10(width)), 0), 6)
-        texts = [f"{number:.{decimals}f}" for number in (value, *ends)]
-    else:
-        texts = [f"{number:.3g}" for number in (value, *ends)]
-    lower = "open" if interval.open_lower else texts[1]
-    upper = "open" if interval.open_upper else texts[2]
-    return f"{texts[0]} [{lower}, {upper}]"
-
-
 def _number(value: Any) -> Any:
     return float("nan") if value is None else value
+
+
+def _part(document: Mapping[str, Any]) -> Part:
+    covariance = np.array(document["covariance"], dtype=float)
+    return Part(document["source"], covariance, document["dof"])
 
 
 def _open_ends(ends: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-__all__ = ["Noise", "estimate_noise", "group_effect", "outlier"]
+__all__ = ["Noise", "estimate_noise", "outlier"]
 
 Array = npt.NDArray[np.float64]
 
@@ -32,6 +32,9 @@ class Noise:
         seed_dof: its degrees of freedom, rows less cells.
         lack_of_fit: F of the residual variance over the seeds' variance; NaN where either is absent.
         lack_of_fit_p: its p-value.
+        run_sd: standard deviation of what the cells of one run share, where runs serve several.
+        shared_sd: of what the cells of equal size share beyond the law, where that was found.
+        test_sd: of the test part's sampling error, which all cells share; 0 where not known.
     """
 
     sd: float
@@ -41,6 +44,9 @@ class Noise:
     seed_dof: int = 0
     lack_of_fit: float = float("nan")
     lack_of_fit_p: float = float("nan")
+    run_sd: float = 0.0
+    shared_sd: float = 0.0
+    test_sd: float = 0.0
 
     @property
     def fits(self) -> bool:
@@ -77,31 +83,6 @@ def estimate_noise(
     return Noise(float("nan"), 0, "none", seed_sd, pure_error_dof, f, p)
 
 
-def group_effect(residual: Array, jacobian: Array, weights: Array, group: Array) -> float:
-    """P-value of the F test that residuals of one group (a data size, a grade) move together.
-
-    The alternative adds one shift per group to the linearised law. A data size whose grades all saw
-    the same training subset shows up here, and so does a law that bends the wrong way.
-
-    Args:
-        residual: (n,) weighted residuals of the cells.
-        jacobian: (n, p) weighted Jacobian of the free parameters.
-        weights: (n,) the weights themselves.
-        group: (n,) labels.
-    """
-    shifts = (group[:, None] == np.unique(group)[None, :]) * np.sqrt(weights)[:, None]
-    wide = np.column_stack([jacobian, shifts])
-    rank_narrow, rank_wide = _rank(jacobian), _rank(wide)
-    extra, left = rank_wide - rank_narrow, len(residual) - rank_wide
-    if extra < 1 or left < 1:
-        return float("nan")
-    narrow_ss, wide_ss = _unexplained(residual, jacobian), _unexplained(residual, wide)
-    if wide_ss <= 0:
-        return float("nan")
-    f = (narrow_ss - wide_ss) / extra / (wide_ss / left)
-    return float(special.fdtrc(extra, left, f))
-
-
 def outlier(residual: Array, jacobian: Array) -> tuple[int, float]:
     """The point with the largest deleted residual and its Bonferroni p-value (Cook 1982, 2.2.2).
 
@@ -131,9 +112,3 @@ def _scaled(matrix: Array) -> Array:
 
 def _rank(matrix: Array) -> int:
     return int(np.linalg.matrix_rank(_scaled(matrix), tol=1e-9)) if matrix.size else 0
-
-
-def _unexplained(residual: Array, matrix: Array) -> float:
-    scaled = _scaled(matrix)
-    fitted = scaled @ np.linalg.lstsq(scaled, residual, rcond=1e-10)[0]
-    return float(np.sum((residual - fitted) ** 2))

@@ -1,7 +1,8 @@
 """The loss that a fit minimises, with its gradient and curvature; knows nothing of optimisers.
 
 Sum over points of weight x rho(residual), residual = response - law (or their logs), with
-rho(r) = r^2 / 2, or Huber's (1964): r^2 / 2 up to delta and delta (|r| - delta / 2) beyond.
+rho(r) = r^2 / 2, or Huber's (1964): r^2 / 2 up to delta and delta (|r| - delta / 2) beyond. Huber's may
+weigh predictions above the response more than those below.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from analysis.laws import Law
+from analysis.law import Law
 
 __all__ = ["Objective", "inverse_curvature"]
 
@@ -32,6 +33,7 @@ class Objective:
         weights: (n,), or (P, n) where the problems differ in them (bootstrap draws).
         log: whether residuals are taken in logs.
         delta: Huber's threshold; None is the squared loss.
+        over: with Huber's loss, how many times a prediction above the response weighs.
     """
 
     law: Law
@@ -40,6 +42,7 @@ class Objective:
     weights: Array
     log: bool = False
     delta: float | None = None
+    over: float = 1.0
 
     def __call__(self, theta: Array, index: npt.NDArray[np.intp]) -> tuple[Array, Array]:
         """Losses (Q,) and gradients (Q, p) at theta (Q, p) of the problems `index` (Q,)."""
@@ -74,10 +77,13 @@ class Objective:
             loss = 0.5 * np.einsum("pn,pn->p", pull, residual)
         else:
             inner = np.clip(residual, -self.delta, self.delta)
-            pull = weights * inner
+            pull = self._sided(weights, residual) * inner
             # Huber's rho is inner * (residual - inner / 2) on both branches.
             loss = np.einsum("pn,pn->p", pull, residual - 0.5 * inner)
         return loss, -(pull / value if self.log else pull)
+
+    def _sided(self, weights: Array, residual: Array) -> Array:
+        return weights if self.over == 1 else weights * np.where(residual < 0, self.over, 1.0)
 
     def residuals(self, theta: Array) -> Array:
         """Residuals (n,) at theta (p,)."""
@@ -96,8 +102,9 @@ class Objective:
         columns = self.jacobian(theta)
         weights = self.weights
         if self.delta is not None:
-            size = np.abs(self.residuals(theta))
-            weights = weights * self.delta / np.maximum(size, self.delta)
+            residual = self.residuals(theta)
+            weights = self._sided(weights, residual)
+            weights = weights * self.delta / np.maximum(np.abs(residual), self.delta)
         return np.asarray(columns.T @ (weights[:, None] * columns))
 
     def curvatures(self, theta: Array) -> Array:

@@ -5,12 +5,13 @@ A cell is one choice of sizes; its rows are seeds. Nothing here knows of laws' s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.runs import SharedRuns, shared_runs
 from scaling.errors import UserError, nearest
 
 __all__ = ["Points", "gather_points", "require_columns"]
@@ -32,7 +33,11 @@ class Points:
         residual: "raw" or "log".
         pure_error: weighted sum of squares of the rows around their cells' means.
         pure_error_dof: rows less cells.
-        left_out: why rows were left out, one line each.
+        left_out: why rows were left out, and what else is odd about them, one line each.
+        centred: which log sizes the fit measures from their mean; all of them where None.
+        runs: of cells' means, what runs that serve several cells share; None where there are none.
+        run: (n,) index of each row's run, where the table says it.
+        test_sd: the test part's sampling error, shared by every cell; None where it is not known.
     """
 
     sizes: tuple[Array, ...]
@@ -44,6 +49,10 @@ class Points:
     pure_error: float
     pure_error_dof: int
     left_out: tuple[str, ...] = ()
+    centred: tuple[bool, ...] | None = None
+    runs: SharedRuns | None = None
+    run: npt.NDArray[np.int_] | None = None
+    test_sd: float | None = None
 
     def __len__(self) -> int:
         return len(self.response)
@@ -70,8 +79,12 @@ class Points:
 
     @property
     def origin(self) -> tuple[float, ...]:
-        """Mean log sizes, from which the fit measures them."""
-        return tuple(float(np.log(size).mean()) for size in self.sizes)
+        """Mean log sizes, from which the fit measures them; 0 where a size is not to be centred."""
+        centred = self.centred or (True,) * len(self.sizes)
+        return tuple(
+            float(np.log(size).mean()) if wanted else 0.0
+            for size, wanted in zip(self.sizes, centred, strict=True)
+        )
 
     def logs(self, origin: Sequence[float]) -> list[Array]:
         """Log sizes measured from `origin`."""
@@ -94,6 +107,11 @@ class Points:
             pure_error=float(spread.sum()),
             pure_error_dof=self.n_rows - len(first),
             left_out=self.left_out,
+            centred=self.centred,
+            runs=None
+            if self.run is None
+            else shared_runs(self.cell, self.run, self.weights, self.response),
+            test_sd=self.test_sd,
         )
 
 
@@ -119,6 +137,8 @@ def gather_points(
     *,
     residual: Residual = "raw",
     stderr: str | None = None,
+    test_error: str | None = None,
+    trajectory: str | None = None,
 ) -> Points:
     """Take one point for each usable row.
 
@@ -128,12 +148,15 @@ def gather_points(
         y: column of the metric.
         residual: "log" takes the logarithm of the metric.
         stderr: column of standard errors to weigh the rows by, or None.
+        test_error: column of the test part's sampling error, which every row shares, or None.
+        trajectory: column that says which run served the row, or None.
 
     Raises:
         UserError: a column is missing or not numeric, a size is not positive, or the metric is not
             positive where its logarithm is asked for.
     """
-    require_columns(table, [*variables, y, *([stderr] if stderr else [])])
+    optional = [column for column in (stderr, test_error) if column]
+    require_columns(table, [*variables, y, *optional])
     frame = table[[*variables, y]].astype(float)
     for column in variables:
         bad = ~(frame[column] > 0) | np.isinf(frame[column])
@@ -170,7 +193,24 @@ def gather_points(
         pure_error=0.0,
         pure_error_dof=0,
         left_out=left_out,
+        run=_run_codes(table.loc[usable, trajectory]) if trajectory else None,
+        test_sd=_test_sd(table.loc[usable, test_error], metric, residual) if test_error else None,
     )
+
+
+def _run_codes(trajectory: "pd.Series[Any]") -> npt.NDArray[np.int_]:
+    """Index of each row's run; a row that names none is a run by itself."""
+    code = pd.factorize(trajectory)[0].astype(int)
+    alone = code < 0
+    code[alone] = len(code) + np.arange(int(alone.sum()))
+    return np.asarray(np.unique(code, return_inverse=True)[1])
+
+
+def _test_sd(errors: "pd.Series[float]", metric: Array, residual: Residual) -> float | None:
+    """Root mean square of the errors that are known, on the scale of the residuals."""
+    scaled = errors.to_numpy(dtype=float) / (metric if residual == "log" else 1.0)
+    known = scaled[np.isfinite(scaled) & (scaled >= 0)]
+    return float(np.sqrt((known**2).mean())) if len(known) else None
 
 
 def _is_number(value: object) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from analysis.laws import Law
+from analysis.law import Law
 from analysis.objective import Objective, inverse_curvature
 from analysis.points import Points
 from analysis.projection import Projection
@@ -18,13 +18,18 @@ __all__ = ["Optimum", "Problem"]
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-_N_STARTS = 4
+# More for the laws whose grid has to be coarse.
+_N_STARTS = (4, 32)
 # Amplitudes below this share of the metric's range count as vanished, and cannot go below the second.
 _VANISHED, _LOWEST_AMPLITUDE = 1e-6, 1e-9
 # Losses below this share of the response's sum of squares are rounding (noiseless data).
 _ROUNDING = 1e-28
+# Points that the grid of starts is scored on at most.
+_GRID_POINTS = 2000
+# Minima that differ by less than this share are one.
+_SAME = 1e-12
 # A tiny delta makes Huber's loss nearly L1; descending at a larger one first finds its valley.
-_FIRST_DELTA = 1e-2
+_FIRST_DELTA, _NEXT_DELTA = 1e-2, 0.02
 # Log amplitudes for sizes in their own units lie within these; beyond, exp overflows.
 LOG_RANGE = 300.0
 
@@ -48,12 +53,14 @@ class Problem:
         points: what it is fitted to.
         delta: Huber's threshold, or None for the squared loss.
         fixed: parameters that are held, by name.
+        over: with Huber's loss, how many times a prediction above the metric weighs.
     """
 
     law: Law
     points: Points
     delta: float | None
     fixed: Mapping[str, float]
+    over: float = 1.0
 
     @property
     def free(self) -> Mask:
@@ -74,7 +81,9 @@ class Problem:
         points = self.points
         is_log = points.residual == "log"
         logs = points.logs(origin)
-        return Objective(self.law, logs, points.response, points.weights, is_log, self.delta)
+        return Objective(
+            self.law, logs, points.response, points.weights, is_log, self.delta, self.over
+        )
 
     def bounds(self, own_units: bool = False) -> tuple[Array, Array]:
         """Lower and upper bounds (p,) of theta around the points' origin, or at sizes of one."""
@@ -85,11 +94,11 @@ class Problem:
         lower[1:m], upper[1:m] = np.log(_LOWEST_AMPLITUDE * spread), LOG_RANGE
         for k, shape in enumerate(law.shapes):
             lower[m + k], upper[m + k] = shape.inside(shape.lower), shape.inside(shape.upper)
-        if own_units:
+        if own_units or not any(self.points.origin):
             lower[law.logged], upper[law.logged] = -LOG_RANGE, LOG_RANGE
         for name, value in self.fixed.items():
             i = law.names.index(name)
-            lower[i] = upper[i] = value
+            lower[i] = upper[i] = np.log(value) if law.logged[i] else value
         return lower, upper
 
     def refit(
@@ -127,11 +136,19 @@ class Problem:
         """Find the global optimum around the points' origin, or the optimum near `start` (p,)."""
         x = self._starts() if start is None else start[None]
         spent = 0
-        if self.delta is not None and self.delta < _FIRST_DELTA:
-            softer = replace(self, delta=_FIRST_DELTA).refit(x)
-            x, spent = softer.x, softer.n_evaluations
+        if self.delta is not None:
+            softened, delta = x, _FIRST_DELTA
+            while delta > self.delta:
+                softer = replace(self, delta=delta).refit(softened)
+                softened, spent = softer.x, spent + softer.n_evaluations
+                delta *= _NEXT_DELTA
+            # Where the softer loss has one valley the sharper one may have several.
+            x = np.concatenate([softened, x])
         solution = self.refit(x)
-        best = int(np.argmin(solution.value))
+        # Of those that differ by rounding, one whose descent ended.
+        lowest = float(np.min(solution.value))
+        ended = solution.converged & (solution.value <= lowest * (1 + _SAME) + self.floor)
+        best = int(np.argmin(np.where(ended, lowest, solution.value)))
         return Optimum(
             solution.x[best],
             float(solution.value[best]),
@@ -145,9 +162,9 @@ class Problem:
         return _ROUNDING * float(np.sum(self.points.weights * self.points.response**2))
 
     def vanished(self, theta: Array) -> Mask:
-        """Whether an amplitude (J,) of theta (p,) is too small to show."""
-        spread = float(np.ptp(self.points.metric))
-        return np.asarray(theta[1 : self._n_linear] < np.log(_VANISHED * spread))
+        """Whether a free amplitude (J,) of theta (p,) is too small to show."""
+        shown = self.seen(self.objective(self.points.origin).jacobian(theta))
+        return np.asarray((self.free & ~shown)[1 : self._n_linear])
 
     def seen(self, jacobian: Array) -> Mask:
         """Parameters (p,) that move the law at the points; a vanished amplitude hides its exponent.
@@ -192,8 +209,15 @@ class Problem:
         given = np.full((1, m), np.nan)
         if "E" in self.fixed:
             given[0, 0] = self.law.sign * (self.fixed["E"] - self.law.bound)
-        projection = self._projection(self.objective(points.origin), weights, given)
-        shape = starting_shapes(projection, self.fixed, _N_STARTS)
+        for j, name in enumerate(self.law.amplitudes):
+            given[0, 1 + j] = self.fixed.get(name, np.nan)
+        # A few thousand points find the basin as well as all of them.
+        some = np.arange(len(points))
+        if len(some) > _GRID_POINTS:
+            some = np.random.default_rng(0).permutation(some)[:_GRID_POINTS]
+        logs = [log[some] for log in points.logs(points.origin)]
+        projection = Projection(self.law, logs, points.metric[some], weights[some], given)
+        shape = starting_shapes(projection, self.fixed, _N_STARTS[len(self.law.shapes) > 3])
         coefficients = projection.coefficients(shape, np.zeros(len(shape), dtype=np.intp))
         offset = self.law.bound + self.law.sign * coefficients[:, 0]
         # A vanished amplitude starts where it still has a gradient.

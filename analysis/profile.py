@@ -27,13 +27,13 @@ def profile_intervals(
     value: float,
     metric: Array,
     variance: float,
-    threshold: float,
+    threshold: Array,
     longest: Array,
 ) -> tuple[list[Interval | None], Array | None]:
     """Interval of each free parameter of theta, and a better minimiser (p,) if one was met.
 
     The interval holds the values at which 2 (loss - value) / variance <= threshold^2, everything
-    else being refitted. A side that reaches its bound below the threshold is open.
+    else being refitted; a threshold above that of independent runs allows for errors that cells share. A side that reaches its bound below the threshold is open.
 
     Args:
         problem: what was fitted.
@@ -41,13 +41,14 @@ def profile_intervals(
         value: the minimum.
         metric: (p, p) inverse curvature there.
         variance: of one row's residual.
-        threshold: quantile of t with the variance's degrees of freedom.
+        threshold: (p,) quantile of t, times how much shared errors widen the parameter's interval.
         longest: (p,) first steps; where the curvature sees little, it would leap too far.
     """
     free, (lower, upper) = problem.free, problem.bounds(own_units=True)
     parameters = np.repeat(np.flatnonzero(free), 2)
     if not len(parameters):
         return [None] * len(theta), None
+    threshold = threshold[parameters]
     side = np.tile([-1.0, 1.0], len(parameters) // 2)
     # Along the ridge: how the others move when one parameter is moved and they are refitted.
     ridge = metric[:, parameters].T / metric[parameters, parameters][:, None]
@@ -80,9 +81,10 @@ def profile_intervals(
             lowest, better = float(solution.value[best]), solution.x[best]
         excess = 2 * (solution.value - value) / variance
         root = np.sqrt(np.maximum(excess, 0.0))
-        close = np.abs(root - threshold) <= _TOLERANCE * threshold
+        limit = threshold[pending]
+        close = np.abs(root - limit) <= _TOLERANCE * limit
         end[pending[close]] = trial[pending[close]]
-        inside = root < threshold
+        inside = root < limit
         start[pending[inside]] = solution.x[inside]
         inner[pending[inside]], inner_root[pending[inside]] = trial[pending[inside]], root[inside]
         outer[pending[~inside]], outer_root[pending[~inside]] = (
@@ -95,7 +97,7 @@ def profile_intervals(
         pending = pending[~(close | at_bound)]
         trial[pending] = _next_trial(
             theta[parameters[pending]], inner[pending], inner_root[pending], outer[pending],
-            outer_root[pending], threshold, bound[pending], side[pending],
+            outer_root[pending], threshold[pending], bound[pending], side[pending],
         )  # fmt: skip
     # What is still pending sits in a narrow bracket around a jump: its outer end is the safe one.
     end[pending] = np.where(np.isnan(outer[pending]), inner[pending], outer[pending])
@@ -112,7 +114,7 @@ def _next_trial(
     inner_root: Array,
     outer: Array,
     outer_root: Array,
-    threshold: float,
+    threshold: Array,
     bound: Array,
     side: Array,
 ) -> Array:

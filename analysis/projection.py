@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from analysis.laws import Law
+from analysis.law import Law
 
 __all__ = ["Projection"]
 

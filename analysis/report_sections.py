@@ -168,6 +168,7 @@ def _joint(fits: MetricFits) -> str:
                 "note",
             )
         )
+        parts.append(paragraph(f"{joint.noise_text()[0].upper()}{joint.noise_text()[1:]}.", "note"))
     parts += [paragraph(f"Note: {note}.", "warn") for note in joint.notes]
     return section("Joint law", parts, 3)
 
@@ -223,12 +224,13 @@ def _held_out(fits: MetricFits) -> str:
             _percent(score["worst_error"], sign=True),
             _percent(score["inside"], digits=0),
             number(fits.rivals[score["law"]].aicc, 4),
+            score["verdict"],
         ]
         for score in fits.scores.to_dict("records")
     ]
     header = [
         "held out", "law", "status", "runs below", "cells above", "reach", "mean |error|",
-        "mean error", "worst", "inside 95 %", "AICc of all cells",
+        "mean error", "worst", "inside 95 %", "AICc of all cells", "verdict",
     ]  # fmt: skip
     return section(
         "Held-out extrapolation",

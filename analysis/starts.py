@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from analysis.laws import Law
+from analysis.law import Law
 from analysis.projection import Projection
 
 __all__ = ["shape_grid", "starting_shapes"]

@@ -69,6 +69,17 @@ def test_fit_takes_any_column_names(run, csv, tmp_path):
     assert json.loads(out)["params"] == json.loads(expected)["params"]
 
 
+def test_foreign_runs_of_several_recipes_are_fitted_together_with_a_warning(run, tmp_path, caplog):
+    both = [make_table().assign(learning_rate=rate) for rate in (1e-3, 1e-4)]
+    table = pd.concat(both).drop(columns="seed")
+    table.to_csv(tmp_path / "mixed.csv", index=False)
+    code, _, err = run("fit", tmp_path / "mixed.csv")
+    assert code == 0
+    assert "differ in more than sizes (learning_rate=0.0001; learning_rate=0.001)" in err
+    table.assign(signature="x").to_csv(tmp_path / "ours.csv", index=False)
+    assert run("fit", tmp_path / "ours.csv")[0] == 2
+
+
 def test_fit_reads_stdin_and_writes_a_file(run, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(make_table().to_csv(index=False)))
     code, out, _ = run("fit", "-", "--json", "-o", tmp_path / "fit.json")
@@ -148,9 +159,9 @@ def test_holdout_ranks_the_laws(run, csv):
     document = json.loads(out)
     assert document["metric"] == "logloss"
     assert {score["law"] for score in document["scores"]} == {
-        "additive", "kaplan", "multiplicative", "tied"
+        "additive", "interaction", "kaplan", "multiplicative", "tied"
     }  # fmt: skip
-    assert len(document["cells"]) == 4 * 4
+    assert len(document["cells"]) == 5 * 4
     code, _, err = run("holdout", csv, "--cut", "date")
     assert code == 2
     assert "did you mean data?" in err
@@ -176,3 +187,34 @@ def test_a_study_without_runs_says_so(run, tmp_path):
     code, _, err = run("table", tmp_path / "empty")
     assert code == 2
     assert "no finished run yet" in err
+
+
+def test_allocate_prints_the_split_with_intervals(run, csv):
+    code, out, _ = run("allocate", csv, "--flops", "1e14", "--target", "0.45")
+    assert code == 0
+    assert "a run costs 6 N^1 D flops" in out
+    assert "10 x budget      improves logloss by" in out
+    assert "logloss 0.45 costs at least" in out
+    _, out, _ = run("allocate", csv, "--flops", "1e14", "--target", "0.45", "--json")
+    document = json.loads(out)
+    assert set(document) >= {"best", "frontier", "gains", "iso_cost", "iso_loss", "target"}
+    low, high = document["best"]["n_params"][1:]
+    assert low < document["best"]["n_params"][0] < high
+
+
+def test_allocate_wants_one_budget_that_the_table_can_price(run, csv):
+    assert run("allocate", csv)[0] == 2
+    code, _, err = run("allocate", csv, "--gpu-hours", "5")
+    assert code == 2
+    assert "no column train_seconds" in err
+
+
+def test_next_ranks_cells(run, csv):
+    code, out, _ = run("next", csv, "--quantity", "loss", "--at", "1e8,1e8", "--limit", "3")
+    assert code == 0
+    assert len(out.splitlines()) == 6
+    _, out, _ = run("next", csv, "--json")
+    assert json.loads(out)["cells"][0]["shrinks"] > 0
+    code, _, err = run("next", csv, "--quantity", "loss", "--at", "1e8")
+    assert code == 2
+    assert "expected N_PARAMS,N_SAMPLES" in err

@@ -78,3 +78,14 @@ def test_signed_errors_follow_the_prediction():
 def test_a_missing_column_is_named():
     with pytest.raises(UserError, match="no column auc"):
         holdout([Additive()], study(), y="auc")
+
+
+def test_a_law_that_only_fits_is_called_so():
+    # Below the cut a bend looks like a term; beyond it the multiplicative form runs away.
+    rows = [
+        {"law": law, "cut": "data", "held_out": 1, "n_train": 20, "fit_error": fit, "status": "converged",
+         "reach": 4.0, "relative_error": error, "inside": 1.0}
+        for law, fit, error in (("good", 0.010, 0.01), ("bends", 0.009, 0.03), ("poor", 0.050, 0.05))
+    ]  # fmt: skip
+    scores = score_holdout(pd.DataFrame(rows)).set_index("law")["verdict"]
+    assert scores.to_dict() == {"good": "best", "bends": "only fits", "poor": ""}

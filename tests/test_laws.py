@@ -5,12 +5,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.laws import LAWS, Additive, Kaplan, Power, Saturating, build_law
+from analysis.laws import (
+    LAWS,
+    Additive,
+    Broken,
+    DataConstrained,
+    Interaction,
+    Kaplan,
+    Power,
+    Repeated,
+    Saturating,
+    SequenceLength,
+    Shifted,
+    build_law,
+)
 from scaling.errors import UserError
 
 RNG_SIZES = np.random.default_rng(5)
 SIZES = {"x": RNG_SIZES.uniform(1e4, 1e7, 12), "N": RNG_SIZES.uniform(1e4, 1e7, 12)}
 SIZES["D"] = RNG_SIZES.uniform(1e4, 1e7, 12)
+SIZES |= {"L": RNG_SIZES.uniform(10, 1e3, 12), "K": RNG_SIZES.uniform(1, 8, 12)}
+SIZES["X"] = RNG_SIZES.uniform(1, 5, 12)
 every_law = pytest.mark.parametrize("name", sorted(LAWS))
 
 
@@ -22,7 +37,12 @@ def theta_of(law, seed=0):
 
 
 def logs_of(law):
-    return [np.log(SIZES[variable]) - np.log(SIZES[variable]).mean() for variable in law.variables]
+    raw = [np.log(SIZES[variable]) for variable in law.variables]
+    return [size - o for size, o in zip(raw, origin_of(law), strict=True)]
+
+
+def origin_of(law):
+    return [0.0 if v in law.ratios else np.log(SIZES[v]).mean() for v in law.variables]
 
 
 @every_law
@@ -45,7 +65,7 @@ def test_rebased_parameters_give_the_same_curve(name):
     law = build_law(name)
     theta, logs = theta_of(law), logs_of(law)
     raw = [np.log(SIZES[variable]) for variable in law.variables]
-    origin = [size.mean() for size in raw]
+    origin = origin_of(law)
     np.testing.assert_allclose(
         law.evaluate(raw, law.rebased(theta[None], origin)),
         law.evaluate(logs, theta[None]),
@@ -67,7 +87,8 @@ def test_a_larger_size_is_never_worse(name, seed, factor):
     for rising in (False, True):
         law = build_law(name, rising=rising)
         params = law.to_params(theta_of(law, seed))
-        for variable in law.variables:
+        # More uses of as many samples are fewer samples.
+        for variable in set(law.variables) - set(law.ratios):
             sizes = [SIZES[v] for v in law.variables]
             larger = [SIZES[v] * (factor if v == variable else 1) for v in law.variables]
             gain = law.sign * (law(params, *sizes) - law(params, *larger))
@@ -84,6 +105,38 @@ def test_additive_law_by_hand():
 def test_kaplan_law_by_hand():
     params = {"E": 0.5, "A": 3.0, "rho": 0.5, "beta": 2.0, "R": 10.0}
     assert Kaplan()(params, 100.0, 50.0) == pytest.approx(0.5 + 3 * (0.1 + 0.2) ** 2)
+
+
+def test_shifted_law_by_hand():
+    params = {"E": 0.5, "A": 3.0, "x0": 36.0, "alpha": 0.5}
+    assert Shifted()(params, 64.0) == pytest.approx(0.5 + 3 / 10)
+
+
+def test_broken_law_has_one_exponent_before_the_break_and_another_beyond():
+    params = {"E": 0.0, "A": 1.0, "alpha": 0.1, "gamma": 0.4, "x1": 1e5, "w": 0.1}
+    value = np.log(Broken()(params, [1e1, 1e2, 1e8, 1e9]))
+    slopes = np.diff(value) / np.log(10)
+    # A thousand times away from the break only 1e-3^(1 / w) of the bend is left.
+    assert slopes[0] == pytest.approx(-0.1, abs=1e-9)
+    assert slopes[2] == pytest.approx(-0.5, abs=1e-9)
+
+
+def test_interaction_and_length_laws_by_hand():
+    params = {"E": 0.1, "A": 2.0, "B": 3.0, "G": 5.0, "alpha": 0.5, "beta": 0.5}
+    assert Interaction()(params, 4.0, 9.0) == pytest.approx(0.1 + 1 + 1 + 5 / 6)
+    params = {"E": 0.1, "A": 2.0, "B": 3.0, "F": 4.0, "alpha": 0.5, "beta": 0.5, "gamma": 1.0}
+    assert SequenceLength()(params, 4.0, 9.0, 8.0) == pytest.approx(0.1 + 1 + 1 + 0.5)
+
+
+def test_repeated_data_are_worth_less_each_time():
+    params = {"E": 0.0, "A": 1e-9, "B": 1.0, "alpha": 0.5, "beta": 1.0, "R_D": 2.0}
+    law = Repeated()
+    # Four uses of 100 samples: 1 + 2 (1 - exp(-3 / 2)) times their worth.
+    worth = 100 * (1 + 2 * (1 - np.exp(-1.5)))
+    assert law(params, 1e30, 400.0, 4.0) == pytest.approx(1 / worth)
+    assert law(params, 1e30, 400.0, 1.0) == pytest.approx(1 / 400)
+    both = DataConstrained()(params | {"R_N": 3.0}, 1e30, 400.0, 4.0, 1.0)
+    assert both == pytest.approx(1 / worth)
 
 
 def test_equations_read_as_the_direction_says():

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from scaling.cli import budget
+from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
 from scaling.cli.output import emit, format_table
 from scaling.cli.tables import (
     json_records,
@@ -21,33 +23,6 @@ from scaling.errors import UserError, nearest
 
 __all__ = ["add_verbs"]
 
-Source = Annotated[
-    Path,
-    typer.Argument(
-        metavar="STUDY|CSV", help="A study file, a study's run folder, or a CSV (- for stdin)."
-    ),
-]
-Runs = Annotated[
-    Path | None,
-    typer.Option("--runs", help="Folder of all runs [default: $SCALING_RUNS or ./runs]."),
-]
-Where = Annotated[
-    list[str] | None,
-    typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, numbers unrounded.")]
-Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Write here instead of stdout.")
-]
-X = Annotated[str, typer.Option("--x", help="Column of the model's size.")]
-Data = Annotated[str, typer.Option("--data", help="Column of the data size, in samples.")]
-Y = Annotated[
-    str | None,
-    typer.Option(
-        "--y",
-        help="Column of the metric [default: the table's logloss, soft_logloss if it has it].",
-    ),
-]
 Metrics = Annotated[
     list[str] | None,
     typer.Option("--y", help="Column of a metric; repeatable [default: a logloss and an AUC]."),
@@ -58,8 +33,12 @@ _TABLE_COLUMNS = ("grade", "n_params", "max_len", "n_samples", "seed", "flops", 
 
 def add_verbs(app: typer.Typer) -> None:
     """Register the verbs on the command `scaling`."""
-    for verb in (table, fit, holdout, plot, report):
-        app.command(verb.__name__)(verb)
+    app.command("table")(table)
+    app.command("fit")(fit)
+    app.command("holdout")(holdout)
+    budget.add_verbs(app)
+    app.command("plot")(plot)
+    app.command("report")(report)
 
 
 def table(
@@ -95,12 +74,18 @@ def fit(
     y: Y = None,
     law: Annotated[
         str,
-        typer.Option(help="additive, tied, multiplicative, kaplan; saturating, power (of --x)."),
+        typer.Option(
+            help="additive, tied, multiplicative, kaplan, interaction; length, repeated, "
+            "data-constrained (a third size); saturating, power, shifted, broken (of --x)."
+        ),
     ] = "additive",
     loss: Annotated[
         str, typer.Option(help="gaussian (cells' means) or huber (rows).")
     ] = "gaussian",
     delta: Annotated[float, typer.Option(help="Huber's threshold on the residuals.")] = 1e-3,
+    over: Annotated[
+        float, typer.Option(help="Weight of predictions above the metric, with huber.")
+    ] = 1.0,
     residual: Annotated[
         str | None, typer.Option(help="raw or log [default: raw with gaussian, log with huber].")
     ] = None,
@@ -109,12 +94,25 @@ def fit(
     ] = "none",
     hold: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Hold E or an exponent; repeatable."),
+        typer.Option(metavar="NAME=VALUE", help="Hold a parameter; repeatable."),
     ] = None,
+    length: Annotated[
+        str, typer.Option(help="Column of the sequence length, for --law length.")
+    ] = "max_len",
+    epochs: Annotated[
+        str, typer.Option(help="Column of the uses of each sample, for --law repeated.")
+    ] = "epochs",
     bootstrap: Annotated[
         int | None, typer.Option(min=2, help="Intervals from this many resamples of the cells.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            help="profile, bootstrap, wald or none "
+            "[default: profile with gaussian, bootstrap with huber]."
+        ),
+    ] = None,
     rising: Annotated[
         bool | None,
         typer.Option("--rising/--falling", help="The metric's direction [default: by its name]."),
@@ -142,11 +140,14 @@ def fit(
         ("loss", loss, ("gaussian", "huber")),
         ("residual", residual or "raw", ("raw", "log")),
         ("weights", weights, ("none", "stderr")),
+        ("interval", interval or "none", ("profile", "bootstrap", "wald", "none")),
     ):
         if value not in valid:
             raise UserError(f"--{name} {value}: no such choice{nearest(value, valid)}")
     form = build_law(law, rising=rises(metric) if rising is None else rising, limit=limit)
     options: dict[str, Any] = {"loss": loss, "residual": residual, "weights": weights}
+    options |= {"over": over, "length": length, "epochs": epochs}
+    options["interval"] = interval
     if bootstrap is not None:
         options |= {"interval": "bootstrap", "n_draws": bootstrap, "seed": seed}
     result = fit_law(

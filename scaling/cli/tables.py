@@ -76,16 +76,19 @@ def _filtered(rows: pd.DataFrame, where: list[str] | None) -> pd.DataFrame:
 def one_variant(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows, if one law may describe them all.
 
+    Of runs that are not ours only their owner knows what may be fitted together: they get a warning.
+
     Raises:
-        UserError: they differ in more than sizes and seed, or one stands twice.
+        UserError: our runs differ in more than sizes and seed, or one stands twice.
     """
     from analysis.table import check_runs, split_variants
 
     variants = split_variants(rows)
     if len(variants) > 1:
-        raise UserError(
-            f"the runs differ in more than sizes ({'; '.join(variants)}): choose with --where"
-        )
+        text = f"the runs differ in more than sizes ({'; '.join(list(variants)[:6])})"
+        if "signature" in rows.columns:
+            raise UserError(f"{text}: choose with --where")
+        logger.warning("%s: fitted together; choose with --where", text)
     check_runs(rows)
     return rows
 

@@ -1,0 +1,284 @@
+"""How often 95 % intervals hold the truth, in simulated studies whose law is known.
+
+    python benchmarks/coverage.py [--worlds 1000] [--only NAME ...]
+
+Every study goes through `fit_law` as a user's would. Writes results/coverage.json. A setting takes about a
+minute of one core for 1,000 studies.
+"""
+
+import argparse
+import datetime as dt
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from analysis.fit import fit_law
+from analysis.lawfit import Interval, LawFit
+from analysis.laws import Additive
+from scaling.files import write_json
+
+RESULTS = Path(__file__).parent / "results" / "coverage.json"
+NAMES = ("alpha", "beta", "E")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A kind of study; noise is that of one run, in shares of the terms' amplitude.
+
+    Attributes:
+        levels: sizes of each axis.
+        decades: span of each axis.
+        exponents: alpha and beta.
+        offset, amplitude: E, and each term at the centre of the grid.
+        noise: standard deviation of one run; with 3 seeds, 1 % of the amplitude for a cell's mean.
+        rising: an AUC instead of a logloss.
+        column: sd of a training subset's luck that all runs of one data size share.
+        test: sd of the test part's luck that all runs share, which the table states.
+        trajectory: sd of a run's luck where one run serves every data size of its grade and seed.
+        untold: the table does not say which run served a row.
+        heavy: noise with three degrees of freedom.
+        by_size: how many times noisier the smallest data size is than the largest; 0 if they are equal.
+        naive: intervals as if every run erred by itself, which must fail.
+        bounds: coverage that is asked for.
+    """
+
+    what: str
+    levels: tuple[int, int] = (5, 5)
+    decades: tuple[float, float] = (3.0, 3.0)
+    exponents: tuple[float, float] = (0.3, 0.3)
+    offset: float = 0.4
+    amplitude: float = 0.1
+    noise: float = 0.01 * 3**0.5
+    rising: bool = False
+    column: float = 0.0
+    test: float = 0.0
+    trajectory: float = 0.0
+    untold: bool = False
+    heavy: bool = False
+    by_size: float = 0.0
+    naive: bool = False
+    bounds: tuple[float, float] = (0.93, 0.97)
+
+    def law(self) -> Additive:
+        return Additive(rising=self.rising)
+
+    def known_noise_widths(self) -> dict[str, float]:
+        """Widths of least squares' 95 % intervals where every variance is known, linearised."""
+        table, params = self.table()
+        cells = table[table["seed"] == 0]
+        law, logs = self.law(), [np.log(cells[c].to_numpy()) for c in ("n_params", "n_samples")]
+        origin = [float(log.mean()) for log in logs]
+        theta = law.rebased(law.to_theta(params)[None], [-o for o in origin])[0]
+        columns = law.jacobian([log - o for log, o in zip(logs, origin, strict=True)], theta)
+        gain = np.linalg.pinv(columns)
+        same = {c: cells[c].to_numpy()[:, None] == cells[c].to_numpy() for c in cells}
+        run = (self.noise**2 * np.eye(len(cells)) + self.trajectory**2 * same["n_params"]) / 3
+        shared = self.column**2 * same["n_samples"] + self.test**2
+        spread = gain @ (run + shared) @ gain.T * self.amplitude**2
+        widths = 2 * 1.959964 * np.sqrt(np.diag(spread))
+        return {name: float(widths[law.names.index(name)]) for name in NAMES}
+
+    def table(self) -> tuple[pd.DataFrame, dict[str, float]]:
+        axes = [
+            1e5 * 10.0 ** np.linspace(0, span, n)
+            for n, span in zip(self.levels, self.decades, strict=True)
+        ]
+        n, d, seed = (a.ravel() for a in np.meshgrid(*axes, range(3), indexing="ij"))
+        params = {"E": self.offset, "alpha": self.exponents[0], "beta": self.exponents[1]}
+        for name, axis, exponent in zip("AB", axes, self.exponents, strict=True):
+            params[name] = self.amplitude * float(np.exp(np.log(axis).mean() * exponent))
+        return pd.DataFrame({"n_params": n, "n_samples": d, "seed": seed}), params
+
+
+S1 = Setting("S1: 5 x 5, 3 decades")
+SETTINGS = {
+    "S1": S1,
+    "S2": replace(S1, what="S2: 5 x 5, 1.5 x 2 decades, weak model axis", decades=(1.5, 2.0)),
+    "S3": replace(S1, what="S3: 4 x 4, 3 decades", levels=(4, 4)),
+    "S9": replace(S1, what="S9: 3 x 3, 3 decades", levels=(3, 3)),
+    "S8": replace(
+        S1, what="S8: 5 x 5, 1 decade, alpha 0.15: hardly identified",
+        decades=(1.0, 1.0), exponents=(0.15, 0.15), bounds=(0.92, 1.0),
+    ),
+    "auc": replace(
+        S1, what="AUC, 5 x 5, 3 decades, .80 - .03 - .03", rising=True, offset=0.80, amplitude=0.03,
+        exponents=(0.25, 0.3),
+    ),
+    "auc-4x4": replace(
+        S1, what="AUC, 4 x 4", levels=(4, 4), rising=True, offset=0.80, amplitude=0.03,
+        exponents=(0.25, 0.3),
+    ),
+    "test": replace(S1, what="S1, test part's error (2 cell sd) shared by all", test=0.02),
+    "test-auc-4x4": replace(
+        S1, what="AUC, 4 x 4, test part's error shared", levels=(4, 4), rising=True, offset=0.80,
+        amplitude=0.03, exponents=(0.25, 0.3), test=0.02,
+    ),
+    "trajectory": replace(
+        S1, what="S1, one run serves every data size; half its variance shared",
+        noise=0.01 * 1.5**0.5, trajectory=0.01 * 1.5**0.5,
+    ),
+    "trajectory-4x4": replace(
+        S1, what="S3, the same", levels=(4, 4), noise=0.01 * 1.5**0.5, trajectory=0.01 * 1.5**0.5,
+    ),
+    "trajectory-auc": replace(
+        S1, what="AUC, 5 x 5, the same", rising=True, offset=0.80, amplitude=0.03,
+        exponents=(0.25, 0.3), noise=0.01 * 1.5**0.5, trajectory=0.01 * 1.5**0.5,
+    ),
+    "S4": replace(
+        S1, what="S4: S1, a subset's luck as large as a seed's shared by a data size",
+        column=0.01 * 3**0.5, bounds=(0.0, 1.0),
+    ),
+    "heavy": replace(S1, what="S1, t3-distributed noise", heavy=True),
+    "unequal": replace(S1, what="S1, noise falls fourfold over the data sizes", by_size=4.0),
+    "untold": replace(
+        S1, what="S1, runs share luck (2 x seed sd) over data sizes and the table does not say it",
+        trajectory=0.02 * 3**0.5, untold=True, bounds=(0.0, 1.0),
+    ),
+    "control": replace(
+        S1, what="negative control, must fail: S4, intervals as if every run erred by itself",
+        column=0.01 * 3**0.5, naive=True, bounds=(0.0, 0.8),
+    ),
+}  # fmt: skip
+
+
+def study(
+    setting: Setting, table: pd.DataFrame, mean: Any, rng: np.random.Generator
+) -> pd.DataFrame:
+    """One simulated study of a setting."""
+    scale = setting.amplitude
+    draw: Callable[[int], Any] = rng.standard_normal
+    if setting.heavy:
+        draw = lambda n: rng.standard_t(3, n) / 3**0.5  # noqa: E731
+    noise = setting.noise * scale * draw(len(table))
+    column = pd.Categorical(table["n_samples"]).codes
+    if setting.by_size:
+        noise *= (
+            np.geomspace(1, 1 / setting.by_size, setting.levels[1])[column] * setting.by_size**0.5
+        )
+    table = table.copy()
+    run = table.groupby(["n_params", "seed"]).ngroup().to_numpy()
+    if setting.trajectory:
+        noise += setting.trajectory * scale * rng.standard_normal(run.max() + 1)[run]
+        if not setting.untold:
+            table["trajectory"] = run
+    noise += setting.column * scale * rng.standard_normal(column.max() + 1)[column]
+    luck = setting.test * scale * float(rng.standard_normal())
+    if setting.test:
+        table["y_stderr"] = setting.test * scale
+    return table.assign(y=mean + noise + luck), luck
+
+
+def naive(fit: LawFit, name: str) -> Interval:
+    """The interval without what cells share."""
+    i, own = fit.law.names.index(name), fit.parts[0]
+    half = float(stdtrit(own.dof, 0.975) * np.sqrt(own.covariance[i, i]))
+    return Interval(fit.params[name] - half, fit.params[name] + half)
+
+
+def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
+    """Coverage, widths and notes over the worlds of a setting."""
+    table, params = setting.table()
+    law = setting.law()
+    mean = law(params, table["n_params"], table["n_samples"])
+    rng = np.random.default_rng([sum(name.encode()), worlds])
+    far = 10 * table["n_params"].max(), 10 * table["n_samples"].max()
+    true = float(law(params, *far))
+    held = dict.fromkeys(NAMES, 0)
+    widths: dict[str, list[float]] = {n: [] for n in NAMES}
+    counts = dict.fromkeys(
+        ("open", "unidentified", "column", "row", "lack of fit", "prediction", "band"), 0
+    )
+    start = time.process_time()
+    for _ in range(worlds):
+        runs, luck = study(setting, table, mean, rng)
+        fit: LawFit = fit_law(law, runs, y="y")
+        for parameter in NAMES:
+            interval = naive(fit, parameter) if setting.naive else fit.intervals.get(parameter)
+            if interval is not None:
+                held[parameter] += params[parameter] in interval
+                widths[parameter].append(interval.upper - interval.lower)
+        counts["open"] += any(i.is_open for i in fit.intervals.values())
+        counts["unidentified"] += fit.status in ("not_identified", "at_bound")
+        counts["column"] += any("equal n_samples deviate" in note for note in fit.notes)
+        counts["row"] += any("equal n_params deviate" in note for note in fit.notes)
+        counts["lack of fit"] += any("lack of fit" in note for note in fit.notes)
+        band = fit.band(*far)
+        # A new run on the same test part.
+        own = np.hypot(setting.noise, np.hypot(setting.trajectory, setting.column))
+        shrunk = 1 / setting.by_size**0.5 if setting.by_size else 1.0
+        new = true + luck + own * shrunk * setting.amplitude * rng.standard_normal()
+        counts["prediction"] += bool(band.prediction_lower <= new <= band.prediction_upper)
+        counts["band"] += bool(band.lower <= true + luck <= band.upper)
+    seconds = time.process_time() - start
+    shares = {key: count / worlds for key, count in counts.items()}
+    low, high = setting.bounds
+    cover = [held[n] / worlds for n in NAMES]
+    known = setting.known_noise_widths()
+    return {
+        "what": setting.what,
+        "worlds": worlds,
+        "coverage": dict(zip(NAMES, cover, strict=True)),
+        "median_width": {n: float(np.median(w)) for n, w in widths.items()},
+        "width_over_known_noise": {n: float(np.median(widths[n]) / known[n]) for n in NAMES},
+        "shares": shares,
+        "asked": setting.bounds,
+        "holds": (min(cover) if setting.naive else max(cover)) <= high and low <= min(cover),
+        "seconds": seconds,
+    }
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The kept results as a table."""
+    lines = [
+        "| studies | alpha | beta | E | at 10 x | shared data size told | width |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in SETTINGS:
+        result = results[name]
+        cover = " | ".join(f"{100 * result['coverage'][n]:.1f}" for n in NAMES)
+        shares, wide = result["shares"], result["width_over_known_noise"]
+        # Known-noise widths are linear theory: of no use where the fit is not, or noise is unequal.
+        linear = name not in ("S8", "heavy", "unequal", "untold", "control", "S4")
+        width = " ".join(f"{w:.2f}" for w in wide.values()) if linear else ""
+        lines.append(
+            f"| {result['what']} | {cover} | {100 * shares['prediction']:.1f} "
+            f"| {100 * shares['column']:.1f} | {width} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worlds", type=int, default=1000)
+    parser.add_argument("--only", nargs="*", choices=sorted(SETTINGS))
+    parser.add_argument("--table", action="store_true", help="print the kept results as Markdown")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(markdown(json.loads(RESULTS.read_text())["settings"]))
+        return
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"settings": {}}
+    for name, setting in SETTINGS.items():
+        if arguments.only and name not in arguments.only:
+            continue
+        result = measure(name, setting, arguments.worlds)
+        known["settings"][name] = result
+        known["date"] = dt.datetime.now(dt.UTC).date().isoformat()
+        cover = "  ".join(f"{n} {100 * result['coverage'][n]:5.1f}" for n in NAMES)
+        shares = "  ".join(f"{k} {100 * v:.1f}" for k, v in result["shares"].items())
+        wide = " ".join(f"{w:.2f}" for w in result["width_over_known_noise"].values())
+        print(
+            f"{name:15} {cover} | width {wide} | {shares} | {result['seconds']:.0f} s", flush=True
+        )
+        if arguments.worlds >= 1000:
+            write_json(RESULTS, known)
+
+
+if __name__ == "__main__":
+    main()
