@@ -217,7 +217,7 @@ def plot(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="data, size, flops, excess, residuals, holdout; repeatable [default: all]."
+            help="data, size, flops, excess, residuals, holdout, frontier; repeatable [default: all]."
         ),
     ] = None,
     runs: Runs = None,
