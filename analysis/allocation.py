@@ -19,7 +19,16 @@ from analysis.lawfit import LawFit
 from analysis.variance import combined
 from scaling.errors import UserError
 
-__all__ = ["Allocation", "Gain", "Point", "allocate", "cheapest", "iso_cost", "iso_loss"]
+__all__ = [
+    "Allocation",
+    "Gain",
+    "Point",
+    "allocate",
+    "cheapest",
+    "frontier",
+    "iso_cost",
+    "iso_loss",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -109,18 +118,25 @@ def allocate(
         raise UserError(f"no law to spend a budget by: {fit.message}")
     if not budget > 0:
         raise UserError(f"the budget is {budget:g}, expected a positive number")
-    best = _point(fit, cost, budget)
-    frontier = [_point(fit, cost, budget * 10.0**k) for k in (-2.0, -1.0, 0.0, 1.0)]
+    points = frontier(fit, cost, [budget * 10.0**k for k in (-2.0, -1.0, 0.0, 1.0)])
+    best = points[2]
     n, d = best.n_params[0], best.n_samples[0]
-    then = frontier[-1]
+    then = points[-1]
     gains = [
         _gain(fit, "10 x parameters", (n, d), (10 * n, d)),
         _gain(fit, "10 x samples", (n, d), (n, 10 * d)),
         _gain(fit, "10 x budget", (n, d), (then.n_params[0], then.n_samples[0])),
     ]
-    return Allocation(
-        best, tuple(frontier), tuple(gains), _by_grade(fit, cost, budget, grades), cost
-    )
+    return Allocation(best, tuple(points), tuple(gains), _by_grade(fit, cost, budget, grades), cost)
+
+
+def frontier(fit: LawFit, cost: Cost, budgets: Sequence[float]) -> list[Point]:
+    """The best split of each budget.
+
+    Raises:
+        UserError: the law has no best split.
+    """
+    return [_point(fit, cost, budget) for budget in budgets]
 
 
 def _optimum(fit: LawFit, cost: Cost, budget: float, theta: Array) -> float:

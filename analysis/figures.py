@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from analysis.cost import read_cost
+from analysis.frontier_plot import plot_frontier
 from analysis.plots import plot_curves, plot_holdout, plot_residuals
 from analysis.study import MetricFits, StudyFits
 
@@ -98,6 +100,16 @@ def _holdout(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
     )
 
 
+def _frontier(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
+    if not fits.joint.has_curve or fits.joint.law.variables != ("N", "D"):
+        return None
+    cost = read_cost(study.table, "flops", x="n_params", data="n_samples")
+    return plot_frontier(fits.joint, cost), (
+        f"Curves of equal {fits.metric} by the joint law, and the best model and data size for each "
+        "training cost with its 95 % interval; what lies beyond the runs is extrapolated."
+    )
+
+
 def _curves(fits: MetricFits) -> str:
     if not fits.joint.has_curve:
         return f"No joint law: {fits.joint.message}; curves are fitted to each group alone."
@@ -116,4 +128,5 @@ KINDS: dict[str, Callable[[StudyFits, MetricFits], tuple[Axes, str] | None]] = {
     "excess": _excess,
     "residuals": _residuals,
     "holdout": _holdout,
+    "frontier": _frontier,
 }

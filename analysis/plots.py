@@ -19,11 +19,11 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from analysis.lawfit import LawFit, format_estimate
 from analysis.table import cell_table, rises, size_label
 
-__all__ = ["plot_curves", "plot_holdout", "plot_residuals"]
+__all__ = ["LABELS", "dress", "new_axes", "plot_curves", "plot_holdout", "plot_residuals"]
 
 Array = npt.NDArray[np.float64]
 
-_LABELS = {
+LABELS = {
     "n_samples": "training samples $D$",
     "n_params": "non-embedding parameters $N$",
     "flops_per_sample": "forward FLOPs per sample",
@@ -66,7 +66,7 @@ def plot_curves(
         line_kws: of the curves.
     """
     if ax is None:
-        ax = _new_axes()
+        ax = new_axes()
     by_data = x == "n_samples"
     if group is None:
         group = ("grade" if "grade" in table.columns else "n_params") if by_data else "n_samples"
@@ -94,16 +94,16 @@ def plot_curves(
     _mark_span(ax, cells, x, end if fit is not None else float(cells[x].max()))
     if minus is None:
         _draw_limits(ax, fit if isinstance(fit, LawFit) else None, cells[y].to_numpy(), truth, y)
-        ax.set_ylabel(_LABELS.get(y, y))
+        ax.set_ylabel(LABELS.get(y, y))
     else:
         ax.set_yscale("log")
-        name = _LABELS.get(y, y)
+        name = LABELS.get(y, y)
         ax.set_ylabel(f"{minus:.4f} − {name}" if rises(y) else f"{name} − {minus:.4f}")
         ax.yaxis.set_major_formatter(_plain)
         ax.yaxis.set_minor_formatter(_plain)
-    ax.set_xlabel(_LABELS.get(x, x))
+    ax.set_xlabel(LABELS.get(x, x))
     title = {"n_samples": "samples $D$", "n_params": "parameters $N$"}.get(group, group)
-    _dress(ax)
+    dress(ax)
     _legend(ax, title, upwards=rises(y) and minus is None)
     return ax
 
@@ -180,7 +180,7 @@ def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> 
     if not fit.has_curve or len(fit.law.variables) != 2:
         raise ValueError("residuals are mapped for joint laws with a curve")
     if ax is None:
-        ax = _new_axes()
+        ax = new_axes()
     x, data = (fit.columns[variable] for variable in fit.law.variables)
     cells = fit.cells
     scaled = cells["residual"] * np.sqrt(cells["n_rows"])
@@ -203,15 +203,15 @@ def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> 
                 )  # fmt: skip
         ax.set_xticks(range(len(columns)), [size_label(v) for v in columns])
         ax.set_yticks(range(len(rows)), [size_label(v) for v in rows])
-        ax.set_ylabel(_LABELS.get(x, x))
+        ax.set_ylabel(LABELS.get(x, x))
         ax.figure.colorbar(image, ax=ax, label="residual / its noise sd")
     else:
         ax.scatter(cells[data], cells["scaled"], c=np.log(cells[x]), cmap="viridis", s=16)
         ax.axhline(0.0, color=_GREY, lw=1.0)
         ax.set_xscale("log")
         ax.set_ylabel("residual / its noise sd")
-        _dress(ax)
-    ax.set_xlabel(_LABELS.get(data, data))
+        dress(ax)
+    ax.set_xlabel(LABELS.get(data, data))
     return ax
 
 
@@ -227,7 +227,7 @@ def plot_holdout(
         point_kws: of the points.
     """
     if ax is None:
-        ax = _new_axes()
+        ax = new_axes()
     rows = rows[(rows["law"] == law) & rows["predicted"].notna()]
     cuts = list(dict.fromkeys(rows["cut"]))
     for i, cut in enumerate(cuts):
@@ -248,7 +248,7 @@ def plot_holdout(
         ax.legend(title="held out", frameon=False, loc="upper left", fontsize=9)
     ax.set_xlabel("measured")
     ax.set_ylabel(f"predicted by the {law} law")
-    _dress(ax)
+    dress(ax)
     return ax
 
 
@@ -260,7 +260,8 @@ _CUT_LABELS = {
 }
 
 
-def _new_axes() -> Axes:
+def new_axes() -> Axes:
+    """A figure of its own with one Axes."""
     # Outside pyplot, so that nobody has to close it.
     return Figure(figsize=(7.2, 4.4), layout="constrained").subplots()
 
@@ -315,7 +316,8 @@ def _legend(ax: Axes, title: str, *, upwards: bool) -> None:
     )  # fmt: skip
 
 
-def _dress(ax: Axes) -> None:
+def dress(ax: Axes) -> None:
+    """Spines and grid as all figures have them."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(True, color="#dddddd", lw=0.6)
     ax.set_axisbelow(True)

@@ -42,6 +42,13 @@ def random_set(rng: np.random.Generator) -> pd.DataFrame:
 
 def objective(theta: Any, log_n: Any, log_d: Any, loss: Any, huber: bool) -> tuple[float, Any]:
     """Sum over rows and its gradient; theta is E, log A, log B, alpha, beta, centred."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total, gradient = evaluate(theta, log_n, log_d, loss, huber)
+    # A line search may leap to where the law overflows.
+    return (total, gradient) if np.isfinite(gradient).all() else (1e300, np.zeros(5))
+
+
+def evaluate(theta: Any, log_n: Any, log_d: Any, loss: Any, huber: bool) -> tuple[float, Any]:
     offset, a, b, alpha, beta = theta
     size, data = np.exp(a - alpha * log_n), np.exp(b - beta * log_d)
     value = offset + size + data

@@ -115,13 +115,13 @@ def chinchilla(folder: Path) -> list[Row]:
 
 
 def survey(folder: Path) -> list[Row]:
-    """R3: the (Mis)Fitting survey's own checkpoints (Li et al. 2025)."""
+    """R3: the Misfitting survey's own checkpoints (Li et al. 2025)."""
     table = pd.read_csv(folder / "misfitting/scaling_results_last_ckpt_only.csv")
     fit = fit_law(Additive(), table, loss="huber", **OPTIONS)
     tied = fit_law(TiedAdditive(), table, loss="huber", **OPTIONS)
     known = {"alpha": 0.200196, "beta": 0.635697}
     return [
-        Row("R3", "261 last checkpoints of the (Mis)Fitting survey; Huber 1e-3 of logs", told(known),
+        Row("R3", "261 last checkpoints of the Misfitting survey; Huber 1e-3 of logs", told(known),
             told({n: fit.params[n] for n in known}), 0.005021654212, fit.objective,
             near(fit, known, {"alpha": 2e-4, "beta": 2e-4})),
         Row("R3", "the same, tied exponents", "alpha 0.60338", told({"alpha": tied.params["alpha"]}),

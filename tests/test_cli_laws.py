@@ -217,4 +217,17 @@ def test_next_ranks_cells(run, csv):
     assert json.loads(out)["cells"][0]["shrinks"] > 0
     code, _, err = run("next", csv, "--quantity", "loss", "--at", "1e8")
     assert code == 2
-    assert "expected N_PARAMS,N_SAMPLES" in err
+    assert "--at 1e8: expected 2 positive sizes, e.g. 1e8,1e9" in err
+
+
+def test_fit_predicts_at_sizes_and_says_what_lies_beyond_the_runs(run, csv):
+    code, out, _ = run("fit", csv, "--at", "1e5,1e5", "--at", "1e8,1e8")
+    assert code == 0
+    inside, beyond = out.splitlines()[-2:]
+    assert inside.startswith("  at n_params 1e+05, n_samples 1e+05: 0.60")
+    assert "beyond" not in inside
+    assert beyond.endswith("beyond the runs (10 x the largest)")
+    _, out, _ = run("fit", csv, "--at", "1e8,1e8", "--json")
+    [values] = json.loads(out)["predictions"]
+    assert values["outside"] is True
+    assert values["prediction_lower"] < values["lower"] < values["mean"]

@@ -174,18 +174,29 @@ def test_asymmetric_absolute_error_reaches_the_published_optimum():
     assert (np.where(residual < 0, 10, 1) * np.abs(residual)).mean() <= 0.02278191
 
 
+def load_benchmark(name):
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.slow
 def test_every_published_fit_comes_out():
     if not REFERENCE.exists():
         pytest.skip("the reference points are not here")
-    path = Path(__file__).parents[1] / "benchmarks" / "validation.py"
-    spec = importlib.util.spec_from_file_location("validation", path)
-    validation = importlib.util.module_from_spec(spec)
-    sys.modules["validation"] = validation
-    spec.loader.exec_module(validation)
-    rows = validation.run(REFERENCE)
+    rows = load_benchmark("validation").run(REFERENCE)
     assert len(rows) >= 29
     assert [row.what for row in rows if not row.holds] == []
+
+
+@pytest.mark.slow
+def test_no_loss_is_lower_from_many_starts():
+    rows = load_benchmark("exactness").compare(sets=5, starts=100)
+    for row in rows:
+        assert row["ours"] - row["lowest_found"] <= 1e-9
 
 
 def test_overtraining_points_give_the_published_tied_law():

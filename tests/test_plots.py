@@ -6,9 +6,11 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from analysis.cost import Cost
 from analysis.fit import fit_law
+from analysis.frontier_plot import plot_frontier
 from analysis.holdout import holdout
-from analysis.laws import Additive, Saturating
+from analysis.laws import Additive, Multiplicative, Saturating
 from analysis.plots import plot_curves, plot_holdout, plot_residuals
 from analysis.table import size_label
 
@@ -151,3 +153,21 @@ def test_scattered_sizes_get_a_scatter_of_residuals():
 )  # fmt: skip
 def test_sizes_are_told_in_two_or_three_digits(value, text):
     assert size_label(value) == text
+
+
+def test_the_frontier_runs_through_the_best_splits(fit):
+    cost = Cost("flops", 6.0, 1.0)
+    ax = plot_frontier(fit, cost)
+    line = next(line for line in ax.lines if line.get_label() == "best split")
+    n, d = (values[6] for values in line.get_data())
+    along = cost.samples(6 * n * d, n * np.array([0.5, 1.0, 2.0]))
+    values = fit.predict(n * np.array([0.5, 1.0, 2.0]), along)
+    assert values[1] == values.min()
+    runs = next(line for line in ax.lines if line.get_label() == "runs")
+    assert len(runs.get_xdata()) == 16
+
+
+def test_a_law_without_a_best_split_has_no_frontier(table):
+    fit = fit_law(Multiplicative(), table, interval="none")
+    ax = plot_frontier(fit, Cost("flops", 6.0, 1.0))
+    assert "best split" not in [line.get_label() for line in ax.lines]

@@ -122,7 +122,7 @@ def test_the_report_says_what_was_run_fitted_and_missed(analysed):
 
 def test_each_metric_gets_its_figures_and_fits(analysed):
     figures = {p.stem for p in analysed.paths["figures"].glob("*.png")}
-    kinds = ("data", "size", "flops", "excess", "residuals", "holdout")
+    kinds = ("data", "size", "flops", "excess", "residuals", "holdout", "frontier")
     assert figures == {f"{m}-{k}" for m in ("soft_logloss", "soft_auc") for k in kinds}
     fits = {p.stem for p in analysed.paths["fits"].glob("*.json")}
     assert fits == set(analysed.fits)

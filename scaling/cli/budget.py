@@ -9,7 +9,7 @@ import typer
 
 from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
 from scaling.cli.output import emit, format_table
-from scaling.cli.tables import json_records, load_table, metrics_of, one_variant
+from scaling.cli.tables import json_records, load_table, metrics_of, one_variant, parse_sizes
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -180,7 +180,9 @@ def next_runs(
 
     rows, fit = _fit(source, runs, where, x, data, y, law)
     cost = read_cost(rows, "gpu-hours" if gpu_hours else "flops", x=x, data=data)
-    table = next_cells(fit, cost, quantity=quantity, at=_sizes(at), seeds=seeds)
+    table = next_cells(
+        fit, cost, quantity=quantity, at=parse_sizes(at, 2) if at else None, seeds=seeds
+    )
     shown = table.rename(columns={"cost": cost.unit, "per_cost": f"per {cost.unit}"}).head(limit)
     header = [str(column) for column in shown.columns]
     cells = [
@@ -199,18 +201,6 @@ def next_runs(
     )
     document = {"quantity": quantity, "unit": cost.unit, "cells": json_records(table)}
     emit(text, document, as_json=as_json, output=output)
-
-
-def _sizes(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        sizes = [float(part) for part in text.split(",")]
-    except ValueError:
-        sizes = []
-    if len(sizes) != 2 or not min(sizes) > 0:
-        raise UserError(f"--at {text}: expected N_PARAMS,N_SAMPLES, e.g. 1e8,1e9")
-    return sizes
 
 
 def _plain(value: Any) -> Any:

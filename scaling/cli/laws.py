@@ -18,6 +18,7 @@ from scaling.cli.tables import (
     one_variant,
     parse_numbers,
     planned_runs,
+    predictions,
 )
 from scaling.errors import UserError, nearest
 
@@ -121,6 +122,10 @@ def fit(
         float | None,
         typer.Option(help="Limit that E cannot pass [default: 0 falling, 1 rising]."),
     ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N,D", help="Also predict at these sizes; repeatable."),
+    ] = None,
     runs: Runs = None,
     where: Where = None,
     as_json: AsJson = False,
@@ -153,7 +158,12 @@ def fit(
     result = fit_law(
         form, rows, x=x, data=data, y=metric, delta=delta, fixed=parse_numbers(hold), **options
     )
-    emit(result.summary(), result.to_document(), as_json=as_json, output=output)
+    predicted = predictions(result, at)
+    text = "\n".join([result.summary(), *(told for told, _ in predicted)])
+    document = result.to_document()
+    if predicted:
+        document["predictions"] = [values for _, values in predicted]
+    emit(text, document, as_json=as_json, output=output)
     if not result.success:
         raise typer.Exit(1)
 
@@ -217,7 +227,7 @@ def plot(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="data, size, flops, excess, residuals, holdout; repeatable [default: all]."
+            help="data, size, flops, excess, residuals, holdout, frontier; repeatable [default: all]."
         ),
     ] = None,
     runs: Runs = None,

@@ -13,6 +13,8 @@ from scaling.errors import UserError, nearest
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.lawfit import LawFit
+
 __all__ = [
     "Loaded",
     "json_records",
@@ -21,7 +23,9 @@ __all__ = [
     "named_sizes",
     "one_variant",
     "parse_numbers",
+    "parse_sizes",
     "planned_runs",
+    "predictions",
 ]
 
 logger = logging.getLogger(__name__)
@@ -134,6 +138,58 @@ def parse_numbers(pairs: list[str] | None) -> dict[str, float]:
         except ValueError:
             raise UserError(f"--hold {pair}: expected NAME=NUMBER, e.g. E=0.4") from None
     return numbers
+
+
+def parse_sizes(text: str, count: int) -> list[float]:
+    """Sizes such as `1e8,1e9`.
+
+    Raises:
+        UserError: they are not `count` positive numbers.
+    """
+    try:
+        sizes = [float(part) for part in text.split(",")]
+    except ValueError:
+        sizes = []
+    if len(sizes) != count or not min(sizes) > 0:
+        example = ",".join(["1e8", "1e9", "1e3", "1"][:count])
+        raise UserError(f"--at {text}: expected {count} positive sizes, e.g. {example}")
+    return sizes
+
+
+def predictions(fit: LawFit, at: list[str] | None) -> list[tuple[str, dict[str, Any]]]:
+    """What a law predicts at sizes, as a line of text and as JSON values.
+
+    Raises:
+        UserError: sizes cannot be read, or there is no curve.
+    """
+    told = []
+    for text in at or ():
+        sizes = parse_sizes(text, len(fit.law.variables))
+        if not fit.has_curve:
+            raise UserError(f"--at {text}: no curve to predict by: {fit.message}")
+        band = fit.band(*sizes)
+        ends = {
+            name: float(getattr(band, name))
+            for name in ("mean", "lower", "upper", "prediction_lower", "prediction_upper")
+        }
+        where = dict(zip((fit.columns[v] for v in fit.law.variables), sizes, strict=True))
+        beyond = max(
+            size / fit.spans[v][1] for size, v in zip(sizes, fit.law.variables, strict=True)
+        )
+        place = ", ".join(f"{name} {size:.4g}" for name, size in where.items())
+        line = (
+            f"  at {place}: {ends['mean']:.5g} [{ends['lower']:.5g}, {ends['upper']:.5g}], one run "
+            f"[{ends['prediction_lower']:.5g}, {ends['prediction_upper']:.5g}]"
+        )
+        if bool(band.outside):
+            line += (
+                f", beyond the runs ({beyond:.3g} x the largest)"
+                if beyond > 1
+                else ", beyond the runs"
+            )
+        values = {name: None if end != end else end for name, end in ends.items()}
+        told.append((line, {**where, **values, "outside": bool(band.outside)}))
+    return told
 
 
 def planned_runs(source: Path, runs: Path | None) -> pd.DataFrame | None:
