@@ -35,13 +35,13 @@ class Recipe:
 def recipe(n_samples: int, token_width: int) -> Recipe:
     """Return the settings for a data size and a model of token width D = d x (behaviour features).
 
-    About 512 steps (256 for the smallest sizes); a rate that grows as sqrt(batch) and falls as 1 / D,
-    as Adam's should for matrices of width D (Yang et al., Tensor Programs V, table 3).
+    About 512 steps (256 for the smallest sizes); a rate that falls as 1 / D, as Adam's should for
+    matrices of width D (Yang et al., Tensor Programs V, table 3), and grows as the batch's fourth root.
     """
     batch_size = 2 ** round(math.log2(max(1.0, n_samples / 512)))
     batch_size = min(max(batch_size, 16), 256)
     narrowness = min(_REFERENCE_WIDTH / token_width, _MAX_NARROWNESS)
-    return Recipe(batch_size, 2e-3 * math.sqrt(batch_size / 64) * narrowness)
+    return Recipe(batch_size, 2e-3 * (batch_size / 64) ** 0.25 * narrowness)
 
 
 def rate_factor(step: int, n_steps: int, schedule: str) -> float:
