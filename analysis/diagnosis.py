@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.lawfit import Interval, LawFit, Status
-from analysis.noise import Noise, outlier
+from analysis.noise import Noise
+from analysis.notes import condition, decades, fit_notes
 from analysis.objective import Objective
 from analysis.points import Points
 from analysis.problem import Optimum, Problem
@@ -18,16 +19,10 @@ __all__ = ["conclude", "refuse", "without_curve"]
 
 Array = npt.NDArray[np.float64]
 
-# A row this unlikely under the law and the other rows is told.
-_OUTLIER_P = 1e-3
 # An exponent (or ratio) known to no better than this factor is not identified.
 _WIDE = 4.0
-# Scaled Jacobians beyond this: parameters trade off against each other (docs/fitting.md).
-_ILL_CONDITIONED = 100.0
 # Beyond this only rounding tells them apart: sizes that grow together, for one.
 _SINGULAR = 1e7
-# With Huber's loss, a row this many robust standard deviations off the law is told.
-_FAR_OFF = 10.0
 
 
 def refuse(problem: Problem) -> tuple[Status, str] | None:
@@ -122,7 +117,7 @@ def conclude(
         if name not in law.amplitudes and _is_wide(interval, name)
     )
     status, message = _status(problem, optimum, noise, at_bound, unidentified, settings)
-    if status == "converged" and _condition(weighted) > _SINGULAR:
+    if status == "converged" and condition(weighted) > _SINGULAR:
         names = " and ".join(settings["columns"][variable] for variable in law.variables)
         status, message = (
             "not_identified",
@@ -134,7 +129,7 @@ def conclude(
         params=params,
         status=status,
         message=message,
-        notes=(*points.left_out, *_notes(problem, residual, weighted, variance, settings)),
+        notes=(*points.left_out, *fit_notes(problem, residual, weighted, variance, settings)),
         objective=2 * optimum.value + points.pure_error if problem.delta is None else optimum.value,
         n_points=points.n_rows,
         n_cells=points.n_cells,
@@ -142,7 +137,7 @@ def conclude(
         noise=noise,
         r_squared=_r_squared(points, objective, theta),
         aicc=_aicc(squares, len(points), n_free),
-        condition=_condition(weighted),
+        condition=condition(weighted),
         spans=_spans(problem),
         at_bound=at_bound,
         unidentified=unidentified,
@@ -212,7 +207,7 @@ def _status(
         )
     if unidentified:
         spans = ", ".join(
-            f"{columns[variable]} {_decades(size):.1f} decades in {level} sizes"
+            f"{columns[variable]} {decades(size):.1f} decades in {level} sizes"
             for variable, size, level in zip(
                 law.variables, points.sizes, points.levels, strict=True
             )
@@ -222,59 +217,6 @@ def _status(
             "widen the span, add seeds, or hold E"
         )
     return "converged", "converged"
-
-
-def _decades(size: Array) -> float:
-    return float(np.log10(size.max() / size.min()))
-
-
-def _notes(
-    problem: Problem, residual: Array, weighted: Array, variance: Variance, settings: dict[str, Any]
-) -> list[str]:
-    law, points, columns = problem.law, problem.points, settings["columns"]
-    noise = variance.noise
-    notes = []
-    if problem.delta is None:
-        scaled = residual * np.sqrt(points.weights)
-        worst, p = outlier(scaled, weighted)
-        if p < _OUTLIER_P:
-            where = ", ".join(
-                f"{columns[v]} {s[worst]:g}"
-                for v, s in zip(law.variables, points.sizes, strict=True)
-            )
-            notes.append(f"outlier: {settings['y']} at {where} is off the law (p = {p:.1e})")
-        notes += [
-            f"runs of equal {columns[effect.variable]} deviate together (p = {effect.p:.2g}): the law "
-            "bends otherwise, or they shared their luck; intervals are widened by a shared shift of "
-            f"sd {effect.sd:.2g}, known from a few sizes only"
-            for effect in variance.effects
-        ]
-    elif noise.dof and noise.sd > 0:
-        far = np.abs(residual) / noise.sd
-        if far.max() > _FAR_OFF:
-            where = ", ".join(
-                f"{columns[v]} {s[int(far.argmax())]:g}"
-                for v, s in zip(law.variables, points.sizes, strict=True)
-            )
-            count = int((far > _FAR_OFF).sum())
-            notes.append(
-                f"outliers: {count} of {len(far)} rows are more than {_FAR_OFF:g} sd off the law, "
-                f"the worst at {where}"
-            )
-    if not noise.fits:
-        notes.append(
-            f"lack of fit: residuals exceed the seeds' noise (F = {noise.lack_of_fit:.1f}, "
-            f"p = {noise.lack_of_fit_p:.2g}); intervals use the residuals' variance"
-        )
-    if noise.dof and points.n_cells <= int(problem.free.sum()):
-        notes.append("as many parameters as cells: nothing tests the form of the law")
-    condition = _condition(weighted)
-    if condition > _ILL_CONDITIONED:
-        notes.append(f"condition number {condition:.0f}: parameters trade off against each other")
-    for variable, size in zip(law.variables, points.sizes, strict=True):
-        if _decades(size) < 1:
-            notes.append(f"{columns[variable]} spans only {_decades(size):.1f} decades")
-    return notes
 
 
 def _r_squared(points: Points, objective: Objective, theta: Array) -> float:
@@ -292,11 +234,6 @@ def _aicc(squares: float, n: int, n_free: int) -> float:
     if n - k - 1 < 1 or squares <= 0:
         return float("nan")
     return n * float(np.log(squares / n)) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
-
-
-def _condition(weighted: Array) -> float:
-    size = np.linalg.norm(weighted, axis=0)
-    return float(np.linalg.cond(weighted / size)) if weighted.size else float("nan")
 
 
 def _cells(
