@@ -1,6 +1,7 @@
 """From a plan to running cells, through submitit; the truth about each is in its run folder, never here."""
 
 import logging
+import math
 import os
 import shlex
 import signal
@@ -172,7 +173,7 @@ def submit_slurm(plan: Plan, runs: RunStore, cells: Sequence[PlannedCell]) -> Su
     parameters: dict[str, Any] = {
         "job_name": f"scaling-{plan.study.name}",
         "time": slurm.time_minutes,
-        "mem": f"{slurm.memory_gib}GB",
+        "mem": f"{math.ceil(slurm.memory_gib * 1024)}MB",  # sbatch takes whole numbers only
         "cpus_per_task": slurm.cpus,
         "gpus_per_node": slurm.gpus or None,
         "partition": slurm.partition,
