@@ -123,6 +123,17 @@ def test_a_parameter_can_be_held(run, csv):
         (["--where", "n_params=1"], "--where n_params=1: no such row"),
         (["--rising", "--limit", "0.5"], "a rising metric cannot lie above its limit 0.5"),
         (["--weights", "stderr"], "no column logloss_stderr"),
+        (["--hold", "E=nan"], "E cannot be held at nan, expected a finite number"),
+        (["--hold", "E=-5"], "E cannot be held at -5, only from 0 up"),
+        (["--hold", "alpha=400"], "alpha cannot be held at 400, only up to 4"),
+        (["--loss", "huber", "--delta", "nan"], "delta is nan, expected a positive number"),
+        (["--loss", "huber", "--delta", "-1"], "delta is -1, expected a positive number"),
+        (["--loss", "huber", "--over", "inf"], "over: needs the huber loss, and a positive"),
+        (["--limit", "nan"], "limit is nan, expected a finite number"),
+        (["--seed", "-1", "--bootstrap", "10"], "seed is -1, expected 0 or more"),
+        (["--data", "n_params"], "column n_params is named for two things"),
+        (["--y", "n_params"], "column n_params is named for two things"),
+        (["--at", "inf,1e5"], "--at inf,1e5: expected 2 positive sizes"),
     ],
 )
 def test_bad_use_is_one_line_and_exit_2(run, csv, arguments, message):
@@ -130,6 +141,113 @@ def test_bad_use_is_one_line_and_exit_2(run, csv, arguments, message):
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["fit", "report", "holdout"])
+@pytest.mark.parametrize("factor", [1e-300, 1e20, 1e300])
+def test_a_metric_of_absurd_size_is_one_line(run, tmp_path, verb, factor):
+    table = make_table()
+    path = tmp_path / "runs.csv"
+    table.assign(logloss=table["logloss"] * factor).to_csv(path, index=False)
+    code, out, err = run(verb, path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "change its unit" in err
+
+
+def test_a_word_among_numbers_is_named_with_its_row(run, tmp_path):
+    table = make_table().astype({"logloss": object})
+    table.loc[2, "logloss"] = "abc"
+    path = tmp_path / "runs.csv"
+    table.to_csv(path, index=False)
+    code, _, err = run("fit", path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "column logloss holds 'abc' in row 2" in err
+
+
+def test_weights_of_infinite_errors_are_refused(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    make_table().assign(logloss_stderr=np.inf).to_csv(path, index=False)
+    code, out, err = run("fit", path, "--weights", "stderr")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "logloss_stderr must be positive and finite" in err
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e8, 1e14])
+def test_the_metrics_unit_moves_offset_and_amplitudes_alone(run, csv, tmp_path, factor):
+    table = make_table()
+    path = tmp_path / "scaled.csv"
+    table.assign(logloss=table["logloss"] * factor).to_csv(path, index=False)
+    _, plain, _ = run("fit", csv, "--json")
+    code, scaled, _ = run("fit", path, "--json")
+    assert code == 0
+    before, after = (json.loads(text)["params"] for text in (plain, scaled))
+    # Both descents end within the rounding of a flat minimum.
+    assert after["E"] == pytest.approx(before["E"] * factor, rel=1e-6)
+    assert after["alpha"] == pytest.approx(before["alpha"], rel=1e-6)
+
+
+def test_costs_that_are_no_numbers_are_one_line(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    make_table().assign(flops="x").to_csv(path, index=False)
+    code, out, err = run("holdout", path, "--cut", "flops")
+    assert (code, out) == (2, "")
+    assert "column flops holds 'x' in row 0" in err
+
+
+def test_next_of_a_vanished_term_is_refused(run, tmp_path):
+    table = make_table()
+    path = tmp_path / "runs.csv"
+    table.assign(logloss=2 - table["logloss"]).to_csv(path, index=False)
+    code, out, err = run("next", path)
+    assert (code, out) == (2, "")
+    assert "--quantity alpha: no interval to shrink: A is 0" in err
+
+
+def test_a_metric_that_no_run_fills_is_passed_over(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    make_table().assign(auc=np.nan).to_csv(path, index=False)
+    code, _, _ = run("plot", path, "--kind", "data", "-o", tmp_path / "figures")
+    assert code == 0
+
+
+def test_an_infinite_value_is_null_in_json(run, tmp_path):
+    table = make_table()
+    table.loc[3, "logloss"] = np.inf
+    path = tmp_path / "runs.csv"
+    table.to_csv(path, index=False)
+    code, out, _ = run("table", path, "--json")
+    assert code == 0
+    assert json.loads(out)[3]["logloss"] is None
+
+
+@pytest.mark.parametrize("verb", ["report", "plot"])
+def test_a_metric_that_no_run_has_is_one_line(run, tmp_path, verb):
+    path = tmp_path / "runs.csv"
+    make_table().assign(logloss=np.nan).to_csv(path, index=False)
+    code, out, err = run(verb, path)
+    assert (code, out) == (2, "")
+    assert err == "error: table: no row has a finite logloss\n"
+
+
+def test_holdout_of_one_size_exits_1(run, tmp_path):
+    table = make_table()
+    path = tmp_path / "runs.csv"
+    table[table["n_params"] == table["n_params"].min()].to_csv(path, index=False)
+    code, _, _ = run("holdout", path)
+    assert code == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--flops", "inf"], "the budget is inf"),
+        (["--flops", "1e12", "--target", "nan"], "a target of nan"),
+    ],
+)
+def test_a_budget_without_end_is_one_line(run, csv, options, message):
+    code, out, err = run("allocate", csv, *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
 
 
 def test_a_run_counted_twice_is_refused(run, tmp_path):

@@ -136,16 +136,16 @@ def test_a_claim_of_a_living_process_is_respected(runs):
 
 def test_of_many_claims_at_once_one_succeeds(runs):
     script = (
-        "import sys, time, pathlib; from scaling.records import *\n"
+        "import pathlib; from scaling.records import *\n"
         f"try: RunStore(pathlib.Path({str(runs.root)!r})).claim('s'); print('mine', flush=True)\n"
         "except RunBusyError: print('busy', flush=True)\n"
-        "time.sleep(1)"
+        "input()"  # alive until all have tried
     )
-    claimers = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    said = [claimer.communicate()[0].strip() for claimer in claimers]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    claimers = [subprocess.Popen([sys.executable, "-c", script], **pipes) for _ in range(4)]
+    said = [claimer.stdout.readline().strip() for claimer in claimers]
+    for claimer in claimers:
+        claimer.communicate("\n")
     assert sorted(said) == ["busy", "busy", "busy", "mine"]
 
 
