@@ -116,8 +116,8 @@ def allocate(
         raise UserError(f"--law {fit.law.name}: a budget needs a law of model size and data size")
     if not fit.has_curve:
         raise UserError(f"no law to spend a budget by: {fit.message}")
-    if not budget > 0:
-        raise UserError(f"the budget is {budget:g}, expected a positive number")
+    if not 0 < budget < np.inf:
+        raise UserError(f"the budget is {budget:g}, expected a positive number, and a finite one")
     points = frontier(fit, cost, [budget * 10.0**k for k in (-2.0, -1.0, 0.0, 1.0)])
     best = points[2]
     n, d = best.n_params[0], best.n_samples[0]
@@ -234,6 +234,8 @@ def cheapest(fit: LawFit, cost: Cost, target: float) -> Point:
     Raises:
         UserError: the target lies beyond E, or cannot be reached at any cost.
     """
+    if not np.isfinite(target):
+        raise UserError(f"a target of {target:g} cannot be reached: expected a finite number")
     sign, offset = fit.law.sign, fit.params["E"]
     if sign * (target - offset) <= 0:
         raise UserError(f"a target of {target:g} lies beyond the law's limit E = {offset:.4g}")

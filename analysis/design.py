@@ -62,6 +62,8 @@ def next_cells(
         raise UserError(
             f"--quantity {quantity}: not a quantity{nearest(quantity, [*free, 'loss'])}"
         )
+    if quantity != "loss" and np.isnan(fit.params[quantity]):
+        raise UserError(f"--quantity {quantity}: no interval to shrink: {fit.message}")
     variance, information = fit.noise.sd**2, (slopes * runs[:, None]).T @ slopes
     own = inverse_curvature(information[np.ix_(used, used)]) * variance
     shared = [part for part in fit.parts if part.source not in ("seeds", "residuals")]

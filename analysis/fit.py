@@ -19,7 +19,7 @@ from analysis.intervals import bootstrap_summary, profile_summary, wald_summary
 from analysis.law import Law
 from analysis.lawfit import Interval, LawFit
 from analysis.points import gather_points
-from analysis.problem import Problem
+from analysis.problem import LOG_RANGE, Problem
 from analysis.runs import serves_several
 from analysis.variance import Part, estimate_variance
 from scaling.errors import UserError, nearest
@@ -89,15 +89,13 @@ def fit_law(
     if method == "wald" and loss == "huber":
         raise UserError("interval: wald needs the gaussian loss; use bootstrap")
     held = {**law.fixed, **(fixed or {})}
-    for name in held:
-        if name not in law.names:
-            raise UserError(f"{law.name} law: {name} cannot be held{nearest(name, law.names)}")
-    logged = dict(zip(law.names, law.logged, strict=True))
-    for name, value in held.items():
-        if logged[name] and value <= 0:
-            raise UserError(f"{law.name} law: {name} cannot be held at {value:g}, only above 0")
-    if over != 1 and (loss != "huber" or not over > 0):
+    _check_held(law, held)
+    if not 0 < delta < np.inf:
+        raise UserError(f"delta is {delta:g}, expected a positive number")
+    if over != 1 and (loss != "huber" or not 0 < over < np.inf):
         raise UserError("over: needs the huber loss, and a positive weight")
+    if seed < 0:
+        raise UserError(f"seed is {seed}, expected 0 or more")
     roles = {"x": x, "N": x, "D": data, "L": length, "K": epochs, "X": excess}
     columns = {variable: roles[variable] for variable in law.variables}
     stderr = f"{y}_stderr" if weights == "stderr" else None
@@ -114,6 +112,7 @@ def fit_law(
         trajectory=trajectory,
     )
     # What is held as reported holds at sizes of one, so they are then not measured from their mean.
+    logged = dict(zip(law.names, law.logged, strict=True))
     absolute = any(logged[name] for name in held)
     rows = replace(rows, centred=tuple(not (absolute or v in law.ratios) for v in law.variables))
     repeats = int(table.duplicated([*columns.values(), y]).sum())
@@ -141,6 +140,28 @@ def fit_law(
     if refusal:
         return diagnosis.without_curve(problem, settings, *refusal)
     return _fit(problem, settings, method, n_draws)
+
+
+def _check_held(law: Law, held: Mapping[str, float]) -> None:
+    """Check that parameters can be held where they are asked to be.
+
+    Raises:
+        UserError: there is no such parameter, or its value is not one that a fit could give.
+    """
+    ends = {"E": (-np.inf, law.bound) if law.rising else (law.bound, np.inf)}
+    ends |= {s.name: (s.lower, s.upper) for s in law.shapes if not s.log}
+    for name, value in held.items():
+        if name not in law.names:
+            raise UserError(f"{law.name} law: {name} cannot be held{nearest(name, law.names)}")
+        where = f"{law.name} law: {name} cannot be held at {value:g}"
+        if not np.isfinite(value):
+            raise UserError(f"{where}, expected a finite number")
+        low, high = ends.get(name, (np.exp(-LOG_RANGE), np.exp(LOG_RANGE)))
+        if name not in ends and value <= 0:
+            raise UserError(f"{where}, only above 0")
+        if not low <= value <= high:
+            side = f"from {low:.3g} up" if value < low else f"up to {high:.3g}"
+            raise UserError(f"{where}, only {side}")
 
 
 def _fit(

@@ -102,6 +102,8 @@ def _splits(
 ) -> list[tuple[int, "pd.Series[float]", "pd.Series[bool]"]]:
     """Number of levels held out, the axis that is cut, and the rows above the cut."""
     if cut == "flops":
+        if "flops" in table.columns:
+            require_columns(table, ["flops"])
         axis = table["flops"] if "flops" in table.columns else table[x] * table[data]
         # Products of the same cost differ in their last digits.
         axis = axis.map(lambda flops: float(f"{flops:.9g}"))

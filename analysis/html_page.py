@@ -7,6 +7,9 @@ from html import escape
 
 __all__ = ["definitions", "figure", "number", "page", "paragraph", "section", "table"]
 
+# Longer entries of a table may wrap; names of grades and laws stay on one line.
+_PROSE = 40
+
 _STYLE = """
 :root { --ink: #1c2430; --soft: #5a6675; --line: #dfe3e8; --tint: #f5f7f9; --warn: #9a5b00; }
 * { box-sizing: border-box; }
@@ -25,7 +28,8 @@ table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabu
 th, td { padding: .28rem .75rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
 th { font-weight: 600; border-bottom: 2px solid #c3cad3; vertical-align: bottom; }
-th.text, td.text { text-align: left; white-space: normal; }
+th.text, td.text { text-align: left; }
+th.prose, td.prose { white-space: normal; min-width: 16rem; }
 tbody tr:nth-child(even) { background: var(--tint); }
 figure { margin: 1.2rem 0 1.8rem; }
 figure img { width: 100%; max-width: 54rem; height: auto; display: block; }
@@ -61,11 +65,14 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; columns that hold only numbers are aligned right."""
+    """A table; columns that hold only numbers are aligned right, only those of sentences wrap."""
     if not rows:
         return ""
     numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(header))]
     css = ["" if is_number else ' class="text"' for is_number in numeric]
+    for i in range(len(header)):
+        if not numeric[i] and any(len(_text(row[i])) > _PROSE for row in rows):
+            css[i] = ' class="text prose"'
     head = "".join(f"<th{c}>{escape(name)}</th>" for name, c in zip(header, css, strict=True))
     lines = [
         "<tr>"

@@ -1,5 +1,6 @@
 """The laws: joint forms of model size N and data size D, and the registry of every form."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -191,8 +192,10 @@ def build_law(name: str, *, rising: bool = False, limit: float | None = None) ->
     """Build a law by name.
 
     Raises:
-        UserError: there is no such law.
+        UserError: there is no such law, or the limit is not a number.
     """
+    if limit is not None and not math.isfinite(limit):
+        raise UserError(f"limit is {limit:g}, expected a finite number")
     if name not in LAWS:
         raise UserError(f"there is no law {name}{nearest(name, LAWS)}")
     return LAWS[name](rising=rising, limit=limit)

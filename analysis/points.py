@@ -19,6 +19,11 @@ __all__ = ["Points", "gather_points", "require_columns"]
 Array = npt.NDArray[np.float64]
 Residual = Literal["raw", "log"]
 
+# Metrics between these are fitted alike in any unit; beyond, E's curvature drowns beside an exponent's.
+_SCALE = (1e-10, 1e15)
+# Squares of standard errors must neither overflow nor vanish.
+_ERRORS = (1e-60, 1e60)
+
 
 @dataclass(frozen=True)
 class Points:
@@ -116,18 +121,26 @@ class Points:
 
 
 def require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Check that the columns exist and hold numbers.
+    """Check that the columns differ, exist and hold numbers.
 
     Raises:
         UserError: naming the first that does not, with the nearest name there is.
     """
+    twice = next((name for i, name in enumerate(columns) if name in columns[:i]), None)
+    if twice is not None:
+        raise UserError(f"column {twice} is named for two things: sizes and metric must differ")
     for column in columns:
         if column not in table.columns:
             known = [str(name) for name in table.columns]
             raise UserError(f"table: no column {column}{nearest(column, known)}")
         if not pd.api.types.is_numeric_dtype(table[column]):
-            text = next((v for v in table[column] if not _is_number(v)), table[column].iloc[0])
-            raise UserError(f"table: column {column} holds {text!r}, expected numbers")
+            # One word in a column of a CSV makes every number in it a text.
+            bad = pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna()
+            row = table.index[bad][0] if bad.any() else table.index[0]
+            found = table[column][row]
+            raise UserError(
+                f"table: column {column} holds {found!r} in row {row}, expected numbers"
+            )
 
 
 def gather_points(
@@ -168,6 +181,13 @@ def gather_points(
     usable = np.isfinite(frame[y]).to_numpy()
     left_out = tuple(f"row {row}: {y} is {value:g}" for row, value in frame[y][~usable].items())
     frame = frame[usable]
+    size = frame[y].abs()
+    if len(frame) and size.max() > 0 and not _SCALE[0] <= size.max() <= _SCALE[1]:
+        row = size.idxmax()
+        raise UserError(
+            f"table: {y} is {frame[y][row]:g} in row {row}, expected the largest between "
+            f"{_SCALE[0]:g} and {_SCALE[1]:g}; change its unit"
+        )
     if residual == "log" and (frame[y] <= 0).any():
         row = frame.index[frame[y] <= 0][0]
         raise UserError(f"table: {y} is {frame[y][row]:g} in row {row}, expected positive for logs")
@@ -177,8 +197,11 @@ def gather_points(
     weights = np.ones(len(frame))
     if stderr:
         errors = table.loc[usable, stderr].to_numpy(dtype=float)
-        if not (errors > 0).all():
-            raise UserError(f"table: {stderr} must be positive in every row to weigh by it")
+        low, high = _ERRORS
+        if not ((errors >= low) & (errors <= high)).all():
+            raise UserError(
+                f"table: {stderr} must be positive and finite in every row to weigh by it"
+            )
         if residual == "log":
             errors = errors / metric
         weights = 1 / errors**2
@@ -211,7 +234,3 @@ def _test_sd(errors: "pd.Series[float]", metric: Array, residual: Residual) -> f
     scaled = errors.to_numpy(dtype=float) / (metric if residual == "log" else 1.0)
     known = scaled[np.isfinite(scaled) & (scaled >= 0)]
     return float(np.sqrt((known**2).mean())) if len(known) else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)

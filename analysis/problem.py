@@ -173,7 +173,10 @@ class Problem:
             jacobian: (n, p) of the law's values at the optimum.
         """
         spread = float(np.ptp(self.points.response))
-        return np.asarray(np.abs(jacobian).max(axis=0) > _VANISHED * spread)
+        reach = np.abs(jacobian).max(axis=0)
+        # The offset counts in units of the metric, every other entry of theta in ones.
+        reach[0] *= np.ptp(self.points.metric)
+        return np.asarray(reach > _VANISHED * spread)
 
     def _projection(self, objective: Objective, weights: Array, held: Array | None) -> Projection:
         return Projection(self.law, objective.logs, self.points.metric, weights, held)

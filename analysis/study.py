@@ -10,7 +10,9 @@ from analysis.fit import fit_law
 from analysis.holdout import holdout, score_holdout
 from analysis.lawfit import LawFit
 from analysis.laws import LAWS, Additive, Law, Saturating
+from analysis.points import require_columns
 from analysis.table import cell_table, check_runs, rises, size_label
+from scaling.errors import UserError
 
 __all__ = ["MetricFits", "StudyFits", "fit_study", "joint_laws"]
 
@@ -91,6 +93,10 @@ def fit_study(table: pd.DataFrame, metrics: Sequence[str], label: str = "") -> S
     check_runs(table)
     if "grade" not in table.columns:
         table = table.assign(grade=[size_label(float(n)) for n in table["n_params"]])
+    require_columns(table, ["n_params", "n_samples", *metrics])
+    empty = [metric for metric in metrics if not np.isfinite(table[metric]).any()]
+    if empty:
+        raise UserError(f"table: no row has a finite {' or '.join(empty)}")
     fitted = {metric: _fit_metric(table, metric) for metric in metrics}
     return StudyFits(label, table, cell_table(table, metrics), fitted)
 

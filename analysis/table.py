@@ -146,7 +146,8 @@ def default_metrics(table: pd.DataFrame) -> list[str]:
         candidates = [column for column in (f"soft_{name}", name) if column in table.columns]
         complete = [column for column in candidates if table[column].notna().all()]
         chosen += (complete or candidates)[:1]
-    return chosen
+    # A column that no run fills is named only where nothing else is there.
+    return [column for column in chosen if table[column].notna().any()] or chosen
 
 
 def split_variants(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

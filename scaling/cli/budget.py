@@ -199,7 +199,10 @@ def next_runs(
         f"most in all: {x} {most['n_params']:.4g}, {data} {most['n_samples']:.4g}, "
         f"{most['shrinks']:.1%} for {most['cost']:.3g} {cost.unit}"
     )
-    document = {"quantity": quantity, "unit": cost.unit, "cells": json_records(table)}
+    if not fit.success:
+        text = f"a direction, not a promise: {fit.status}, {fit.message}\n{text}"
+    document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}}
+    document |= {"quantity": quantity, "unit": cost.unit, "cells": json_records(table)}
     emit(text, document, as_json=as_json, output=output)
 
 

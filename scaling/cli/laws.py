@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,8 @@ from scaling.cli.tables import (
 from scaling.errors import UserError, nearest
 
 __all__ = ["add_verbs"]
+
+logger = logging.getLogger(__name__)
 
 Metrics = Annotated[
     list[str] | None,
@@ -190,7 +193,7 @@ def holdout(
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Fit the laws below a cut and score them above it; with --json every held-out cell too.
+    """Fit the laws below a cut, score them above it; exit 1 if none can be. --json adds the cells.
 
     Example: scaling holdout runs.csv --y auc --cut data --every-level
     """
@@ -217,6 +220,9 @@ def holdout(
     text = format_table([str(c) for c in scores.columns], scores.to_numpy(dtype=object).tolist())
     document = {"metric": metric, "scores": json_records(scores), "cells": json_records(cells)}
     emit(text, document, as_json=as_json, output=output)
+    if scores.empty or scores["mean_absolute_error"].isna().all():
+        logger.error("nothing could be scored: no law can be fitted below a cut")
+        raise typer.Exit(1)
 
 
 def plot(

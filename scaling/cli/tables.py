@@ -30,6 +30,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_INFINITE = (float("inf"), float("-inf"))
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -152,7 +154,7 @@ def parse_sizes(text: str, count: int) -> list[float]:
         sizes = [float(part) for part in text.split(",")]
     except ValueError:
         sizes = []
-    if len(sizes) != count or not min(sizes) > 0:
+    if len(sizes) != count or not all(0 < size < float("inf") for size in sizes):
         example = ",".join(["1e8", "1e9", "1e3", "1"][:count])
         raise UserError(f"--at {text}: expected {count} positive sizes, e.g. {example}")
     return sizes
@@ -218,10 +220,12 @@ def planned_runs(source: Path, runs: Path | None) -> pd.DataFrame | None:
 
 
 def json_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON values: plain Python numbers, null where there is none."""
+    """Rows as JSON values: plain Python numbers, null where there is none or it is infinite."""
     return [
         {
-            str(key): None if value != value else getattr(value, "item", lambda v=value: v)()
+            str(key): None
+            if value != value or value in _INFINITE
+            else getattr(value, "item", lambda v=value: v)()
             for key, value in row.items()
         }
         for row in rows.to_dict("records")
