@@ -31,7 +31,7 @@ Watch = Callable[[], None]
 _SECONDS_PER_LOCAL_JOB = 25.0
 _SECONDS_WORTH_A_PROCESS = 6.0
 _POLL_SECONDS = 0.25
-_SECONDS_TO_STOP = 10.0
+_SECONDS_TO_STOP = 5.0
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,26 @@ def _stop(runs: RunStore, active: Sequence[tuple[Any, Sequence[PlannedCell]]]) -
     deadline = time.monotonic() + _SECONDS_TO_STOP
     while time.monotonic() < deadline and not all(job.done() for job, _ in active):
         time.sleep(0.1)
+    # a background driver's workers inherit that interrupts are ignored
+    for job, _ in active:
+        if not job.done():
+            controller = int(job.job_id)
+            for pid in (*_children(controller), controller):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
     for _, batch in active:
         for cell in batch:
             if runs.state(cell.config.signature).state in ("running", "lost"):
                 runs.release(cell.config.signature)
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that `pid` started, as far as the system tells."""
+    with suppress(OSError):
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    return []
 
 
 @contextmanager

@@ -184,15 +184,26 @@ def test_a_cell_whose_process_is_killed_is_failed_and_its_batch_mate_left_missin
     assert sorted(state.state for state in states.values()) == ["failed", "missing"]
 
 
+IGNORE_INTERRUPTS = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 DRIVER = [sys.executable, "-m", "scaling", "submit", "study.toml", "--jobs", "2"]
 
 
 @pytest.mark.slow
-def test_a_terminated_driver_takes_its_workers_along_and_the_next_one_goes_on(study_file):
+@pytest.mark.parametrize("background", [False, True])
+def test_a_terminated_driver_takes_its_workers_along_and_the_next_one_goes_on(
+    study_file, background
+):
+    """A shell makes its background processes, and all that they start, ignore interrupts."""
     text = study_file.read_text().replace('["SUAN-0", "SUAN-1"]', '["SUAN-4"]')
     study_file.write_text(text.replace("[160, 320]", "[1100, 1200]"))
     plan, runs = plan_of(study_file, root="runs/tiny")
-    driver = subprocess.Popen(DRIVER, cwd=study_file.parent, stderr=subprocess.PIPE, text=True)
+    ignore = [sys.executable, "-c", IGNORE_INTERRUPTS] if background else []
+    driver = subprocess.Popen(
+        [*ignore, *DRIVER], cwd=study_file.parent, stderr=subprocess.PIPE, text=True
+    )
     pids = set()
     deadline = time.monotonic() + 60
     while not pids and time.monotonic() < deadline:
