@@ -127,7 +127,11 @@ def _draw_curve(
     style: dict[str, Any] = {"lw": 1.5, "zorder": 2, **kws}
     ax.plot(along[inside], height(band.mean[inside]), **style)
     ax.plot(along[beyond], height(band.mean[beyond]), **{**style, "ls": "--", "lw": 1.2})
-    low, high = height(band.lower), height(band.upper)
+    # far beyond the points a band says no more than that nothing is known, and would set the scale
+    values = height(cells[fit.y].to_numpy(dtype=float))
+    reach = 1.5 * float(np.ptp(values))
+    limits = (float(values.min()) - reach, float(values.max()) + reach)
+    low, high = (np.clip(height(side), *limits) for side in (band.lower, band.upper))
     if np.isfinite(low).all():
         ax.fill_between(along, low, high, color=style["color"], alpha=0.13, lw=0, zorder=1)
 
@@ -161,7 +165,8 @@ def _draw_limits(ax: Axes, fit: LawFit | None, values: Array, truth: float | Non
         label = f"fitted $E$ = {format_estimate(offset, interval)}"
         ax.axhline(offset, color=_GREY, lw=1.2, ls=":", label=label, zorder=1)
         if interval is not None and not interval.is_open:
-            ax.axhspan(interval.lower, interval.upper, color=_GREY, alpha=0.10, lw=0, zorder=0)
+            lower, upper = max(interval.lower, low), min(interval.upper, high)
+            ax.axhspan(lower, upper, color=_GREY, alpha=0.10, lw=0, zorder=0)
     if truth is not None and np.isfinite(truth) and low <= truth <= high:
         kind = "AUC" if rises(y) else "logloss"
         ax.axhline(

@@ -42,6 +42,7 @@ RUN_COLUMNS = {
     "n_samples": "training impressions, each seen once",
     "seed": "of initialisation, order and dropout",
     "data_order": "independent: nested order drawn for each (grade, seed); shared: one for all grades",
+    "packing": "impressions that shared a pass in training: none, those of a request, of a stretch",
     "schedule": "learning-rate schedule",
     "batch_size": "impressions per step",
     "learning_rate": "peak rate of the dense parameters",
@@ -56,7 +57,7 @@ RUN_COLUMNS = {
 }
 
 # Two runs that differ in one of these are never fitted together, nor are those of other options.
-_APART = ("data_fingerprint", "schedule", "data_order")
+_APART = ("data_fingerprint", "schedule", "data_order", "packing")
 # These follow from the recipe, unless the study varies them within a cell.
 _RECIPE = ("batch_size", "learning_rate")
 _RISING = ("auc", "accuracy", "ndcg", "recall", "hit_rate", "hr", "map", "mrr", "precision", "r2")
@@ -96,6 +97,7 @@ def _row(record: RunRecord) -> dict[str, object]:
         "n_samples": config.n_samples,
         "seed": config.seed,
         "data_order": config.data_order,
+        "packing": config.packing,
         "schedule": config.schedule,
         "batch_size": config.batch_size,
         "learning_rate": config.learning_rate,
