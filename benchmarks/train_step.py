@@ -255,7 +255,7 @@ def main() -> None:
     result["packed"] = [packed(32, 8), packed(100, 8), packed(200, 8), packed(200, 32, n_passes=2)]
     if "--quick" not in sys.argv:
         result["utilisation"] += [
-            utilisation(Grade(4, 4, 26, 50), 128, peak),
+            utilisation(Grade(4, 4, 28, 50), 128, peak),
             utilisation(Grade(4, 4, 52, 50), 64, peak),
         ]
         result["embedding_rows"] = table_sizes()
