@@ -17,7 +17,7 @@ from scaling.loader import TOKENS_PER_PART, gather_packed
 from scaling.order import permuted_rows
 from scaling.store import EventStore
 
-__all__ = ["Groups", "group_requests", "group_stretches", "iterate_packed"]
+__all__ = ["Groups", "count_packed_steps", "group_requests", "group_stretches", "iterate_packed"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,20 @@ def iterate_packed(
     impressions; the very last group is cut so that the epoch has exactly `n_samples`. Smaller sizes are
     prefixes of larger ones.
     """
+    sequence, counts, bounds = _schedule(groups, n_samples, batch_size, order)
+    for begin, end in pairwise(bounds):
+        yield list(_parts(store, groups, sequence[begin:end], counts[begin:end]))
+
+
+def count_packed_steps(groups: Groups, n_samples: int, batch_size: int, order: int) -> int:
+    """Return the steps of `iterate_packed`: fewer than samples / batch where groups exceed a batch."""
+    return len(_schedule(groups, n_samples, batch_size, order)[2]) - 1
+
+
+def _schedule(
+    groups: Groups, n_samples: int, batch_size: int, order: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the groups in order, the impressions taken of each, and where each step begins and ends."""
     n_groups = len(groups.starts)
     sequence = permuted_rows(np.arange(n_groups), n_groups, order)
     done = groups.counts[sequence].cumsum()
@@ -81,10 +95,9 @@ def iterate_packed(
     sequence, done = sequence[:n_whole], np.minimum(done[:n_whole], n_samples)
     counts = np.diff(done, prepend=0)
     steps = np.searchsorted(done, np.arange(batch_size, n_samples + batch_size, batch_size), "left")
-    bounds = np.concatenate([[0], np.minimum(steps + 1, n_whole)])
-    for begin, end in pairwise(bounds):
-        if end > begin:
-            yield list(_parts(store, groups, sequence[begin:end], counts[begin:end]))
+    # a group larger than a batch spans several shares of the epoch and makes one step
+    bounds = np.unique(np.concatenate([[0], np.minimum(steps + 1, n_whole)]))
+    return sequence, counts, bounds
 
 
 def _parts(

@@ -23,7 +23,12 @@ from scaling.files import write_json
 from scaling.loader import iterate_test, iterate_training
 from scaling.metrics import evaluate
 from scaling.order import order_key
-from scaling.packing import group_requests, group_stretches, iterate_packed
+from scaling.packing import (
+    count_packed_steps,
+    group_requests,
+    group_stretches,
+    iterate_packed,
+)
 from scaling.provenance import code_version, describe_environment
 from scaling.recipe import BETAS, EMBEDDING_RATE, GRADIENT_CLIP, rate_factor
 from scaling.records import RunRecord, RunStore
@@ -135,9 +140,8 @@ def train_model(
     model.train()
     adam, sparse = build_optimisers(model)
     dense = adam.param_groups[0]["params"]
-    n_steps = math.ceil(config.n_samples / config.batch_size)
+    n_steps, steps = _steps(config, store)
     log_every = max(1, n_steps // _LOG_LINES)
-    steps = _steps(config, store)
     pending: list[torch.Tensor] = []
     sizes: list[int] = []
     total, n_seen, begin = 0.0, 0, time.perf_counter()
@@ -178,13 +182,16 @@ def train_model(
     return model, total / config.n_samples
 
 
-def _steps(config: RunConfig, store: EventStore) -> Iterator[list[Batch]]:
-    max_len, order = config.grade.max_len, _order(config)
+def _steps(config: RunConfig, store: EventStore) -> tuple[int, Iterator[list[Batch]]]:
+    """Return how many steps the epoch has, and the steps."""
+    max_len, epoch = config.grade.max_len, (config.n_samples, config.batch_size)
     if config.packing == "none":
-        return iterate_training(store, config.n_samples, config.batch_size, max_len, order)
+        n_steps = math.ceil(config.n_samples / config.batch_size)
+        return n_steps, iterate_training(store, *epoch, max_len, _order(config))
     group = group_requests if config.packing == "request" else group_stretches
     groups = group(store, max_len)
-    return iterate_packed(store, groups, config.n_samples, config.batch_size, order)
+    n_steps = count_packed_steps(groups, *epoch, _order(config))
+    return n_steps, iterate_packed(store, groups, *epoch, _order(config))
 
 
 def _n_samples(part: Batch) -> int:

@@ -181,6 +181,18 @@ def test_packed_training_beats_the_base_rate(tiny_store, config, packing):
     assert np.mean(losses[-10:]) < np.mean(losses[:3])
 
 
+@pytest.mark.parametrize("packing", ["request", "stretch"])
+def test_a_packed_epoch_counts_its_own_steps_to_the_last(tiny_store, config, packing):
+    """Groups larger than a batch make fewer steps: the last loss and the end of the cool-down stay."""
+    options = SuanOptions(pooling="running", positions="start")
+    packed = replace(config, batch_size=2, n_samples=300, packing=packing, model=options)
+    lines = []
+    _, loss = train_model(packed, tiny_store, progress=lines.append)
+    assert lines[-1]["step"] == lines[-1]["n_steps"] < 150
+    assert lines[-1]["n_samples"] == 300
+    assert 0.3 < loss < 3
+
+
 def test_a_heartbeat_comes_with_every_step(config, tiny_store):
     """Fifty progress lines in a run of hours are too few to tell that it lives."""
     beats = []
