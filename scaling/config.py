@@ -28,6 +28,7 @@ __all__ = [
     "StudyConfig",
     "TrainConfig",
     "from_document",
+    "key_errors",
     "load_study",
 ]
 
@@ -266,12 +267,29 @@ def from_document(kind: type[T], document: Any, where: str) -> T:
         UserError: naming the first bad key, what was expected and the nearest valid name.
     """
     try:
-        # Python lists stand for tuples in TOML and JSON, which strict mode accepts from JSON only.
-        return TypeAdapter(kind).validate_json(json.dumps(document, default=str))
+        return _parsed(kind, document)
     except ValidationError as error:
-        # An unknown key is the likeliest cause of a missing one: tell it first.
-        first = min(error.errors(), key=lambda e: e["type"] not in _UNKNOWN)
-        raise UserError(f"{where}: {_explain(kind, first)}") from error
+        raise UserError(f"{where}: {_explanations(kind, error)[0]}") from error
+
+
+def key_errors(kind: type, document: Any) -> list[str]:
+    """Return one line for each bad key of parsed TOML or JSON: its name and what was expected of it."""
+    try:
+        _parsed(kind, document)
+    except ValidationError as error:
+        return _explanations(kind, error)
+    return []
+
+
+def _parsed(kind: type[T], document: Any) -> T:
+    # Python lists stand for tuples in TOML and JSON, which strict mode accepts from JSON only.
+    return TypeAdapter(kind).validate_json(json.dumps(document, default=str))
+
+
+def _explanations(kind: type, error: ValidationError) -> list[str]:
+    # An unknown key is the likeliest cause of a missing one: tell it first.
+    found = sorted(error.errors(), key=lambda e: e["type"] not in _UNKNOWN)
+    return [_explain(kind, e) for e in found]
 
 
 def _explain(kind: type, error: Mapping[str, Any]) -> str:

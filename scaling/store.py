@@ -38,6 +38,7 @@ __all__ = [
     "Feature",
     "Impressions",
     "Schema",
+    "map_array",
     "open_store",
     "write_store",
 ]
@@ -139,7 +140,7 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
     for name in table:
         if name not in checked.arrays:
             raise UserError(f"{path / 'dataset.json'}: arrays: no entry {name!r}")
-    arrays = {name: _map_array(path / f"{name}.npy", spec) for name, spec in table.items()}
+    arrays = {name: map_array(path / f"{name}.npy", spec) for name, spec in table.items()}
 
     def group(prefix: str) -> dict[str, Array]:
         return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
@@ -163,14 +164,19 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
         probability=arrays.get("impressions/probability"),
     )
     if verify:
-        from scaling.store_check import check_store
+        from scaling.store_check import find_breaches
 
-        check_store(store, document, arrays)
+        for breach in find_breaches(store, document, arrays):
+            raise UserError(breach)
     return store
 
 
-def _map_array(file: Path, spec: ArraySpec) -> Array:
-    """Map one array; the base class, because each small slice of a memmap costs a Python call."""
+def map_array(file: Path, spec: ArraySpec) -> Array:
+    """Map one array of a store read-only.
+
+    Raises:
+        UserError: missing, not a `.npy` file, or of another type or length than `spec` says.
+    """
     try:
         with file.open("rb") as stream:
             version = np.lib.format.read_magic(stream)
@@ -196,6 +202,7 @@ def _map_array(file: Path, spec: ArraySpec) -> Array:
         if len(gaps):
             raise UserError(f"{file}: row {gaps[0]:,} is nan, expected {spec.dtype} without gaps")
         raise UserError(f"{file}: type is {dtype}, expected {spec.dtype}")
+    # The base class, because each small slice of a memmap costs a Python call.
     array: Array = np.load(file, mmap_mode="r").view(np.ndarray)
     return array
 
@@ -223,7 +230,7 @@ def write_store(
         UserError: arrays that do not fit the schema, labels other than 0 and 1, an empty part, `path`
             exists, or the disk is full; nothing is left behind.
     """
-    from scaling.store_check import check_input
+    from scaling.store_input import check_input
 
     path = Path(path)
     check_input(path, schema, events, impressions, profiles, n_users)

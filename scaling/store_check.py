@@ -1,6 +1,7 @@
 """Checks of what an event store holds, row by row; `scaling.store` checks only that the arrays are there.
 
-Each check raises `UserError` with the file and the first row that breaks the format.
+Each rule that is broken gives one line with the file and the first row that breaks it. Memory grows with
+the users and with the test part of generated logs, not with the rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,116 +12,132 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.errors import UserError
 from scaling.metrics import true_limits
 from scaling.store import EventStore
 from scaling.store_document import document_fingerprint
-from scaling.store_format import Feature, Schema, check_schema, content_digest
-from scaling.store_rows import Events, Impressions
+from scaling.store_format import content_digest
 
-__all__ = ["check_input", "check_store"]
+__all__ = ["chunks", "find_breaches", "one_class", "sees_only_the_past"]
 
 Array = NDArray[Any]
-CHUNK = 1 << 20  # rows looked at together: the checks need no memory that grows with the store
+CHUNK = 1 << 20  # rows looked at together
 
 
-def check_store(
+def find_breaches(
     store: EventStore, document: Mapping[str, Any], arrays: Mapping[str, Array]
-) -> None:
-    """Check every row of an opened store, then its fingerprint.
+) -> Iterator[str]:
+    """Yield one line for each rule of the format that the contents break: file, first row, what was expected.
 
-    Raises:
-        UserError: the first breach, with file and row.
+    Rules that rest on a broken one are left out: without right offsets no history can be judged.
     """
-    _check_events(store)
-    _check_impressions(store)
-    _check_split(store)
-    _check_ids(store, arrays)
-    for name, array in arrays.items():
-        if content_digest(array) != document["arrays"][name]["sha256"]:
-            raise UserError(
-                f"{store.path / name}.npy: contents differ from the sha256 in dataset.json; make the data set again"
-            )
-    if document_fingerprint(document) != store.fingerprint:
-        raise UserError(f"{store.path / 'dataset.json'}: fingerprint does not match the contents")
-    _check_truth(store)
+    offsets_good = users_good = True
+    for line in _offset_breaches(store):
+        offsets_good = False
+        yield line
+    if offsets_good:
+        yield from _event_breaches(store)
+    for line in _user_breaches(store):
+        users_good = False
+        yield line
+    if offsets_good and users_good:
+        yield from _history_breaches(store)
+    yield from _value_breaches(store)
+    yield from _order_breaches(store)
+    if users_good or store.split["kind"] == "time":
+        yield from _split_breaches(store)
+    yield from _id_breaches(store, arrays)
+    yield from _document_breaches(store, document, arrays)
+    yield from _truth_breaches(store)
 
 
-def _check_events(store: EventStore) -> None:
-    offsets = store.offsets
-    file = store.path / "behaviours"
+def _offset_breaches(store: EventStore) -> Iterator[str]:
+    offsets, file = store.offsets, store.path / "behaviours/offsets.npy"
     if offsets[0] != 0 or offsets[-1] != store.n_events:
-        raise UserError(
-            f"{file / 'offsets.npy'}: runs from {offsets[0]} to {offsets[-1]}, expected 0 to {store.n_events:,}"
-        )
-    _require(
-        file / "offsets.npy", store.n_users, lambda r: offsets[_next(r)] >= offsets[r], "decreases"
-    )
-    first = np.zeros(store.n_events + 1, dtype=bool)
-    first[offsets] = True
-    time = store.event_time
-    _require(
-        file / "time.npy",
+        yield f"{file}: runs from {offsets[0]} to {offsets[-1]}, expected 0 to {store.n_events:,}"
+    yield from _rows(file, store.n_users, lambda r: offsets[_next(r)] >= offsets[r], "decreases")
+
+
+def _event_breaches(store: EventStore) -> Iterator[str]:
+    time, offsets = store.event_time, store.offsets
+
+    def in_order(rows: slice) -> Array:
+        good: Array = time[_next(rows)] >= time[rows]
+        if not good.all():
+            of_next = np.arange(rows.start, rows.stop)[~good] + 1
+            # The next event may be earlier where it is another user's first.
+            good[~good] = offsets[np.searchsorted(offsets, of_next)] == of_next
+        return good
+
+    yield from _rows(
+        store.path / "behaviours/time.npy",
         store.n_events - 1,
-        lambda r: (time[_next(r)] >= time[r]) | first[_next(r)],
+        in_order,
         "is later than the next event of the same user; events must be sorted by (user, time)",
     )
 
 
-def _check_impressions(store: EventStore) -> None:
-    folder = store.path / "impressions"
-    n = store.n_impressions
-    user, time, end, offsets = store.user, store.time, store.history_end, store.offsets
-    _require(
-        folder / "user.npy",
-        n,
+def _user_breaches(store: EventStore) -> Iterator[str]:
+    user = store.user
+    yield from _rows(
+        store.path / "impressions/user.npy",
+        store.n_impressions,
         lambda r: (user[r] >= 0) & (user[r] < store.n_users),
         f"is not a user, expected 0 to {store.n_users - 1}",
     )
-    _require(
-        folder / "history_end.npy",
-        n,
-        lambda r: (end[r] >= offsets[user[r]]) & (end[r] <= offsets[user[r].astype(np.int64) + 1]),
-        "is outside the user's events",
+
+
+def _history_breaches(store: EventStore) -> Iterator[str]:
+    file, n = store.path / "impressions/history_end.npy", store.n_impressions
+    yield from _rows(file, n, lambda r: _is_own(store, r), "is outside the user's events")
+
+    def ends_right(rows: slice) -> Array:
+        good, at = sees_only_the_past(store, rows), store.history_end[rows]
+        more = at < store.offsets[store.user[rows].astype(np.int64) + 1]
+        more &= _is_own(store, rows)
+        good[more] &= store.event_time[at[more]] >= store.time[rows][more]
+        return good
+
+    yield from _rows(
+        file, n, ends_right, "does not end the history just before the impression's second"
     )
 
-    def is_strict(rows: slice) -> Array:
-        start, stop, at = offsets[user[rows]], offsets[user[rows].astype(np.int64) + 1], end[rows]
-        before = np.ones(len(at), dtype=bool)
-        some, more = at > start, at < stop
-        before[some] = store.event_time[at[some] - 1] < time[rows][some]
-        before[more] &= store.event_time[at[more]] >= time[rows][more]
-        return before
 
-    _require(
-        folder / "history_end.npy",
-        n,
-        is_strict,
-        "does not end the history just before the impression's second",
-    )
-    _require(folder / "label.npy", n, lambda r: store.label[r] <= 1, "is neither 0 nor 1")
-    _require_both_classes(f"{folder / 'label.npy'}", store.label[: store.n_train])
+def sees_only_the_past(store: EventStore, rows: slice) -> Array:
+    """Return, for impressions `rows`, whether the history's last event is before the impression's second."""
+    end = store.history_end[rows]
+    some = (end > store.offsets[store.user[rows]]) & _is_own(store, rows)
+    good = np.ones(len(end), dtype=bool)
+    good[some] = store.event_time[end[some] - 1] < store.time[rows][some]
+    return good
+
+
+def _is_own(store: EventStore, rows: slice) -> Array:
+    user, end, offsets = store.user[rows].astype(np.int64), store.history_end[rows], store.offsets
+    own: Array = (end >= offsets[user]) & (end <= offsets[user + 1])
+    return own
+
+
+def _value_breaches(store: EventStore) -> Iterator[str]:
+    folder, n, label = store.path / "impressions", store.n_impressions, store.label
+    yield from _rows(folder / "label.npy", n, lambda r: label[r] <= 1, "is neither 0 nor 1")
+    yield from one_class(f"{folder / 'label.npy'}", label[: store.n_train])
     if store.probability is not None:
         p = store.probability
-        _require(
+        yield from _rows(
             folder / "probability.npy",
             n,
             lambda r: (p[r] > 0) & (p[r] < 1),
             "is not between 0 and 1",
         )
     for name, values in store.numerics.items():
-        _require(
-            folder / f"numeric.{name}.npy",
-            n,
-            partial(_is_finite, values),
-            "is not finite",
+        yield from _rows(
+            folder / f"numeric.{name}.npy", n, partial(_is_finite, values), "is not finite"
         )
 
 
-def _check_split(store: EventStore) -> None:
-    folder, n_train = store.path / "impressions", store.n_train
+def _order_breaches(store: EventStore) -> Iterator[str]:
+    folder, border = store.path / "impressions", store.n_train - 1
     user, time, request = store.user, store.time, store.request
-    border = n_train - 1
 
     def in_order(rows: slice) -> Array:
         following = _next(rows)
@@ -137,33 +154,33 @@ def _check_split(store: EventStore) -> None:
         return np.asarray(request[following] - request[rows] == new)
 
     last = store.n_impressions - 1
-    _require(folder / "time.npy", last, in_order, "breaks the order by (part, time, user)")
-    _require(folder / "request.npy", last, numbered, "is not followed by the right request number")
+    yield from _rows(folder / "time.npy", last, in_order, "breaks the order by (part, time, user)")
+    if request[0] != 0:
+        yield f"{folder / 'request.npy'}: row 0 is {request[0]}, expected 0"
+    yield from _rows(
+        folder / "request.npy", last, numbered, "is not followed by the right request number"
+    )
+
+
+def _split_breaches(store: EventStore) -> Iterator[str]:
+    folder, n = store.path / "impressions", store.n_train
     if store.split["kind"] == "time":
         boundary = store.split["boundary"]
-        if not time[border] < boundary <= time[n_train]:
-            raise UserError(f"{folder / 'time.npy'}: the parts overlap in time at {boundary}")
-    elif np.isin(np.unique(user[:n_train]), user[n_train:]).any():
-        raise UserError(f"{folder / 'user.npy'}: a user is in the training and in the test part")
-
-
-def _check_truth(store: EventStore) -> None:
-    """The truth is compared with data once generated, so it must be that of the stored probabilities."""
-    if store.truth is None:
+        if not store.time[n - 1] < boundary <= store.time[n]:
+            yield f"{folder / 'time.npy'}: the parts overlap in time at {boundary}"
         return
-    file = store.path / "dataset.json"
-    if store.probability is None:
-        raise UserError(f"{file}: truth: given, but there is no impressions/probability")
-    limits = true_limits(store.probability[store.n_train :])
-    for name, value in store.truth.items():
-        # The writer summed the same numbers in another order.
-        if name not in limits or abs(value - limits[name]) > 1e-9:
-            raise UserError(
-                f"{file}: truth.{name} is {value}, but the stored probabilities give {limits.get(name)}"
-            )
+    trained = np.zeros(store.n_users, dtype=bool)
+    for rows in chunks(n):
+        trained[store.user[rows]] = True
+    yield from _rows(
+        folder / "user.npy",
+        store.n_test,
+        lambda r: ~trained[store.user[r.start + n : r.stop + n]],
+        "of the test part: a user is in the training and in the test part",
+    )
 
 
-def _check_ids(store: EventStore, arrays: Mapping[str, Array]) -> None:
+def _id_breaches(store: EventStore, arrays: Mapping[str, Array]) -> Iterator[str]:
     for prefix, features in (
         ("behaviours/feature.", store.schema.behaviour),
         ("impressions/candidate.", store.schema.candidate),
@@ -173,7 +190,7 @@ def _check_ids(store: EventStore, arrays: Mapping[str, Array]) -> None:
         for feature in features:
             name, size = prefix + feature.name, store.schema.vocabularies[feature.vocabulary]
             ids = arrays[name]
-            _require(
+            yield from _rows(
                 store.path / f"{name}.npy",
                 len(ids),
                 partial(_is_id, ids, size),
@@ -181,18 +198,59 @@ def _check_ids(store: EventStore, arrays: Mapping[str, Array]) -> None:
             )
 
 
-def _require(file: Path, rows: int, holds: Callable[[slice], Array], breach: str) -> None:
-    """Raise with the first row of `range(rows)` for which `holds` is false."""
-    for chunk in _chunks(rows):
+def _document_breaches(
+    store: EventStore, document: Mapping[str, Any], arrays: Mapping[str, Array]
+) -> Iterator[str]:
+    file = store.path / "dataset.json"
+    requests, told = int(store.request[-1]) + 1, document["counts"]["requests"]
+    if requests != told:
+        yield f"{file}: counts.requests is {told}, but impressions/request ends with {requests - 1}"
+    for name, array in arrays.items():
+        entry = document["arrays"][name]
+        for key, value in (("dtype", array.dtype.str), ("rows", len(array))):
+            if entry[key] != value:
+                yield f"{file}: arrays.{name}.{key} is {entry[key]!r}, expected {value!r}"
+        if content_digest(array) != entry["sha256"]:
+            yield (
+                f"{store.path / name}.npy: contents differ from the sha256 in dataset.json; "
+                "make the data set again"
+            )
+    if document_fingerprint(document) != store.fingerprint:
+        yield f"{file}: fingerprint does not match the contents"
+
+
+def _truth_breaches(store: EventStore) -> Iterator[str]:
+    """The truth is compared with data once generated, so it must be that of the stored probabilities."""
+    if store.truth is None:
+        return
+    file = store.path / "dataset.json"
+    if store.probability is None:
+        yield f"{file}: truth: given, but there is no impressions/probability"
+        return
+    limits = true_limits(store.probability[store.n_train :])
+    for name, value in store.truth.items():
+        # The writer summed the same numbers in another order.
+        if name not in limits or abs(value - limits[name]) > 1e-9:
+            yield f"{file}: truth.{name} is {value}, but the stored probabilities give {limits.get(name)}"
+
+
+def _rows(file: Path, rows: int, holds: Callable[[slice], Array], breach: str) -> Iterator[str]:
+    """Yield one line with the first row of `range(rows)` for which `holds` is false, if there is one."""
+    first, bad = -1, 0
+    for chunk in chunks(rows):
         good = holds(chunk)
         if not good.all():
-            raise UserError(f"{file}: row {chunk.start + int(np.argmin(good)):,} {breach}")
+            first = first if bad else chunk.start + int(np.argmin(good))
+            bad += len(good) - int(np.count_nonzero(good))
+    if bad:
+        more = f" (and {bad - 1:,} more)" if bad > 1 else ""
+        yield f"{file}: row {first:,} {breach}{more}"
 
 
-def _require_both_classes(what: str, labels: Array) -> None:
-    # A model starts at the log-odds of the base rate, which are infinite for one class.
+def one_class(what: str, labels: Array) -> Iterator[str]:
+    """Yield a line if all labels of a training part are equal: its base rate has no finite log-odds."""
     if labels.min() == labels.max():
-        raise UserError(
+        yield (
             f"{what}: is {int(labels[0])} in every row of the training part ({len(labels):,}), "
             "expected clicks and non-clicks; take more impressions or another split"
         )
@@ -206,76 +264,11 @@ def _is_id(ids: Array, size: int, rows: slice) -> Array:
     return (ids[rows] >= 1) & (ids[rows] < size)
 
 
-def _chunks(rows: int) -> Iterator[slice]:
+def chunks(rows: int) -> Iterator[slice]:
+    """Cut `range(rows)` into slices that fit in memory."""
     for start in range(0, rows, CHUNK):
         yield slice(start, min(start + CHUNK, rows))
 
 
 def _next(rows: slice) -> slice:
     return slice(rows.start + 1, rows.stop + 1)
-
-
-def check_input(
-    path: Path,
-    schema: Schema,
-    events: Events,
-    impressions: Impressions,
-    profiles: Mapping[str, Array],
-    n_users: int,
-) -> None:
-    """Check the arrays handed to `write_store`.
-
-    Raises:
-        UserError: the first breach, with array and row.
-    """
-    check_schema(path, schema)
-    n_events, n = len(events.time), len(impressions.time)
-    for what, ids, rows in (
-        ("event user", events.user, n_events),
-        ("impression user", impressions.user, n),
-    ):
-        _check_column(path, what, ids, rows, 0, n_users)
-    groups: tuple[tuple[str, tuple[Feature, ...], Mapping[str, Array], int], ...] = (
-        ("behaviour", schema.behaviour, events.features, n_events),
-        ("candidate", schema.candidate, impressions.candidates, n),
-        ("context", schema.context, impressions.contexts, n),
-        ("profile", schema.profile, profiles, n_users),
-    )
-    for group, features, columns, rows in groups:
-        for feature in features:
-            if feature.name not in columns:
-                raise UserError(f"{path}: {group} feature {feature.name!r} has no values")
-            size = schema.vocabularies[feature.vocabulary]
-            _check_column(path, f"{group} {feature.name}", columns[feature.name], rows, 1, size)
-    for name in schema.numeric:
-        values = np.asarray(impressions.numerics[name])
-        _check_rows(path, f"numeric {name}", values, n, np.isfinite(values), "a finite number")
-    label = np.asarray(impressions.label)
-    _check_rows(path, "label", label, n, (label == 0) | (label == 1), "0 or 1")
-    if impressions.probability is not None:
-        p = np.asarray(impressions.probability, dtype=np.float32)
-        _check_rows(path, "probability", p, n, (p > 0) & (p < 1), "a number between 0 and 1")
-    n_test = int(np.count_nonzero(impressions.in_test))
-    if not 0 < n_test < n:
-        part = "test" if n_test == 0 else "training"
-        raise UserError(f"{path}: the split leaves the {part} part without impressions")
-    _require_both_classes(f"{path}: label", label[~np.asarray(impressions.in_test, dtype=bool)])
-    times = [np.asarray(t) for t in (events.time, impressions.time) if len(t)]
-    span = int(max(t.max() for t in times)) - int(min(t.min() for t in times)) + 1
-    if span * n_users >= 2**63:
-        raise UserError(f"{path}: times span {span:,} seconds; are they really in seconds?")
-
-
-def _check_column(path: Path, what: str, ids: Array, rows: int, low: int, high: int) -> None:
-    ids = np.asarray(ids)
-    _check_rows(path, what, ids, rows, (ids >= low) & (ids < high), f"{low} to {high - 1}")
-
-
-def _check_rows(
-    path: Path, what: str, values: Array, rows: int, good: Array, expected: str
-) -> None:
-    if values.shape != (rows,):
-        raise UserError(f"{path}: {what} has shape {values.shape}, expected ({rows},)")
-    if not good.all():
-        row = int(np.argmin(good))
-        raise UserError(f"{path}: {what}: row {row:,} is {values[row]}, expected {expected}")

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, FiniteFloat, NonNegativeInt
 
-from scaling.config import from_document
+from scaling.config import from_document, key_errors
 from scaling.errors import UserError
 from scaling.store_format import SCHEMA_VERSION, Schema, check_schema
 
-__all__ = ["StoreDocument", "document_fingerprint", "read_document"]
+__all__ = ["StoreDocument", "document_breaches", "document_fingerprint", "read_document"]
 
 _STRICT = ConfigDict(extra="ignore", strict=True)
 
@@ -97,9 +97,38 @@ def read_document(path: Path) -> tuple[dict[str, Any], StoreDocument]:
         UserError: not a store, another version of the format, or the first key that is missing or wrong.
     """
     file = path / "dataset.json"
+    document = _load(file)
+    checked = from_document(StoreDocument, document, str(file))
+    check_schema(file, checked.schema)
+    n_train, n = checked.split.n_train, checked.counts.impressions
+    if not 0 < n_train < n:
+        raise UserError(
+            f"{file}: split.n_train is {n_train}, expected 1 to {n - 1}: "
+            f"counts.impressions is {n} and no part may be empty"
+        )
+    return document, checked
+
+
+def document_breaches(path: Path) -> list[str]:
+    """Return one line for each key of `dataset.json` that is missing or wrong; empty if it can be read.
+
+    Raises:
+        UserError: not a store, no JSON, or another version of the format.
+    """
+    file = path / "dataset.json"
+    breaches = [f"{file}: {line}" for line in key_errors(StoreDocument, _load(file))]
+    if not breaches:
+        try:
+            read_document(path)
+        except UserError as error:
+            breaches.append(str(error))
+    return breaches
+
+
+def _load(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(
-            f"{path}: not a data set (no dataset.json); make one with `scaling data import` or "
+            f"{file.parent}: not a data set (no dataset.json); make one with `scaling data import` or "
             "`scaling data generate`"
         )
     try:
@@ -113,15 +142,8 @@ def read_document(path: Path) -> tuple[dict[str, Any], StoreDocument]:
         raise UserError(
             f"{file}: schema_version is {version}, this version reads {SCHEMA_VERSION}; make the data set again"
         )
-    checked = from_document(StoreDocument, document, str(file))
-    check_schema(file, checked.schema)
-    n_train, n = checked.split.n_train, checked.counts.impressions
-    if not 0 < n_train < n:
-        raise UserError(
-            f"{file}: split.n_train is {n_train}, expected 1 to {n - 1}: "
-            f"counts.impressions is {n} and no part may be empty"
-        )
-    return document, checked
+    assert isinstance(document, dict)
+    return document
 
 
 def document_fingerprint(document: Mapping[str, Any]) -> str:
