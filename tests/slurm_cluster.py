@@ -379,7 +379,7 @@ def main() -> None:
     if absent := missing_daemons(wanted.accounting):
         raise SystemExit(f"error: not installed: {', '.join(absent)}; see `install`")
     cluster.start()
-    print(f"export SLURM_CONF={cluster.conf}")
+    sys.stdout.write(f"export SLURM_CONF={cluster.conf}\n")
 
 
 if __name__ == "__main__":
