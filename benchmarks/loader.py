@@ -90,7 +90,7 @@ def throughput(folder: Path, max_len: int) -> dict[str, float]:
     seconds = min(loaded() for _ in range(3))
     config = RunConfig(
         "smallest", Grade(1, 1, 2, max_len), SuanOptions(), n_samples, 0, 256, 0.01, "constant",
-        "independent", store.fingerprint,
+        "independent", store.fingerprint, 3,
     )  # fmt: skip
     begin = time.process_time()
     train_model(config, store)
@@ -119,7 +119,7 @@ from sweeps.job import prepare_process
 prepare_process()
 store = open_store(Path(sys.argv[1]))
 config = RunConfig("SUAN-3", GRADES["SUAN-3"], SuanOptions(), 12800, 0, 256, 0.001, "constant",
-                   "independent", store.fingerprint)
+                   "independent", store.fingerprint, 5)
 train_model(config, store)
 for line in open("/proc/self/status"):
     if line.startswith("RssAnon"):

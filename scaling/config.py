@@ -9,7 +9,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
@@ -24,7 +24,9 @@ __all__ = [
     "DataConfig",
     "GridConfig",
     "RunConfig",
+    "RunOptions",
     "SlurmConfig",
+    "SlurmGrade",
     "StudyConfig",
     "TrainConfig",
     "from_document",
@@ -33,9 +35,14 @@ __all__ = [
 ]
 
 # Raised whenever the same RunConfig would train to other numbers: old runs then no longer match.
-RUN_SCHEMA_VERSION = 2
+RUN_SCHEMA_VERSION = 3
 
 _STRICT = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=False)
+
+_OWN_SBATCH_OPTIONS = (
+    *("array", "job-name", "output", "error", "open-mode", "requeue", "no-requeue", "signal"),
+    *("partition", "time", "mem", "cpus-per-task", "gpus-per-node", "export"),
+)
 
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
@@ -100,6 +107,8 @@ class TrainConfig:
             all grades of a seed the same order (paired comparisons; see docs/methods.md).
         packing: `request` trains all impressions of a request in one pass over their history,
             `stretch` all those of a window of a user's log; never mix the three in one fit.
+        share_prefix: train each grade and seed once for all data sizes, whose batch, rate and warm-up
+            are then the same (docs/methods.md, "One training for many data sizes").
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -109,6 +118,7 @@ class TrainConfig:
     schedule: Literal["decay", "constant"] = "decay"
     data_order: Literal["independent", "shared"] = "independent"
     packing: Literal["none", "request", "stretch"] = "none"
+    share_prefix: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot train."""
@@ -116,23 +126,93 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class SlurmConfig:
-    """`[slurm]`: how cells are run on a cluster; never part of a run's identity."""
+class RunOptions:
+    """`[run]`: how a cell survives and what it leaves; never part of a run's identity.
+
+    Attributes:
+        checkpoint_seconds: between two checkpoints; more where writing one takes over 2 % of that.
+        stale_seconds: a process on another host that has been silent for so long counts as gone.
+        keep_model: whether a finished run keeps its model.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    checkpoint_seconds: float = 60.0
+    stale_seconds: float = 120.0
+    keep_model: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse times that are none."""
+        _require_positive(self, "checkpoint_seconds", "stale_seconds")
+
+
+@dataclass(frozen=True)
+class SlurmGrade:
+    """`[slurm.grades.NAME]`: where this grade's jobs differ from `[slurm]`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     partition: str | None = None
-    time_minutes: int = 240
-    memory_gib: float = 8.0
-    cpus: int = 1
-    gpus: int = 0
-    max_parallel: int = 16
+    time_minutes: int | None = None
+    memory_gib: float | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    cells_per_job: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no cluster can grant."""
-        _require_positive(self, "time_minutes", "memory_gib", "cpus", "max_parallel")
+        _require_positive(self, "time_minutes", "memory_gib", "cpus", "cells_per_job")
+        if self.gpus is not None and self.gpus < 0:
+            raise ValueError(f"gpus is {self.gpus}, expected 0 or more")
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """`[slurm]`: how cells are run on a cluster; never part of a run's identity.
+
+    Attributes:
+        time_minutes: a job's time limit; None follows the estimate.
+        memory_gib: a job's memory; None follows the estimate.
+        cpus: cores of a job.
+        gpus: GPUs of a job.
+        max_parallel: jobs at once, of the whole sweep.
+        cells_per_job: None packs short cells after the estimate.
+        setup: shell lines before the worker starts, e.g. `module load cuda`.
+        options: further options of sbatch, e.g. `account = "ours"`.
+        grades: what a grade needs otherwise.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    partition: str | None = None
+    time_minutes: int | None = None
+    memory_gib: float | None = None
+    cpus: int = 1
+    gpus: int = 0
+    max_parallel: int = 16
+    cells_per_job: int | None = None
+    setup: tuple[str, ...] = ()
+    options: dict[str, str | int | bool] = field(default_factory=dict)
+    grades: dict[str, SlurmGrade] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what no cluster can grant, and options that the dispatch sets itself."""
+        _require_positive(self, "time_minutes", "memory_gib", "cpus", "cells_per_job")
+        _require_positive(self, "max_parallel")
         if self.gpus < 0:
             raise ValueError(f"gpus is {self.gpus}, expected 0 or more")
+        for name in self.options:
+            if name.replace("_", "-") in _OWN_SBATCH_OPTIONS:
+                raise ValueError(
+                    f"options.{name}: is set by scaling itself, or has a key of its own"
+                )
+
+    def of_grade(self, name: str) -> "SlurmConfig":
+        """These settings with the grade's own in their place."""
+        own = self.grades.get(name)
+        if own is None:
+            return self
+        return replace(self, **{k: v for k, v in asdict(own).items() if v is not None})
 
 
 @dataclass(frozen=True)
@@ -148,6 +228,7 @@ class StudyConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     grades: dict[str, Grade] = field(default_factory=dict)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    run: RunOptions = field(default_factory=RunOptions)
 
     @property
     def name(self) -> str:
@@ -175,6 +256,7 @@ class RunConfig:
         n_samples: impressions trained on, each once.
         learning_rate: peak rate of the dense parameters.
         data_fingerprint: of the event store.
+        warmup_steps: over which the rate rises linearly to its peak.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -189,25 +271,37 @@ class RunConfig:
     schedule: Literal["decay", "constant"]
     data_order: Literal["independent", "shared"]
     data_fingerprint: str
+    warmup_steps: int
     packing: Literal["none", "request", "stretch"] = "none"
     schema_version: int = RUN_SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot train."""
-        _require_positive(self, "n_samples", "batch_size", "learning_rate")
+        _require_positive(self, "n_samples", "batch_size", "learning_rate", "warmup_steps")
 
     @property
     def signature(self) -> str:
         """16 hex digits of a hash of the whole content, labels apart: the run's identity."""
-        content = asdict(self)
-        del content["grade_name"]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _digest(self, "grade_name")
+
+    @property
+    def trajectory(self) -> str:
+        """16 hex digits that runs share if they differ in their data size alone.
+
+        Such runs begin alike, to the bit: with the same samples in the same order, at the same rates.
+        """
+        return _digest(self, "grade_name", "n_samples")
 
     @property
     def label(self) -> str:
         """A short name for people, e.g. `SUAN-2 D=16384 s0`."""
         return f"{self.grade_name} D={self.n_samples} s{self.seed}"
+
+
+def _digest(config: RunConfig, *left_out: str) -> str:
+    content = {name: value for name, value in asdict(config).items() if name not in left_out}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _require_positive(config: object, *names: str) -> None:
@@ -357,6 +451,9 @@ def _check(study: StudyConfig) -> None:
             raise UserError(f"grid.{key}: a value stands twice")
     for grade in grid.grade:
         study.grade(grade)
+    for own in study.slurm.grades:
+        if own not in grid.grade:
+            raise UserError(f"slurm.grades.{own}: not in the grid{nearest(own, grid.grade)}")
     for size in grid.n_samples:
         if size != "all" and size < 1:
             raise UserError(f"grid.n_samples: {size} is not a positive number of impressions")
@@ -376,6 +473,8 @@ def _check(study: StudyConfig) -> None:
         valid = [f.name for f in fields(kinds[section])]
         if option not in valid:
             raise UserError(f"grid.{axis}: there is no such option{nearest(option, valid)}")
+        if axis == "train.share_prefix":
+            raise UserError(f"grid.{axis}: is no axis; set it in [train]")
         if not values:
             raise UserError(f"grid.{axis}: empty; expected at least one value")
         for value in values:

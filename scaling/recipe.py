@@ -11,6 +11,7 @@ __all__ = [
     "Recipe",
     "rate_factor",
     "recipe",
+    "warmup_steps",
 ]
 
 BETAS = (0.9, 0.98)
@@ -44,13 +45,17 @@ def recipe(n_samples: int, token_width: int) -> Recipe:
     return Recipe(batch_size, 2e-3 * (batch_size / 64) ** 0.25 * narrowness)
 
 
-def rate_factor(step: int, n_steps: int, schedule: str) -> float:
+def warmup_steps(n_steps: int) -> int:
+    """Return the steps of the warm-up: a tenth of the run, 100 at most."""
+    return min(_WARMUP_STEPS, max(1, n_steps // 10))
+
+
+def rate_factor(step: int, n_steps: int, warmup: int, schedule: str) -> float:
     """Return the learning rate of `step` as a fraction of the peak.
 
-    Linear warm-up over a tenth of the run (100 steps at most); `decay` then cools down linearly over
-    the second half, `constant` stays.
+    Linear warm-up over `warmup` steps; `decay` then cools down linearly over the second half, `constant`
+    stays.
     """
-    warmup = min(_WARMUP_STEPS, max(1, n_steps // 10))
     factor = min(1.0, (step + 1) / warmup)
     half = n_steps / 2
     if schedule == "decay" and step > half:

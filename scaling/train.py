@@ -146,7 +146,9 @@ def train_model(
     sizes: list[int] = []
     total, n_seen, begin = 0.0, 0, time.perf_counter()
     for step, parts in enumerate(steps):
-        rate = config.learning_rate * rate_factor(step, n_steps, config.schedule)
+        rate = config.learning_rate * rate_factor(
+            step, n_steps, config.warmup_steps, config.schedule
+        )
         for optimiser, multiple in ((adam, 1.0), (sparse, EMBEDDING_RATE)):
             optimiser.param_groups[0]["lr"] = rate * multiple
         adam.zero_grad()

@@ -1,5 +1,6 @@
 """The cells of a study: grades x data sizes x further axes x seeds, each a resolved `RunConfig`."""
 
+import math
 from dataclasses import asdict
 from itertools import product
 from typing import Any
@@ -8,7 +9,7 @@ from models.config import SuanOptions
 from scaling.config import RunConfig, StudyConfig, TrainConfig, from_document
 from scaling.dataset import DataFacts
 from scaling.errors import UserError
-from scaling.recipe import recipe
+from scaling.recipe import recipe, warmup_steps
 
 __all__ = ["grid_cells"]
 
@@ -23,20 +24,27 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     seeds = (
         grid.n_seeds if not isinstance(grid.n_seeds, int) else (grid.n_seeds,) * len(grid.n_samples)
     )
+    sizes = [data.n_train if size == "all" else size for size in grid.n_samples]
+    if max(sizes) > data.n_train:
+        raise UserError(
+            f"grid.n_samples: {max(sizes)} is more than the {data.n_train} training impressions of "
+            f'{data.path}; "all" takes them all'
+        )
     cells: dict[str, RunConfig] = {}
     names = list(grid.axes)
-    for grade_name, (size, n_seeds), values in product(
-        grid.grade, zip(grid.n_samples, seeds, strict=True), product(*grid.axes.values())
+    for grade_name, (n_samples, n_seeds), values in product(
+        grid.grade, zip(sizes, seeds, strict=True), product(*grid.axes.values())
     ):
-        n_samples = data.n_train if size == "all" else size
-        if n_samples > data.n_train:
-            raise UserError(
-                f"grid.n_samples: {n_samples} is more than the {data.n_train} training impressions of "
-                f'{data.path}; "all" takes them all'
-            )
         options, train = _apply(study, dict(zip(names, values, strict=True)))
         grade = study.grade(grade_name)
-        rule = recipe(n_samples, grade.d * len(data.schema.behaviour))
+        # one training serves all sizes only under one batch, rate and warm-up
+        shortest, typical = (
+            (min(sizes), math.isqrt(min(sizes) * max(sizes)))
+            if train.share_prefix
+            else (n_samples, n_samples)
+        )
+        rule = recipe(typical, grade.d * len(data.schema.behaviour))
+        batch_size = rule.batch_size if train.batch_size is None else train.batch_size
         for seed in range(n_seeds):
             config = RunConfig(
                 grade_name=grade_name,
@@ -44,13 +52,14 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                 model=options,
                 n_samples=n_samples,
                 seed=seed,
-                batch_size=rule.batch_size if train.batch_size is None else train.batch_size,
+                batch_size=batch_size,
                 learning_rate=(
                     rule.learning_rate if train.learning_rate is None else train.learning_rate
                 ),
                 schedule=train.schedule,
                 data_order=train.data_order,
                 packing=train.packing,
+                warmup_steps=warmup_steps(math.ceil(shortest / batch_size)),
                 data_fingerprint=data.fingerprint or "",
             )
             twin = cells.setdefault(config.signature, config)

@@ -22,6 +22,7 @@ CONFIG = RunConfig(
     schedule="decay",
     data_order="independent",
     data_fingerprint="f" * 64,
+    warmup_steps=25,
 )
 STUDY = """\
 [study]
@@ -66,6 +67,7 @@ configs = st.builds(
     schedule=st.sampled_from(["decay", "constant"]),
     data_order=st.sampled_from(["independent", "shared"]),
     data_fingerprint=st.text("0123456789abcdef", min_size=4),
+    warmup_steps=st.integers(1, 100),
 )
 
 
@@ -100,9 +102,16 @@ def test_the_label_is_not_in_the_signature():
     assert replace(CONFIG, grade_name="other").signature == CONFIG.signature
 
 
+@given(one=configs, two=configs)
+def test_a_trajectory_is_shared_by_runs_that_differ_in_data_size_alone(one, two):
+    same = replace(one, grade_name="", n_samples=1) == replace(two, grade_name="", n_samples=1)
+    assert (one.trajectory == two.trajectory) == same
+    assert replace(one, n_samples=one.n_samples + 1).trajectory == one.trajectory
+
+
 def test_the_signature_is_the_same_for_ever():
     """A change here silently re-labels every finished run: raise RUN_SCHEMA_VERSION instead."""
-    assert replace(CONFIG, schema_version=2).signature == "4e2c96a9eec47981"
+    assert replace(CONFIG, schema_version=3).signature == "53977e888b66c4f9"
 
 
 def test_a_study_is_read(study):
@@ -176,3 +185,16 @@ def test_a_bad_override_says_so(study, override):
 def test_a_missing_study_says_so():
     with pytest.raises(UserError, match=r"no\.toml: cannot be read: No such file"):
         load_study(Path("no.toml"))
+
+
+def test_a_shared_prefix_is_no_axis(study):
+    with pytest.raises(
+        UserError, match=r"grid\.train\.share_prefix: is no axis; set it in \[train\]"
+    ):
+        load_study(study, ["grid.train={share_prefix=[true,false]}"])
+
+
+def test_how_a_cell_survives_is_read_and_checked(study):
+    assert load_study(study, ["run.checkpoint_seconds=5"]).run.checkpoint_seconds == 5
+    with pytest.raises(UserError, match=r"run: stale_seconds is 0\.0, expected a positive number"):
+        load_study(study, ["run.stale_seconds=0"])

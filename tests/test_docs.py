@@ -116,7 +116,17 @@ def write_runs(root):
         for n_samples in (4096, 16384, 65536, 262144):
             n_params = 2000 * 4**row
             config = RunConfig(
-                name, grade, SuanOptions(), n_samples, 0, 64, 1e-3, "decay", "independent", "0" * 64
+                name,
+                grade,
+                SuanOptions(),
+                n_samples,
+                0,
+                64,
+                1e-3,
+                "decay",
+                "independent",
+                "0" * 64,
+                10,
             )
             loss = 0.4 + 2 * n_params**-0.4 + 3 * n_samples**-0.3
             metrics = {"logloss": loss, "soft_logloss": loss, "soft_auc": 1 - loss}

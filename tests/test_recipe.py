@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.recipe import COOLDOWN_TO, rate_factor, recipe
+from scaling.recipe import COOLDOWN_TO, rate_factor, recipe, warmup_steps
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,16 @@ def test_a_wider_model_never_learns_faster(n_samples, width):
 @given(n_steps=st.integers(1, 5000), data=st.data())
 def test_the_rate_stays_between_zero_and_the_peak(n_steps, data):
     step = data.draw(st.integers(0, n_steps - 1))
-    assert 0 < rate_factor(step, n_steps, "decay") <= rate_factor(step, n_steps, "constant") <= 1
+    decay, constant = (
+        rate_factor(step, n_steps, warmup_steps(n_steps), schedule)
+        for schedule in ("decay", "constant")
+    )
+    assert 0 < decay <= constant <= 1
 
 
 def test_decay_ends_at_its_floor():
-    assert rate_factor(999, 1000, "decay") == pytest.approx(COOLDOWN_TO, abs=2e-3)
+    assert rate_factor(999, 1000, 100, "decay") == pytest.approx(COOLDOWN_TO, abs=2e-3)
 
 
 def test_constant_ends_at_the_peak():
-    assert rate_factor(999, 1000, "constant") == 1
+    assert rate_factor(999, 1000, 100, "constant") == 1

@@ -22,6 +22,7 @@ CONFIG = RunConfig(
     "decay",
     "independent",
     "f" * 64,
+    40,
 )
 RECORD = RunRecord(
     config=CONFIG,

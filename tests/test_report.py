@@ -47,7 +47,7 @@ def write_runs(folder, table):
             grade_name=row["grade"], grade=GRADES[row["grade"]], model=SuanOptions(),
             n_samples=row["n_samples"], seed=row["seed"], batch_size=64, learning_rate=1e-3,
             schedule="decay", data_order=row.get("data_order", "independent"),
-            data_fingerprint="f" * 64,
+            data_fingerprint="f" * 64, warmup_steps=10,
         )  # fmt: skip
         metrics = {k: row[k] for k in ("soft_logloss", "soft_auc")}
         store.write(

@@ -36,6 +36,7 @@ def make_record(grade="SUAN-1", n_samples=4096, seed=0, logloss=0.5, truth=True,
         schedule="decay",
         data_order="independent",
         data_fingerprint="a" * 64,
+        warmup_steps=10,
     )
     config = replace(config, **options)
     return RunRecord(

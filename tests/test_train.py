@@ -25,7 +25,7 @@ def _one_thread():
 def config(tiny_store):
     return RunConfig(
         "SUAN-1", GRADES["SUAN-1"], SuanOptions(), 320, 0, 16, 0.01, "decay", "independent",
-        tiny_store.fingerprint,
+        tiny_store.fingerprint, 2,
     )  # fmt: skip
 
 

@@ -1,14 +1,19 @@
-"""Verbs on event stores: `scaling data import | generate | show`."""
+"""Verbs on event stores: `scaling data import | generate | show | check | validate`."""
 
 import logging
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scaling.cli.output import emit, format_table
+from scaling.cli.options import AsJson, Output
+from scaling.cli.output import emit
 from scaling.errors import UserError
+from scaling.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["app"]
 
@@ -16,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 app = typer.Typer(help="Make and inspect event stores.", no_args_is_help=True)
 
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of an event store.")]
 Out = Annotated[
     Path, typer.Argument(metavar="OUT", help="Folder of the new store; must not exist.")
 ]
@@ -80,28 +86,56 @@ def generate(
 
 @app.command()
 def show(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of an event store.")],
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read every row and check it against the format.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document, numbers unrounded.")
-    ] = False,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write here instead of stdout.")
+    store: Store,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw history lengths, impressions and base rate by day; .png, .pdf or .svg.",
+        ),
     ] = None,
+    as_json: AsJson = False,
+    output: Output = None,
 ) -> None:
-    """Print what a store holds: counts, base rates, features, history lengths, split, span, fingerprint.
+    """Print what a store holds: counts, base rates, features, history lengths, split, span, data sizes.
 
-    Example: scaling data show data/generated --verify
+    Nested data sizes are the training part halved again and again while 100 impressions of the rarer class
+    are left. Days are those of the log's own zone.
+
+    Example: scaling data show data/generated --plot generated.png
     """
+    from scaling.cli.data_text import describe_store
     from scaling.store import open_store
     from scaling.store_summary import summarize_store
 
-    document = summarize_store(open_store(store, verify=verify))
-    if verify:
-        logger.info("%s: every row checked", store)
-    emit(_text(document), document, as_json=as_json, output=output)
+    opened = open_store(store)
+    document = summarize_store(opened)
+    if plot is not None:
+        from scaling.store_plot import plot_store
+
+        _save(plot_store(opened), plot)
+    emit(describe_store(document), document, as_json=as_json, output=output)
+
+
+@app.command()
+def validate(
+    store: Store,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Check every row of a store against the format; print one line for each breach, and exit with 1 if any.
+
+    For stores that another program wrote; docs/file-formats.md is the format.
+
+    Example: scaling data validate data/generated
+    """
+    from scaling.store_validation import validate_store
+
+    breaches = validate_store(store)
+    text = "\n".join(breaches) or f"{store}: good, every row checked"
+    emit(text, {"path": str(store), "breaches": breaches}, as_json=as_json, output=output)
+    if breaches:
+        raise typer.Exit(1)
 
 
 def _pairs(options: list[str]) -> dict[str, str]:
@@ -125,56 +159,10 @@ def _log_made(path: Path, n_train: int, n_test: int, started: float) -> None:
     )
 
 
-def _text(document: dict[str, Any]) -> str:
-    schema, counts = document["schema"], document["counts"]
-    facts: list[list[object]] = [
-        ["store", document["path"]],
-        ["source", _source(document["source"])],
-        ["fingerprint", document["fingerprint"]],
-        ["split", _split(document["split"])],
-        ["users", f"{counts['users']:,}"],
-        ["events", f"{counts['events']:,}"],
-        ["requests", f"{counts['requests']:,}"],
-        [
-            "size",
-            f"{document['bytes'] / 1e6:,.1f} MB, {document['bytes_per_impression']:.0f} bytes per impression",
-        ],
-    ]
-    facts += [[name, f"{value:.6f}"] for name, value in (document["truth"] or {}).items()]
-    parts = [
-        [part, counts[part], document["base_rate"][part], *document["span"][part]]
-        for part in ("train", "test")
-    ]
-    features = [
-        [
-            group,
-            feature["name"],
-            feature["vocabulary"],
-            schema["vocabularies"][feature["vocabulary"]],
-        ]
-        for group in ("behaviour", "candidate", "context", "profile")
-        for feature in schema[group]
-    ]
-    features += [["numeric", name, "-", None] for name in schema["numeric"]]
-    quantiles = document["history_quantiles"]
-    return "\n\n".join(
-        [
-            "\n".join(f"{name:<14}{value}" for name, value in facts),
-            format_table(["part", "impressions", "base rate", "first (UTC)", "last (UTC)"], parts),
-            format_table(["group", "feature", "vocabulary", "size"], features),
-            "events before an impression\n"
-            + format_table(list(quantiles), [[round(value) for value in quantiles.values()]]),
-        ]
-    )
-
-
-def _source(source: dict[str, Any]) -> str:
-    name = source.get("importer") or source.get("kind", "unknown")
-    settings = source.get("options") or source.get("config") or {}
-    return " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
-
-
-def _split(split: dict[str, Any]) -> str:
-    if split["kind"] == "time":
-        return f"by time, test part from {split['boundary']}"
-    return f"by {split['kind']}"
+def _save(figure: "Figure", path: Path) -> None:
+    kinds = ("png", "pdf", "svg")
+    kind = path.suffix.removeprefix(".")
+    if kind not in kinds:
+        raise UserError(f"--plot {path}: expected a name that ends in .{', .'.join(kinds)}")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=120)
