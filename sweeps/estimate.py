@@ -1,0 +1,180 @@
+"""What a cell will take: from finished runs of its grade, else a benchmark, else its FLOPs; pure functions.
+
+Runs come first, because they ran where the next cells will run.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from models.accounting import ModelSize
+from models.config import SuanOptions
+from models.grades import Grade
+from scaling.config import RunConfig, from_document
+from scaling.dataset import DataFacts
+
+__all__ = [
+    "BENCHMARK_FILE",
+    "Estimate",
+    "Measurements",
+    "Throughput",
+    "estimate",
+    "guess_text",
+    "measurements",
+    "read_benchmarks",
+]
+
+BENCHMARK_FILE = "benchmark.json"
+
+# Without any measurement: what one core of 2020 and one GPU of 2020 do on these small models (about a tenth
+# of the GPU's matrix-product rate), and what a step costs whatever its size.
+_CORE_FLOPS_PER_SECOND, _CORE_STEP_SECONDS = 2.0e10, 0.006
+_GPU_FLOPS_PER_SECOND, _GPU_STEP_SECONDS = 1.5e13, 0.01
+# starting Python and importing torch, measured on one core; a benchmark knows better
+_START_SECONDS = 4.0
+# forward only, and nothing kept for the backward pass
+_EVALUATION_SPEEDUP = 3.0
+# a process with torch; with CUDA its host side is larger
+_PROCESS_GIB, _CUDA_PROCESS_GIB = 0.5, 3.0
+_BYTES_PER_PARAMETER = 16  # value, gradient and two moments
+_BYTES_PER_ACTIVATION = 4
+_ACTIVATIONS_PER_WIDTH = 40  # of a token in a block, kept for the backward pass
+
+Source = Literal["run", "benchmark", "guess"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`seconds` on one device without the process's start; `memory_gib` of the process at its highest."""
+
+    seconds: float
+    memory_gib: float
+    source: Source
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What `scaling benchmark` measured for a grade: a step takes `step_seconds + batch_size * sample_seconds`."""
+
+    grade: Grade
+    model: SuanOptions
+    packing: str
+    data: str
+    device: str
+    step_seconds: float
+    sample_seconds: float
+    evaluation_sample_seconds: float
+    start_seconds: float
+    peak_memory_gib: float
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What is known, by `_key`: finished runs as (impressions, samples per second, memory), and benchmarks."""
+
+    runs: dict[tuple[Any, ...], list[tuple[int, float, float]]]
+    benchmarks: dict[tuple[Any, ...], Throughput]
+
+    @property
+    def start_seconds(self) -> float:
+        """How long a process takes until it trains."""
+        known = [one.start_seconds for one in self.benchmarks.values()]
+        return max(known) if known else _START_SECONDS
+
+
+def measurements(
+    records: Sequence[dict[str, Any]], benchmarks: Sequence[Throughput], data: str
+) -> Measurements:
+    """Sort what is known of one data set; `records` are raw documents, unknown ones are passed over.
+
+    A benchmark on other data stands in where there is none on these.
+    """
+    runs: dict[tuple[Any, ...], list[tuple[int, float, float]]] = {}
+    for record in records:
+        config = record.get("config", {})
+        if config.get("data_fingerprint") == data:
+            key = (
+                tuple(sorted(config["grade"].items())),
+                tuple(sorted(config["model"].items())),
+                config["packing"],
+            )
+            facts = (config["n_samples"], record["samples_per_second"], record["peak_memory_gib"])
+            runs.setdefault(key, []).append(facts)
+    known = {
+        (_items(one.grade), _items(one.model), one.packing): one
+        for one in sorted(benchmarks, key=lambda one: one.data == data)
+    }
+    return Measurements(runs, known)
+
+
+def estimate(
+    config: RunConfig,
+    size: ModelSize,
+    data: DataFacts,
+    known: Measurements,
+    *,
+    on_gpu: bool = False,
+    n_trained: int | None = None,
+) -> Estimate:
+    """Time and memory of a cell; `n_trained` impressions if that is fewer than its data size."""
+    n_samples = config.n_samples if n_trained is None else n_trained
+    n_steps = math.ceil(n_samples / config.batch_size)
+    key = (_items(config.grade), _items(config.model), config.packing)
+    if alike := known.runs.get(key):
+        _, rate, memory = min(alike, key=lambda run: abs(math.log(run[0] / config.n_samples)))
+        seconds = n_samples / rate + data.n_test / (rate * _EVALUATION_SPEEDUP)
+        return Estimate(seconds, memory, "run")
+    if (bench := known.benchmarks.get(key)) is not None:
+        seconds = n_steps * bench.step_seconds + n_samples * bench.sample_seconds
+        seconds += data.n_test * bench.evaluation_sample_seconds
+        return Estimate(seconds, bench.peak_memory_gib, "benchmark")
+    rate, step = (
+        (_GPU_FLOPS_PER_SECOND, _GPU_STEP_SECONDS)
+        if on_gpu
+        else (_CORE_FLOPS_PER_SECOND, _CORE_STEP_SECONDS)
+    )
+    flops = size.training_flops(n_samples) + size.flops_per_sample * data.n_test
+    return Estimate(
+        flops / rate + step * n_steps, _guess_memory(config, size, data, on_gpu), "guess"
+    )
+
+
+def guess_text(on_gpu: bool) -> str:
+    """What a guess assumes, for people."""
+    rate = _GPU_FLOPS_PER_SECOND if on_gpu else _CORE_FLOPS_PER_SECOND
+    return f"{rate:.1e} FLOP per second of one {'GPU' if on_gpu else 'core'}"
+
+
+def read_benchmarks(folder: Path) -> list[Throughput]:
+    """What `scaling benchmark` has stored beside the runs; empty without one.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / BENCHMARK_FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError):
+        document = None
+    return list(from_document(tuple[Throughput, ...], document, f"{path}"))  # type: ignore[arg-type]
+
+
+def _guess_memory(config: RunConfig, size: ModelSize, data: DataFacts, on_gpu: bool) -> float:
+    grade, width = config.grade, config.grade.d * len(data.schema.behaviour)
+    n_bytes = _BYTES_PER_PARAMETER * (size.n_params + size.n_embedding_params)
+    if not on_gpu:
+        per_token = _ACTIVATIONS_PER_WIDTH * width + 4 * grade.n_heads * grade.max_len
+        n_tokens = config.batch_size * grade.max_len * grade.n_layers
+        n_bytes += _BYTES_PER_ACTIVATION * n_tokens * per_token
+    return (_CUDA_PROCESS_GIB if on_gpu else _PROCESS_GIB) + n_bytes / 2**30
+
+
+@lru_cache(maxsize=4096)
+def _items(value: Grade | SuanOptions) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(asdict(value).items()))
