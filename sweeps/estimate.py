@@ -162,7 +162,7 @@ def read_benchmarks(folder: Path) -> list[Throughput]:
         return []
     except (OSError, ValueError):
         document = None
-    return list(from_document(tuple[Throughput, ...], document, f"{path}"))  # type: ignore[arg-type]
+    return list(from_document(tuple[Throughput, ...], document, f"{path}"))
 
 
 def _guess_memory(config: RunConfig, size: ModelSize, data: DataFacts, on_gpu: bool) -> float:
