@@ -58,6 +58,10 @@ class Submission:
     resources: dict[str, Any] | None = None
     code: str | None = None
 
+    def jobs(self) -> list[tuple[str, tuple[str, ...]]]:
+        """The job ids that are known, each with its cells."""
+        return list(zip(self.job_ids, self.cells, strict=False))
+
     def log(self, job_id: str, channel: Literal["out", "err"]) -> Path:
         """Where the first task of a job writes."""
         return self.folder / f"{job_id}_0_log.{channel}"
@@ -134,7 +138,7 @@ def latest_jobs(submissions: Sequence[Submission]) -> dict[str, tuple[Submission
     """The last job that each cell was given to, whatever became of it."""
     found: dict[str, tuple[Submission, str]] = {}
     for submission in submissions:
-        for job_id, cells in zip(submission.job_ids, submission.cells, strict=False):
+        for job_id, cells in submission.jobs():
             found |= dict.fromkeys(cells, (submission, job_id))
     return found
 
