@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
@@ -384,6 +385,11 @@ def _explanations(kind: type, error: ValidationError) -> list[str]:
     # An unknown key is the likeliest cause of a missing one: tell it first.
     found = sorted(error.errors(), key=lambda e: e["type"] not in _UNKNOWN)
     return [_explain(kind, e) for e in found]
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)  # costs milliseconds, and there may be thousands of records
 
 
 def _explain(kind: type, error: Mapping[str, Any]) -> str:

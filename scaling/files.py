@@ -1,9 +1,11 @@
 """Atomic writes: a reader sees the old file, the new file or none, never a part of one."""
 
+import errno
 import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,12 +13,14 @@ from typing import Any
 
 from scaling.errors import StorageError, UserError
 
-__all__ = ["atomic_folder", "atomic_path", "write_json", "write_text"]
+__all__ = ["atomic_folder", "atomic_path", "to_json", "write_json", "write_new", "write_text"]
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
+
+    Without `sync` a host that loses power may leave the old file; a killed process never does harm.
 
     Raises:
         StorageError: the folder cannot be written or the disk is full; nothing is left behind.
@@ -25,8 +29,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -63,12 +68,58 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, sync: bool = True) -> None:
     """Write `text` (UTF-8) to `path` atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, sync=sync) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, document: Any) -> None:
+def write_json(path: Path, document: Any, *, sync: bool = True) -> None:
     """Write `document` to `path` atomically as indented JSON; NaN and infinity are refused."""
-    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    write_text(path, to_json(document), sync=sync)
+
+
+def write_new(path: Path, document: Any) -> bool:
+    """Write `document` as `write_json` does unless `path` exists; of many writers one is told True.
+
+    Holds between the hosts of a network file system, where a link is atomic and a check is not.
+
+    Raises:
+        StorageError: it cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(to_json(document))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # a lost reply makes the client ask again, and meet its own link
+            return temporary.stat().st_nlink > 1
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            return _create(path, to_json(document))  # a file system without links
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return True
+
+
+def _create(path: Path, text: str) -> bool:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
+def to_json(document: Any) -> str:
+    """Return the text of a JSON file: indented, without NaN and infinity."""
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"

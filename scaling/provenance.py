@@ -1,5 +1,6 @@
 """Where a run came from: code, versions, device and command, as far as they can be known."""
 
+import hashlib
 import os
 import platform
 import shlex
@@ -9,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COMMAND_VARIABLE", "code_version", "describe_environment"]
+__all__ = ["COMMAND_VARIABLE", "code_version", "describe_attempt", "describe_environment"]
 
 # A driver tells its workers the command line that started it.
 COMMAND_VARIABLE = "SCALING_COMMAND"
@@ -17,13 +18,38 @@ _PACKAGES = ("ctr-scaling", "torch", "numpy", "scipy", "pandas", "submitit")
 
 
 def code_version() -> dict[str, Any]:
-    """Return the git commit of the code and whether it was changed since; None outside its checkout."""
+    """Return what names the code: `code`, `git_commit`, `git_dirty` and `git_diff`.
+
+    `code` is a hash of the sources that a run's numbers rest on, and is there without git, too. The
+    others are None outside the code's own checkout; `git_diff` is a hash of what was changed since the
+    commit, None where nothing was.
+    """
     folder = Path(__file__).resolve().parent.parent
+    known: dict[str, Any] = {"code": _hash_sources(folder)}
     # an installed copy may lie inside somebody else's repository
-    if _git(folder, "rev-parse", "--show-toplevel") != str(folder):
-        return {"git_commit": None, "git_dirty": None}
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"git_commit": _git(folder, "rev-parse", "HEAD"), "git_dirty": bool(changes)}
+    if _git(folder, "rev-parse", "--show-toplevel").decode() != str(folder):
+        return {**known, "git_commit": None, "git_dirty": None, "git_diff": None}
+    diff = _git(folder, "diff", "--no-ext-diff", "HEAD")
+    return {
+        **known,
+        "git_commit": _git(folder, "rev-parse", "HEAD").decode(),
+        "git_dirty": bool(diff),
+        "git_diff": hashlib.sha256(diff).hexdigest()[:16] if diff else None,
+    }
+
+
+def describe_attempt() -> dict[str, Any]:
+    """Return who is training now, with which code; `slurm_job_id` is in the form that submitit uses."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    restarts = os.environ.get("SLURM_RESTART_COUNT")
+    return {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "slurm_job_id": f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID"),
+        "slurm_restart_count": int(restarts) if restarts else 0,
+        **code_version(),
+        "versions": {name: _version(name) for name in ("torch", "numpy")},
+    }
 
 
 def describe_environment(device: str) -> dict[str, Any]:
@@ -38,13 +64,21 @@ def describe_environment(device: str) -> dict[str, Any]:
     }
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def _hash_sources(folder: Path) -> str:
+    """Hash what can change a run's numbers: the models, and `scaling` without its command line."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("models/*.py"), *folder.glob("scaling/*.py")]):
+        digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
     try:
         result = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(folder), *arguments], capture_output=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return b""
     return result.stdout.strip()
 
 

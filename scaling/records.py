@@ -1,32 +1,23 @@
 """What came out of a run, and where it lies: `runs/<study>/<signature>/record.json` means done.
 
-Free of torch. Nothing but the record's presence says that a run is complete; `status.json` is a hint
-about runs that are not.
+Free of torch. Nothing but the record's presence says that a run is complete; where another one stands is
+told by its attempts (`scaling.lease`).
 """
 
 import json
-import os
-import platform
 import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
 from scaling.config import RunConfig, from_document
-from scaling.errors import StorageError, UserError
-from scaling.files import write_json
+from scaling.errors import UserError
+from scaling.files import write_new
+from scaling.lease import STALE_SECONDS, Failure, close_attempt, is_gone, last_attempt
 
-__all__ = ["RunBusyError", "RunRecord", "RunState", "RunStore"]
-
-# A running cell renews its status every few seconds; after this many it counts as lost.
-STALE_SECONDS = 120.0
-
-
-class RunBusyError(UserError):
-    """Another process, which is alive, is training the run."""
+__all__ = ["RunRecord", "RunState", "RunStore"]
 
 
 @dataclass(frozen=True)
@@ -41,10 +32,11 @@ class RunRecord:
         flops: of the whole training, 3 x forward x samples.
         metrics: of the test part, by name (`scaling.metrics.evaluate`).
         train_loss: mean logloss over the one epoch, each sample before it was trained on.
-        train_seconds: wall-clock seconds of the training loop.
+        train_seconds: wall-clock seconds of the training loop, over all attempts.
         samples_per_second: of the training loop.
-        peak_memory_gib: resident memory of the process at its highest.
-        provenance: git commit and dirty flag, package versions, device, command line, start and end.
+        peak_memory_gib: resident memory of the last attempt's process at its highest.
+        provenance: code, package versions, device, command line, start and end, and what of these
+            each attempt had.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -69,30 +61,44 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a cell stands, from its files alone.
+    """Where a run stands, from its files alone.
 
-    `step`, `n_steps`, `loss` and `samples_per_second` are the last heartbeat's; `message` says why a
-    cell failed.
+    `failed` waits for somebody to read the message; `lost` (its process is gone) and `preempted` (saved
+    and handed over) go on by themselves. `failure` says which kind of end it was. `cell` is the signature
+    of the run that is being trained where one training serves several. The rest is the last heartbeat's.
     """
 
-    state: Literal["done", "running", "failed", "lost", "missing"]
+    state: Literal["done", "running", "failed", "lost", "preempted", "missing"]
     step: int = 0
     n_steps: int = 0
     loss: float | None = None
     samples_per_second: float | None = None
     heartbeat_seconds: float | None = None
     message: str = ""
+    failure: Failure | None = None
+    attempt: int = 0
+    cell: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    slurm_job_id: str | None = None
+
+
+_HINTS = {f.name for f in fields(RunState)} - {"state", "heartbeat_seconds", "attempt", "failure"}
 
 
 @dataclass(frozen=True)
 class RunStore:
-    """The runs of one study: a folder with one sub-folder per signature."""
+    """The runs of one study: a folder with one sub-folder per signature.
+
+    Where one training serves several runs, its attempts and checkpoints lie in a folder of their own,
+    named by the `key` that `scaling.trajectory.lease_key` gives; elsewhere the key is the signature.
+    """
 
     root: Path
 
-    def folder(self, signature: str) -> Path:
+    def folder(self, key: str) -> Path:
         """The run's folder, which may not exist yet."""
-        return self.root / signature
+        return self.root / key
 
     def has(self, signature: str) -> bool:
         """Whether the run is complete."""
@@ -126,107 +132,51 @@ class RunStore:
         """Write a complete run's record; one that is there already is kept as it is."""
         path = self.folder(record.signature) / "record.json"
         if not path.exists():
-            write_json(path, asdict(record))
-        self.release(record.signature)
+            write_new(path, asdict(record))
         return path
 
-    def claim(self, signature: str) -> None:
-        """Take the run for this process; a claim whose owner is gone is taken over.
+    def fail(self, key: str, message: str, failure: Failure = "exception") -> None:
+        """Say, from outside, that the last attempt ended without a record, and why."""
+        close_attempt(self.folder(key), failure, message)
 
-        Raises:
-            RunBusyError: a living process trains this run.
-        """
-        path = self.folder(signature) / "claim"
-        if path.exists():
-            self._check_stale(path)
-            with suppress(OSError):  # of two that take a stale claim over, one rename succeeds
-                stale = path.with_name(f".claim.{os.getpid()}")
-                path.rename(stale)
-                stale.unlink()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8") as file:
-                file.write(json.dumps(_process()))
-        except FileExistsError as error:
-            raise RunBusyError(f"{path.parent}: another process has just taken this run") from error
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
-        self.heartbeat(signature)
+    def release(self, key: str) -> None:
+        """Say, from outside, that the last attempt was stopped: the next one goes on from its checkpoint."""
+        close_attempt(self.folder(key), "preempted", "stopped")
 
-    def release(self, signature: str) -> None:
-        """Forget that the run was under way: it is then done if it has a record, else missing."""
-        for name in ("status.json", "claim"):
-            (self.folder(signature) / name).unlink(missing_ok=True)
-
-    def heartbeat(self, signature: str, **hints: Any) -> None:
-        """Say that the run is alive; `hints` are fields of `RunState`."""
-        document = {"state": "running", "time": time.time(), **_process(), **hints}
-        write_json(self.folder(signature) / "status.json", document)
-
-    def fail(self, signature: str, message: str) -> None:
-        """Say that the run ended without a record, and why."""
-        document = {"state": "failed", "time": time.time(), "message": message}
-        write_json(self.folder(signature) / "status.json", document)
-        (self.folder(signature) / "claim").unlink(missing_ok=True)
-
-    def state(self, signature: str, now: float | None = None) -> RunState:
+    def state(
+        self,
+        signature: str,
+        key: str | None = None,
+        *,
+        stale_seconds: float = STALE_SECONDS,
+        now: float | None = None,
+    ) -> RunState:
         """Where the run stands.
 
         A run whose process is gone is lost: at once where that process ran on this host, else when the
-        heartbeat is two minutes old. A damaged status is only a hint that is gone: lost, too.
+        heartbeat is `stale_seconds` old. A damaged file is a hint that is gone.
         """
         if self.has(signature):
             return RunState("done")
-        path = self.folder(signature) / "status.json"
-        if not path.exists():
+        number, document = last_attempt(self.folder(key or signature))
+        if not number:
             return RunState("missing")
-        try:
-            document = dict(_read_json(path))
-            age = (time.time() if now is None else now) - float(document["time"])
-            names = {f.name for f in fields(RunState)} - {"heartbeat_seconds"}
-            state = RunState(
-                heartbeat_seconds=age, **{k: v for k, v in document.items() if k in names}
-            )
-        except (UserError, TypeError, ValueError, KeyError):
-            return RunState("lost", message="status.json is damaged")
-        gone = document.get("host") == platform.node() and not _is_alive(document.get("pid"))
-        if state.state == "running" and (gone or age > STALE_SECONDS):
-            return replace(state, state="lost")
-        return state
-
-    def _check_stale(self, claim: Path) -> None:
-        """Raise RunBusyError unless the claim's owner is this process, or gone."""
-        with suppress(OSError, ValueError):  # released meanwhile, or damaged
-            owner = json.loads(claim.read_text(encoding="utf-8"))
-            if owner == _process():
-                return
-            if owner.get("host") == platform.node():
-                alive = _is_alive(owner.get("pid"))
-            else:
-                beat = max(p.stat().st_mtime for p in claim.parent.glob("*") if p.is_file())
-                alive = time.time() - beat < STALE_SECONDS
-            if alive:
-                who = f"process {owner.get('pid')} on {owner.get('host')}"
-                raise RunBusyError(f"{claim.parent}: {who} is training this run")
+        failure = document.get("failure")
+        if document.get("state") == "running":
+            failure = "lost" if is_gone(document, stale_seconds, now) else None
+        return RunState(
+            state=_state(failure),
+            failure=failure,
+            attempt=number,
+            heartbeat_seconds=(time.time() if now is None else now) - document["time"],
+            **{name: value for name, value in document.items() if name in _HINTS},
+        )
 
 
-def _process() -> dict[str, Any]:
-    return {"host": platform.node(), "pid": os.getpid()}
-
-
-def _is_alive(pid: object) -> bool:
-    """Whether a process of this host is there and not merely waiting to be reaped."""
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return True
+def _state(failure: Failure | None) -> Literal["running", "failed", "lost", "preempted"]:
+    if failure is None:
+        return "running"
+    return failure if failure in ("lost", "preempted") else "failed"
 
 
 def _read_json(path: Path) -> Any:

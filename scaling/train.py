@@ -6,7 +6,7 @@ import math
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,7 @@ from models.suan import SUAN, Batch, build_suan
 from scaling.config import RunConfig
 from scaling.errors import StorageError, UserError
 from scaling.files import write_json
+from scaling.lease import Lease, claim, remove_attempts
 from scaling.loader import iterate_test, iterate_training
 from scaling.metrics import evaluate
 from scaling.order import order_key
@@ -38,9 +39,8 @@ __all__ = ["NonFiniteLossError", "build_optimisers", "predict", "train_model", "
 
 logger = logging.getLogger(__name__)
 
-# Lines in metrics.jsonl per run, and seconds between two heartbeats.
+# Lines in metrics.jsonl per run.
 _LOG_LINES = 50
-_HEARTBEAT_SECONDS = 2.0
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -73,10 +73,12 @@ def train_run(
         )
     started = datetime.now(UTC).isoformat(timespec="seconds")
     code = code_version()
-    runs.claim(signature)
+    lease = claim(runs.folder(signature), done=lambda: runs.has(signature))
+    if lease is None:
+        return runs.read(signature)
     try:
         write_json(runs.folder(signature) / "config.json", asdict(config))
-        progress = _ProgressWriter(runs, signature)
+        progress = _ProgressWriter(runs, signature, lease)
         begin = time.perf_counter()
         with _denormals_flushed():
             model, train_loss = train_model(config, store, device, progress, progress.beat)
@@ -84,8 +86,7 @@ def train_run(
         metrics = _evaluate(model, store, config, device, progress.beat)
     except Exception as error:
         told = isinstance(error, UserError | NonFiniteLossError)
-        with suppress(UserError):  # a full disk takes no message; whoever dispatched will see
-            runs.fail(signature, str(error) if told else f"{type(error).__name__}: {error}")
+        lease.end("exception", str(error) if told else f"{type(error).__name__}: {error}")
         raise
     size = model_size(config.grade, config.model, store.schema)
     record = RunRecord(
@@ -109,6 +110,8 @@ def train_run(
         },
     )
     runs.write(record)
+    lease.close()
+    remove_attempts(runs.folder(signature))
     return record
 
 
@@ -277,13 +280,10 @@ def _check_finite(losses: list[float], first_step: int) -> None:
 class _ProgressWriter:
     """Appends to metrics.jsonl and keeps the run's heartbeat fresh, through the evaluation too."""
 
-    def __init__(self, runs: RunStore, signature: str) -> None:
-        self._runs, self._signature = runs, signature
+    def __init__(self, runs: RunStore, signature: str, lease: Lease) -> None:
+        self._lease = lease
         self._path = runs.folder(signature) / "metrics.jsonl"
         self._path.unlink(missing_ok=True)
-        self._hints: dict[str, Any] = {}
-        self._next = 0.0
-        self.beat()
 
     def __call__(self, line: dict[str, Any]) -> None:
         try:
@@ -291,14 +291,13 @@ class _ProgressWriter:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise StorageError(f"{self._path}: cannot be written: {error.strerror}") from error
-        self._hints = {key: line[key] for key in ("step", "n_steps", "loss", "samples_per_second")}
-        self.beat()
+        self._lease.update(
+            **{key: line[key] for key in ("step", "n_steps", "loss", "samples_per_second")}
+        )
 
     def beat(self) -> None:
-        """Renew the heartbeat if the last one is some seconds old."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _HEARTBEAT_SECONDS
-            self._runs.heartbeat(self._signature, **self._hints)
+        """Stop if another process has taken the run over."""
+        self._lease.check()
 
 
 def _to_device(batch: Batch, device: str) -> Batch:

@@ -11,7 +11,8 @@ from typing import Any
 
 from scaling.config import RunConfig, from_document
 from scaling.errors import StorageError, UserError
-from scaling.records import RunBusyError, RunStore
+from scaling.lease import RunBusyError
+from scaling.records import RunStore
 
 __all__ = ["prepare_process", "run_cells"]
 

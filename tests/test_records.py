@@ -9,7 +9,8 @@ from models.config import SuanOptions
 from models.grades import Grade
 from scaling.config import RunConfig
 from scaling.errors import UserError
-from scaling.records import STALE_SECONDS, RunBusyError, RunRecord, RunStore
+from scaling.lease import claim
+from scaling.records import RunRecord, RunStore
 
 CONFIG = RunConfig(
     "SUAN-1",
@@ -84,73 +85,77 @@ def test_a_record_with_nan_is_not_written(runs):
     assert not list(runs.root.rglob("*"))[1:]
 
 
-def test_the_states_of_a_run_in_order(runs):
+@pytest.mark.parametrize(
+    ("failure", "state"),
+    [
+        ("exception", "failed"),
+        ("oom", "failed"),
+        ("timeout", "failed"),
+        ("lost", "lost"),
+        ("preempted", "preempted"),
+    ],
+)
+def test_the_states_of_a_run_in_order(runs, failure, state):
     signature = CONFIG.signature
     seen = [runs.state(signature).state]
-    runs.heartbeat(signature, step=3, n_steps=10, loss=0.6, samples_per_second=100.0)
+    lease = claim(runs.folder(signature), done=lambda: False)
     seen.append(runs.state(signature).state)
-    runs.fail(signature, "the loss is nan at step 4")
-    seen.append(runs.state(signature).state)
+    lease.end(failure, "the loss is nan at step 4")
+    ended = runs.state(signature)
+    assert (ended.failure, ended.message) == (failure, "the loss is nan at step 4")
     runs.write(RECORD)
-    seen.append(runs.state(signature).state)
-    assert seen == ["missing", "running", "failed", "done"]
+    seen += [ended.state, runs.state(signature).state]
+    assert seen == ["missing", "running", state, "done"]
 
 
-def test_a_silent_run_is_lost(runs):
-    runs.heartbeat(CONFIG.signature)
-    path = runs.folder(CONFIG.signature) / "status.json"
-    time = json.loads(path.read_text())["time"]
-    assert runs.state(CONFIG.signature, now=time + STALE_SECONDS - 1).state == "running"
-    assert runs.state(CONFIG.signature, now=time + STALE_SECONDS + 1).state == "lost"
+def test_a_run_of_another_host_is_lost_when_it_is_silent(runs):
+    claim(runs.folder(CONFIG.signature), done=lambda: False).close()
+    path = runs.folder(CONFIG.signature) / "attempts" / "1.json"
+    attempt = {**json.loads(path.read_text()), "host": "elsewhere"}
+    path.write_text(json.dumps(attempt))
+    beat = attempt["time"]
+    assert runs.state(CONFIG.signature, now=beat + 119).state == "running"
+    assert runs.state(CONFIG.signature, now=beat + 121).state == "lost"
+    assert runs.state(CONFIG.signature, now=beat + 6, stale_seconds=5).state == "lost"
 
 
 def test_a_run_whose_process_is_gone_is_lost_at_once(runs):
-    signature = CONFIG.signature
-    runs.heartbeat(signature)
-    path = runs.folder(signature) / "status.json"
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    path.write_text(json.dumps({**json.loads(path.read_text()), "pid": gone.pid}))
-    assert runs.state(signature).state == "lost"
+    program = "import sys; from pathlib import Path; from scaling.lease import claim\n"
+    program += "claim(Path(sys.argv[1]), done=lambda: False)"
+    folder = runs.folder(CONFIG.signature)
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
+    state = runs.state(CONFIG.signature)
+    assert (state.state, state.failure, state.attempt) == ("lost", "lost", 1)
 
 
 @pytest.mark.parametrize("damage", ["", "null", "{}", '{"state": "running"}', "[1]"])
-def test_a_damaged_status_is_a_lost_run_not_an_error(runs, damage):
-    runs.heartbeat(CONFIG.signature)
-    (runs.folder(CONFIG.signature) / "status.json").write_text(damage)
-    assert runs.state(CONFIG.signature).state == "lost"
+def test_a_damaged_attempt_counts_by_its_age(runs, damage):
+    path = runs.folder(CONFIG.signature) / "attempts" / "1.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(damage)
+    now = path.stat().st_mtime
+    assert runs.state(CONFIG.signature, now=now + 119).state == "running"
+    assert runs.state(CONFIG.signature, now=now + 121).state == "lost"
 
 
-def test_a_claim_of_a_living_process_is_respected(runs):
-    runs.claim(CONFIG.signature)
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    try:
-        claim = runs.folder(CONFIG.signature) / "claim"
-        claim.write_text(json.dumps({**json.loads(claim.read_text()), "pid": other.pid}))
-        with pytest.raises(RunBusyError, match=f"process {other.pid}"):
-            runs.claim(CONFIG.signature)
-    finally:
-        other.kill()
-        other.wait()
-    runs.claim(CONFIG.signature)  # its owner is gone
+def test_what_is_said_from_outside_holds_until_the_process_says_otherwise(runs):
+    lease = claim(runs.folder(CONFIG.signature), done=lambda: False)
+    runs.fail(CONFIG.signature, "killed: out of memory", "oom")
+    assert runs.state(CONFIG.signature).failure == "oom"
+    lease._write(sync=False)
+    assert runs.state(CONFIG.signature).state == "running"
+    lease.close()
 
 
-def test_of_many_claims_at_once_one_succeeds(runs):
-    script = (
-        "import pathlib; from scaling.records import *\n"
-        f"try: RunStore(pathlib.Path({str(runs.root)!r})).claim('s'); print('mine', flush=True)\n"
-        "except RunBusyError: print('busy', flush=True)\n"
-        "input()"  # alive until all have tried
-    )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    claimers = [subprocess.Popen([sys.executable, "-c", script], **pipes) for _ in range(4)]
-    said = [claimer.stdout.readline().strip() for claimer in claimers]
-    for claimer in claimers:
-        claimer.communicate("\n")
-    assert sorted(said) == ["busy", "busy", "busy", "mine"]
+def test_a_job_that_died_before_it_claimed_its_run_can_be_failed(runs):
+    runs.fail(CONFIG.signature, "ImportError")
+    assert runs.state(CONFIG.signature).state == "failed"
 
 
-def test_a_finished_run_leaves_neither_status_nor_claim(runs):
-    runs.claim(CONFIG.signature)
+def test_a_cell_of_a_shared_training_stands_where_that_stands(runs):
+    lease = claim(runs.folder("trajectory-0"), done=lambda: False)
+    assert runs.state(CONFIG.signature, "trajectory-0").state == "running"
+    assert runs.state(CONFIG.signature).state == "missing"
     runs.write(RECORD)
-    assert {path.name for path in runs.folder(CONFIG.signature).iterdir()} == {"record.json"}
+    assert runs.state(CONFIG.signature, "trajectory-0").state == "done"
+    lease.close()

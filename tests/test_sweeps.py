@@ -16,7 +16,8 @@ import sweeps.dispatch
 from scaling.config import RunConfig, from_document, load_study
 from scaling.dataset import data_facts, ensure_data
 from scaling.errors import UserError
-from scaling.records import RunStore, _is_alive
+from scaling.lease import claim, is_gone, last_attempt
+from scaling.records import RunStore
 from sweeps.dispatch import pack_cells, run_debug, run_local, submit_slurm
 from sweeps.grid import grid_cells
 from sweeps.job import run_cells
@@ -172,10 +173,10 @@ def test_a_cell_whose_process_is_killed_is_failed_and_its_batch_mate_left_missin
 
     def kill_the_first():
         for cell in cells:
-            path = runs.folder(cell.config.signature) / "status.json"
-            if not killed and path.exists():
+            number, attempt = last_attempt(runs.folder(cell.config.signature))
+            if number and not killed:
                 killed.append(cell.config.signature)
-                os.kill(json.loads(path.read_text())["pid"], signal.SIGKILL)
+                os.kill(attempt["pid"], signal.SIGKILL)
 
     run_local(plan, runs, cells, n_jobs=1, watch=kill_the_first)
     states = {c.config.signature: runs.state(c.config.signature) for c in cells}
@@ -204,20 +205,24 @@ def test_a_terminated_driver_takes_its_workers_along_and_the_next_one_goes_on(
     driver = subprocess.Popen(
         [*ignore, *DRIVER], cwd=study_file.parent, stderr=subprocess.PIPE, text=True
     )
-    pids = set()
+    attempts = []
     deadline = time.monotonic() + 60
-    while not pids and time.monotonic() < deadline:
+    while not attempts and time.monotonic() < deadline:
         time.sleep(0.05)
-        for cell in plan.cells:
-            path = runs.folder(cell.config.signature) / "status.json"
-            if path.exists():
-                pids.add(json.loads(path.read_text())["pid"])
+        attempts = [
+            attempt
+            for number, attempt in (
+                last_attempt(runs.folder(c.config.signature)) for c in plan.cells
+            )
+            if number
+        ]
     driver.terminate()
     _, err = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert err.splitlines()[-1] == "interrupted"
-    assert not any(_is_alive(pid) for pid in pids)
-    assert {runs.state(c.config.signature).state for c in plan.cells} <= {"missing", "done"}
+    assert all(is_gone(attempt, 1e9) for attempt in attempts)
+    states = {runs.state(c.config.signature).state for c in plan.cells}
+    assert states <= {"missing", "preempted", "done"}
     subprocess.run(DRIVER, cwd=study_file.parent, check=True, capture_output=True, timeout=100)
     assert len(runs.read_all()) == 2
 
@@ -277,10 +282,13 @@ def test_the_plan_knows_what_is_done_and_measures_from_it(study_file):
 def test_progress_tells_the_states_and_the_running_cells_figures(study_file):
     plan, runs = plan_of(study_file)
     first, second = (cell.config.signature for cell in plan.cells[:2])
-    runs.heartbeat(first, step=5, n_steps=20, loss=0.6543, samples_per_second=3210.0)
+    lease = claim(runs.folder(first), done=lambda: False)
+    lease.update(step=5, n_steps=20, loss=0.6543, samples_per_second=3210.0)
+    lease._write(sync=False)
     runs.fail(second, "the loss is nan at step 4")
     expected = "0/4 cells done, 1 failed | SUAN-0 D=160 s0 25% loss 0.6543 3.2k samples/s"
     assert progress_line(plan, runs) == expected
+    lease.close()
 
 
 def test_status_rows_carry_the_reason_of_a_failure(study_file):

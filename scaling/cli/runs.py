@@ -242,7 +242,7 @@ def _plan_text(made: Plan) -> str:
     table = format_table(list(columns.values()), rows)
     counts = {
         state: len(made.with_state(state))
-        for state in ("done", "running", "failed", "lost", "missing")
+        for state in ("done", "running", "failed", "lost", "preempted", "missing")
     }
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     flops = sum(cell.flops for cell in made.cells if cell.state.state != "done")

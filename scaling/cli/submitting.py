@@ -123,7 +123,7 @@ def _report_unfinished(made: Plan, store: RunStore) -> int:
         logger.error("%d cells failed; `--retry-failed` runs them again", counts["failed"])
     if counts["running"]:
         logger.error("%d cells are being trained by another process", counts["running"])
-    if rest := counts["missing"] + counts["lost"]:
+    if rest := counts["missing"] + counts["lost"] + counts["preempted"]:
         logger.info("%d cells are still missing", rest)
     return 1 if counts["failed"] or counts["running"] else 0
 
@@ -131,7 +131,7 @@ def _report_unfinished(made: Plan, store: RunStore) -> int:
 def _select(
     made: Plan, only: list[str] | None, limit: int | None, retry_failed: bool
 ) -> Sequence[PlannedCell]:
-    states = ["missing", "lost", *(["failed"] if retry_failed else [])]
+    states = ["missing", "lost", "preempted", *(["failed"] if retry_failed else [])]
     cells = list(made.with_state(*states))
     for condition in only or ():
         key, equals, wanted = condition.partition("=")
