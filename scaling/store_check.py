@@ -17,7 +17,7 @@ from scaling.store import EventStore
 from scaling.store_document import document_fingerprint
 from scaling.store_format import content_digest
 
-__all__ = ["chunks", "find_breaches", "one_class", "sees_only_the_past"]
+__all__ = ["chunks", "find_breaches", "find_index_breaches", "one_class", "sees_only_the_past"]
 
 Array = NDArray[Any]
 CHUNK = 1 << 20  # rows looked at together
@@ -45,9 +45,23 @@ def find_breaches(
     yield from _order_breaches(store)
     if users_good or store.split["kind"] == "time":
         yield from _split_breaches(store)
-    yield from _id_breaches(store, arrays)
+    yield from _id_breaches(store)
     yield from _document_breaches(store, document, arrays)
     yield from _truth_breaches(store)
+
+
+def find_index_breaches(store: EventStore) -> Iterator[str]:
+    """Yield the breaches that make it impossible to look up an impression's user, history, ids and label."""
+    offsets = list(_offset_breaches(store))
+    users = list(_user_breaches(store))
+    yield from (*offsets, *users)
+    if not offsets and not users:
+        file = store.path / "impressions/history_end.npy"
+        yield from _rows(
+            file, store.n_impressions, partial(_is_own, store), "is outside the user's events"
+        )
+    yield from _value_breaches(store)
+    yield from _id_breaches(store)
 
 
 def _offset_breaches(store: EventStore) -> Iterator[str]:
@@ -180,18 +194,18 @@ def _split_breaches(store: EventStore) -> Iterator[str]:
     )
 
 
-def _id_breaches(store: EventStore, arrays: Mapping[str, Array]) -> Iterator[str]:
-    for prefix, features in (
-        ("behaviours/feature.", store.schema.behaviour),
-        ("impressions/candidate.", store.schema.candidate),
-        ("impressions/context.", store.schema.context),
-        ("profile/feature.", store.schema.profile),
+def _id_breaches(store: EventStore) -> Iterator[str]:
+    schema = store.schema
+    for prefix, features, columns in (
+        ("behaviours/feature.", schema.behaviour, store.behaviours),
+        ("impressions/candidate.", schema.candidate, store.candidates),
+        ("impressions/context.", schema.context, store.contexts),
+        ("profile/feature.", schema.profile, store.profiles),
     ):
         for feature in features:
-            name, size = prefix + feature.name, store.schema.vocabularies[feature.vocabulary]
-            ids = arrays[name]
+            ids, size = columns[feature.name], schema.vocabularies[feature.vocabulary]
             yield from _rows(
-                store.path / f"{name}.npy",
+                store.path / f"{prefix}{feature.name}.npy",
                 len(ids),
                 partial(_is_id, ids, size),
                 f"is not an id of {feature.vocabulary!r}, expected 1 to {size - 1}",

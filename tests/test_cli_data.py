@@ -80,6 +80,8 @@ def test_options_of_a_data_set_are_pairs(tmp_path, capsys):
         ),
         (["generate", "OUT"], "--n-train"),
         (["show", "RAW"], "not a data set (no dataset.json)"),
+        (["validate", "RAW"], "not a data set (no dataset.json)"),
+        (["check", "RAW"], "not a data set (no dataset.json)"),
     ],
 )
 def test_wrong_use_is_one_line_and_leaves_nothing(tmp_path, capsys, arguments, expected):
@@ -97,7 +99,7 @@ def test_show_tells_what_the_store_holds(store, capsys):
 
 
 def test_json_has_the_numbers_unrounded_and_is_all_there_is_on_stdout(store, capsys):
-    _, printed, _ = run(capsys, "data", "show", store, "--json", "--verify")
+    _, printed, _ = run(capsys, "data", "show", store, "--json")
     document = json.loads(printed)
     assert document["counts"]["train"] == 300
     assert document["counts"]["test"] == 200
@@ -138,9 +140,44 @@ def test_a_damaged_store_is_one_line(store, tmp_path, capsys, name, damage, expe
     copy = tmp_path / "copy"
     shutil.copytree(store, copy)
     damage(copy / f"{name}.npy")
-    error = fails(capsys, "data", "show", copy, "--verify")
-    assert expected in error
-    assert f"{name}.npy" in error
+    code, printed, _ = run(capsys, "data", "validate", copy)
+    assert code == 1
+    assert expected in printed
+    assert f"{name}.npy" in printed.splitlines()[0]
+
+
+def test_a_good_store_is_called_good(store, capsys):
+    assert run(capsys, "data", "validate", store)[:2] == (0, f"{store}: good, every row checked\n")
+    _, printed, _ = run(capsys, "data", "validate", store, "--json")
+    assert json.loads(printed) == {"path": str(store), "breaches": []}
+
+
+def test_every_breach_has_a_line_of_its_own(store, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(store, copy)
+    for name, row, value in (("label", 3, 7), ("label", 9, 7), ("candidate.item", 5, 0)):
+        array = np.load(copy / f"impressions/{name}.npy")
+        array[row] = value
+        np.save(copy / f"impressions/{name}.npy", array)
+    code, printed, _ = run(capsys, "data", "validate", copy, "--json")
+    first, second, *digests = json.loads(printed)["breaches"]
+    assert code == 1
+    assert first.endswith("label.npy: row 3 is neither 0 nor 1 (and 1 more)")
+    assert second.endswith("candidate.item.npy: row 5 is not an id of 'item', expected 1 to 301")
+    assert [line.split(": ")[0].split("/")[-1] for line in digests] == [
+        "label.npy",
+        "candidate.item.npy",
+    ]
+
+
+def test_show_draws_a_picture(store, tmp_path, capsys):
+    code, printed, _ = run(capsys, "data", "show", store, "--plot", tmp_path / "store.png")
+    assert code == 0
+    assert "p50" in printed
+    assert (tmp_path / "store.png").read_bytes().startswith(b"\x89PNG")
+    assert [file.name for file in tmp_path.iterdir()] == ["store.png"]
+    error = fails(capsys, "data", "show", store, "--plot", tmp_path / "store.jpg")
+    assert "expected a name that ends in .png, .pdf, .svg" in error
 
 
 @pytest.mark.parametrize(
@@ -167,7 +204,9 @@ def test_a_time_outside_the_calendar_is_one_line(store, tmp_path, capsys):
     time = np.load(file)
     time[0] = 2**60
     np.save(file, time)
-    assert f"row 0 is {2**60}, expected unix seconds" in fails(capsys, "data", "show", copy)
+    error = fails(capsys, "data", "show", copy)
+    assert "impressions/time.npy: " in error
+    assert "expected unix seconds" in error
 
 
 def test_the_help_of_import_names_every_data_set_and_its_options(capsys):
@@ -224,7 +263,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("verb", ["import", "generate", "show"])
+@pytest.mark.parametrize("verb", ["import", "generate", "show", "check", "validate"])
 def test_help_has_an_example_and_imports_nothing_heavy(verb):
     program = (
         "import sys\nfrom scaling.cli import main\n"

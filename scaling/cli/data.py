@@ -118,6 +118,31 @@ def show(
 
 
 @app.command()
+def check(
+    store: Store,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Look for leaks, features that know the label, duplicates and unknown ids; exit with 1 on an error.
+
+    AUC is that of one feature alone: click rates by id from the training part, tested on the test part.
+    Above 0.95 is an error (a copy of the label), above 0.85 a warning. `future` is the correlation of a feature
+    with what the test part adds to the candidates' click rates: above 0.75 it was computed from the test
+    part's clicks.
+
+    Example: scaling data check data/generated
+    """
+    from scaling.cli.data_text import describe_audit
+    from scaling.store import open_store
+    from scaling.store_audit import audit_store
+
+    audit = audit_store(open_store(store))
+    emit(describe_audit(audit), audit.to_json(), as_json=as_json, output=output)
+    if not audit.is_clean:
+        raise typer.Exit(1)
+
+
+@app.command()
 def validate(
     store: Store,
     as_json: AsJson = False,

@@ -1,10 +1,13 @@
 """Event stores in words and tables, for `scaling data show` and `check`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.cli.output import format_table
 
-__all__ = ["describe_store"]
+if TYPE_CHECKING:
+    from scaling.store_audit import Audit
+
+__all__ = ["describe_audit", "describe_store"]
 
 
 def describe_store(document: dict[str, Any]) -> str:
@@ -72,3 +75,50 @@ def _zone(document: dict[str, Any]) -> str:
     hours, seconds = divmod(abs(document["utc_offset_seconds"]), 3600)
     sign = "-" if document["utc_offset_seconds"] < 0 else "+"
     return f"UTC{sign}{hours:02d}:{seconds // 60:02d}" if hours or seconds else "UTC"
+
+
+def describe_audit(audit: "Audit") -> str:
+    """Return the audit of a store as aligned tables, findings last."""
+    header = [
+        "group",
+        "feature",
+        "AUC alone",
+        "ids",
+        "unknown train",
+        "unknown test",
+        "untrained test",
+        "future",
+    ]
+    ranked = sorted(audit.features, key=lambda facts: -(facts.auc or 0.0))
+    rows = [
+        [
+            facts.group,
+            facts.name,
+            facts.auc,
+            facts.n_values,
+            facts.unknown_train,
+            facts.unknown_test,
+            facts.untrained_test,
+            facts.future_share,
+        ]
+        for facts in ranked
+    ]
+    repeats = audit.duplicates
+    facts_of_all: list[list[object]] = [
+        ["repeated impressions", f"{repeats.impressions:,}"],
+        ["... with the other label", f"{repeats.contradictions:,}"],
+        ["repeated events", f"{repeats.events:,}"],
+        [
+            "without history",
+            f"{audit.without_history['train']:.2%} of train, {audit.without_history['test']:.2%} of test",
+        ],
+        ["of users not in train", f"{audit.new_users_test:.2%} of test"],
+    ]
+    findings = [f"{finding.severity}: {finding.message}" for finding in audit.findings]
+    return "\n\n".join(
+        [
+            format_table(header, rows),
+            "\n".join(f"{name:<26}{value}" for name, value in facts_of_all),
+            "\n".join(findings) or "nothing suspicious",
+        ]
+    )
