@@ -5,7 +5,6 @@ the arrays read-only, so a sequence of any length L is a view of the last L rows
 The format itself is in `scaling.store_format`; `scaling.store_check` looks at the contents.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,19 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.errors import UserError
-from scaling.files import atomic_folder, write_json
-from scaling.store_document import document_fingerprint, read_document
-from scaling.store_format import (
-    PADDING,
-    SCHEMA_VERSION,
-    UNKNOWN,
-    ArraySpec,
-    Feature,
-    Schema,
-    array_table,
-    content_digest,
-)
+from scaling.files import atomic_folder
+from scaling.store_document import read_document
+from scaling.store_format import PADDING, UNKNOWN, ArraySpec, Feature, Schema, array_table
 from scaling.store_rows import Events, Impressions, sorted_arrays
+from scaling.store_writer import HistoryLengths, StoreWriter
 
 __all__ = [
     "PADDING",
@@ -53,7 +44,6 @@ FACTS = (
     "truth",
     "history_quantiles",
 )
-QUANTILES = {"min": 0.0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "max": 1.0}
 
 
 @dataclass(frozen=True)
@@ -242,53 +232,23 @@ def write_store(
         len(impressions.time),
         impressions.probability is not None,
     )
-    document: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "fingerprint": "",
-        "schema": schema.to_json(),
-        "split": {**split, "n_train": n_train},
-        "utc_offset_seconds": utc_offset_seconds,
-        **_summary(arrays),
-        "truth": None if truth is None else dict(truth),
-        "source": dict(source),
-        "arrays": {},
-    }
+    lengths = HistoryLengths()
+    lengths.add(
+        arrays["impressions/history_end"] - arrays["behaviours/offsets"][arrays["impressions/user"]]
+    )
+    n_requests = int(arrays["impressions/request"][-1]) + 1
     with atomic_folder(path) as folder:
-        for name, spec in table.items():
-            array = np.ascontiguousarray(arrays.pop(name), dtype=spec.dtype)
-            _write_array(folder / f"{name}.npy", array)
-            document["arrays"][name] = {
-                "dtype": spec.dtype.str,
-                "rows": spec.rows,
-                "sha256": content_digest(array),
-            }
-        document["fingerprint"] = document_fingerprint(document)
-        write_json(folder / "dataset.json", document)
+        with StoreWriter(folder, table) as writer:
+            for name in table:
+                writer.append(name, arrays.pop(name))
+        writer.finish(
+            schema,
+            n_users=n_users,
+            n_requests=n_requests,
+            split={**split, "n_train": n_train},
+            lengths=lengths,
+            source=source,
+            utc_offset_seconds=utc_offset_seconds,
+            truth=truth,
+        )
     return open_store(path)
-
-
-def _summary(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    """Return the counts and statistics that `dataset.json` keeps for readers in a hurry."""
-    offsets = arrays["behaviours/offsets"]
-    lengths = arrays["impressions/history_end"] - offsets[arrays["impressions/user"]]
-    quantiles = np.quantile(lengths, list(QUANTILES.values())).tolist()
-    return {
-        "counts": {
-            "users": len(offsets) - 1,
-            "events": len(arrays["behaviours/time"]),
-            "impressions": len(lengths),
-            "requests": int(arrays["impressions/request"][-1]) + 1,
-        },
-        "history_quantiles": dict(zip(QUANTILES, quantiles, strict=True)),
-    }
-
-
-def _write_array(file: Path, array: Array) -> None:
-    file.parent.mkdir(exist_ok=True)
-    # Not np.save: on a full disk it raises an OSError without the reason.
-    with file.open("wb") as stream:
-        header = np.lib.format.header_data_from_array_1_0(array)
-        np.lib.format.write_array_header_1_0(stream, header)
-        stream.write(array.data)
-        stream.flush()
-        os.fsync(stream.fileno())
