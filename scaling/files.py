@@ -1,6 +1,8 @@
 """Atomic writes: a reader sees the old file, the new file or none, never a part of one."""
 
 import errno
+import fcntl
+import glob
 import json
 import os
 import shutil
@@ -44,6 +46,8 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; on success it is renamed to `path`.
 
+    What killed processes left of the same `path` is removed first.
+
     Raises:
         UserError: `path` exists.
         StorageError: it cannot be written, or the disk is full; nothing is left behind.
@@ -52,7 +56,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise UserError(f"{path}: already exists; choose another folder or remove this one first")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary, lock = _temporary_folder(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
@@ -66,6 +70,39 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _temporary_folder(path: Path) -> tuple[Path, int | None]:
+    """Return a new locked folder beside `path`, and its lock; those of dead processes are removed."""
+    # The parent's lock keeps a folder from being taken for a dead one before it has its own.
+    parent = _lock(path.parent, wait=True)
+    try:
+        for folder in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+            # The system lets go of a lock however its process died.
+            lock = None if parent is None else _lock(folder)
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+        new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        return new, _lock(new)
+    finally:
+        if parent is not None:
+            os.close(parent)
+
+
+def _lock(folder: Path, *, wait: bool = False) -> int | None:
+    """Return the descriptor that holds the folder's lock, or None: another's, or no locks here."""
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor
 
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:
