@@ -42,6 +42,9 @@ Failure = Literal["exception", "oom", "timeout", "lost", "preempted"]
 STALE_SECONDS = 120.0
 _HEARTBEAT_SECONDS = 2.0
 _POLL_SECONDS = 1.0
+# of an attempt's file, what is worth nothing once it has ended
+_MOMENTARY = {"state", "time", "cell", "step", "n_steps", "loss", "samples_per_second"}
+_MOMENTARY |= {"pid_namespace", "pid_started"}
 
 
 class RunBusyError(UserError):
@@ -96,11 +99,21 @@ class Lease:
         with suppress(LeaseLostError, StorageError):  # a full disk takes no message
             self._write(sync=True)
 
-    def finish(self) -> list[dict[str, Any]]:
-        """Return all attempts for the record, this one ending now; `remove_attempts` is next."""
-        self.update(state="ended", ended=_now())
+    def facts(self) -> dict[str, Any]:
+        """Return what the attempt's file says."""
+        with self._guard:
+            return dict(self._document)
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Return all attempts for a record that is written now, the first first.
+
+        One that never came to an end was lost.
+        """
         others = [a for a in read_attempts(self._folder.parent) if a.get("number") != self.number]
-        return [*others, dict(self._document)]
+        lost = {"failure": "lost", "message": "", "ended": None}
+        told = [{**lost, **attempt} for attempt in others]
+        told.append({**self.facts(), "failure": None, "message": "", "ended": _now()})
+        return [{k: v for k, v in attempt.items() if k not in _MOMENTARY} for attempt in told]
 
     def close(self) -> None:
         """Stop the heartbeat and leave the file as it is."""
@@ -163,7 +176,12 @@ def claim(
             lease = Lease(
                 path.parent, number + 1, document, min(_HEARTBEAT_SECONDS, stale_seconds / 5)
             )
-            if not done():
+            try:
+                finished = done()
+            except BaseException:
+                lease.end("preempted", "stopped before it began")
+                raise
+            if not finished:
                 return lease
             lease.close()  # the last owner finished, and removed its attempts, between two looks
             remove_attempts(folder)

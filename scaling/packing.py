@@ -17,7 +17,7 @@ from scaling.loader import TOKENS_PER_PART, gather_packed
 from scaling.order import permuted_rows
 from scaling.store import EventStore
 
-__all__ = ["Groups", "count_packed_steps", "group_requests", "group_stretches", "iterate_packed"]
+__all__ = ["Groups", "group_requests", "group_stretches", "iterate_packed", "packed_samples_seen"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,12 @@ def group_stretches(store: EventStore, max_len: int) -> Groups:
 
 
 def iterate_packed(
-    store: EventStore, groups: Groups, n_samples: int, batch_size: int, order: int
+    store: EventStore,
+    groups: Groups,
+    n_samples: int,
+    batch_size: int,
+    order: int,
+    first_step: int = 0,
 ) -> Iterator[list[Batch]]:
     """Yield the steps of one epoch over `n_samples` impressions, whole groups in the order of `order`.
 
@@ -75,13 +80,20 @@ def iterate_packed(
     prefixes of larger ones.
     """
     sequence, counts, bounds = _schedule(groups, n_samples, batch_size, order)
-    for begin, end in pairwise(bounds):
+    for begin, end in pairwise(bounds[first_step:]):
         yield list(_parts(store, groups, sequence[begin:end], counts[begin:end]))
 
 
-def count_packed_steps(groups: Groups, n_samples: int, batch_size: int, order: int) -> int:
-    """Return the steps of `iterate_packed`: fewer than samples / batch where groups exceed a batch."""
-    return len(_schedule(groups, n_samples, batch_size, order)[2]) - 1
+def packed_samples_seen(
+    groups: Groups, n_samples: int, batch_size: int, order: int
+) -> NDArray[np.int64]:
+    """Return the impressions seen after each step of `iterate_packed`.
+
+    There are fewer steps than samples / batch where groups exceed a batch.
+    """
+    _, counts, bounds = _schedule(groups, n_samples, batch_size, order)
+    seen: NDArray[np.int64] = counts.cumsum()[bounds[1:] - 1]
+    return seen
 
 
 def _schedule(

@@ -1,43 +1,34 @@
-"""One run: one epoch over a nested subset, then the whole test part; the one training loop there is."""
+"""Training in memory: one epoch of steps, from the first or from where a checkpoint stands; no files."""
 
-import json
-import logging
 import math
-import resource
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
-from datetime import UTC, datetime
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.accounting import model_size
 from models.suan import SUAN, Batch, build_suan
+from scaling.checkpoint import Checkpoint, flatten, unflatten
 from scaling.config import RunConfig
-from scaling.errors import StorageError, UserError
-from scaling.files import write_json
-from scaling.lease import Lease, claim, remove_attempts
-from scaling.loader import iterate_test, iterate_training
-from scaling.metrics import evaluate
+from scaling.epoch import Epoch, find_groups
+from scaling.loader import iterate_test
 from scaling.order import order_key
-from scaling.packing import (
-    count_packed_steps,
-    group_requests,
-    group_stretches,
-    iterate_packed,
-)
-from scaling.provenance import code_version, describe_environment
-from scaling.recipe import BETAS, EMBEDDING_RATE, GRADIENT_CLIP, rate_factor
-from scaling.records import RunRecord, RunStore
+from scaling.recipe import BETAS, EMBEDDING_RATE, GRADIENT_CLIP
 from scaling.store import EventStore
 
-__all__ = ["NonFiniteLossError", "build_optimisers", "predict", "train_model", "train_run"]
-
-logger = logging.getLogger(__name__)
+__all__ = [
+    "NonFiniteLossError",
+    "Training",
+    "build_optimisers",
+    "denormals_flushed",
+    "predict",
+    "train_model",
+]
 
 # Lines in metrics.jsonl per run.
 _LOG_LINES = 50
@@ -49,154 +40,170 @@ class NonFiniteLossError(Exception):
     """The training loss became infinite or not a number; says at which step."""
 
 
-def train_run(
-    config: RunConfig, store: EventStore, runs: RunStore, device: str = "cpu"
-) -> RunRecord:
-    """Train and evaluate one cell and write its record; a run that is complete is only read.
-
-    Raises:
-        UserError: the store is not the one that the config was planned for, or is too small.
-        RunBusyError: a living process trains this run already.
-        NonFiniteLossError: the loss diverged; the run's status then says failed.
-    """
-    signature = config.signature
-    if runs.has(signature):
-        return runs.read(signature)
-    if store.fingerprint != config.data_fingerprint:
-        raise UserError(
-            f"{store.path}: its fingerprint is {store.fingerprint[:12]}, but the run was planned for "
-            f"{config.data_fingerprint[:12]}; plan again, or restore the data"
-        )
-    if config.n_samples > store.n_train:
-        raise UserError(
-            f"{store.path}: {store.n_train} training impressions, but the run wants {config.n_samples}"
-        )
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    code = code_version()
-    lease = claim(runs.folder(signature), done=lambda: runs.has(signature))
-    if lease is None:
-        return runs.read(signature)
-    try:
-        write_json(runs.folder(signature) / "config.json", asdict(config))
-        progress = _ProgressWriter(runs, signature, lease)
-        begin = time.perf_counter()
-        with _denormals_flushed():
-            model, train_loss = train_model(config, store, device, progress, progress.beat)
-        train_seconds = time.perf_counter() - begin
-        metrics = _evaluate(model, store, config, device, progress.beat)
-    except Exception as error:
-        told = isinstance(error, UserError | NonFiniteLossError)
-        lease.end("exception", str(error) if told else f"{type(error).__name__}: {error}")
-        raise
-    size = model_size(config.grade, config.model, store.schema)
-    record = RunRecord(
-        config=config,
-        n_params=size.n_params,
-        n_embedding_params=size.n_embedding_params,
-        flops_per_sample=size.flops_per_sample,
-        flops=size.training_flops(config.n_samples),
-        metrics=metrics,
-        train_loss=train_loss,
-        train_seconds=train_seconds,
-        samples_per_second=config.n_samples / train_seconds,
-        peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        provenance={
-            **code,
-            **describe_environment(_device_name(device)),
-            "started": started,
-            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-            "data": str(store.path),
-            "truth": store.truth,
-        },
-    )
-    runs.write(record)
-    lease.close()
-    remove_attempts(runs.folder(signature))
-    return record
-
-
 def train_model(
-    config: RunConfig,
-    store: EventStore,
-    device: str = "cpu",
-    progress: Progress | None = None,
-    beat: Callable[[], None] = lambda: None,
+    config: RunConfig, store: EventStore, device: str = "cpu", progress: Progress | None = None
 ) -> tuple[SUAN, float]:
     """Train one epoch and return the model and the mean loss, each sample before it was trained on.
 
     Initialisation, order and dropout have seeds of their own, all drawn from the config's: the same
-    config gives the same numbers on the same machine. `progress` gets about fifty lines, `beat` is called
-    at every step.
+    config gives the same numbers on the same machine. `progress` gets about fifty lines.
 
     Raises:
         NonFiniteLossError: naming the first such step.
     """
-    model = build_suan(
-        config.grade,
-        config.model,
-        store.schema,
-        base_rate=store.base_rate["train"],
-        seed=order_key("init", config.seed) % 2**63,
-    ).to(device)
-    generator = torch.Generator(device).manual_seed(order_key("dropout", config.seed) % 2**63)
-    model.dropout_generator = generator
-    model.train()
-    adam, sparse = build_optimisers(model)
-    dense = adam.param_groups[0]["params"]
-    n_steps, steps = _steps(config, store)
-    log_every = max(1, n_steps // _LOG_LINES)
-    pending: list[torch.Tensor] = []
-    sizes: list[int] = []
-    total, n_seen, begin = 0.0, 0, time.perf_counter()
-    for step, parts in enumerate(steps):
-        rate = config.learning_rate * rate_factor(
-            step, n_steps, config.warmup_steps, config.schedule
-        )
+    training = Training(config, store, device)
+    epoch = Epoch(config, store, find_groups(config, store))
+
+    def after_step() -> None:
+        if progress is not None and training.is_line(epoch):
+            progress(training.line(epoch))
+
+    training.advance(epoch, after_step)
+    return training.model, training.mean_loss(epoch)
+
+
+class Training:
+    """A model on its way: everything that its next step rests on, and the losses so far.
+
+    Attributes:
+        losses: mean loss of each step's batch before it was trained on; `settle` brings them up to date.
+        seconds: wall-clock seconds of the loop until the end of each step.
+    """
+
+    def __init__(self, config: RunConfig, store: EventStore, device: str = "cpu") -> None:
+        self.model = build_suan(
+            config.grade,
+            config.model,
+            store.schema,
+            base_rate=store.base_rate["train"],
+            seed=order_key("init", config.seed) % 2**63,
+        ).to(device)
+        seed = order_key("dropout", config.seed) % 2**63
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self.model.dropout_generator = self._generator
+        self._optimisers = build_optimisers(self.model)
+        self._device = device
+        self.losses, self.seconds = array("d"), array("d")
+        self._pending: list[torch.Tensor] = []
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return len(self.seconds)
+
+    def advance(self, epoch: Epoch, after_step: Callable[[], None]) -> None:
+        """Train to the end of `epoch`; `after_step` is called between steps, outside the clock.
+
+        Raises:
+            NonFiniteLossError: naming the first such step.
+        """
+        self.model.train()
+        begin = time.perf_counter() - (self.seconds[-1] if self.seconds else 0.0)
+        # the range comes first: once it is through, no further batch is read
+        for step, parts in zip(
+            range(self.step, epoch.n_steps), epoch.batches(self.step), strict=False
+        ):
+            self._pending.append(self._train_step(parts, epoch.rate(step)))
+            self.seconds.append(0.0)
+            if self.is_line(epoch):
+                self.settle()
+            self.seconds[-1] = time.perf_counter() - begin
+            after_step()
+            begin = time.perf_counter() - self.seconds[-1]
+
+    def settle(self) -> None:
+        """Read the losses of the latest steps, which waits for the device.
+
+        Raises:
+            NonFiniteLossError: naming the first such step.
+        """
+        if not self._pending:
+            return
+        for loss in torch.stack(self._pending).tolist():
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(f"the loss is {loss} at step {len(self.losses)}")
+            self.losses.append(loss)
+        self._pending.clear()
+
+    def is_line(self, epoch: Epoch) -> bool:
+        """Whether the progress is told after this step: about fifty times, and at the end."""
+        return self.step == epoch.n_steps or self.step % _line_every(epoch) == 0
+
+    def line(self, epoch: Epoch, step: int | None = None) -> dict[str, Any]:
+        """Return the progress after `step` (by default the last): a line of metrics.jsonl.
+
+        The loss is the mean since the line before, the speed that of the whole loop.
+        """
+        step = step or self.step
+        losses = self.losses[(step - 1) // _line_every(epoch) * _line_every(epoch) : step]
+        n_samples = int(epoch.seen[step - 1])
+        return {
+            "step": step,
+            "n_steps": epoch.n_steps,
+            "n_samples": n_samples,
+            "loss": sum(losses) / len(losses),
+            "learning_rate": epoch.rate(step - 1),
+            "samples_per_second": n_samples / self.seconds[step - 1],
+        }
+
+    def lines(self, epoch: Epoch) -> list[dict[str, Any]]:
+        """Return every line up to now."""
+        every = _line_every(epoch)
+        steps = [*range(every, self.step + 1, every)]
+        if self.step == epoch.n_steps and self.step % every:
+            steps.append(self.step)
+        return [self.line(epoch, step) for step in steps]
+
+    def mean_loss(self, epoch: Epoch) -> float:
+        """Mean loss over the samples of the whole epoch, each before it was trained on."""
+        sizes = np.diff(epoch.seen, prepend=0).tolist()
+        total = math.fsum(loss * n for loss, n in zip(self.losses, sizes, strict=True))
+        return total / epoch.config.n_samples
+
+    def checkpoint(self, label: str, facts: dict[str, Any]) -> Checkpoint:
+        """Return the whole state; `facts` are told beside it."""
+        self.settle()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors["generator"] = self._generator.get_state()
+        for name in ("losses", "seconds"):
+            tensors[name] = torch.tensor(getattr(self, name), dtype=torch.float64)
+        optimisers = [o.state_dict() for o in self._optimisers]
+        rest = flatten(optimisers, "optimisers", tensors)
+        return Checkpoint(label, self.step, tensors, {**facts, "optimisers": rest})
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same configuration."""
+        tensors = checkpoint.tensors
+        prefix = "model."
+        state = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        self.model.load_state_dict(state)
+        self._generator.set_state(tensors["generator"])
+        states = unflatten(checkpoint.facts["optimisers"], tensors)
+        for optimiser, own in zip(self._optimisers, states, strict=True):
+            optimiser.load_state_dict(own)
+        self.losses = array("d", tensors["losses"].tolist())
+        self.seconds = array("d", tensors["seconds"].tolist())
+        self._pending.clear()
+
+    def _train_step(self, parts: list[Batch], rate: float) -> torch.Tensor:
+        """Train on one batch, which comes in parts, and return its mean loss before."""
+        adam, sparse = self._optimisers
         for optimiser, multiple in ((adam, 1.0), (sparse, EMBEDDING_RATE)):
             optimiser.param_groups[0]["lr"] = rate * multiple
-        adam.zero_grad()
-        sparse.zero_grad()
-        n_in_batch = sum(_n_samples(part) for part in parts)
-        n_seen += n_in_batch
-        sizes.append(n_in_batch)
-        shares = [_backward(model, _to_device(part, device), n_in_batch) for part in parts]
-        pending.append(torch.stack(shares).sum())
+            optimiser.zero_grad()
+        n_samples = sum(_n_samples(part) for part in parts)
+        shares = [
+            _backward(self.model, _to_device(part, self._device), n_samples) for part in parts
+        ]
+        dense = adam.param_groups[0]["params"]
         torch.nn.utils.clip_grad_norm_(dense, GRADIENT_CLIP, foreach=True)
         adam.step()
         sparse.step()  # type: ignore[no-untyped-call]
-        beat()
-        if (step + 1) % log_every == 0 or step + 1 == n_steps:
-            # Reading a loss waits for the device, so it is done once per line, not per step.
-            losses = torch.stack(pending).tolist()
-            first = step + 1 - len(losses)
-            _check_finite(losses, first)
-            total += sum(loss * n for loss, n in zip(losses, sizes, strict=True))
-            sizes.clear()
-            pending.clear()
-            if progress is not None:
-                progress(
-                    {
-                        "step": step + 1,
-                        "n_steps": n_steps,
-                        "n_samples": n_seen,
-                        "loss": sum(losses) / len(losses),
-                        "learning_rate": rate,
-                        "samples_per_second": n_seen / (time.perf_counter() - begin),
-                    }
-                )
-    return model, total / config.n_samples
+        return torch.stack(shares).sum()
 
 
-def _steps(config: RunConfig, store: EventStore) -> tuple[int, Iterator[list[Batch]]]:
-    """Return how many steps the epoch has, and the steps."""
-    max_len, epoch = config.grade.max_len, (config.n_samples, config.batch_size)
-    if config.packing == "none":
-        n_steps = math.ceil(config.n_samples / config.batch_size)
-        return n_steps, iterate_training(store, *epoch, max_len, _order(config))
-    group = group_requests if config.packing == "request" else group_stretches
-    groups = group(store, max_len)
-    n_steps = count_packed_steps(groups, *epoch, _order(config))
-    return n_steps, iterate_packed(store, groups, *epoch, _order(config))
+def _line_every(epoch: Epoch) -> int:
+    return max(1, epoch.n_steps // _LOG_LINES)
 
 
 def _n_samples(part: Batch) -> int:
@@ -243,61 +250,14 @@ def predict(
     return logits
 
 
-def _evaluate(
-    model: SUAN, store: EventStore, config: RunConfig, device: str, beat: Callable[[], None]
-) -> dict[str, float]:
-    logits = predict(model, store, config.grade.max_len, device, beat)
-    if not np.isfinite(logits).all():
-        raise NonFiniteLossError("the trained model gives predictions that are not finite")
-    test = slice(store.n_train, store.n_impressions)
-    truth = None if store.probability is None else np.asarray(store.probability[test])
-    metrics = evaluate(np.asarray(store.label[test]), logits, truth)
-    # a metric that the test part does not define (AUC of one class) is left out, not stored as NaN
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-
-
 @contextmanager
-def _denormals_flushed() -> Iterator[None]:
+def denormals_flushed() -> Iterator[None]:
     """Numbers below 1e-38 cost a CPU a hundred times more than zero, and mean nothing here."""
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-def _order(config: RunConfig) -> int:
-    shared = config.data_order == "shared"
-    return order_key("order", config.seed, "shared" if shared else asdict(config.grade))
-
-
-def _check_finite(losses: list[float], first_step: int) -> None:
-    for index, loss in enumerate(losses):
-        if not math.isfinite(loss):
-            raise NonFiniteLossError(f"the loss is {loss} at step {first_step + index}")
-
-
-class _ProgressWriter:
-    """Appends to metrics.jsonl and keeps the run's heartbeat fresh, through the evaluation too."""
-
-    def __init__(self, runs: RunStore, signature: str, lease: Lease) -> None:
-        self._lease = lease
-        self._path = runs.folder(signature) / "metrics.jsonl"
-        self._path.unlink(missing_ok=True)
-
-    def __call__(self, line: dict[str, Any]) -> None:
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise StorageError(f"{self._path}: cannot be written: {error.strerror}") from error
-        self._lease.update(
-            **{key: line[key] for key in ("step", "n_steps", "loss", "samples_per_second")}
-        )
-
-    def beat(self) -> None:
-        """Stop if another process has taken the run over."""
-        self._lease.check()
 
 
 def _to_device(batch: Batch, device: str) -> Batch:
@@ -309,7 +269,3 @@ def _to_device(batch: Batch, device: str) -> Batch:
         if (value := getattr(batch, f.name)) is not None
     }
     return replace(batch, **moved)
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

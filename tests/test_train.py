@@ -1,4 +1,3 @@
-import json
 import math
 from dataclasses import replace
 
@@ -6,14 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+import scaling.epoch
 import scaling.train
 from models.config import SuanOptions
 from models.grades import GRADES
 from scaling.config import RunConfig
-from scaling.errors import UserError
-from scaling.records import RunStore
 from scaling.store import Events, Feature, Impressions, Schema, write_store
-from scaling.train import NonFiniteLossError, predict, train_model, train_run
+from scaling.train import predict, train_model
 
 
 @pytest.fixture(autouse=True)
@@ -84,13 +82,13 @@ def test_seed_and_order_change_the_numbers(config, tiny_store, change):
 
 def test_with_the_shared_order_grades_see_the_same_samples(config, tiny_store, monkeypatch):
     seen = []
-    original = scaling.train.iterate_training
+    original = scaling.epoch.iterate_training
 
     def spy(store, n_samples, batch_size, max_len, order, *rest):
         seen.append(order)
         return original(store, n_samples, batch_size, max_len, order, *rest)
 
-    monkeypatch.setattr(scaling.train, "iterate_training", spy)
+    monkeypatch.setattr(scaling.epoch, "iterate_training", spy)
     for data_order in ("shared", "independent"):
         for grade in ("SUAN-0", "SUAN-1"):
             small = replace(config, grade=GRADES[grade], data_order=data_order, n_samples=32)
@@ -132,47 +130,6 @@ def test_untouched_embedding_rows_keep_their_start(config, tiny_store):
     assert 0 < same.sum() < len(same)
 
 
-def test_a_run_leaves_a_record_and_its_metrics_lines(config, tiny_store, tmp_path):
-    runs = RunStore(tmp_path)
-    record = train_run(config, tiny_store, runs)
-    assert runs.read(config.signature) == record
-    lines = (runs.folder(config.signature) / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(1, 21))
-    assert record.metrics["excess_logloss"] > 0
-    assert record.flops == 3 * record.flops_per_sample * 320
-    assert record.provenance["truth"] == tiny_store.truth
-    mean = np.mean([json.loads(line)["loss"] for line in lines])
-    assert record.train_loss == pytest.approx(mean, rel=1e-6)
-
-
-def test_a_finished_run_is_only_read(config, tiny_store, tmp_path, monkeypatch):
-    runs = RunStore(tmp_path)
-    record = train_run(config, tiny_store, runs)
-    monkeypatch.setattr(scaling.train, "train_model", None)
-    assert train_run(config, tiny_store, runs) == record
-
-
-def test_a_diverged_run_is_failed_and_names_the_step(config, tiny_store, tmp_path):
-    runs = RunStore(tmp_path)
-    wild = replace(config, learning_rate=1e30)
-    with pytest.raises(NonFiniteLossError, match=r"the loss is (nan|inf) at step \d+"):
-        train_run(wild, tiny_store, runs)
-    state = runs.state(wild.signature)
-    assert state.state == "failed"
-    assert "at step" in state.message
-    assert not runs.has(wild.signature)
-
-
-def test_a_run_planned_for_other_data_is_refused(config, tiny_store, tmp_path):
-    with pytest.raises(UserError, match="plan again, or restore the data"):
-        train_run(replace(config, data_fingerprint="0" * 64), tiny_store, RunStore(tmp_path))
-
-
-def test_more_samples_than_there_are_is_refused(config, tiny_store, tmp_path):
-    with pytest.raises(UserError, match="1200 training impressions"):
-        train_run(replace(config, n_samples=1201), tiny_store, RunStore(tmp_path))
-
-
 @pytest.mark.parametrize("packing", ["request", "stretch"])
 def test_packed_training_beats_the_base_rate(tiny_store, config, packing):
     options = SuanOptions(pooling="running", positions="start")
@@ -191,13 +148,6 @@ def test_a_packed_epoch_counts_its_own_steps_to_the_last(tiny_store, config, pac
     assert lines[-1]["step"] == lines[-1]["n_steps"] < 150
     assert lines[-1]["n_samples"] == 300
     assert 0.3 < loss < 3
-
-
-def test_a_heartbeat_comes_with_every_step(config, tiny_store):
-    """Fifty progress lines in a run of hours are too few to tell that it lives."""
-    beats = []
-    train_model(config, tiny_store, beat=lambda: beats.append(1))
-    assert len(beats) == 20
 
 
 def test_every_variation_trains(config, tiny_store):

@@ -214,8 +214,8 @@ def train(
 
     Example: scaling train studies/quickstart.toml --cell 3f2a
     """
+    from scaling.run import train_run
     from scaling.store import open_store
-    from scaling.train import train_run
     from sweeps.job import prepare_process
 
     made, store = load_plan(study, overrides, runs, make_data=True)

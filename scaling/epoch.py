@@ -1,0 +1,82 @@
+"""The steps of a run's one epoch: how many, how many impressions each has seen, and the batches themselves."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.suan import Batch
+from scaling.config import RunConfig
+from scaling.loader import iterate_training
+from scaling.order import order_key
+from scaling.packing import (
+    Groups,
+    group_requests,
+    group_stretches,
+    iterate_packed,
+    packed_samples_seen,
+)
+from scaling.recipe import rate_factor
+from scaling.store import EventStore
+
+__all__ = ["Epoch", "find_groups"]
+
+
+class Epoch:
+    """The epoch that `config` describes over `store`.
+
+    Attributes:
+        seen: impressions seen after each step [n_steps], int64.
+    """
+
+    def __init__(self, config: RunConfig, store: EventStore, groups: Groups | None = None) -> None:
+        self.config, self._store, self._groups = config, store, groups
+        size, batch = config.n_samples, config.batch_size
+        shared = config.data_order == "shared"
+        self._order = order_key("order", config.seed, "shared" if shared else asdict(config.grade))
+        self.seen: NDArray[np.int64] = (
+            np.minimum(np.arange(batch, size + batch, batch), size)
+            if groups is None
+            else packed_samples_seen(groups, size, batch, self._order)
+        )
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the whole epoch."""
+        return len(self.seen)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the dense parameters at `step`."""
+        config = self.config
+        factor = rate_factor(step, self.n_steps, config.warmup_steps, config.schedule)
+        return config.learning_rate * factor
+
+    def batches(self, first_step: int) -> Iterator[list[Batch]]:
+        """Yield the steps from `first_step` on; those before it are not read."""
+        size, batch = self.config.n_samples, self.config.batch_size
+        if self._groups is not None:
+            return iterate_packed(self._store, self._groups, size, batch, self._order, first_step)
+        return iterate_training(
+            self._store, size, batch, self.config.grade.max_len, self._order, first_step
+        )
+
+    def steps_shared(self, longer: "Epoch") -> int:
+        """Return how many first steps of the two have the same samples and the same rates.
+
+        The cool-down has begun before the end, and the last batch may be cut.
+        """
+        n_steps = min(self.n_steps, longer.n_steps)
+        differs = np.flatnonzero(self.seen[:n_steps] != longer.seen[:n_steps])
+        alike = int(differs[0]) if len(differs) else n_steps
+        if self.config.schedule == "decay" and longer.n_steps > self.n_steps:
+            alike = min(alike, self.n_steps // 2 + 1)
+        return alike
+
+
+def find_groups(config: RunConfig, store: EventStore) -> Groups | None:
+    """Return the passes of a packed run, which do not depend on its size; None where it is not packed."""
+    if config.packing == "none":
+        return None
+    group = group_requests if config.packing == "request" else group_stretches
+    return group(store, config.grade.max_len)

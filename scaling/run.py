@@ -1,0 +1,332 @@
+"""A run on disk: taken by one process, resumed from its checkpoints, evaluated and recorded."""
+
+import json
+import math
+import resource
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.accounting import model_size
+from scaling.checkpoint import read_checkpoints, save_checkpoint
+from scaling.config import RunConfig, RunOptions
+from scaling.epoch import Epoch, find_groups
+from scaling.errors import StorageError, UserError
+from scaling.files import write_json, write_text
+from scaling.lease import Failure, Lease, LeaseLostError, claim, remove_attempts
+from scaling.metrics import evaluate
+from scaling.provenance import describe_environment
+from scaling.records import RunRecord, RunStore
+from scaling.saved_model import save_model
+from scaling.store import EventStore
+from scaling.train import NonFiniteLossError, Training, denormals_flushed, predict
+
+__all__ = ["PreemptedError", "train_run", "train_runs"]
+
+# Writing checkpoints takes no larger share of a run's time.
+_CHECKPOINT_SHARE = 0.02
+
+
+class PreemptedError(Exception):
+    """Training was asked to stop; it was saved at a step's end and goes on from there."""
+
+
+def train_run(
+    config: RunConfig, store: EventStore, runs: RunStore, device: str = "cpu", **how: Any
+) -> RunRecord:
+    """Train and evaluate one run as `train_runs` does, and return its record."""
+    return train_runs([config], store, runs, device, **how)[0]
+
+
+def train_runs(
+    configs: Sequence[RunConfig],
+    store: EventStore,
+    runs: RunStore,
+    device: str = "cpu",
+    *,
+    key: str | None = None,
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    lease: Lease | None = None,
+    stop: Callable[[], str | None] = lambda: None,
+    force_resume: bool = False,
+) -> list[RunRecord]:
+    """Train and evaluate the runs of one trajectory and write their records, the smallest first.
+
+    Runs that are done are only read. A run that was stopped goes on from its last whole checkpoint and
+    ends with the numbers that it would have had.
+
+    Args:
+        configs: alike but for their data size.
+        store: the data.
+        runs: where to write.
+        device: of torch.
+        key: the folder of attempts and checkpoints under `runs`; by default the only run's.
+        options: how often to save, and what to keep.
+        lease: on the key, if it was claimed already; it is ended here.
+        stop: asked between steps; a text says to save and stop, and why.
+        force_resume: go on from checkpoints of other code.
+
+    Raises:
+        UserError: the data are not those that the runs were planned for, or the code is another one.
+        RunBusyError: a living process trains these runs already.
+        LeaseLostError: another process has taken them over.
+        PreemptedError: `stop` said so.
+        NonFiniteLossError: the loss diverged; the state then says failed.
+    """
+    configs = sorted(configs, key=lambda config: config.n_samples)
+    key = key or configs[0].signature
+    if lease is None:
+        lease = claim(
+            runs.folder(key),
+            done=lambda: all(runs.has(config.signature) for config in configs),
+            stale_seconds=options.stale_seconds,
+        )
+    if lease is not None:
+        try:
+            job = _Job(store, runs, key, device, options, lease, stop, force_resume)
+            with denormals_flushed():
+                job.train(configs)
+        except LeaseLostError:
+            lease.close()  # what is on disk is another process's
+            raise
+        except BaseException as error:
+            lease.end(*_failure(error))
+            raise
+        lease.close()
+        shutil.rmtree(runs.folder(key) / "checkpoints", ignore_errors=True)
+        remove_attempts(runs.folder(key))
+    return [runs.read(config.signature) for config in configs]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What does not change while a trajectory is trained."""
+
+    store: EventStore
+    runs: RunStore
+    key: str
+    device: str
+    options: RunOptions
+    lease: Lease
+    stop: Callable[[], str | None]
+    force_resume: bool
+
+    def train(self, configs: Sequence[RunConfig]) -> None:
+        """Train what has no record, along one path that all runs share as far as they can."""
+        for config in configs:
+            _check_data(config, self.store)
+        self.lease.update(device=_device_name(self.device))
+        groups = find_groups(configs[-1], self.store)
+        epochs = [Epoch(config, self.store, groups) for config in configs]
+        missing = [e for e in epochs if not self.runs.has(e.config.signature)]
+        training = None
+        for index, epoch in enumerate(missing):
+            n_shared = epoch.steps_shared(epochs[-1])
+            if training is None:
+                training = self._resume(epoch, n_shared)
+            self._train_one(training, epoch, n_shared, others_follow=index + 1 < len(missing))
+            if training.step > n_shared:
+                training = None  # it left the common path: the next one begins before that
+
+    def _train_one(
+        self, training: Training, epoch: Epoch, n_shared: int, *, others_follow: bool
+    ) -> None:
+        folder, lease = self.runs.folder(epoch.config.signature), self.lease
+        lease.verify()
+        write_json(folder / "config.json", asdict(epoch.config))
+        log = folder / "metrics.jsonl"
+        _write_lines(log, training.lines(epoch))
+        lease.update(cell=epoch.config.signature, step=training.step, n_steps=epoch.n_steps)
+        saver = _Saver(self, training, epoch, n_shared)
+
+        def after_step() -> None:
+            lease.check()
+            lease.update(step=training.step)
+            if training.is_line(epoch):
+                lease.verify()
+                line = training.line(epoch)
+                _append_line(log, line)
+                lease.update(loss=line["loss"], samples_per_second=line["samples_per_second"])
+            leaves = training.step == n_shared < epoch.n_steps and others_follow
+            saver.save_if_due(now=leaves)
+            check_stop()
+
+        def check_stop() -> None:
+            lease.check()
+            if reason := self.stop():
+                saver.save_if_due(now=True)
+                raise PreemptedError(f"{reason}, saved at step {training.step}")
+
+        training.advance(epoch, after_step)
+        metrics = _evaluate(training, self.store, epoch.config, self.device, check_stop)
+        lease.verify()
+        if self.options.keep_model:
+            save_model(folder, training.model, epoch.config, self.store.schema)
+        _write_lines(log, training.lines(epoch))
+        self._record(training, epoch, metrics)
+        for path in (self.runs.folder(self.key) / "checkpoints").glob(f"{_label(epoch)}-*"):
+            path.unlink(missing_ok=True)
+
+    def _resume(self, epoch: Epoch, n_shared: int) -> Training:
+        """Go on from the furthest checkpoint on this run's path, or begin."""
+        training = Training(epoch.config, self.store, self.device)
+        folder = self.runs.folder(self.key) / "checkpoints"
+        for label in (_label(epoch), "shared"):
+            for checkpoint in read_checkpoints(folder, label):
+                if label == "shared" and checkpoint.step > n_shared:
+                    continue
+                self._check_code(checkpoint.facts, folder)
+                training.load(checkpoint)
+                break
+            if training.step:
+                break
+        self.lease.update(first_step=training.step)
+        return training
+
+    def _check_code(self, facts: dict[str, Any], folder: Path) -> None:
+        own = self.code()
+        changed = {
+            name: (facts["code"].get(name), value)
+            for name, value in own.items()
+            if facts["code"].get(name) != value
+        }
+        if changed and not self.force_resume:
+            told = ", ".join(f"{name} {old} is now {new}" for name, (old, new) in changed.items())
+            raise UserError(
+                f"{folder}: a checkpoint of other code ({told}), with which the run might not end as it "
+                "began; --force-resume goes on all the same, or remove the folder to begin again"
+            )
+
+    def code(self) -> dict[str, Any]:
+        """What a checkpoint can be resumed with."""
+        facts = self.lease.facts()
+        return {
+            "code": facts["code"],
+            **facts["versions"],
+            "device": torch.device(self.device).type,
+        }
+
+    def _record(self, training: Training, epoch: Epoch, metrics: dict[str, float]) -> None:
+        config, lease = epoch.config, self.lease
+        size = model_size(config.grade, config.model, self.store.schema)
+        attempts = lease.attempts()
+        seconds = training.seconds[epoch.n_steps - 1]
+        names = ("code", "git_commit", "git_dirty", "git_diff")
+        record = RunRecord(
+            config=config,
+            n_params=size.n_params,
+            n_embedding_params=size.n_embedding_params,
+            flops_per_sample=size.flops_per_sample,
+            flops=size.training_flops(config.n_samples),
+            metrics=metrics,
+            train_loss=training.mean_loss(epoch),
+            train_seconds=seconds,
+            samples_per_second=config.n_samples / seconds,
+            peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            provenance={
+                **{name: attempts[-1][name] for name in names},
+                **describe_environment(_device_name(self.device)),
+                "started": attempts[0]["started"],
+                "ended": attempts[-1]["ended"],
+                "data": str(self.store.path),
+                "truth": self.store.truth,
+                "trained_in": self.key,
+                "attempts": attempts,
+            },
+        )
+        lease.verify()
+        self.runs.write(record)
+
+
+class _Saver:
+    """Saves a training every so often, and no more often than it can afford."""
+
+    def __init__(self, job: _Job, training: Training, epoch: Epoch, n_shared: int) -> None:
+        self._job, self._training, self._epoch, self._n_shared = job, training, epoch, n_shared
+        self._saved_step = training.step
+        self._next = time.monotonic() + job.options.checkpoint_seconds
+
+    def save_if_due(self, *, now: bool) -> None:
+        """Save if it is time, or `now`; never the same step twice."""
+        step = self._training.step
+        if step == self._saved_step or not (now or time.monotonic() >= self._next):
+            return
+        job, begin = self._job, time.monotonic()
+        label = "shared" if step <= self._n_shared else _label(self._epoch)
+        checkpoint = self._training.checkpoint(label, {"code": job.code()})
+        job.lease.verify()
+        save_checkpoint(job.runs.folder(job.key) / "checkpoints", checkpoint)
+        self._saved_step, end = step, time.monotonic()
+        pause = max(job.options.checkpoint_seconds, (end - begin) / _CHECKPOINT_SHARE)
+        self._next = end + pause
+
+
+def _label(epoch: Epoch) -> str:
+    """Of the checkpoints that only this run of a trajectory can use."""
+    return f"n{epoch.config.n_samples}"
+
+
+def _check_data(config: RunConfig, store: EventStore) -> None:
+    if store.fingerprint != config.data_fingerprint:
+        raise UserError(
+            f"{store.path}: its fingerprint is {store.fingerprint[:12]}, but the run was planned for "
+            f"{config.data_fingerprint[:12]}; plan again, or restore the data"
+        )
+    if config.n_samples > store.n_train:
+        raise UserError(
+            f"{store.path}: {store.n_train} training impressions, but the run wants {config.n_samples}"
+        )
+
+
+def _evaluate(
+    training: Training,
+    store: EventStore,
+    config: RunConfig,
+    device: str,
+    beat: Callable[[], None],
+) -> dict[str, float]:
+    logits = predict(training.model, store, config.grade.max_len, device, beat)
+    if not np.isfinite(logits).all():
+        raise NonFiniteLossError("the trained model gives predictions that are not finite")
+    test = slice(store.n_train, store.n_impressions)
+    truth = None if store.probability is None else np.asarray(store.probability[test])
+    metrics = evaluate(np.asarray(store.label[test]), logits, truth)
+    # a metric that the test part does not define (AUC of one class) is left out, not stored as NaN
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _failure(error: BaseException) -> tuple[Failure, str]:
+    """Classify what ended an attempt, with the message that a user reads."""
+    if isinstance(error, PreemptedError):
+        return "preempted", str(error)
+    if not isinstance(error, Exception):  # Ctrl-C, or an exit from a signal's handler
+        return "preempted", f"interrupted ({type(error).__name__})"
+    told = isinstance(error, UserError | NonFiniteLossError)
+    message = str(error) if told else f"{type(error).__name__}: {error}"
+    # torch's allocator for the CPU raises a plain RuntimeError
+    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+    return ("oom" if memory else "exception"), message
+
+
+def _write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines), sync=False)
+
+
+def _append_line(path: Path, line: dict[str, Any]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
