@@ -7,17 +7,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sweeps.scheduler import end_states
 from sweeps.submissions import Submission
 
 __all__ = ["Ending", "ending_in_log", "endings"]
 
+Kind = Literal["oom", "timeout", "cancelled", "lost"]
+
 _TAIL_BYTES = 16_384
 
 _REQUEUED = re.compile(r"DUE TO (JOB REQUEUE|PREEMPTION|NODE FAILURE)")
 # In the order of trust within one line: the first that matches names the class.
-_LINES = (
+_LINES: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"oom-kill|Out Of Memory|exceeded memory limit|OUT_OF_MEMORY"), "oom"),
     (re.compile(r"DUE TO TIME LIMIT"), "timeout"),
     (re.compile(r"timed-out too many times"), "timeout"),
@@ -26,7 +29,7 @@ _LINES = (
     (re.compile(r"error: \S+ task \d+: (Killed|Terminated|Segmentation fault|Exited)"), "lost"),
     (re.compile(r"^\w*(Error|Exception)\b"), "lost"),
 )
-_STATES = {
+_STATES: dict[str, Kind] = {
     "OUT_OF_MEMORY": "oom",
     "TIMEOUT": "timeout",
     "DEADLINE": "timeout",
@@ -36,14 +39,14 @@ _STATES = {
     "BOOT_FAIL": "lost",
 }
 # A kill for memory also shows as a killed task, a time-out also as cancelled.
-_RANK = ("oom", "timeout", "cancelled", "lost")
+_RANK: tuple[Kind, ...] = ("oom", "timeout", "cancelled", "lost")
 
 
 @dataclass(frozen=True)
 class Ending:
     """`kind` is oom, timeout, cancelled or lost; `message` is what a person reads."""
 
-    kind: str
+    kind: Kind
     message: str
 
 

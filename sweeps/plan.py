@@ -1,69 +1,198 @@
-"""The plan: every cell of a study with its size, its cost and where it stands; strictly read-only."""
+"""The plan: every cell of a study with its size, its cost and why it will run or not; strictly read-only."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from models.accounting import ModelSize, model_size
 from scaling.config import RunConfig, StudyConfig
 from scaling.dataset import DataFacts
-from scaling.records import RunRecord, RunState, RunStore
+from scaling.records import RunState, RunStore
+from scaling.trajectory import group_runs, lease_key, trained_samples
+from sweeps.estimate import estimate, measurements, read_benchmarks
+from sweeps.failures import Ending
 from sweeps.grid import grid_cells
+from sweeps.history import former_runs, read_history
+from sweeps.scheduler import QueuedTask
 
 __all__ = ["Plan", "PlannedCell", "axis_values", "make_plan"]
 
-# What one CPU core of 2020 does on these models, until a finished run of the study says better:
-# FLOP per second of large steps, seconds that a step costs whatever its size, seconds per job.
-_GUESSED_FLOPS_PER_SECOND = 2.0e10
-_GUESSED_STEP_SECONDS = 0.006
-_JOB_SECONDS = 2.0
-# forward only, and nothing kept for the backward pass
-_EVALUATION_SPEEDUP = 3.0
+# An out-of-memory or a time-out is tried once more by itself, with so many times the resources.
+_GROWTH = 2.0
+_GROWING = ("oom", "timeout")
 
 
 @dataclass(frozen=True)
 class PlannedCell:
     """A cell: what it is, what it costs and where it stands.
 
-    `seconds` is the estimate on one core or device; `measured` tells whether it rests on a finished
-    run of the same grade on the same data.
+    Attributes:
+        state: from its files.
+        seconds: estimate on one core or device, without the process's start.
+        memory_gib: estimate of the process's peak.
+        source: what the estimates rest on: run, benchmark or guess.
+        job: the queued or running job that holds it.
+        ending: how its last job ended, where its files cannot tell.
+        failures: how often each class of failure has met it, this one included.
+        spent_seconds: what its attempts have taken so far; shared ones count at one of their cells.
+        metrics: of the test part, if it is done.
+        change: how it differs from a run of the same grade, size and seed that is no more in the grid.
     """
 
     config: RunConfig
     size: ModelSize
     state: RunState
     seconds: float
-    measured: bool
+    memory_gib: float
+    source: str
+    job: QueuedTask | None = None
+    ending: Ending | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+    spent_seconds: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    change: str = ""
 
     @property
     def flops(self) -> int:
         """Training FLOPs."""
         return self.size.training_flops(self.config.n_samples)
 
+    @property
+    def failure(self) -> str:
+        """The class of its last failure, as far as it is known: exception, oom, timeout, lost, ..."""
+        return self.ending.kind if self.ending is not None else self.state.failure or ""
+
+    @property
+    def message(self) -> str:
+        """What is told of its last end."""
+        return self.ending.message if self.ending is not None else self.state.message
+
+    @property
+    def standing(self) -> str:
+        """Done, running, queued, failed, lost, preempted, changed or missing."""
+        state = self.state.state
+        if state in ("done", "running"):
+            return state
+        if self.job is not None and not self._failed_in_its_job:
+            return "queued"
+        if self.failure in _GROWING:
+            return "failed"
+        return "changed" if state == "missing" and self.change else state
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the next submit takes it without being asked to."""
+        if self.standing == "failed":
+            return self.failure in _GROWING and self.failures.get(self.failure, 0) <= 1
+        return self.standing in ("missing", "changed", "lost", "preempted")
+
+    @property
+    def time_factor(self) -> float:
+        """How many times the usual time limit it needs."""
+        return _GROWTH ** self.failures.get("timeout", 0)
+
+    @property
+    def memory_factor(self) -> float:
+        """How many times the usual memory it needs."""
+        return _GROWTH ** self.failures.get("oom", 0)
+
+    @property
+    def why(self) -> str:
+        """Why it will run or not, in words."""
+        state, standing = self.state, self.standing
+        told = self.message
+        if standing == "queued" and self.job is not None:
+            return f"job {self.job.job_id}: {self.job.state.lower()}, {self.job.reason}"
+        if standing == "running":
+            return f"attempt {state.attempt} on {state.host}" if state.attempt else "being trained"
+        if standing == "failed" and self.goes_on:
+            more = "memory" if self.failure == "oom" else "time"
+            return f"will run with {_GROWTH:.0f}x the {more}: {told}"
+        if standing == "failed":
+            return f"waits for `scaling retry`: {told}"
+        if standing in ("lost", "preempted"):
+            return f"will go on from its checkpoint{': ' + told if told else ''}"
+        if standing == "changed":
+            return f"will run: {self.change}"
+        if standing == "missing":
+            return f"will run; its last job ended without it: {told}" if told else "will run"
+        return ""
+
+    @property
+    def _failed_in_its_job(self) -> bool:
+        same = self.job is not None and self.state.slurm_job_id == self.job.job_id
+        return self.state.state == "failed" and same
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All cells of a study, in the grid's order."""
+    """All cells of a study, in the grid's order.
+
+    Attributes:
+        start_seconds: what every process takes before it trains.
+        removed: signatures of runs that are no more in the grid.
+        silence: what the scheduler said instead of an answer.
+    """
 
     study: StudyConfig
     data: DataFacts
     cells: tuple[PlannedCell, ...]
+    start_seconds: float
+    removed: tuple[str, ...] = ()
+    silence: str = ""
 
-    def with_state(self, *states: str) -> tuple[PlannedCell, ...]:
-        """The cells in one of these states."""
-        return tuple(cell for cell in self.cells if cell.state.state in states)
+    def with_standing(self, *standings: str) -> tuple[PlannedCell, ...]:
+        """The cells that stand so."""
+        return tuple(cell for cell in self.cells if cell.standing in standings)
+
+    def gpu_seconds(self, cell: PlannedCell) -> float:
+        """Estimated seconds of a process of its own, times its GPUs, or of one core where it has none."""
+        gpus = self.study.slurm.of_grade(cell.config.grade_name).gpus
+        return (cell.seconds + self.start_seconds) * max(1, gpus)
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds of one core or device for what is not done."""
-        return sum(cell.seconds for cell in self.cells if cell.state.state != "done")
+        """Estimated device-seconds for what is not done, one process per cell."""
+        return sum(self.gpu_seconds(cell) for cell in self.cells if cell.state.state != "done")
+
+    @property
+    def n_trained(self) -> int:
+        """Impressions that all cells together are trained on, those of a trajectory once."""
+        configs = [cell.config for cell in self.cells]
+        return sum(_n_trained(configs, self.study.train.share_prefix).values())
+
+    @property
+    def spent_seconds(self) -> float:
+        """Device-seconds that all attempts so far have taken."""
+        slurm = self.study.slurm
+        return sum(
+            cell.spent_seconds * max(1, slurm.of_grade(cell.config.grade_name).gpus)
+            for cell in self.cells
+            if cell.spent_seconds
+        )
+
+    def state_now(self, cell: PlannedCell, runs: RunStore) -> RunState:
+        """Where a cell stands at this moment, from its files."""
+        key = lease_key(cell.config, self.study.train.share_prefix)
+        stale = self.study.run.stale_seconds
+        return runs.state(cell.config.signature, key, stale_seconds=stale)
+
+    def units(self, cells: Sequence[PlannedCell]) -> list[tuple[PlannedCell, ...]]:
+        """These cells by the process that trains them: one by one, or those of a trajectory together."""
+        groups: dict[str, list[PlannedCell]] = {}
+        for cell in cells:
+            key = lease_key(cell.config, self.study.train.share_prefix)
+            groups.setdefault(key, []).append(cell)
+        return [tuple(group) for group in groups.values()]
 
     def rows(self) -> list[dict[str, Any]]:
         """One flat document per cell, for tables and JSON."""
+        known = self.data.fingerprint is not None
         return [
             {
-                "signature": cell.config.signature if self.data.fingerprint else None,
+                "signature": cell.config.signature if known else None,
                 "grade": cell.config.grade_name,
                 "n_samples": cell.config.n_samples,
                 "seed": cell.config.seed,
@@ -74,10 +203,12 @@ class Plan:
                 "flops": cell.flops,
                 "batch_size": cell.config.batch_size,
                 "learning_rate": cell.config.learning_rate,
-                "estimated_seconds": cell.seconds,
-                "estimate": "measured" if cell.measured else "guess",
-                "state": cell.state.state,
-                "message": cell.state.message,
+                "estimated_seconds": cell.seconds + self.start_seconds,
+                "estimated_gpu_hours": self.gpu_seconds(cell) / 3600,
+                "estimated_memory_gib": cell.memory_gib,
+                "estimate": cell.source,
+                "state": cell.standing,
+                "why": cell.why,
             }
             for cell in self.cells
         ]
@@ -85,45 +216,101 @@ class Plan:
 
 def axis_values(study: StudyConfig, config: RunConfig) -> dict[str, Any]:
     """The cell's place on the study's further axes, e.g. `{"model.norm": "rms"}`."""
+    if not study.grid.axes:
+        return {}
     document = asdict(config)
     values = {**document, **{f"model.{name}": value for name, value in document["model"].items()}}
     return {axis: values[axis.removeprefix("train.")] for axis in study.grid.axes}
 
 
-def make_plan(study: StudyConfig, data: DataFacts, runs: RunStore) -> Plan:
-    """Lay out a study against the runs that are there.
+def make_plan(
+    study: StudyConfig,
+    data: DataFacts,
+    runs: RunStore,
+    jobs: Mapping[str, QueuedTask] = MappingProxyType({}),
+) -> Plan:
+    """Lay out a study against the runs that are there, and `jobs`, the queued one of each cell.
 
     Raises:
-        UserError: the grid does not fit the data, or a record is damaged.
+        UserError: the grid does not fit the data, or a file of measurements is damaged.
     """
-    records = runs.read_all() if runs.root.is_dir() else []
+    history = read_history(runs)
+    configs = grid_cells(study, data)
+    records = history.records if data.fingerprint else {}
+    known = measurements(
+        list(records.values()), read_benchmarks(runs.root.parent), data.fingerprint or ""
+    )
+    removed = history.without({config.signature for config in configs})
+    former = former_runs(runs, removed)
+    share = study.train.share_prefix
+    n_trained = _n_trained(configs, share)
     cells = []
-    for config in grid_cells(study, data):
-        size = model_size(config.grade, config.model, data.schema)
-        state = runs.state(config.signature) if data.fingerprint else RunState("missing")
-        seconds, measured = _estimate(config, size, data, records)
-        cells.append(PlannedCell(config, size, state, seconds, measured))
-    return Plan(study, data, tuple(cells))
+    for config in configs:
+        signature, size = config.signature, model_size(config.grade, config.model, data.schema)
+        key = lease_key(config, share)
+        state = RunState("missing")
+        if signature in records:
+            state = RunState("done")
+        elif key in history.folders:
+            state = runs.state(signature, key, stale_seconds=study.run.stale_seconds)
+        attempts = history.attempts(key, signature) if state.state != "missing" else []
+        costs = estimate(
+            config,
+            size,
+            data,
+            known,
+            on_gpu=study.slurm.of_grade(config.grade_name).gpus > 0,
+            n_trained=n_trained[signature],
+        )
+        cells.append(
+            PlannedCell(
+                config=config,
+                size=size,
+                state=state,
+                seconds=costs.seconds,
+                memory_gib=costs.memory_gib,
+                source=costs.source,
+                job=jobs.get(signature),
+                failures=Counter(a["failure"] for a in attempts if a.get("failure")),
+                spent_seconds=history.spend(attempts),
+                metrics=records.get(signature, {}).get("metrics", {}),
+                change=_change(config, former) if state.state == "missing" else "",
+            )
+        )
+    return Plan(study, data, tuple(cells), known.start_seconds, removed)
 
 
-def _estimate(
-    config: RunConfig, size: ModelSize, data: DataFacts, records: Sequence[RunRecord]
-) -> tuple[float, bool]:
-    """Seconds of training and evaluation, from the closest finished run of the grade or by a guess."""
-    n_steps = math.ceil(config.n_samples / config.batch_size)
-    overhead = _GUESSED_STEP_SECONDS * n_steps
-    alike = [
-        record
-        for record in records
-        if record.config.grade == config.grade
-        and record.config.model == config.model
-        and record.config.packing == config.packing
-        and record.config.data_fingerprint == config.data_fingerprint
+def _change(config: RunConfig, former: Mapping[tuple[Any, ...], dict[str, Any]]) -> str:
+    old = former.get((config.grade_name, config.n_samples, config.seed))
+    if old is None:
+        return ""
+    before, after = _flat(old), _flat(asdict(config))
+    told = [
+        f"{key} {before.get(key)} -> {value}"
+        for key, value in after.items()
+        if before.get(key) != value
     ]
-    if alike:
-        closest = min(alike, key=lambda r: abs(math.log(r.config.n_samples / config.n_samples)))
-        rate = closest.samples_per_second
-        train, evaluate = config.n_samples / rate, data.n_test / (rate * _EVALUATION_SPEEDUP)
-        return train + evaluate + _JOB_SECONDS, True
-    flops = size.training_flops(config.n_samples) + size.flops_per_sample * data.n_test
-    return flops / _GUESSED_FLOPS_PER_SECOND + overhead + _JOB_SECONDS, False
+    return f"changed since an older run: {', '.join(told[:3])}{', ...' if told[3:] else ''}"
+
+
+def _flat(document: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= (
+            {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        )
+    return flat
+
+
+def _n_trained(configs: Sequence[RunConfig], share_prefix: bool) -> dict[str, int]:
+    """The impressions that each cell adds to what its process trains on anyway."""
+    if not share_prefix:
+        return {config.signature: config.n_samples for config in configs}
+    added: dict[str, int] = {}
+    for group in group_runs(configs, share_prefix):
+        before = 0
+        for count, config in enumerate(group, start=1):
+            total = trained_samples(group[:count])
+            added[config.signature] = total - before
+            before = total
+    return added

@@ -93,6 +93,12 @@ def test_failed_cells_exit_1_say_why_and_wait_for_retry(capsys, study_file):
     assert "4 of 4 cells to train" in err
 
 
+def test_slurm_without_sbatch_says_so(capsys, study_file, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    _, err = run(capsys, "submit", study_file, "--cluster", "slurm", code=2)
+    assert "there is no sbatch" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

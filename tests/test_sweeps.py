@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 import scaling.train
-import sweeps.dispatch
+import sweeps.local
 from scaling.config import RunConfig, from_document, load_study
 from scaling.dataset import data_facts, ensure_data
 from scaling.errors import UserError
 from scaling.lease import claim, is_gone, last_attempt
 from scaling.records import RunStore
-from sweeps.dispatch import pack_cells, run_debug, run_local, submit_slurm
 from sweeps.grid import grid_cells
 from sweeps.job import run_cells
+from sweeps.local import pack_longest_first, run_debug, run_local
 from sweeps.plan import make_plan
 from sweeps.status import progress_line, status_rows
 
@@ -109,7 +109,7 @@ def test_missing_data_are_generated_once(study_file, tmp_path):
 def test_jobs_hold_each_cell_once_the_longest_first(study_file):
     plan, _ = plan_of(study_file)
     cells = [replace(c, seconds=s) for c, s in zip(plan.cells, (1.0, 50.0, 4.0, 4.5), strict=True)]
-    jobs = pack_cells(cells, 10.0)
+    jobs = pack_longest_first([[cell] for cell in cells], 10.0)
     assert [[cell.seconds for cell in job] for job in jobs] == [[50.0], [4.5, 4.0, 1.0]]
 
 
@@ -158,14 +158,14 @@ def test_never_more_jobs_at_once_than_asked(study_file, monkeypatch):
             stderr = "missing"
 
     monkeypatch.setattr("submitit.LocalExecutor", Executor)
-    monkeypatch.setattr(sweeps.dispatch, "_SECONDS_PER_LOCAL_JOB", 0.0)
-    monkeypatch.setattr(sweeps.dispatch, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(sweeps.local, "_SECONDS_PER_JOB", 0.0)
+    monkeypatch.setattr(sweeps.local, "_POLL_SECONDS", 0.0)
     plan, runs = plan_of(study_file, "grid.n_seeds=5")
     run_local(plan, runs, plan.cells, n_jobs=3, watch=lambda: None)
     assert most == 3
 
 
-def test_a_cell_whose_process_is_killed_is_failed_and_its_batch_mate_left_missing(study_file):
+def test_a_cell_whose_process_is_killed_is_lost_and_its_batch_mate_left_missing(study_file):
     sizes = ('grid.grade=["SUAN-4"]', "grid.n_samples=[1100,1200]")
     plan, runs = plan_of(study_file, *sizes)
     cells = [replace(cell, seconds=1.0) for cell in plan.cells]
@@ -180,9 +180,9 @@ def test_a_cell_whose_process_is_killed_is_failed_and_its_batch_mate_left_missin
 
     run_local(plan, runs, cells, n_jobs=1, watch=kill_the_first)
     states = {c.config.signature: runs.state(c.config.signature) for c in cells}
-    assert states[killed[0]].state == "failed"
+    assert states[killed[0]].state == "lost"
     assert "the worker process died" in states[killed[0]].message
-    assert sorted(state.state for state in states.values()) == ["failed", "missing"]
+    assert sorted(state.state for state in states.values()) == ["lost", "missing"]
 
 
 IGNORE_INTERRUPTS = (
@@ -275,8 +275,9 @@ def test_the_plan_knows_what_is_done_and_measures_from_it(study_file):
     run_debug(plan, runs, plan.cells[:1], lambda: None)
     plan, _ = plan_of(study_file)
     assert [cell.state.state for cell in plan.cells] == ["done", "missing", "missing", "missing"]
-    assert [cell.measured for cell in plan.cells] == [True, True, False, False]
-    assert plan.seconds == pytest.approx(sum(cell.seconds for cell in plan.cells[1:]))
+    assert [cell.source for cell in plan.cells] == ["run", "run", "guess", "guess"]
+    own = [cell.seconds + plan.start_seconds for cell in plan.cells]
+    assert plan.seconds == pytest.approx(sum(own[1:]))
 
 
 def test_progress_tells_the_states_and_the_running_cells_figures(study_file):
@@ -296,13 +297,6 @@ def test_status_rows_carry_the_reason_of_a_failure(study_file):
     runs.fail(plan.cells[0].config.signature, "out of luck")
     plan, _ = plan_of(study_file)
     assert status_rows(plan)[0]["message"] == "out of luck"
-
-
-def test_slurm_without_sbatch_says_so(study_file, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    plan, runs = plan_of(study_file)
-    with pytest.raises(UserError, match="there is no sbatch"):
-        submit_slurm(plan, runs, plan.cells)
 
 
 def test_an_unwritable_runs_folder_says_so(study_file, tmp_path):

@@ -1,4 +1,4 @@
-"""Options that several verbs on tables share."""
+"""Options that several verbs share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,25 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "Data", "Output", "Runs", "Source", "Where", "X", "Y"]
+__all__ = [
+    "AsJson",
+    "Budget",
+    "Data",
+    "ForceResume",
+    "Limit",
+    "Only",
+    "Output",
+    "Overrides",
+    "Runs",
+    "Source",
+    "Study",
+    "Where",
+    "X",
+    "Y",
+    "Yes",
+]
 
+Study = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 Source = Annotated[
     Path,
     typer.Argument(
@@ -19,6 +36,32 @@ Runs = Annotated[
     Path | None,
     typer.Option("--runs", help="Folder of all runs [default: $SCALING_RUNS or ./runs]."),
 ]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Override a key of the study; repeatable."
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", help="Only cells with grade=, n_samples= or seed=; repeatable."
+    ),
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="At most so many cells, the smallest first.")
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-gpu-hours", min=0.0, help="What the study may cost, with what is spent already."
+    ),
+]
+ForceResume = Annotated[
+    bool,
+    typer.Option("--force-resume", help="Go on from checkpoints that other code has written."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable."),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["emit", "format_table", "is_live", "runs_root"]
+__all__ = ["emit", "format_duration", "format_table", "is_live", "runs_root"]
 
 
 def is_live() -> bool:
@@ -49,6 +49,13 @@ def emit(text: str, document: Any, *, as_json: bool, output: Path | None = None)
 def runs_root(option: Path | None) -> Path:
     """Return the folder of all runs: the option, else `$SCALING_RUNS`, else `./runs`."""
     return option if option is not None else Path(os.environ.get("SCALING_RUNS") or "runs")
+
+
+def format_duration(seconds: float) -> str:
+    """Return e.g. `3:07` or `1:03:07`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _format(value: object) -> str:

@@ -1,4 +1,4 @@
-"""How a study is planned and its missing cells are trained, with progress on stderr; used by the verbs."""
+"""Verbs that train cells: `scaling run | submit | retry | train`, with progress on stderr."""
 
 from __future__ import annotations
 
@@ -7,143 +7,357 @@ import os
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from scaling.cli.output import is_live, runs_root
+import typer
+
+from scaling.cli.choosing import cell_by_signature, chosen_by, confirm
+from scaling.cli.options import Budget, ForceResume, Limit, Only, Overrides, Runs, Study, Yes
+from scaling.cli.output import format_duration, is_live
+from scaling.cli.planning import load_plan, tell_budget
 from scaling.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scaling.config import StudyConfig
     from scaling.records import RunStore
     from sweeps.plan import Plan, PlannedCell
 
-__all__ = ["format_duration", "load_plan", "submit_cells"]
+__all__ = ["add_verbs"]
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 10.0
+_CLUSTERS = ("local", "slurm", "debug")
+FAILURES = ("exception", "oom", "timeout", "lost")
+
+Cluster = Annotated[str, typer.Option(help="local (processes), slurm, or debug (in this process).")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Cells at once, local only [default: GPUs, else cores].")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")]
+MaxParallel = Annotated[
+    int | None, typer.Option(min=1, help="Jobs at once, slurm only [default: the study's].")
+]
+Snapshot = Annotated[
+    bool,
+    typer.Option("--snapshot", help="Run from a copy of the code beside the runs; slurm only."),
+]
+CleanEnv = Annotated[
+    bool, typer.Option("--clean-env", help="Submit from inside a job, without its environment.")
+]
+CancelRemoved = Annotated[
+    bool,
+    typer.Option("--cancel-removed", help="Cancel jobs of cells that are no more in the grid."),
+]
 
 
-def load_plan(
-    study: Path, overrides: list[str] | None, runs: Path | None, *, make_data: bool = False
-) -> tuple[Plan, RunStore]:
-    """Read the study and lay it out against its runs; with `make_data`, have its data there and checked.
+@dataclass(frozen=True)
+class Request:
+    """Which cells to train, where and how; the options of the verbs."""
 
-    Raises:
-        UserError: the study, its data or a record is bad; told before any data are generated.
+    study: Path
+    overrides: list[str] | None
+    runs: Path | None
+    cluster: str = "local"
+    jobs: int | None = None
+    only: list[str] | None = None
+    limit: int | None = None
+    retry: tuple[str, ...] = ()
+    budget: float | None = None
+    force_resume: bool = False
+    max_parallel: int | None = None
+    snapshot: bool = False
+    clean_env: bool = False
+    cancel_removed: bool = False
+    yes: bool = False
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verbs on the command `scaling`."""
+    for verb in (run, submit, retry, train):
+        app.command(verb.__name__)(verb)
+
+
+def run(
+    study: Study,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    jobs: Jobs = None,
+    only: Only = None,
+    limit: Limit = None,
+    retry_failed: RetryFailed = False,
+    budget: Budget = None,
+    force_resume: ForceResume = False,
+) -> None:
+    """Do a whole study: make the data, train what is missing, fit, plot, report.
+
+    Example: scaling run studies/quickstart.toml
     """
-    from scaling.config import load_study
-    from scaling.dataset import data_facts, ensure_data
-    from scaling.records import RunStore
-    from sweeps.plan import make_plan
-
-    config: StudyConfig = load_study(study, overrides or ())
-    store = RunStore(runs_root(runs) / config.name)
-    try:
-        made = make_plan(config, data_facts(config.data), store)
-        if make_data:
-            ensure_data(config.data)
-            made = make_plan(config, data_facts(config.data), store)
-    except UserError as error:
-        if str(error).startswith(("grid", "data.")):  # a key of the study: say of which
-            raise UserError(f"{study}: {error}") from error
-        raise
-    return made, store
+    request = Request(
+        study,
+        overrides,
+        runs,
+        jobs=jobs,
+        only=only,
+        limit=limit,
+        retry=FAILURES if retry_failed else (),
+        budget=budget,
+        force_resume=force_resume,
+    )
+    raise typer.Exit(max(_train_cells(request), _analyse(study, overrides, runs)))
 
 
-def submit_cells(
-    study: Path,
-    overrides: list[str] | None,
-    runs: Path | None,
-    cluster: str,
-    jobs: int | None,
-    only: list[str] | None,
-    limit: int | None,
-    retry_failed: bool,
-) -> int:
-    """Train the chosen missing cells on `cluster` and return the exit code: 1 if a cell has failed.
+def submit(
+    study: Study,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    cluster: Cluster = "local",
+    jobs: Jobs = None,
+    only: Only = None,
+    limit: Limit = None,
+    retry_failed: RetryFailed = False,
+    budget: Budget = None,
+    force_resume: ForceResume = False,
+    max_parallel: MaxParallel = None,
+    snapshot: Snapshot = False,
+    clean_env: CleanEnv = False,
+    cancel_removed: CancelRemoved = False,
+    yes: Yes = False,
+) -> None:
+    """Train the cells that are missing; a finished, running or queued cell is never taken twice.
+
+    Lost and preempted cells go on from their checkpoints. A cell that ran out of memory or time is taken once
+    more with twice as much; failed cells wait for `scaling retry`. With --cluster slurm the command returns
+    once the jobs are queued; otherwise it waits for them, and exits 1 if one of them is not done.
+
+    Example: scaling submit studies/quickstart.toml --cluster slurm
+    """
+    request = Request(
+        study,
+        overrides,
+        runs,
+        cluster,
+        jobs,
+        only,
+        limit,
+        FAILURES if retry_failed else (),
+        budget,
+        force_resume,
+        max_parallel,
+        snapshot,
+        clean_env,
+        cancel_removed,
+        yes,
+    )
+    raise typer.Exit(_train_cells(request))
+
+
+def retry(
+    study: Study,
+    failure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help="exception, oom, timeout or lost; repeatable [default: all].",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    cluster: Cluster = "local",
+    jobs: Jobs = None,
+    only: Only = None,
+    limit: Limit = None,
+    budget: Budget = None,
+    force_resume: ForceResume = False,
+) -> None:
+    """Train failed cells again; after each out-of-memory or time-out with twice the memory or time.
+
+    Example: scaling retry studies/quickstart.toml --class oom --cluster slurm
+    """
+    for name in failure or ():
+        if name not in FAILURES:
+            raise UserError(f"--class {name}: no such class{nearest(name, FAILURES)}")
+    request = Request(
+        study,
+        overrides,
+        runs,
+        cluster,
+        jobs,
+        only,
+        limit,
+        tuple(failure or FAILURES),
+        budget,
+        force_resume,
+    )
+    raise typer.Exit(_train_cells(request, failed_only=True))
+
+
+def train(
+    study: Study,
+    cell: Annotated[
+        str,
+        typer.Option(help="Signature of the cell, or its first digits; `plan --json` has them."),
+    ],
+    overrides: Overrides = None,
+    runs: Runs = None,
+    force_resume: ForceResume = False,
+) -> None:
+    """Train one cell in this process and print its record's path; a finished one is only read.
+
+    Example: scaling train studies/quickstart.toml --cell 3f2a
+    """
+    from scaling.run import train_run
+    from scaling.store import open_store
+    from scaling.trajectory import lease_key
+    from sweeps.job import prepare_process
+
+    made, store = load_plan(study, overrides, runs, make_data=True)
+    planned = cell_by_signature(made, cell, study)
+    record = train_run(
+        planned.config,
+        open_store(made.data.path),
+        store,
+        prepare_process(),
+        key=lease_key(planned.config, made.study.train.share_prefix),
+        options=made.study.run,
+        force_resume=force_resume,
+    )
+    print(store.folder(record.signature) / "record.json")
+
+
+def _select(made: Plan, request: Request, *, failed_only: bool = False) -> list[PlannedCell]:
+    """The cells to train now, the cheapest first."""
+    cells = [
+        cell
+        for cell in chosen_by(made, request.only)
+        if (cell.goes_on and not failed_only)
+        or (cell.standing in ("failed", "lost") and (cell.failure or "lost") in request.retry)
+    ]
+    return sorted(cells, key=lambda cell: cell.seconds)[: request.limit]
+
+
+def _train_cells(request: Request, *, failed_only: bool = False) -> int:
+    """Train the chosen cells and return the exit code: 1 if one of them is not done at the end.
 
     Raises:
         UserError: the study or an option is bad, or nothing can be written.
     """
-    from sweeps.dispatch import n_slots, run_debug, run_local, submit_slurm
-
-    if cluster not in ("local", "slurm", "debug"):
+    if request.cluster not in _CLUSTERS:
         raise UserError(
-            f"--cluster {cluster}: no such cluster{nearest(cluster, ['local', 'slurm', 'debug'])}"
+            f"--cluster {request.cluster}: no such cluster{nearest(request.cluster, _CLUSTERS)}"
         )
-    made, store = load_plan(study, overrides, runs, make_data=True)
-    cells = _select(made, only, limit, retry_failed)
+    if request.cluster == "slurm":
+        return _submit_to_slurm(request, failed_only)
+    from sweeps.local import local_seconds, n_slots, run_debug, run_local
+
+    made, store = load_plan(request.study, request.overrides, request.runs, make_data=True)
+    cells = _select(made, request, failed_only=failed_only)
     if not cells:
-        logger.info(
-            "%s: nothing to do, %d of %d cells done",
-            study,
-            len(made.with_state("done")),
-            len(made.cells),
-        )
-    elif cluster == "slurm":
-        submission = submit_slurm(made, store, cells)
-        logger.info(
-            "submitted %d cells in %d jobs; see `scaling status %s`",
-            len(cells),
-            len(submission.jobs),
-            study,
-        )
-        return 0
+        _tell_nothing_to_do(made, request.study)
+        return _report_unfinished(made, store, [])
+    tell_budget(made, sum(made.gpu_seconds(cell) for cell in cells), request.budget)
+    n_jobs = request.jobs or n_slots()
+    logger.info(
+        "%s: %d of %d cells to train, about %s on %d at once",
+        request.study,
+        len(cells),
+        len(made.cells),
+        format_duration(local_seconds(made, cells, n_jobs)),
+        n_jobs,
+    )
+    watch = _Progress(made, store)
+    force = request.force_resume
+    if request.cluster == "local":
+        run_local(made, store, cells, n_jobs=n_jobs, watch=watch, force_resume=force)
     else:
-        n_jobs = jobs or n_slots()
+        run_debug(made, store, cells, watch, force_resume=force)
+    watch.close()
+    return _report_unfinished(made, store, cells)
+
+
+def _submit_to_slurm(request: Request, failed_only: bool) -> int:
+    from sweeps.slurm import SlurmOptions, submit_slurm
+
+    where = (request.study, request.overrides, request.runs)
+    made, store = load_plan(*where, make_data=True)
+    if request.cancel_removed:
+        _cancel_removed(made, store, request.yes)
+
+    def choose(plan: Plan) -> Sequence[PlannedCell]:
+        cells = _select(plan, request, failed_only=failed_only)
+        busy = plan.with_standing("running", "queued")
+        tell_budget(plan, sum(map(plan.gpu_seconds, (*cells, *busy))), request.budget)
+        return cells
+
+    made, submissions = submit_slurm(
+        lambda tasks: load_plan(*where, tasks=tasks)[0],
+        store,
+        choose,
+        SlurmOptions(
+            request.max_parallel, request.snapshot, request.clean_env, request.force_resume
+        ),
+    )
+    if not submissions:
+        _tell_nothing_to_do(made, request.study)
+    for submission in submissions:
+        resources = submission.resources or {}
         logger.info(
-            "%s: %d of %d cells to train, about %s on %d at once",
-            study,
-            len(cells),
-            len(made.cells),
-            format_duration(sum(cell.seconds for cell in cells) / min(n_jobs, len(cells))),
-            n_jobs,
+            "submitted %d cells in %d jobs as %s: %s GPUs, %s MiB, %s minutes, %s at once",
+            sum(map(len, submission.cells)),
+            len(submission.cells),
+            submission.job_ids[0].partition("_")[0],
+            resources.get("gpus"),
+            resources.get("memory_mib"),
+            resources.get("minutes"),
+            resources.get("max_parallel"),
         )
-        watch = _Progress(made, store)
-        if cluster == "local":
-            run_local(made, store, cells, n_jobs=n_jobs, watch=watch)
-        else:
-            run_debug(made, store, cells, watch)
-        watch.close()
-    return _report_unfinished(made, store)
+    if submissions:
+        logger.info("see `scaling status %s`", request.study)
+    return 0
 
 
-def _report_unfinished(made: Plan, store: RunStore) -> int:
-    """Say which cells of the study are not done, and return the exit code."""
-    states = [(cell.config, store.state(cell.config.signature)) for cell in made.cells]
-    for config, state in states:
+def _cancel_removed(made: Plan, store: RunStore, yes: bool) -> None:
+    """Cancel the jobs that hold nothing but cells which are no more in the grid."""
+    from sweeps.scheduler import cancel_tasks
+    from sweeps.survey import jobs_of_removed
+
+    jobs = jobs_of_removed(made, store)
+    if jobs and confirm(f"Cancel {len(jobs)} jobs of cells that are no more in the grid?", yes):
+        cancel_tasks(jobs)
+        logger.info("cancelled %d jobs", len(jobs))
+
+
+def _tell_nothing_to_do(made: Plan, study: Path) -> None:
+    counts = Counter(cell.standing for cell in made.cells)
+    told = [f"{counts['done']} of {len(made.cells)} cells done"]
+    told += [f"{counts[name]} {name}" for name in ("running", "queued", "failed") if counts[name]]
+    logger.info("%s: nothing to do, %s", study, ", ".join(told))
+
+
+def _report_unfinished(made: Plan, store: RunStore, chosen: Sequence[PlannedCell]) -> int:
+    """Say which cells are not done, and return the exit code: 1 if one failed or a chosen one is not done."""
+    states = {cell.config.signature: made.state_now(cell, store) for cell in made.cells}
+    for cell in made.cells:
+        state = states[cell.config.signature]
         if state.state == "failed":
-            logger.error("failed: %s: %s", config.label, state.message)
-    counts = Counter(state.state for _, state in states)
+            logger.error("failed: %s: %s", cell.config.label, state.message)
+    counts = Counter(state.state for state in states.values())
     if counts["failed"]:
-        logger.error("%d cells failed; `--retry-failed` runs them again", counts["failed"])
+        logger.error("%d cells failed; `scaling retry` runs them again", counts["failed"])
     if counts["running"]:
         logger.error("%d cells are being trained by another process", counts["running"])
-    if rest := counts["missing"] + counts["lost"] + counts["preempted"]:
-        logger.info("%d cells are still missing", rest)
-    return 1 if counts["failed"] or counts["running"] else 0
-
-
-def _select(
-    made: Plan, only: list[str] | None, limit: int | None, retry_failed: bool
-) -> Sequence[PlannedCell]:
-    states = ["missing", "lost", "preempted", *(["failed"] if retry_failed else [])]
-    cells = list(made.with_state(*states))
-    for condition in only or ():
-        key, equals, wanted = condition.partition("=")
-        columns = ("grade", "n_samples", "seed")
-        if not equals or key not in columns:
-            raise UserError(f"--only {condition}: expected KEY=VALUE{nearest(key, columns)}")
-        name = "grade_name" if key == "grade" else key
-        values = {str(getattr(c.config, name)) for c in made.cells}
-        if wanted not in values:
-            raise UserError(f"--only {condition}: no cell has that {key}{nearest(wanted, values)}")
-        cells = [cell for cell in cells if str(getattr(cell.config, name)) == wanted]
-    return sorted(cells, key=lambda cell: cell.seconds)[:limit]
+    left = [cell for cell in chosen if states[cell.config.signature].state != "done"]
+    for cell in left:
+        state = states[cell.config.signature]
+        if state.state in ("lost", "preempted", "missing"):
+            logger.error("%s: %s: %s", state.state, cell.config.label, state.message or "not done")
+    others = counts["missing"] + counts["lost"] + counts["preempted"]
+    if others:
+        logger.info("%d cells are still missing", others)
+    return 1 if counts["failed"] or counts["running"] or left else 0
 
 
 class _Progress:
@@ -179,8 +393,16 @@ class _Progress:
             logger.info("%s", line)
 
 
-def format_duration(seconds: float) -> str:
-    """Return e.g. `3:07` or `1:03:07`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+def _analyse(study: Path, overrides: list[str] | None, runs: Path | None) -> int:
+    import pandas as pd
+
+    from analysis.report import analyse
+
+    made, store = load_plan(study, overrides, runs)
+    result = analyse(
+        store.root,
+        title=made.study.study.description or made.study.name,
+        planned=pd.DataFrame(made.rows()),
+    )
+    print(result.text)
+    return 0

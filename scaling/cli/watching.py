@@ -1,0 +1,266 @@
+"""Verbs on a sweep that is under way: `scaling status | logs | cancel | throttle`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.cli.choosing import cell_by_signature, chosen_by, confirm
+from scaling.cli.options import AsJson, Only, Overrides, Runs, Study, Yes
+from scaling.cli.output import format_duration, format_table
+from scaling.cli.planning import STANDINGS, load_plan, load_study_and_store
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeps.plan import Plan
+    from sweeps.scheduler import QueuedTask
+
+__all__ = ["add_verbs"]
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LOOKS = 5.0
+# SLURM's controller is everybody's
+_SECONDS_BETWEEN_QUESTIONS = 30.0
+_COLUMNS = {
+    "signature": "cell",
+    "grade": "grade",
+    "n_samples": "n_samples",
+    "seed": "seed",
+    "state": "state",
+    "step": "step",
+    "samples_per_second": "samples/s",
+    "heartbeat_seconds": "heartbeat",
+    "attempt": "attempt",
+    "loss": "loss",
+    "logloss": "logloss",
+    "auc": "auc",
+    "eta_seconds": "eta",
+    "why": "why",
+}
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verbs on the command `scaling`."""
+    for verb in (status, logs, cancel, throttle):
+        app.command(verb.__name__)(verb)
+
+
+def status(
+    study: Study,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    only: Only = None,
+    as_json: AsJson = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 unless every cell is done.")
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Look again every few seconds while something is under way."),
+    ] = False,
+) -> None:
+    """Print where each cell stands: from its files, and for queued cells from one look at SLURM's queue.
+
+    Works without SLURM, without its accounting, and after the driver is gone.
+
+    Example: scaling status studies/quickstart.toml --watch
+    """
+    made, _ = load_plan(study, overrides, runs)
+    _print_status(made, only, as_json=as_json)
+    if watch:
+        made = _watch(study, overrides, runs, only, as_json=as_json)
+    if check and len(made.with_standing("done")) < len(made.cells):
+        raise typer.Exit(1)
+
+
+def logs(
+    study: Study,
+    cell: Annotated[
+        str,
+        typer.Argument(metavar="CELL", help="First digits of its signature; `status` has them."),
+    ],
+    overrides: Overrides = None,
+    runs: Runs = None,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on as the job writes, until the cell's end.")
+    ] = False,
+) -> None:
+    """Print what the last job of a cell wrote: where it lies, its output, its errors.
+
+    Example: scaling logs studies/quickstart.toml 3f2a --follow
+    """
+    from sweeps.submissions import latest_jobs, read_submissions
+
+    made, store = load_plan(study, overrides, runs)
+    planned = cell_by_signature(made, cell, study)
+    found = latest_jobs(read_submissions(store)).get(planned.config.signature)
+    if found is None:
+        raise UserError(f"cell {cell}: was never given to a job; `scaling submit {study}` does it")
+    submission, job_id = found
+    offsets = {submission.log(job_id, channel): 0 for channel in ("out", "err")}
+    while True:
+        over = not follow or made.state_now(planned, store).state in ("done", "failed")
+        for path in offsets:
+            if path.exists():
+                if not offsets[path]:
+                    print(f"== {path}", file=sys.stderr)
+                with path.open(errors="replace") as file:
+                    file.seek(offsets[path])
+                    print(file.read(), end="", flush=True)
+                    offsets[path] = file.tell()
+        if over:
+            break
+        time.sleep(1.0)
+    if not any(offsets.values()):
+        logger.info("job %s has written nothing yet", job_id)
+
+
+def cancel(
+    study: Study,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    only: Only = None,
+    yes: Yes = False,
+) -> None:
+    """Cancel the sweep's SLURM jobs; a cell that runs keeps its last checkpoint.
+
+    Example: scaling cancel studies/quickstart.toml --only grade=SUAN-3
+    """
+    from sweeps.scheduler import cancel_tasks
+
+    made, _ = load_plan(study, overrides, runs)
+    if made.silence:
+        raise UserError(f"cancel: the queue is not known: {made.silence}")
+    cells = [c for c in chosen_by(made, only) if c.job is not None]
+    jobs = sorted({c.job.job_id for c in cells if c.job is not None})
+    if not jobs:
+        logger.info("%s: no job waits or runs", study)
+        return
+    also = [c for c in made.cells if c.job is not None and c.job.job_id in jobs and c not in cells]
+    told = f", and with them {len(also)} other cells" if also else ""
+    if confirm(f"Cancel {len(jobs)} jobs with {len(cells)} cells{told}?", yes):
+        cancel_tasks(jobs)
+        logger.info("cancelled %d jobs", len(jobs))
+
+
+def throttle(
+    study: Study,
+    max_parallel: Annotated[int, typer.Argument(min=1, help="Jobs at once, of the whole sweep.")],
+    overrides: Overrides = None,
+    runs: Runs = None,
+) -> None:
+    """Change how many of the sweep's SLURM jobs run at once; the arrays share it by what they have to do.
+
+    Example: scaling throttle studies/quickstart.toml 32
+    """
+    from sweeps.slurm import rebalance
+
+    _, store = load_study_and_store(study, overrides, runs)
+    shares = rebalance(store, max_parallel)
+    if not shares:
+        logger.info("%s: no array waits or runs", study)
+    for array_id, share in shares.items():
+        logger.info("array %s: %d jobs at once", array_id, share)
+
+
+def _watch(
+    study: Path,
+    overrides: list[str] | None,
+    runs: Path | None,
+    only: list[str] | None,
+    *,
+    as_json: bool,
+) -> Plan:
+    """Print the status again and again, until nothing is under way."""
+    from sweeps.scheduler import SilentSchedulerError
+    from sweeps.submissions import read_submissions
+    from sweeps.survey import ask_queue
+
+    tasks: Sequence[QueuedTask] | None = None
+    asked = 0.0
+    while True:
+        _, store = load_study_and_store(study, overrides, runs)
+        if time.monotonic() - asked > _SECONDS_BETWEEN_QUESTIONS:
+            try:
+                tasks = ask_queue(store, read_submissions(store))
+            except SilentSchedulerError:
+                tasks = None  # it is asked again, and told
+            asked = time.monotonic()
+        made, _ = load_plan(study, overrides, runs, tasks=tasks)
+        if not made.with_standing("running", "queued"):
+            _print_status(made, only, as_json=as_json)
+            return made
+        _print_status(made, only, as_json=as_json, again=True)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _print_status(
+    made: Plan, only: list[str] | None, *, as_json: bool, again: bool = False
+) -> None:
+    from sweeps.status import status_rows, status_totals
+
+    chosen = {cell.config.signature for cell in chosen_by(made, only)}
+    rows = [
+        row
+        for row, cell in zip(status_rows(made), made.cells, strict=True)
+        if cell.config.signature in chosen
+    ]
+    totals = status_totals(made)
+    if as_json:
+        document = {"study": made.study.name, "cells": rows, "totals": totals}
+        # one line per look, for programs that follow
+        print(json.dumps(document, indent=None if again else 2, allow_nan=False), flush=True)
+        return
+    text = f"{_table(rows, made)}\n\n{_totals_text(totals)}"
+    if again and sys.stdout.isatty():
+        text = f"\x1b[H\x1b[2J{text}"
+    elif again:
+        text = _totals_text(totals)
+    print(text, flush=True)
+
+
+def _table(rows: Sequence[dict[str, Any]], made: Plan) -> str:
+    columns = dict(_COLUMNS)
+    columns |= {axis: axis for axis in made.study.grid.axes}
+    for key in ("samples_per_second", "heartbeat_seconds", "loss", "eta_seconds", "logloss", "auc"):
+        if all(row[key] is None for row in rows):
+            del columns[key]
+    if all(row["why"] in ("", "will run") for row in rows):
+        del columns["why"]
+    return format_table(
+        list(columns.values()), [[_cell_text(key, row) for key in columns] for row in rows]
+    )
+
+
+def _cell_text(key: str, row: dict[str, Any]) -> object:
+    value = row[key]
+    if key == "signature" and value is not None:
+        return value[:8]
+    if key == "step":
+        return f"{value}/{row['n_steps']}" if value or row["state"] == "running" else ""
+    if key in ("heartbeat_seconds", "eta_seconds") and value is not None:
+        return format_duration(value)
+    if key == "attempt":
+        return value or None
+    return value
+
+
+def _totals_text(totals: dict[str, Any]) -> str:
+    states = totals["states"]
+    parts = [f"{states.get('done', 0)}/{totals['n_cells']} cells done"]
+    parts += [f"{states[name]} {name}" for name in STANDINGS[1:] if states.get(name)]
+    text = (
+        f"{', '.join(parts)}; {totals['gpu_hours_spent']:.2f} GPU-hours spent, "
+        f"about {totals['gpu_hours_to_do']:.2f} to do"
+    )
+    if totals["eta_seconds"] is not None:
+        text += f", about {format_duration(totals['eta_seconds'])} to go"
+    return text if totals["queue"] == "known" else f"{text}; queue not known: {totals['queue']}"

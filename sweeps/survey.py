@@ -1,0 +1,124 @@
+"""A plan with all that is known of its cells' jobs: the queue first, then the files, then how the rest ended."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from scaling.config import StudyConfig
+from scaling.dataset import DataFacts
+from scaling.records import RunStore
+from sweeps.failures import Ending, endings
+from sweeps.plan import Plan, PlannedCell, make_plan
+from sweeps.scheduler import QueuedTask, SilentSchedulerError, has_slurm, queued_tasks
+from sweeps.submissions import (
+    Submission,
+    cells_in_queue,
+    latest_jobs,
+    read_submissions,
+    sweep_name,
+)
+
+__all__ = ["ask_queue", "jobs_of_removed", "survey"]
+
+# A cell whose job has left the queue is gone, but its record may still be on its way.
+_SECONDS_AFTER_ITS_JOB = 20.0
+
+
+def survey(
+    study: StudyConfig,
+    data: DataFacts,
+    runs: RunStore,
+    tasks: Sequence[QueuedTask] | None = None,
+) -> Plan:
+    """Plan a study, with its queued jobs and with the endings of those that are gone; read-only.
+
+    The queue is asked before the files are read: what ends between the two looks is then done, and not
+    missing. `tasks` is the queue if it has been asked already.
+
+    Raises:
+        UserError: as `make_plan`.
+    """
+    submissions = read_submissions(runs)
+    silence = ""
+    if tasks is None:
+        try:
+            tasks = ask_queue(runs, submissions)
+        except SilentSchedulerError as error:
+            tasks, silence = [], str(error)
+    plan = make_plan(study, data, runs, cells_in_queue(submissions, tasks))
+    if not submissions:
+        return plan
+    return replace(plan, cells=_with_endings(plan.cells, submissions, silence), silence=silence)
+
+
+def ask_queue(runs: RunStore, submissions: Sequence[Submission]) -> list[QueuedTask]:
+    """The sweep's jobs that wait or run; none if it was never submitted to SLURM, or there is none.
+
+    Raises:
+        SilentSchedulerError: SLURM does not answer.
+    """
+    if not has_slurm() or all(submission.cluster != "slurm" for submission in submissions):
+        return []
+    return queued_tasks(sweep_name(runs))
+
+
+def jobs_of_removed(plan: Plan, runs: RunStore) -> list[str]:
+    """The queued jobs that hold nothing but cells which are no more in the grid.
+
+    Raises:
+        SilentSchedulerError: SLURM does not answer.
+    """
+    submissions = read_submissions(runs)
+    by_folder = {submission.folder.name: submission for submission in submissions}
+    kept = {cell.config.signature for cell in plan.cells}
+    return [
+        task.job_id
+        for task in ask_queue(runs, submissions)
+        if task.folder in by_folder and kept.isdisjoint(by_folder[task.folder].cells[task.index])
+    ]
+
+
+def _with_endings(
+    cells: Sequence[PlannedCell], submissions: Sequence[Submission], silence: str
+) -> tuple[PlannedCell, ...]:
+    latest = latest_jobs(submissions)
+    settled, gone = [], {}
+    for cell in cells:
+        submission, job_id = latest.get(cell.config.signature, (None, ""))
+        if submission is not None and cell.job is None and not silence:
+            mine = submission.cluster == "local" or cell.state.slurm_job_id == job_id
+            cell = _without_job(cell) if mine else cell
+            if cell.state.state == "missing" or (cell.state.state == "lost" and mine):
+                gone[cell.config.signature] = (submission, job_id)
+        settled.append(cell)
+    jobs = {
+        (submission.folder, job_id): (submission, job_id) for submission, job_id in gone.values()
+    }
+    ended = endings(list(jobs.values()))
+    return tuple(
+        _ended(cell, *gone[cell.config.signature], ended) if cell.config.signature in gone else cell
+        for cell in settled
+    )
+
+
+def _without_job(cell: PlannedCell) -> PlannedCell:
+    """The cell, lost if it was running in a job that is no more, although its heartbeat is not stale yet."""
+    state = cell.state
+    if state.state == "running" and (state.heartbeat_seconds or 0.0) > _SECONDS_AFTER_ITS_JOB:
+        return replace(cell, state=replace(state, state="lost", failure="lost"))
+    return cell
+
+
+def _ended(
+    cell: PlannedCell, submission: Submission, job_id: str, ended: Mapping[str, Ending]
+) -> PlannedCell:
+    ending = ended.get(f"{submission.folder.name}/{job_id}")
+    if ending is None:
+        return cell
+    if cell.state.state == "missing" and len(dict(submission.jobs())[job_id]) > 1:
+        # whatever ended the job was the doing of the cell that it was training
+        return replace(cell, ending=Ending("lost", ending.message))
+    failures = Counter(cell.failures)
+    if ending.kind in ("oom", "timeout"):
+        failures[ending.kind] += 1
+    return replace(cell, ending=ending, failures=failures)
