@@ -14,6 +14,7 @@ import pandas as pd
 from scaling.errors import UserError
 from scaling.files import write_text
 from scaling.records import RunRecord, RunStore
+from scaling.trajectory import lease_key
 
 __all__ = [
     "RUN_COLUMNS",
@@ -54,6 +55,7 @@ RUN_COLUMNS = {
     "peak_memory_gib": "resident memory at its highest, GiB",
     "data_fingerprint": "first 12 digits of the event store's fingerprint",
     "signature": "the run's identity",
+    "trajectory": "names the training that runs of several data sizes begin with; empty where none shares it",
 }
 
 # Two runs that differ in one of these are never fitted together, nor are those of other options.
@@ -78,6 +80,8 @@ def runs_table(folder: Path) -> pd.DataFrame:
     if not records:
         raise UserError(f"{folder}: no finished run yet; `scaling status` tells where they stand")
     table = pd.DataFrame([_row(record) for record in records])
+    # one run's luck is its own; said of every run it would only fill the column
+    table["trajectory"] = table["trajectory"].where(table["trajectory"].duplicated(keep=False))
     options = [column for column in table.columns if column.startswith("model.")]
     varied = [column for column in options if len(table[column].unique()) > 1]
     metrics = sorted({name for record in records for name in record.metrics})
@@ -109,6 +113,7 @@ def _row(record: RunRecord) -> dict[str, object]:
         "peak_memory_gib": record.peak_memory_gib,
         "data_fingerprint": config.data_fingerprint[:12],
         "signature": record.signature,
+        "trajectory": lease_key(config, share_prefix=True),
     }
     row |= {f"model.{name}": value for name, value in asdict(config.model).items()}
     return row | record.metrics

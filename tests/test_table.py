@@ -166,3 +166,14 @@ def test_metrics_without_label_noise_come_first():
 )  # fmt: skip
 def test_direction_follows_from_the_name(metric, up):
     assert rises(metric) == up
+
+
+def test_runs_that_begin_alike_name_their_trajectory(store):
+    """To the bit, and whether or not one training served them: their luck is the same."""
+    for n_samples in (4096, 8192):
+        store.write(make_record(n_samples=n_samples))
+    store.write(make_record(n_samples=8192, seed=1))
+    table = runs_table(store.root).set_index(["n_samples", "seed"])["trajectory"]
+    assert table[4096, 0] == table[8192, 0]
+    assert table[4096, 0].startswith("trajectory-")
+    assert pd.isna(table[8192, 1])
