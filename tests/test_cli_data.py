@@ -3,7 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ import pytest
 
 from scaling.cli import main
 from scaling.importers import IMPORTERS
-from scaling.importers.movielens import MovieLensOptions
 
 HOME = Path(__file__).resolve().parents[1]
 RATINGS = "1::10::5::978300760\n1::20::3::978300761\n2::10::4::978300800\n2::20::4::978300900\n"
@@ -53,7 +52,7 @@ def test_import_prints_the_folder_and_counts_the_rows(tmp_path, capsys):
     raw, out = make_raw(tmp_path / "raw"), tmp_path / "out"
     code, printed, log = run(capsys, "data", "import", "movielens-1m", raw, out)
     assert (code, printed) == (0, f"{out}\n")
-    assert "4 rows read = 4 kept + 0 repeated" in log
+    assert "ratings: 4 rows read = 4 kept + 0 repeated" in log
     assert "3 training and 1 test impressions" in log
 
 
@@ -211,10 +210,11 @@ def test_a_time_outside_the_calendar_is_one_line(store, tmp_path, capsys):
 
 def test_the_help_of_import_names_every_data_set_and_its_options(capsys):
     _, text, _ = run(capsys, "data", "import", "--help")
-    for name in IMPORTERS:
-        assert f"Options of {name}:" in " ".join(text.split())
-    for option in fields(MovieLensOptions):
-        assert f"{option.name}={option.default}" in text
+    text = " ".join(text.split())
+    for name, importer in IMPORTERS.items():
+        assert f"{name}: {importer.summary}. Options:" in text
+        for key, value in asdict(importer.options).items():
+            assert f"{key}={value}" in text
 
 
 @pytest.mark.parametrize("name", ["models.py", "analysis.py", "random.py"])

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,27 +28,46 @@ Out = Annotated[
 ]
 
 
-@app.command("import")
+def _import_help() -> str:
+    from scaling.importers import IMPORTERS
+
+    sets = "\n\n".join(
+        f"{name}: {importer.summary}. Options: "
+        + ", ".join(f"{key}={value}" for key, value in asdict(importer.options).items())
+        for name, importer in IMPORTERS.items()
+    )
+    return (
+        "Turn raw files of a data set into an event store; print its folder. docs/data.md tells where to get each "
+        f"data set and what its options mean.\n\n{sets}\n\n"
+        "Example: scaling data import movielens-1m ml-1m data/movielens-1m --option min_rating=4"
+    )
+
+
+@app.command("import", help=_import_help())
 def import_(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The data set: movielens-1m.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The data set, as listed above.")],
     raw: Annotated[Path, typer.Argument(metavar="RAW", help="Folder of its files as published.")],
     out: Out,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="An option of this data set; repeatable."),
     ] = None,
+    memory: Annotated[
+        float, typer.Option(help="Resident memory to stay below, GiB; the output is the same.")
+    ] = 4.0,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads to use; default: all cores.", show_default=False)
+    ] = None,
 ) -> None:
-    """Turn raw files of a public data set into an event store; print its folder.
-
-    Options of movielens-1m: min_rating=4 (lowest rating that is a click), test_fraction=0.2 (share of the
-    impressions, latest first, in the test part).
-
-    Example: scaling data import movielens-1m ml-1m data/movielens-1m --option min_rating=4
-    """
+    """Import a data set; the help is made from the table of importers."""
+    from scaling.cli.progress import stopped_cleanly, told
     from scaling.importers import import_logs
+    from scaling.importers.engine import Limits
 
     started = time.perf_counter()
-    store = import_logs(name, raw, out, _pairs(option or []))
+    limits = Limits(memory, threads)
+    with stopped_cleanly(), told(f"import {name}") as report:
+        store = import_logs(name, raw, out, _pairs(option or []), limits=limits, report=report)
     _log_made(store.path, store.n_train, store.n_test, started)
     print(store.path)
 

@@ -1,37 +1,75 @@
-"""Real logs into event stores: one module per data set, one line here.
+"""Real logs into event stores: one module per data set, one entry of `IMPORTERS`.
 
-To add one, write `run(raw, out, options) -> EventStore` in a module of its own (`movielens` is the model:
-`delimited` reads, `vocabulary` makes ids, `options` reads options), register it in `IMPORTERS`
-and tell its options in the help of `scaling data import`.
+An importer says what the files hold as a `scaling.importers.log.Log`; the pipeline does the rest.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from scaling.errors import UserError, nearest
 from scaling.importers import movielens
-from scaling.store import EventStore
+from scaling.importers.log import Log
+from scaling.importers.options import CommonOptions, read_options
 
-__all__ = ["IMPORTERS", "import_logs"]
+if TYPE_CHECKING:
+    from scaling.importers.engine import Limits, Report
+    from scaling.store import EventStore
 
-IMPORTERS: dict[str, Callable[[Path, Path, Mapping[str, str]], EventStore]] = {
-    "movielens-1m": movielens.import_movielens_1m,
+__all__ = ["IMPORTERS", "Importer", "import_logs"]
+
+
+@dataclass(frozen=True)
+class Importer:
+    """How a data set is imported.
+
+    Attributes:
+        summary: what it is, in a few words for the help.
+        options: the default values of its options.
+        declare: the log of a raw folder under the options; reads no more than it must.
+    """
+
+    summary: str
+    options: CommonOptions
+    declare: Callable[[Path, Any], Log]
+
+
+IMPORTERS: dict[str, Importer] = {
+    "movielens-1m": Importer(
+        "MovieLens 1M: ratings.dat, users.dat, movies.dat",
+        movielens.MovieLens1MOptions(),
+        movielens.movielens_1m,
+    ),
 }
 
 
 def import_logs(
-    name: str, raw: Path | str, out: Path | str, options: Mapping[str, str] | None = None
-) -> EventStore:
-    """Import the data set `name` from the folder `raw` into a new store at `out`.
+    name: str,
+    raw: Path | str,
+    out: Path | str,
+    options: Mapping[str, str] | None = None,
+    *,
+    limits: "Limits | None" = None,
+    report: "Report | None" = None,
+) -> "EventStore":
+    """Import the data set `name` from `raw` into a new store at `out` and open it.
 
     Raises:
         UserError: no such importer, bad options or input, or `out` exists; nothing is left behind.
     """
+    # Not above: the help needs this module's table, but no engine.
+    from scaling.importers.engine import Limits
+    from scaling.importers.pipeline import import_log
+
     if name not in IMPORTERS:
         raise UserError(f"{name}: no such importer{nearest(name, IMPORTERS)}")
-    raw, out = Path(raw), Path(out)
+    importer, raw, out = IMPORTERS[name], Path(raw), Path(out)
     if not raw.is_dir():
         raise UserError(f"{raw}: no such folder; expected the unpacked files of {name}")
     if out.exists():
         raise UserError(f"{out}: already exists; choose another folder or remove this one first")
-    return IMPORTERS[name](raw, out, options or {})
+    chosen = read_options(importer.options, options or {})
+    log = importer.declare(raw, chosen)
+    source = {"kind": "import", "importer": name, "options": asdict(chosen)}
+    return import_log(log, raw, out, source, limits or Limits(), report)

@@ -1,0 +1,192 @@
+"""The engine of an import: DuckDB in a folder of its own, under a memory limit, with progress.
+
+DuckDB sorts and joins out of core (docs/data.md has the measurement against Polars).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.errors import StorageError, UserError
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Engine", "Limits", "Progress", "Report", "quoted", "text"]
+
+Array = NDArray[Any]
+Report = Callable[[float, str, float], None]  # share done, step, seconds left
+
+VECTORS = 128  # of 2,048 rows: what is fetched at a time
+POLL = 0.25  # seconds between two looks at a query's progress
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Resources of an import; its output does not depend on them.
+
+    Attributes:
+        memory_gib: resident memory to stay below.
+        threads: None takes every core.
+    """
+
+    memory_gib: float = 4.0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what the engine cannot start with."""
+        if not self.memory_gib >= 0.5:
+            raise UserError(f"memory: {self.memory_gib} GiB is too little, expected 0.5 or more")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads: {self.threads}, expected 1 or more")
+
+
+class Progress:
+    """Share of the import that is done, from the steps' usual shares of the time and each step's own progress."""
+
+    def __init__(self, shares: dict[str, float], report: Report | None) -> None:
+        self._shares, self._report = shares, report
+        self._total, self._done, self._step = sum(shares.values()), 0.0, ""
+        self._started = time.monotonic()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count what happens inside as the step `name`."""
+        self._step = name
+        self.within(0.0)
+        yield
+        self._done += self._shares[name]
+        self._step = ""
+
+    def within(self, share: float) -> None:
+        """Tell how much of the present step is done, 0 to 1."""
+        if self._report is None or not self._step:
+            return
+        done = (self._done + self._shares[self._step] * min(max(share, 0.0), 1.0)) / self._total
+        passed = time.monotonic() - self._started
+        left = passed * (1 - done) / done if done > 0 else float("nan")
+        self._report(done, self._step, left)
+
+
+class Engine:
+    """A DuckDB database in `folder`; use it in a `with` block."""
+
+    def __init__(self, folder: Path, limits: Limits, progress: Progress) -> None:
+        self._folder, self._limits, self.progress = folder, limits, progress
+
+    def __enter__(self) -> Self:
+        """Open the database."""
+        import duckdb
+
+        # The rest is for Python, the stream that is being written, and what the engine does not count.
+        memory = max(0.6 * self._limits.memory_gib, self._limits.memory_gib - 1.5)
+        config: dict[str, Any] = {
+            "memory_limit": f"{memory * 1024:.0f}MiB",
+            "temp_directory": str(self._folder / "spill"),
+            "preserve_insertion_order": False,  # every order is asked for
+            "autoinstall_known_extensions": False,
+        }
+        if self._limits.threads is not None:
+            config["threads"] = self._limits.threads
+        self._connection = duckdb.connect(str(self._folder / "import.duckdb"), config=config)
+        self.run("SET enable_progress_bar = true")  # or there is no progress to ask for
+        self.run("SET enable_progress_bar_print = false")
+        self.run("SET TimeZone = 'UTC'")
+        self.run("CREATE SCHEMA core")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the database; its folder is the caller's to remove."""
+        self._connection.close()
+
+    def run(self, sql: str) -> "duckdb.DuckDBPyConnection":
+        """Run one statement, telling its progress.
+
+        Raises:
+            UserError: no room on the disk or in memory; other errors of the engine are passed on.
+        """
+        with _errors_told(self._limits), self._watched():
+            return self._connection.execute(sql)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return all rows of a small result."""
+        return self.run(sql).fetchall()
+
+    def value(self, sql: str) -> Any:
+        """Return the only value of a result."""
+        return self.rows(sql)[0][0]
+
+    def stream(self, sql: str) -> Iterator[dict[str, Array]]:
+        """Return the result piece by piece, each as columns of equal length without gaps."""
+        result = self.run(sql)
+        while True:
+            with _errors_told(self._limits):
+                frame = result.fetch_df_chunk(VECTORS)
+            if not len(frame):
+                return
+            yield {str(name): np.asarray(frame[name]) for name in frame}
+
+    def columns(self, sql: str) -> dict[str, str]:
+        """Return the columns of a SELECT with their types."""
+        return {name: kind for name, kind, *_ in self.rows(f"DESCRIBE {sql}")}
+
+    def keep_order(self) -> None:
+        """Read files in their order from now on, which is slower: for the search of a bad row."""
+        self.run("SET preserve_insertion_order = true")
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Report the running query's progress until it is done."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(POLL):
+                with suppress(Exception):  # progress is a courtesy, and the engine may be closing
+                    self.progress.within(self._connection.query_progress() / 100)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+
+@contextmanager
+def _errors_told(limits: Limits) -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        # The engine tells in the same way that the disk cannot take what memory cannot hold.
+        where = "on the disk" if "max_temp_directory_size" in str(error) else "in memory"
+        raise StorageError(
+            f"the import found no more room {where}; free some, or try other --memory than {limits.memory_gib:g} GiB"
+        ) from error
+    except duckdb.IOException as error:
+        if "No space left" not in str(error):
+            raise
+        raise StorageError("the disk is full; the import needs room beside OUT") from error
+    except RuntimeError as error:
+        if "interrupted" not in str(error):
+            raise
+        raise KeyboardInterrupt from error
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: object) -> str:
+    """Return a text as SQL."""
+    return "'" + str(value).replace("'", "''") + "'"

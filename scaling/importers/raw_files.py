@@ -1,0 +1,177 @@
+"""Raw text files, record by record: finding them, their header, and the first record that is broken.
+
+The engine reads the rows; this slow reading is for a header, and to say where a file is wrong once the engine has refused it.
+"""
+
+import csv
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from scaling.errors import UserError, nearest
+from scaling.importers.log import Table
+
+__all__ = [
+    "field_positions",
+    "find_files",
+    "is_parquet",
+    "line_of_record",
+    "raise_first_broken",
+    "read_through",
+]
+
+PACKED = (".gz", ".zst")
+CHUNK = 1 << 20
+
+
+def find_files(raw: Path, names: tuple[str, ...]) -> list[Path]:
+    """Return the files of a table in `raw`, sorted; a name stands for itself, `.gz` and `.zst`.
+
+    Raises:
+        UserError: a name or a glob that matches nothing.
+    """
+    found: list[Path] = []
+    for name in names:
+        if any(character in name for character in "*?["):
+            matches = sorted(f for f in raw.glob(name) if f.is_file())
+        else:
+            matches = [f for end in ("", *PACKED) if (f := raw / f"{name}{end}").is_file()][:1]
+        if not matches:
+            raise UserError(f"{raw / name}: missing, and so are {name}.gz and {name}.zst")
+        found += [file for file in matches if file not in found]
+    return found
+
+
+def is_parquet(file: Path) -> bool:
+    """Whether `file` is read as Parquet."""
+    return file.suffix in (".parquet", ".pq")
+
+
+def read_through(file: Path) -> None:
+    """Unpack a packed file to its end, or look into a plain one.
+
+    Raises:
+        UserError: unreadable, empty, damaged or cut.
+    """
+    with _opened(file) as stream:
+        empty = not stream.read(1)
+        if file.suffix == ".gz":
+            while stream.read(CHUNK):
+                pass
+    if file.suffix == ".zst":
+        _check_frames(file)
+    if empty:
+        raise UserError(f"{file}: is empty")
+
+
+def _check_frames(file: Path) -> None:
+    # Neither the engine nor zstandard's reader minds a frame that ends too early.
+    import zstandard
+
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    with file.open("rb") as stream:
+        while piece := stream.read(CHUNK):
+            while piece:
+                if frame.eof:
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+                frame.decompress(piece)
+                piece = frame.unused_data if frame.eof else b""
+    if not frame.eof:
+        raise UserError(f"{file}: damaged or cut .zst file: its last frame has no end")
+
+
+def field_positions(file: Path, table: Table) -> tuple[int, dict[str, int]]:
+    """Return how many fields a record has, and the position of each column of the table.
+
+    Raises:
+        UserError: no header, or one without a column that is needed.
+    """
+    own = [column for column, kind in table.columns.items() if kind != "file"]
+    if not table.header:
+        return len(own), {name: i for i, name in enumerate(own)}
+    _, first = next(_records(file, table), (0, []))
+    names = [name.strip() for name in first]
+    for column in own:
+        if column not in names:
+            if len(names) == 1:
+                raise UserError(
+                    f"{file}: line 1: one field only; are the columns really separated by {table.separator!r}?"
+                )
+            raise UserError(f"{file}: line 1: no column {column!r}{nearest(column, names)}")
+    return len(names), {column: names.index(column) for column in own}
+
+
+def line_of_record(file: Path, table: Table, number: int) -> int:
+    """Return the line on which record `number` (1 is the first below a header) ends."""
+    last = number + table.header
+    return next((line for i, (line, _) in enumerate(_records(file, table), 1) if i == last), last)
+
+
+def raise_first_broken(file: Path, table: Table, n_fields: int) -> None:
+    """Raise for the first record that is no text, badly quoted, or of another number of fields than `n_fields`."""
+    for line, fields in _records(file, table):
+        if len(fields) != n_fields:
+            names = f": {', '.join(table.columns)}" if not table.header else ""
+            raise UserError(
+                f"{file}: line {line:,}: {len(fields)} field(s), expected {n_fields} separated by {table.separator!r}{names}"
+            )
+
+
+def _records(file: Path, table: Table) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record that is not blank, header included, with the number of its last line."""
+    with _opened(file) as stream:
+        lines = _lines(file, stream, table)
+        if len(table.separator) > 1 or not table.quote:
+            for number, line in enumerate(lines, start=1):
+                if line:
+                    yield number, line.split(table.separator)
+            return
+        csv.field_size_limit(sys.maxsize)
+        reader = csv.reader(
+            lines, delimiter=table.separator, quotechar=table.quote, doublequote=True, strict=True
+        )
+        try:
+            for fields in reader:
+                if fields:
+                    yield reader.line_num, fields
+        except csv.Error as error:
+            raise UserError(f"{file}: line {reader.line_num:,}: bad quoting: {error}") from error
+
+
+def _lines(file: Path, stream: IO[bytes], table: Table) -> Iterator[str]:
+    for number, line in enumerate(stream, start=1):
+        raw = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        try:
+            yield raw.decode(table.encoding).rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            before = raw[: error.start].decode("latin-1").count(table.separator)
+            names = list(table.columns)
+            name = names[before] if not table.header and before < len(names) else f"{before + 1}"
+            raise UserError(
+                f"{file}: line {number:,}: column {name}: byte 0x{raw[error.start]:02x} is not {table.encoding.upper()} text"
+            ) from error
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    """Open a plain or packed file for reading; its errors become those of a user."""
+    import zstandard
+
+    try:
+        if file.suffix == ".gz":
+            with gzip.open(file, "rb") as stream:
+                yield stream  # type: ignore[misc]
+        elif file.suffix == ".zst":
+            with zstandard.open(file, "rb", closefd=True) as stream:
+                yield stream
+        else:
+            with file.open("rb") as stream:
+                yield stream
+    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+        raise UserError(f"{file}: damaged or cut {file.suffix} file: {error}") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,136 @@
+"""Impressions, events and users in the engine: what is kept, whose it is, and which part it belongs to.
+
+Makes the tables `core.impressions` and `core.events` (both with the user's number as `__user` and `__test`) and
+`core.users` (`user`, `number` in sorted order, `trained`).
+"""
+
+from collections.abc import Mapping
+
+from scaling.errors import UserError
+from scaling.importers.engine import Engine, text
+from scaling.importers.log import Log, Rows, TimeSplit, UserSplit
+from scaling.importers.reading import RowCounts, log_counts
+
+__all__ = ["make_rows"]
+
+LATEST = 4_102_444_800  # 2100-01-01: later times are not in seconds
+ORPHAN = "of users without an impression"
+
+
+def make_rows(engine: Engine, log: Log) -> tuple[dict[str, RowCounts], int | None]:
+    """Make the three tables; return what was kept and dropped, and the boundary of a split by time.
+
+    Raises:
+        UserError: a time or a label that cannot be, or a part without impressions.
+    """
+    counts = {"impressions": _keep(engine, "core.kept", log.impressions, "impressions")}
+    _refuse(engine, "core.kept", "impressions", has_label=log.negatives is None)
+    boundary = _boundary(engine, log.split) if isinstance(log.split, TimeSplit) else None
+    # Which part a row is in follows from its time or from its user.
+    in_test = "u.in_test" if boundary is None else f"r.time >= {boundary}"
+    engine.run(
+        f"""CREATE TABLE core.users AS
+            SELECT user, (row_number() OVER (ORDER BY user) - 1)::INTEGER AS number, in_test,
+                   CASE WHEN {boundary is None} THEN NOT in_test ELSE first < {boundary or 0} END AS trained
+            FROM (SELECT user, min(time) AS first, {_user_in_test(log.split)} AS in_test FROM core.kept GROUP BY user)"""
+    )
+    engine.run(
+        f"CREATE TABLE core.impressions AS SELECT r.*, u.number AS __user, {in_test} AS __test "
+        "FROM core.kept r JOIN core.users u USING (user)"
+    )
+    engine.run("DROP TABLE core.kept")
+    if log.events is None:
+        engine.run("CREATE VIEW core.events AS SELECT * FROM core.impressions")
+    else:
+        counts["events"] = _make_events(engine, log.events, in_test)
+    for name, count in counts.items():
+        if count.kept < count.read:
+            log_counts(name, count)
+    _require_parts(engine)
+    return counts, boundary
+
+
+def _keep(engine: Engine, table: str, rows: Rows, name: str) -> RowCounts:
+    reason = _reason(rows.drop)
+    engine.run(f"CREATE TABLE {table} AS SELECT *, {reason} AS __reason FROM ({rows.select})")
+    found = dict(engine.rows(f"SELECT __reason, count(*) FROM {table} GROUP BY ALL"))
+    if any(found.get(code) for code in range(1, len(rows.drop) + 1)):
+        engine.run(f"DELETE FROM {table} WHERE __reason > 0")
+    engine.run(f"ALTER TABLE {table} DROP __reason")
+    dropped = {r: found.get(code, 0) for code, r in enumerate(rows.drop, start=1)}
+    counts = RowCounts(sum(found.values()), dropped)
+    if not counts.kept:
+        raise UserError(f"{name}: no row is kept of {counts.read:,}")
+    return counts
+
+
+def _make_events(engine: Engine, rows: Rows, in_test: str) -> RowCounts:
+    drop = {**rows.drop, ORPHAN: "__user IS NULL"}
+    joined = (
+        f"SELECT r.*, u.number AS __user, {in_test} AS __test "
+        f"FROM ({rows.select}) r LEFT JOIN core.users u USING (user)"
+    )
+    counts = _keep(engine, "core.events", Rows(joined, drop), "events")
+    _refuse(engine, "core.events", "events", has_label=False)
+    return counts
+
+
+def _reason(drop: Mapping[str, str]) -> str:
+    rules = "".join(
+        f"WHEN {condition} THEN {code} " for code, condition in enumerate(drop.values(), 1)
+    )
+    return f"(CASE {rules}ELSE 0 END)::SMALLINT" if rules else "0::SMALLINT"
+
+
+def _refuse(engine: Engine, table: str, name: str, *, has_label: bool) -> None:
+    """The last net: a table's own checks tell the file and the line."""
+    checks = {
+        "user": ("user IS NOT NULL", "a user"),
+        "time": (f"time > 0 AND time < {LATEST}", "unix seconds before 2100"),
+    }
+    if has_label:
+        checks["label"] = ("label::INTEGER IN (0, 1)", "0 or 1")
+    for column, (holds, expected) in checks.items():
+        bad = engine.rows(
+            f"SELECT {column}::VARCHAR FROM {table} WHERE NOT coalesce({holds}, false) ORDER BY 1 LIMIT 1"
+        )
+        if bad:
+            raise UserError(f"{name}: {column} is {bad[0][0]}, expected {expected}")
+
+
+def _boundary(engine: Engine, split: TimeSplit) -> int:
+    """Return the split's second; of a fraction, that of the first of the latest impressions."""
+    if split.boundary is not None:
+        return split.boundary
+    assert split.test_fraction is not None
+    total = engine.value("SELECT count(*) FROM core.kept")
+    left = max(1, round(split.test_fraction * total))
+    # By day, then by second of that day: no sort of all times.
+    day, left = _unit_of(engine, left, 86_400, "true")
+    return _unit_of(engine, left, 1, f"time // 86400 = {day}")[0]
+
+
+def _unit_of(engine: Engine, left: int, width: int, where: str) -> tuple[int, int]:
+    """Return the unit of `width` seconds that holds the `left`-latest impression, and which of its latest it is."""
+    for unit, count in engine.rows(
+        f"SELECT time // {width} AS unit, count(*) FROM core.kept WHERE {where} GROUP BY unit ORDER BY unit DESC"
+    ):
+        if count >= left:
+            return int(unit), left
+        left -= count
+    raise AssertionError("more test impressions than impressions")
+
+
+def _user_in_test(split: TimeSplit | UserSplit) -> str:
+    if isinstance(split, TimeSplit):
+        return "false"
+    # The first 32 bits of the digest, as a share of their range.
+    digest = f"md5({text(f'{split.seed}:')} || user)"
+    return f"('0x' || substr({digest}, 1, 8))::UBIGINT < {round(split.test_fraction * 2**32)}"
+
+
+def _require_parts(engine: Engine) -> None:
+    n, n_test = engine.rows("SELECT count(*), count(*) FILTER (__test) FROM core.impressions")[0]
+    if not 0 < n_test < n:
+        part = "test" if n_test == 0 else "training"
+        raise UserError(f"the split leaves the {part} part without impressions")
