@@ -8,14 +8,23 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from scaling.errors import StorageError, UserError
 
-__all__ = ["atomic_folder", "atomic_path", "to_json", "write_json", "write_new", "write_text"]
+__all__ = [
+    "append_line",
+    "atomic_folder",
+    "atomic_path",
+    "to_json",
+    "write_json",
+    "write_lines",
+    "write_new",
+    "write_text",
+]
 
 
 @contextmanager
@@ -114,6 +123,24 @@ def write_text(path: Path, text: str, *, sync: bool = True) -> None:
 def write_json(path: Path, document: Any, *, sync: bool = True) -> None:
     """Write `document` to `path` atomically as indented JSON; NaN and infinity are refused."""
     write_text(path, to_json(document), sync=sync)
+
+
+def write_lines(path: Path, documents: Iterable[Any]) -> None:
+    """Write one JSON document per line to `path` atomically."""
+    write_text(path, "".join(json.dumps(document) + "\n" for document in documents), sync=False)
+
+
+def append_line(path: Path, document: Any) -> None:
+    """Append a line to what `write_lines` wrote.
+
+    Raises:
+        StorageError: it cannot be written, or only in part.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(document) + "\n")
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def write_new(path: Path, document: Any) -> bool:

@@ -1,8 +1,5 @@
 """A run on disk: taken by one process, resumed from its checkpoints, evaluated and recorded."""
 
-import json
-import math
-import resource
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -10,22 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from models.accounting import model_size
 from scaling.checkpoint import read_checkpoints, save_checkpoint
 from scaling.config import RunConfig, RunOptions
 from scaling.epoch import Epoch, find_groups
-from scaling.errors import StorageError, UserError
-from scaling.files import write_json, write_text
+from scaling.errors import UserError
+from scaling.files import append_line, write_json, write_lines
 from scaling.lease import Failure, Lease, LeaseLostError, claim, remove_attempts
-from scaling.metrics import evaluate
-from scaling.provenance import describe_environment
+from scaling.outcome import device_name, evaluate_run, make_record
 from scaling.records import RunRecord, RunStore
 from scaling.saved_model import save_model
 from scaling.store import EventStore
-from scaling.train import NonFiniteLossError, Training, denormals_flushed, predict
+from scaling.train import NonFiniteLossError, Training, denormals_flushed
 
 __all__ = ["PreemptedError", "train_run", "train_runs"]
 
@@ -121,7 +115,7 @@ class _Job:
         """Train what has no record, along one path that all runs share as far as they can."""
         for config in configs:
             _check_data(config, self.store)
-        self.lease.update(device=_device_name(self.device))
+        self.lease.update(device=device_name(self.device))
         groups = find_groups(configs[-1], self.store)
         epochs = [Epoch(config, self.store, groups) for config in configs]
         missing = [e for e in epochs if not self.runs.has(e.config.signature)]
@@ -141,7 +135,7 @@ class _Job:
         lease.verify()
         write_json(folder / "config.json", asdict(epoch.config))
         log = folder / "metrics.jsonl"
-        _write_lines(log, training.lines(epoch))
+        write_lines(log, training.lines(epoch))
         lease.update(cell=epoch.config.signature, step=training.step, n_steps=epoch.n_steps)
         saver = _Saver(self, training, epoch, n_shared)
 
@@ -151,7 +145,7 @@ class _Job:
             if training.is_line(epoch):
                 lease.verify()
                 line = training.line(epoch)
-                _append_line(log, line)
+                append_line(log, line)
                 lease.update(loss=line["loss"], samples_per_second=line["samples_per_second"])
             leaves = training.step == n_shared < epoch.n_steps and others_follow
             saver.save_if_due(now=leaves)
@@ -164,12 +158,14 @@ class _Job:
                 raise PreemptedError(f"{reason}, saved at step {training.step}")
 
         training.advance(epoch, after_step)
-        metrics = _evaluate(training, self.store, epoch.config, self.device, check_stop)
+        metrics = evaluate_run(training, epoch, self.store, check_stop)
         lease.verify()
         if self.options.keep_model:
             save_model(folder, training.model, epoch.config, self.store.schema)
-        _write_lines(log, training.lines(epoch))
-        self._record(training, epoch, metrics)
+        write_lines(log, training.lines(epoch))
+        record = make_record(training, epoch, self.store, metrics, lease.attempts(), self.key)
+        lease.verify()
+        self.runs.write(record)
         for path in (self.runs.folder(self.key) / "checkpoints").glob(f"{_label(epoch)}-*"):
             path.unlink(missing_ok=True)
 
@@ -212,37 +208,6 @@ class _Job:
             "device": torch.device(self.device).type,
         }
 
-    def _record(self, training: Training, epoch: Epoch, metrics: dict[str, float]) -> None:
-        config, lease = epoch.config, self.lease
-        size = model_size(config.grade, config.model, self.store.schema)
-        attempts = lease.attempts()
-        seconds = training.seconds[epoch.n_steps - 1]
-        names = ("code", "git_commit", "git_dirty", "git_diff")
-        record = RunRecord(
-            config=config,
-            n_params=size.n_params,
-            n_embedding_params=size.n_embedding_params,
-            flops_per_sample=size.flops_per_sample,
-            flops=size.training_flops(config.n_samples),
-            metrics=metrics,
-            train_loss=training.mean_loss(epoch),
-            train_seconds=seconds,
-            samples_per_second=config.n_samples / seconds,
-            peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-            provenance={
-                **{name: attempts[-1][name] for name in names},
-                **describe_environment(_device_name(self.device)),
-                "started": attempts[0]["started"],
-                "ended": attempts[-1]["ended"],
-                "data": str(self.store.path),
-                "truth": self.store.truth,
-                "trained_in": self.key,
-                "attempts": attempts,
-            },
-        )
-        lease.verify()
-        self.runs.write(record)
-
 
 class _Saver:
     """Saves a training every so often, and no more often than it can afford."""
@@ -284,23 +249,6 @@ def _check_data(config: RunConfig, store: EventStore) -> None:
         )
 
 
-def _evaluate(
-    training: Training,
-    store: EventStore,
-    config: RunConfig,
-    device: str,
-    beat: Callable[[], None],
-) -> dict[str, float]:
-    logits = predict(training.model, store, config.grade.max_len, device, beat)
-    if not np.isfinite(logits).all():
-        raise NonFiniteLossError("the trained model gives predictions that are not finite")
-    test = slice(store.n_train, store.n_impressions)
-    truth = None if store.probability is None else np.asarray(store.probability[test])
-    metrics = evaluate(np.asarray(store.label[test]), logits, truth)
-    # a metric that the test part does not define (AUC of one class) is left out, not stored as NaN
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-
-
 def _failure(error: BaseException) -> tuple[Failure, str]:
     """Classify what ended an attempt, with the message that a user reads."""
     if isinstance(error, PreemptedError):
@@ -314,19 +262,3 @@ def _failure(error: BaseException) -> tuple[Failure, str]:
         isinstance(error, RuntimeError) and "allocate memory" in str(error)
     )
     return ("oom" if memory else "exception"), message
-
-
-def _write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(line) + "\n" for line in lines), sync=False)
-
-
-def _append_line(path: Path, line: dict[str, Any]) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

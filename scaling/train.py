@@ -82,7 +82,7 @@ class Training:
         self._generator = torch.Generator(device).manual_seed(seed)
         self.model.dropout_generator = self._generator
         self._optimisers = build_optimisers(self.model)
-        self._device = device
+        self.device = device
         self.losses, self.seconds = array("d"), array("d")
         self._pending: list[torch.Tensor] = []
 
@@ -192,9 +192,7 @@ class Training:
             optimiser.param_groups[0]["lr"] = rate * multiple
             optimiser.zero_grad()
         n_samples = sum(_n_samples(part) for part in parts)
-        shares = [
-            _backward(self.model, _to_device(part, self._device), n_samples) for part in parts
-        ]
+        shares = [_backward(self.model, _to_device(part, self.device), n_samples) for part in parts]
         dense = adam.param_groups[0]["params"]
         torch.nn.utils.clip_grad_norm_(dense, GRADIENT_CLIP, foreach=True)
         adam.step()

@@ -1,0 +1,88 @@
+"""What comes out of a trained run: the metrics of the test part, and the record."""
+
+import math
+import resource
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.accounting import model_size
+from scaling.epoch import Epoch
+from scaling.metrics import evaluate
+from scaling.provenance import describe_environment
+from scaling.records import RunRecord
+from scaling.store import EventStore
+from scaling.train import NonFiniteLossError, Training, predict
+
+__all__ = ["device_name", "evaluate_run", "make_record"]
+
+
+def evaluate_run(
+    training: Training, epoch: Epoch, store: EventStore, beat: Callable[[], None]
+) -> dict[str, float]:
+    """Score the whole test part; `beat` is called per batch.
+
+    Raises:
+        NonFiniteLossError: a prediction is not finite.
+    """
+    max_len = epoch.config.grade.max_len
+    logits = predict(training.model, store, max_len, training.device, beat)
+    if not np.isfinite(logits).all():
+        raise NonFiniteLossError("the trained model gives predictions that are not finite")
+    test = slice(store.n_train, store.n_impressions)
+    truth = None if store.probability is None else np.asarray(store.probability[test])
+    metrics = evaluate(np.asarray(store.label[test]), logits, truth)
+    # a metric that the test part does not define (AUC of one class) is left out, not stored as NaN
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def make_record(
+    training: Training,
+    epoch: Epoch,
+    store: EventStore,
+    metrics: dict[str, float],
+    attempts: Sequence[dict[str, Any]],
+    trained_in: str,
+) -> RunRecord:
+    """Put together the record of a run whose epoch is through.
+
+    Args:
+        training: at the end of the epoch.
+        epoch: the run's.
+        store: the data.
+        metrics: of the test part.
+        attempts: all of them, this one last (`scaling.lease.Lease.attempts`).
+        trained_in: the folder of the attempts: the run's own, or the trajectory's that served it.
+    """
+    config, last = epoch.config, attempts[-1]
+    size = model_size(config.grade, config.model, store.schema)
+    seconds = training.seconds[epoch.n_steps - 1]
+    return RunRecord(
+        config=config,
+        n_params=size.n_params,
+        n_embedding_params=size.n_embedding_params,
+        flops_per_sample=size.flops_per_sample,
+        flops=size.training_flops(config.n_samples),
+        metrics=metrics,
+        train_loss=training.mean_loss(epoch),
+        train_seconds=seconds,
+        samples_per_second=config.n_samples / seconds,
+        peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        provenance={
+            **{name: last[name] for name in ("code", "git_commit", "git_dirty", "git_diff")},
+            **describe_environment(device_name(training.device)),
+            "started": attempts[0]["started"],
+            "ended": last["ended"],
+            "data": str(store.path),
+            "truth": store.truth,
+            "trained_in": trained_in,
+            "attempts": list(attempts),
+        },
+    )
+
+
+def device_name(device: str) -> str:
+    """Return the GPU's model, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
