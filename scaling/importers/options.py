@@ -24,7 +24,8 @@ class CommonOptions:
         split: "time" or "user".
         test_fraction: share of the impressions (latest first) or of the users in the test part.
         test_from: first moment of the test part in the data set's own zone, e.g. 2017-05-13 or
-            2017-05-13T12:00:00; in place of `test_fraction`.
+            2017-05-13T12:00:00; in place of `test_fraction`. Where a data set has a default date, another
+            `test_fraction` or a split by user takes its place.
         split_seed: of a split by user.
         min_count: rows of the training part in which a value must occur to have an id of its own.
     """
@@ -44,7 +45,7 @@ class CommonOptions:
         if self.min_count < 1:
             raise UserError(f"option min_count: {self.min_count} is not 1 or more")
         if self.test_from:
-            if self.split == "user":
+            if self.split == "user" and self.test_from != type(self).test_from:
                 raise UserError("option test_from: a split by user has no first moment")
             self._moment()
 
@@ -52,7 +53,9 @@ class CommonOptions:
         """Return the split; `test_from` is read in the zone of that offset."""
         if self.split == "user":
             return UserSplit(self.test_fraction, self.split_seed)
-        if self.test_from:
+        default = type(self)
+        wants_share = self.test_fraction != default.test_fraction
+        if self.test_from and not (wants_share and self.test_from == default.test_from):
             return TimeSplit(boundary=int(self._moment().timestamp()) - utc_offset_seconds)
         return TimeSplit(self.test_fraction)
 
