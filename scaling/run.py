@@ -147,8 +147,8 @@ class _Job:
                 line = training.line(epoch)
                 append_line(log, line)
                 lease.update(loss=line["loss"], samples_per_second=line["samples_per_second"])
-            leaves = training.step == n_shared < epoch.n_steps and others_follow
-            saver.save_if_due(now=leaves)
+            # the others go on from here, whatever happens to this one
+            saver.save_if_due(now=others_follow and training.step == n_shared)
             check_stop()
 
         def check_stop() -> None:

@@ -175,9 +175,14 @@ class Training:
         """Go on from a checkpoint of the same configuration."""
         tensors = checkpoint.tensors
         prefix = "model."
-        state = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-        self.model.load_state_dict(state)
-        self._generator.set_state(tensors["generator"])
+        self.model.load_state_dict(
+            {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        )
+        state = tensors["generator"]
+        if (
+            state.shape == self._generator.get_state().shape
+        ):  # a forced change of device begins anew
+            self._generator.set_state(state)
         states = unflatten(checkpoint.facts["optimisers"], tensors)
         for optimiser, own in zip(self._optimisers, states, strict=True):
             optimiser.load_state_dict(own)
