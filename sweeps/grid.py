@@ -37,12 +37,8 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     ):
         options, train = _apply(study, dict(zip(names, values, strict=True)))
         grade = study.grade(grade_name)
-        # one training serves all sizes only under one batch, rate and warm-up
-        shortest, typical = (
-            (min(sizes), math.isqrt(min(sizes) * max(sizes)))
-            if train.share_prefix
-            else (n_samples, n_samples)
-        )
+        # one training serves all sizes only under one batch, rate and warm-up: those of the middle
+        typical = math.isqrt(min(sizes) * max(sizes)) if train.share_prefix else n_samples
         rule = recipe(typical, grade.d * len(data.schema.behaviour))
         batch_size = rule.batch_size if train.batch_size is None else train.batch_size
         for seed in range(n_seeds):
@@ -59,7 +55,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                 schedule=train.schedule,
                 data_order=train.data_order,
                 packing=train.packing,
-                warmup_steps=warmup_steps(math.ceil(shortest / batch_size)),
+                warmup_steps=warmup_steps(math.ceil(typical / batch_size)),
                 data_fingerprint=data.fingerprint or "",
             )
             twin = cells.setdefault(config.signature, config)
