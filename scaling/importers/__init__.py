@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.errors import UserError, nearest
-from scaling.importers import movielens
+from scaling.importers import (
+    eleme,
+    kuairand,
+    mind,
+    movielens,
+    movielens_100k,
+    movielens_csv,
+    taobao,
+)
 from scaling.importers.log import Log
 from scaling.importers.options import CommonOptions, read_options
 
@@ -40,6 +48,41 @@ IMPORTERS: dict[str, Importer] = {
         "MovieLens 1M: ratings.dat, users.dat, movies.dat",
         movielens.MovieLens1MOptions(),
         movielens.movielens_1m,
+    ),
+    "movielens": Importer(
+        "MovieLens 20M, 25M, 32M and latest: ratings.csv, movies.csv",
+        movielens_csv.MovieLensOptions(),
+        movielens_csv.movielens,
+    ),
+    "movielens-100k": Importer(
+        "MovieLens 100K: u.data, u.user, u.item",
+        movielens.MovieLens1MOptions(),
+        movielens_100k.movielens_100k,
+    ),
+    "taobao-ads": Importer(
+        "Taobao display ads: raw_sample, ad_feature, user_profile, behavior_log",
+        taobao.TaobaoAdsOptions(),
+        taobao.taobao_ads,
+    ),
+    "taobao-userbehavior": Importer(
+        "Taobao UserBehavior.csv: behaviours only, negatives are drawn",
+        taobao.UserBehaviorOptions(),
+        taobao.taobao_userbehavior,
+    ),
+    "eleme": Importer(
+        "Ele.me: D1_0.csv, D1_1.csv, ... of 39 columns without a header",
+        eleme.ElemeOptions(),
+        eleme.eleme,
+    ),
+    "kuairand": Importer(
+        "KuaiRand Pure, 1K and 27K: log_standard, user_features, video_features_basic",
+        kuairand.KuaiRandOptions(),
+        kuairand.kuairand,
+    ),
+    "mind": Importer(
+        "MIND small and large: behaviors.tsv, news.tsv",
+        mind.MindOptions(),
+        mind.mind,
     ),
 }
 
