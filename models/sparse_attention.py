@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from models.config import N_TIME_BUCKETS
 from models.sparse_pattern import Tiles
 
-__all__ = ["gap_buckets", "sparse_attention", "sparse_bias"]
+__all__ = ["BUCKET_WIDTH", "gap_buckets", "sparse_attention", "sparse_bias"]
 
-_BUCKET_WIDTH = 0.301
+BUCKET_WIDTH = 0.301
 _MASKED = -1e9
 
 # The row of the time table that stands for a key that may not be read.
@@ -50,7 +50,7 @@ def sparse_bias(
 
 def gap_buckets(gaps: Tensor, largest: int = N_TIME_BUCKETS) -> Tensor:
     """Return floor(ln(max(|x|, 1)) / 0.301) of seconds x, at most `largest`, int32; float32 is overwritten."""
-    gaps = gaps.float().abs_().clamp_(min=1.0).log_().mul_(1.0 / _BUCKET_WIDTH)
+    gaps = gaps.float().abs_().clamp_(min=1.0).log_().mul_(1.0 / BUCKET_WIDTH)
     return gaps.clamp_(max=largest).int()
 
 

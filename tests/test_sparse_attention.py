@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.candidates import attend_history, find_keys
+from models.flex_attention import FlexBias, flex_sparse_attention
 from models.sparse_attention import gap_buckets, sparse_attention, sparse_bias
 from models.sparse_pattern import SparsePattern, fit_tiles
 
@@ -163,3 +164,37 @@ def test_candidates_read_as_the_next_event_would(pattern, stretch):
                 pattern or SparsePattern(1, 1),
             )
             assert (out[row, m] - expected[0, -1]).abs().max() < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize(("window", "dilation"), [(5, 4), (3, 7), (8, 16), (40, 3), (1, 1)])
+def test_two_flex_calls_equal_masked_dense_attention(window, dilation):
+    """On a CPU without gradients, which FlexAttention lacks there; float64, sums in another order."""
+    qkv, position, time, times, lengths = inputs(37, [37, 20, 0])
+    times = times.masked_fill(torch.arange(37) < 37 - lengths[:, None], 0)
+    pattern = SparsePattern(window, dilation)
+    with torch.no_grad():
+        out = flex_sparse_attention(
+            qkv.detach(), FlexBias(pattern, position, time, times, lengths), HEADS
+        )
+        expected = masked_dense(qkv, position, time, times, lengths, pattern)
+    assert (out - expected).abs().max() < 1e-12
+
+
+@pytest.mark.gpu
+def test_flex_attention_on_a_gpu_equals_masked_dense_attention_with_its_gradients():
+    pattern = SparsePattern(16, 16)
+    arguments = [
+        x.detach().cuda().requires_grad_(x.is_floating_point())
+        for x in inputs(300, [300, 180], torch.float32)
+    ]
+    qkv, position, time, times, lengths = arguments
+    wide = torch.cat([qkv] * 4, -1)  # heads of 16
+    times = times.masked_fill(torch.arange(300).cuda() < 300 - lengths[:, None], 0)
+    out = flex_sparse_attention(wide, FlexBias(pattern, position, time, times, lengths), HEADS)
+    expected = masked_dense(wide, position, time, times, lengths, pattern)
+    leaves = [qkv, position, time]
+    ours = [out, *torch.autograd.grad(out.sum(), leaves)]
+    theirs = [expected, *torch.autograd.grad(expected.sum(), leaves)]
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert (mine - reference).abs().max() < 1e-3 * reference.abs().max()
