@@ -16,10 +16,11 @@ from scaling.importers import (
     movielens,
     movielens_100k,
     movielens_csv,
+    table,
     taobao,
 )
 from scaling.importers.log import Log
-from scaling.importers.options import CommonOptions, read_options
+from scaling.importers.options import read_options
 
 if TYPE_CHECKING:
     from scaling.importers.engine import Limits, Report
@@ -36,11 +37,13 @@ class Importer:
         summary: what it is, in a few words for the help.
         options: the default values of its options.
         declare: the log of a raw folder under the options; reads no more than it must.
+        takes_file: whether RAW may be a file; those that it names are then beside it.
     """
 
     summary: str
-    options: CommonOptions
+    options: Any
     declare: Callable[[Path, Any], Log]
+    takes_file: bool = False
 
 
 IMPORTERS: dict[str, Importer] = {
@@ -84,6 +87,12 @@ IMPORTERS: dict[str, Importer] = {
         mind.MindOptions(),
         mind.mind,
     ),
+    "table": Importer(
+        "any CSV or Parquet files; RAW is a TOML that names their columns, or a folder with one",
+        table.TableOptions(),
+        table.table,
+        takes_file=True,
+    ),
 }
 
 
@@ -108,11 +117,13 @@ def import_logs(
     if name not in IMPORTERS:
         raise UserError(f"{name}: no such importer{nearest(name, IMPORTERS)}")
     importer, raw, out = IMPORTERS[name], Path(raw), Path(out)
-    if not raw.is_dir():
+    if not raw.is_dir() and not (importer.takes_file and raw.is_file()):
         raise UserError(f"{raw}: no such folder; expected the unpacked files of {name}")
     if out.exists():
         raise UserError(f"{out}: already exists; choose another folder or remove this one first")
     chosen = read_options(importer.options, options or {})
     log = importer.declare(raw, chosen)
     source = {"kind": "import", "importer": name, "options": asdict(chosen)}
-    return import_log(log, raw, out, source, limits or Limits(), report)
+    return import_log(
+        log, raw if raw.is_dir() else raw.parent, out, source, limits or Limits(), report
+    )

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from scaling.importers.engine import Engine, quoted
+from scaling.importers.engine import Engine
+from scaling.importers.sql import quoted
 from scaling.importers.vocabularies import Features
 from scaling.store_format import UNKNOWN, Feature, Schema
 

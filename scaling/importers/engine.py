@@ -19,7 +19,7 @@ from scaling.errors import StorageError, UserError
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Engine", "Limits", "Progress", "Report", "quoted", "text"]
+__all__ = ["Engine", "Limits", "Progress", "Report"]
 
 Array = NDArray[Any]
 Report = Callable[[float, str, float], None]  # share done, step, seconds left
@@ -180,13 +180,3 @@ def _errors_told(limits: Limits) -> Iterator[None]:
         if "interrupted" not in str(error):
             raise
         raise KeyboardInterrupt from error
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text(value: object) -> str:
-    """Return a text as SQL."""
-    return "'" + str(value).replace("'", "''") + "'"

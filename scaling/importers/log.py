@@ -33,7 +33,7 @@ class Table:
         files: names or globs in the raw folder, each plain, `.gz` or `.zst`; `.parquet` is read as such.
         columns: column to kind: "int", "float", "text" or "timestamp", with "?" at the end if a cell may be
             empty (then NULL). All columns in their order where there is no header; else those that are used.
-            Kind "file" is no column of the file, but its name.
+            A timestamp is read as unix seconds. Kind "file" is no column of the file, but its name.
         separator: between fields, one to four bytes.
         header: whether the first line names the columns.
         quote: the quoting character, or "" where quotes are ordinary text.
@@ -42,6 +42,8 @@ class Table:
         drop: reason to SQL condition; a row is dropped for the first that holds, before the checks.
         key: columns that no two rows may share.
         drop_repeats: drop rows that repeat another in every column above (reason "repeated").
+        zone: IANA name of the zone of timestamps that name none.
+        time_format: of timestamps in text, as for `strptime`; "" is ISO 8601.
     """
 
     files: tuple[str, ...]
@@ -54,6 +56,8 @@ class Table:
     drop: Mapping[str, str] = field(default_factory=dict)
     key: tuple[str, ...] = ()
     drop_repeats: bool = False
+    zone: str = "UTC"
+    time_format: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ inputs with the finaliser of MurmurHash3 (Appleby), so that any engine can draw 
 """
 
 from scaling.errors import UserError
-from scaling.importers.engine import Engine, quoted
+from scaling.importers.engine import Engine
 from scaling.importers.log import Log, Negatives
 from scaling.importers.reading import RowCounts, log_counts
+from scaling.importers.sql import quoted
 from scaling.importers.vocabularies import Features
 
 __all__ = ["draw_negatives"]

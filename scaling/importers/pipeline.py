@@ -60,10 +60,12 @@ def import_log(
                 features = find_features(engine, log)
             with progress.step("counting values"):
                 schema = make_vocabularies(engine, log, features)
-            counts |= made
             if log.negatives is not None:
                 with progress.step("drawing negatives"):
-                    counts["negatives"] = draw_negatives(engine, log, features)
+                    made["negatives"] = draw_negatives(engine, log, features)
+            for name, count in made.items():
+                # Rows of the table of the same name go on being dropped.
+                counts[name] = counts[name].followed_by(count) if name in counts else count
             rows = {name: count.to_json() for name, count in counts.items()}
             write_rows(
                 engine,

@@ -14,12 +14,16 @@ from typing import IO
 
 from scaling.errors import UserError, nearest
 from scaling.importers.log import Table
+from scaling.importers.sql import text
 
 __all__ = [
+    "column_names",
     "field_positions",
     "find_files",
     "is_parquet",
     "line_of_record",
+    "parquet_relation",
+    "parquet_types",
     "raise_first_broken",
     "read_through",
 ]
@@ -29,14 +33,18 @@ CHUNK = 1 << 20
 
 
 def find_files(raw: Path, names: tuple[str, ...]) -> list[Path]:
-    """Return the files of a table in `raw`, sorted; a name stands for itself, `.gz` and `.zst`.
+    """Return the files of a table in `raw`, sorted: a name stands for itself, `.gz`, `.zst`, or all files of a folder.
 
     Raises:
         UserError: a name or a glob that matches nothing.
     """
     found: list[Path] = []
     for name in names:
-        if any(character in name for character in "*?["):
+        if (raw / name).is_dir():
+            # Other engines leave marks such as _SUCCESS and .crc files.
+            inside = (raw / name).rglob("*")
+            matches = sorted(f for f in inside if f.is_file() and f.name[0] not in "._")
+        elif any(character in name for character in "*?["):
             matches = sorted(f for f in raw.glob(name) if f.is_file())
         else:
             matches = [f for end in ("", *PACKED) if (f := raw / f"{name}{end}").is_file()][:1]
@@ -84,6 +92,42 @@ def _check_frames(file: Path) -> None:
         raise UserError(f"{file}: damaged or cut .zst file: its last frame has no end")
 
 
+def column_names(file: Path, table: Table) -> list[str]:
+    """Return the columns of a Parquet file, or the header of a text file, without the blanks around the names.
+
+    Raises:
+        UserError: empty, or not to be read.
+    """
+    if is_parquet(file):
+        return list(parquet_types(file))
+    _, first = next(_records(file, table), (0, []))
+    if not first:
+        raise UserError(f"{file}: is empty")
+    return [name.strip() for name in first]
+
+
+def parquet_relation(file: Path) -> str:
+    """Return a Parquet file as SQL; `key=value` folders on its path are columns."""
+    return f"read_parquet({text(file)}, hive_partitioning = true)"
+
+
+def parquet_types(file: Path) -> dict[str, str]:
+    """Return the columns of a Parquet file with the engine's names of their types.
+
+    Raises:
+        UserError: not to be read as Parquet.
+    """
+    import duckdb
+
+    try:
+        with duckdb.connect() as connection:
+            described = connection.execute(f"DESCRIBE SELECT * FROM {parquet_relation(file)}")
+            return {name: kind for name, kind, *_ in described.fetchall()}
+    except duckdb.Error as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"{file}: cannot be read as Parquet, is it whole? {first}") from error
+
+
 def field_positions(file: Path, table: Table) -> tuple[int, dict[str, int]]:
     """Return how many fields a record has, and the position of each column of the table.
 
@@ -93,8 +137,7 @@ def field_positions(file: Path, table: Table) -> tuple[int, dict[str, int]]:
     own = [column for column, kind in table.columns.items() if kind != "file"]
     if not table.header:
         return len(own), {name: i for i, name in enumerate(own)}
-    _, first = next(_records(file, table), (0, []))
-    names = [name.strip() for name in first]
+    names = column_names(file, table)
     for column in own:
         if column not in names:
             if len(names) == 1:

@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import UserError, nearest
-from scaling.importers.engine import Engine, quoted, text
+from scaling.importers.engine import Engine
 from scaling.importers.log import Table
 from scaling.importers.raw_files import (
     field_positions,
     find_files,
     is_parquet,
     line_of_record,
+    parquet_relation,
+    parquet_types,
     raise_first_broken,
     read_through,
 )
+from scaling.importers.sql import quoted, text
 
 __all__ = ["RowCounts", "log_counts", "read_table"]
 
 logger = logging.getLogger(__name__)
 
-TYPES = {"int": "BIGINT", "float": "DOUBLE", "text": "VARCHAR", "timestamp": "TIMESTAMP"}
 EXPECTED = {
     "int": "a whole number",
     "float": "a number",
@@ -43,6 +45,11 @@ class RowCounts:
     def kept(self) -> int:
         """Rows that were not dropped."""
         return self.read - sum(self.dropped.values())
+
+    def followed_by(self, later: "RowCounts") -> "RowCounts":
+        """Return the counts of both, where `later` read what was kept here."""
+        assert later.read == self.kept
+        return RowCounts(self.read, {**self.dropped, **later.dropped})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types; `read` is `kept` plus all of `dropped`."""
@@ -67,7 +74,8 @@ def read_table(engine: Engine, name: str, table: Table, raw: Path) -> RowCounts:
         UserError: a file that is missing, empty, damaged or not of that layout, a cell that is not of its kind,
             a check that fails or a key that stands twice; with file, line and column.
     """
-    sources = [_source(engine, file, table) for file in find_files(raw, table.files)]
+    engine.run(f"SET TimeZone = {text(table.zone)}")
+    sources = [_source(file, table) for file in find_files(raw, table.files)]
     staged = f"core.{quoted('raw ' + name)}"
     for number, source in enumerate(sources):
         select = _checked(source, table, number)
@@ -89,6 +97,7 @@ def read_table(engine: Engine, name: str, table: Table, raw: Path) -> RowCounts:
     if not counts.read:
         raise UserError(f"{sources[0].file}: has no rows")
     _refuse_second_keys(engine, name, sources, table)
+    engine.run("SET TimeZone = 'UTC'")
     log_counts(name, counts)
     return counts
 
@@ -103,10 +112,10 @@ def _by_reason(table: Table, reasons: Mapping[int, int]) -> dict[str, int]:
     return {reason: reasons.get(code, 0) for code, reason in enumerate(table.drop, start=1)}
 
 
-def _source(engine: Engine, file: Path, table: Table) -> Source:
+def _source(file: Path, table: Table) -> Source:
     read_through(file)
     if is_parquet(file):
-        return _parquet_source(engine, file, table)
+        return _parquet_source(file, table)
     n_fields, positions = field_positions(file, table)
     names = [f"f{i}" for i in range(n_fields)]
     options = {
@@ -131,22 +140,18 @@ def _source(engine: Engine, file: Path, table: Table) -> Source:
     )
 
 
-def _parquet_source(engine: Engine, file: Path, table: Table) -> Source:
-    import duckdb
-
-    relation = f"read_parquet({text(file)}, hive_partitioning = true)"
-    try:
-        types = engine.columns(f"SELECT * FROM {relation}")
-    except duckdb.Error as error:
-        raise UserError(
-            f"{file}: cannot be read as Parquet: {_first_line(error)}; is it whole?"
-        ) from error
+def _parquet_source(file: Path, table: Table) -> Source:
+    types = parquet_types(file)
     raw = {column: quoted(column) for column in table.columns} | _names(file, table)
     for column in table.columns:
         if raw[column] == quoted(column) and column not in types:
             raise UserError(f"{file}: no column {column!r}{nearest(column, types)}")
     return Source(
-        file, relation, raw, {**types, **dict.fromkeys(_names(file, table), "VARCHAR")}, len(types)
+        file,
+        parquet_relation(file),
+        raw,
+        {**types, **dict.fromkeys(_names(file, table), "VARCHAR")},
+        len(types),
     )
 
 
@@ -169,7 +174,7 @@ def _checked(source: Source, table: Table, number: int) -> str:
     """SELECT of a file's rows with their kinds and `__reason`: 0 kept, above dropped, below refused."""
     faults, typed = [], []
     for code, (column, kind) in enumerate(table.columns.items(), start=1):
-        value, fault = _cell(source.raw[column], source.types[column], kind)
+        value, fault = _cell(source.raw[column], source.types[column], kind, table.time_format)
         typed.append(f"{value} AS {quoted(column)}")
         faults.append(f"WHEN {fault} THEN {-code}")
     drops = [
@@ -187,24 +192,40 @@ def _checked(source: Source, table: Table, number: int) -> str:
     )
 
 
-def _cell(raw: str, native: str, kind: str) -> tuple[str, str]:
+def _cell(raw: str, native: str, kind: str, time_format: str) -> tuple[str, str]:
     """Return SQL for a cell's value and for whether it is not of its kind."""
     if kind == "file":
         return raw, "false"
     base, may_be_empty = kind.removesuffix("?"), kind.endswith("?")
-    if native in ("FLOAT", "DOUBLE"):
+    is_real, whole = native in ("FLOAT", "DOUBLE"), "true"
+    if is_real:  # an integer column with gaps becomes one of these in many programs
         raw = f"CASE WHEN isnan({raw}) THEN NULL ELSE {raw} END"
-    value = f"TRY_CAST({raw} AS {TYPES[base]})"
-    # Casts round 2.5 to 3 and read 1e3: neither is a whole number in a raw file.
-    whole = {
-        "VARCHAR": f"regexp_full_match({raw}, ' *[-+]?[0-9]+ *')",
-        "FLOAT": f"{raw} = trunc({raw})",
-        "DOUBLE": f"{raw} = trunc({raw})",
-    }.get(native, "true" if native.lstrip("U") in INTEGERS else f"{value} = {raw}")
-    good = {"int": f"{value} IS NOT NULL AND {whole}", "float": f"isfinite({value})"}.get(
-        base, f"{value} IS NOT NULL"
-    )
-    return value, f"NOT coalesce({good}, {raw} IS NULL AND {str(may_be_empty).lower()})"
+        whole = f"{raw} = trunc({raw})"
+    elif native == "VARCHAR":
+        whole = f"regexp_full_match({raw}, ' *[-+]?[0-9]+ *')"
+    elif native.lstrip("U") not in INTEGERS and base == "int":
+        whole = f"TRY_CAST({raw} AS BIGINT) = {raw}"
+    if base == "timestamp":
+        moment = f"try_strptime({raw}, {text(time_format)})" if time_format else raw
+        value = f"epoch_us(TRY_CAST({moment} AS TIMESTAMPTZ)) // 1000000"
+        good = f"{value} IS NOT NULL"
+    elif base == "int":
+        # A cast would round 2.5 to 3 and read 1e3: neither is a whole number in a raw file.
+        value = f"TRY_CAST({raw} AS BIGINT)"
+        good = f"{value} IS NOT NULL AND {whole}"
+    elif base == "float":
+        value = f"TRY_CAST({raw} AS DOUBLE)"
+        good = f"isfinite({value})"
+    elif is_real:
+        value = (
+            f"CASE WHEN {whole} THEN TRY_CAST({raw} AS HUGEINT)::VARCHAR ELSE {raw}::VARCHAR END"
+        )
+        good = f"{value} IS NOT NULL"
+    else:
+        value = f"{raw}::VARCHAR"
+        good = f"{value} IS NOT NULL"
+    bad = f"NOT coalesce({good}, false)"
+    return value, f"({raw} IS NOT NULL AND {bad})" if may_be_empty else f"({raw} IS NULL OR {bad})"
 
 
 def _refuse_faults(engine: Engine, staged: str, sources: list[Source], table: Table) -> None:

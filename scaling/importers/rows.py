@@ -7,9 +7,10 @@ Makes the tables `core.impressions` and `core.events` (both with the user's numb
 from collections.abc import Mapping
 
 from scaling.errors import UserError
-from scaling.importers.engine import Engine, text
+from scaling.importers.engine import Engine
 from scaling.importers.log import Log, Rows, TimeSplit, UserSplit
 from scaling.importers.reading import RowCounts, log_counts
+from scaling.importers.sql import text
 
 __all__ = ["make_rows"]
 

@@ -1,8 +1,12 @@
 """SQL for times: unix seconds from other units, and the hour and weekday of a log's own zone."""
 
+from datetime import datetime
+from zoneinfo import ZoneInfo, available_timezones
+
+from scaling.errors import UserError, nearest
 from scaling.importers.log import Check
 
-__all__ = ["check_time", "hour", "seconds", "weekday"]
+__all__ = ["check_time", "has_summer_time", "hour", "offset_of", "seconds", "weekday"]
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 LATEST = 4_102_444_800  # 2100-01-01: later times are not in the unit that was said
@@ -22,12 +26,45 @@ def check_time(column: str, unit: str = "s") -> Check:
     )
 
 
-def hour(time: str, utc_offset_seconds: int = 0) -> str:
-    """Return the hour of the day, 0 to 23, of unix seconds."""
-    return f"(({time}) + {utc_offset_seconds}) // 3600 % 24"
+def hour(time: str, zone: int | str = 0) -> str:
+    """Return the hour of the day, 0 to 23, of unix seconds; `zone` is seconds from UTC or an IANA name."""
+    if isinstance(zone, str):
+        return f"hour({_local(time, zone)})"
+    return f"(({time}) + {zone}) // 3600 % 24"
 
 
-def weekday(time: str, utc_offset_seconds: int = 0) -> str:
-    """Return the day of the week of unix seconds, 0 for Monday."""
+def weekday(time: str, zone: int | str = 0) -> str:
+    """Return the day of the week of unix seconds, 0 for Monday; `zone` as in `hour`."""
+    if isinstance(zone, str):
+        return f"isodow({_local(time, zone)}) - 1"
     # 1970-01-01 was a Thursday.
-    return f"((({time}) + {utc_offset_seconds}) // 86400 + 3) % 7"
+    return f"((({time}) + {zone}) // 86400 + 3) % 7"
+
+
+def offset_of(zone: str) -> int:
+    """Return a zone's seconds from UTC, without summer time.
+
+    Raises:
+        UserError: no zone of that name.
+    """
+    try:
+        info = ZoneInfo(zone)
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"zone: {zone!r} is unknown{nearest(zone, available_timezones())}"
+        ) from error
+    return min(_offsets(info))
+
+
+def has_summer_time(zone: str) -> bool:
+    """Whether a zone's offset changes within a year."""
+    return len(_offsets(ZoneInfo(zone))) > 1
+
+
+def _offsets(info: ZoneInfo) -> set[int]:
+    offsets = [info.utcoffset(datetime(2020, month, 1)) for month in (1, 7)]
+    return {int(offset.total_seconds()) for offset in offsets if offset is not None}
+
+
+def _local(time: str, zone: str) -> str:
+    return f"timezone('{zone}', to_timestamp({time}))"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scaling.errors import UserError, nearest
-from scaling.importers.engine import Engine, quoted
+from scaling.importers.engine import Engine
 from scaling.importers.log import Log
+from scaling.importers.sql import quoted
 from scaling.store_format import UNKNOWN, Feature, Schema
 
 __all__ = ["Features", "find_features", "make_vocabularies"]

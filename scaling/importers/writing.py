@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from scaling.errors import UserError
 from scaling.importers.encoding import encode_items, encoded, id_column
-from scaling.importers.engine import Engine, quoted
+from scaling.importers.engine import Engine
 from scaling.importers.log import Log
+from scaling.importers.sql import quoted
 from scaling.importers.vocabularies import Features
 from scaling.store_format import Schema, array_table
 from scaling.store_writer import HistoryLengths, StoreWriter
