@@ -58,7 +58,7 @@ class PlainSUAN(nn.Module):
         valid = F.pad(index[:-1] >= n_tokens - 1 - batch.lengths[:, None], (0, 1), value=True)
         distance = index[:, None] - index[None, :]
         bias = self.position_bias(distance.clamp(min=0)).squeeze(-1)
-        bias = bias + self.time_bias(time_buckets(batch.times)).squeeze(-1)
+        bias = bias + self.time_bias(time_buckets(batch.times, batch.times)).squeeze(-1)
         bias = bias.masked_fill(~(valid[:, None, :] & (distance >= 0)), -1e9)
         behaviours = F.pad(valid[:, :-1], (0, 1), value=False).to(x.dtype)
         profile_list = embed(schema.profile, batch.profile)

@@ -24,10 +24,10 @@ from models.config import SuanOptions
 from models.grades import Grade
 from models.suan import Batch, build_suan
 from scaling.loader import TOKENS_PER_PART
+from scaling.optimisers import build_optimisers
 from scaling.recipe import BETAS
 from scaling.store import Feature, Schema
 from scaling.train import _backward as backward
-from scaling.train import build_optimisers
 from sweeps.job import prepare_process
 
 ROUNDS = 5

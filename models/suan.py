@@ -4,17 +4,25 @@ Shapes: B batch, L behaviours, N tokens (L + 1), D token width (n1 d), P profile
 docs/suan.md maps each equation of the paper, and the released weights, onto these modules.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.attention import RelativeBias, SelfAttention
+from models.attention import Bias, RelativeBias, SelfAttention
 from models.config import InputSchema, SuanOptions
 from models.embeddings import FeatureEmbeddings
 from models.grades import Grade
-from models.layers import AdaptiveFusion, FeedForward, ReluFeedForward, build_norm
+from models.layers import (
+    AdaptiveFusion,
+    FeedForward,
+    ReluFeedForward,
+    build_norm,
+    last_tokens,
+)
 from models.tokens import Layout
 
 __all__ = ["SUAN", "Batch", "UnifiedAttentionBlock", "build_suan"]
@@ -74,7 +82,7 @@ class UnifiedAttentionBlock(nn.Module):
         self,
         x_BND: Tensor,
         profile_BPd: Tensor,
-        bias_BNN: Tensor,
+        bias: Bias,
         pool_BN: Tensor | None,
         *,
         n_out: int,
@@ -85,36 +93,38 @@ class UnifiedAttentionBlock(nn.Module):
         Even there the alignment mean reads every token's attention output, so only what comes after
         it is cut. Without a mean (fusion `sum` or `none`) `n_out` queries are enough.
         """
-        n_tokens = x_BND.shape[1]
-        n_attended = n_tokens if self.options.fusion == "dual" else n_out
-        skip_future = self.options.pooling != "all"
-        place = self.options.placement
-
-        normed = self.norm_attention(x_BND) if place != "post" else x_BND
-        stream = (normed if place == "released" else x_BND)[:, -n_attended:]
-        attended = self.attention(normed, bias_BNN, n_attended, skip_future=skip_future)
-        x_BND = stream + self._drop(attended, generator)
-        if place == "post":
-            x_BND = self.norm_attention(x_BND)
-
+        n_attended = x_BND.shape[1] if self.options.fusion == "dual" else n_out
+        x_BND = self._around(
+            self.norm_attention,
+            partial(self.attention, bias=bias, n_queries=n_attended),
+            x_BND,
+            n_attended,
+            generator,
+        )
         if self.fusion is not None and self.norm_fusion is not None:
-            normed = self.norm_fusion(x_BND) if place != "post" else x_BND
-            stream = (normed if place == "released" else x_BND)[:, -n_out:]
-            fused = self.fusion(normed, profile_BPd, pool_BN, n_out)
-            x_BND = stream + self._drop(fused, generator)
-            if place == "post":
-                x_BND = self.norm_fusion(x_BND)
+            fuse = partial(self.fusion, profile_BPd=profile_BPd, pool_BN=pool_BN, n_out=n_out)
+            x_BND = self._around(self.norm_fusion, fuse, x_BND, n_out, generator)
+        return self._around(self.norm_ffn, self.ffn, x_BND, x_BND.shape[1], generator)
 
-        normed = self.norm_ffn(x_BND) if place != "post" else x_BND
-        x_BND = (normed if place == "released" else x_BND) + self._drop(self.ffn(normed), generator)
-        return self.norm_ffn(x_BND) if place == "post" else x_BND
-
-    def _drop(self, branch: Tensor, generator: torch.Generator | None) -> Tensor:
-        rate = self.options.dropout
-        if not self.training or rate == 0:
-            return branch
-        keep = torch.rand(branch.shape, generator=generator, device=branch.device) >= rate
-        return branch * keep / (1 - rate)
+    def _around(
+        self,
+        norm: nn.Module,
+        branch: Callable[..., Tensor],
+        x_BND: Tensor,
+        n_out: int,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Join a branch, its norm and the residual stream as the placement says; the last `n_out` tokens."""
+        place, rate = self.options.placement, self.options.dropout
+        normed = x_BND if place == "post" else norm(x_BND)
+        stream = normed if place == "released" else x_BND
+        if self.training and rate > 0:
+            y_BND = branch(normed)
+            keep = torch.rand(y_BND.shape, generator=generator, device=y_BND.device) >= rate
+            y_BND = last_tokens(stream, n_out) + y_BND * keep / (1 - rate)
+        else:
+            y_BND = branch(normed, stream_BND=stream)
+        return norm(y_BND) if place == "post" else y_BND
 
 
 class SUAN(nn.Module):
@@ -208,7 +218,8 @@ class SUAN(nn.Module):
         positions = layout.positions(self.grade.max_len, self.options.positions)
         position = self.position.index_select(0, positions.reshape(-1))
         x_BND = x_BND + position.view(*positions.shape, -1) + hour_BND
-        bias_BNN = self.bias(times, layout, x_BND.dtype)
+        skip_future = self.options.pooling != "all"
+        bias = self.bias(times, layout, x_BND.dtype, skip_future=skip_future)
         pool_BN = None
         if self.options.fusion == "dual":
             pool_BN = layout.pool(self.options.pooling, x_BND.dtype)
@@ -217,7 +228,7 @@ class SUAN(nn.Module):
             x_BND = block(
                 x_BND,
                 profile_BPd,
-                bias_BNN,
+                bias,
                 pool_BN,
                 n_out=n_read if block is self.blocks[-1] else n_tokens,
                 generator=self.dropout_generator,

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = ["Layout"]
 
@@ -79,10 +80,10 @@ class Layout:
         if kind == "all":
             shape = (len(self.lengths), n_tokens)
             return torch.full(shape, 1 / n_tokens, dtype=dtype, device=self.lengths.device)
-        weights = self.readable.to(dtype)
-        if kind == "behaviours":
-            weights = self.lengths.new_zeros(len(self.lengths), n_tokens).to(dtype)
-            weights[:, : self.n_history] = self.valid.to(dtype)
+        if kind == "running":
+            weights = self.readable.to(dtype)
+        else:
+            weights = F.pad(self.valid.to(dtype), (0, self.n_candidates))
         return weights / weights.sum(-1, keepdim=True).clamp(min=1)
 
     @property

@@ -15,7 +15,7 @@ from scaling.store import EventStore
 __all__ = ["TOKENS_PER_PART", "gather_batch", "gather_packed", "iterate_test", "iterate_training"]
 
 # Tokens that are worked on at once: more fall out of a core's caches, fewer are all overhead.
-TOKENS_PER_PART = 4096
+TOKENS_PER_PART = 8192
 
 
 def gather_batch(store: EventStore, rows: NDArray[np.int64], max_len: int) -> Batch:

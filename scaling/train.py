@@ -17,14 +17,14 @@ from scaling.checkpoint import Checkpoint, flatten, unflatten
 from scaling.config import RunConfig
 from scaling.epoch import Epoch, find_groups
 from scaling.loader import iterate_test
+from scaling.optimisers import build_optimisers
 from scaling.order import order_key
-from scaling.recipe import BETAS, EMBEDDING_RATE, GRADIENT_CLIP
+from scaling.recipe import EMBEDDING_RATE, GRADIENT_CLIP
 from scaling.store import EventStore
 
 __all__ = [
     "NonFiniteLossError",
     "Training",
-    "build_optimisers",
     "denormals_flushed",
     "predict",
     "train_model",
@@ -201,7 +201,7 @@ class Training:
         dense = adam.param_groups[0]["params"]
         torch.nn.utils.clip_grad_norm_(dense, GRADIENT_CLIP, foreach=True)
         adam.step()
-        sparse.step()  # type: ignore[no-untyped-call]
+        sparse.step()
         return torch.stack(shares).sum()
 
 
@@ -222,18 +222,6 @@ def _backward(model: SUAN, part: Batch, n_in_batch: int) -> torch.Tensor:
     loss = loss / n_in_batch
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
-
-
-def build_optimisers(model: SUAN) -> tuple[torch.optim.AdamW, torch.optim.SparseAdam]:
-    """Return AdamW for the dense part and lazy Adam for the feature table.
-
-    Lazy: rows that a batch does not touch keep their moments, and cost nothing.
-    """
-    dense = [p for p in model.parameters() if p is not model.embeddings.weight]
-    return (
-        torch.optim.AdamW(dense, betas=BETAS, weight_decay=0.0, fused=True),
-        torch.optim.SparseAdam([model.embeddings.weight], betas=BETAS),
-    )
 
 
 def predict(

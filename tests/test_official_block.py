@@ -62,7 +62,7 @@ def run(case):
     for index, block in enumerate(blocks):
         load_released_weights(block, bias, weights, index)
     layout = Layout(valid.sum(1) - 1, n_tokens - 1, n_candidates=1)
-    added = bias(torch.from_numpy(weights["time"]), layout, x.dtype)
+    added = bias(torch.from_numpy(weights["time"]), layout, x.dtype, skip_future=False)
     pool = layout.pool("all", x.dtype)
     outputs, token = [], x
     for block in blocks:
