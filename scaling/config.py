@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import UnionType
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -419,6 +420,8 @@ def _valid_keys(kind: type, location: Sequence[str]) -> list[str]:
             current = get_type_hints(current).get(part)
         else:  # dict[str, X]: any key leads to X
             current = get_args(current)[-1] if get_args(current) else None
+        if isinstance(current, UnionType):  # an optional section
+            current = next(filter(is_dataclass, get_args(current)), None)
     return [f.name for f in fields(current)] if is_dataclass(current) else []
 
 

@@ -197,14 +197,15 @@ def _events(options: ElemeOptions) -> str:
     longest = f"greatest({', '.join(f'coalesce(len({_split(column)}), 0)' for column in LISTS)})"
     entries = ", ".join(f"{_entry(column)} AS {name}" for name, column in TOKEN.items())
     some = " OR ".join(f"nullif({name}, '0') IS NOT NULL" for name in TOKEN if name != "hour")
-    seconds = f"least(abs(TRY_CAST({_entry('timediff_list')} AS DOUBLE)) * {UNITS[options.timediff]}, {TEN_YEARS})"
+    difference = f"coalesce(abs(TRY_CAST({_entry('timediff_list')} AS DOUBLE)), 0)"
+    seconds = f"least({difference} * {UNITS[options.timediff]}, {TEN_YEARS})"
     first = f"""SELECT * FROM ({_timed(options)}) WHERE has_history
                 QUALIFY row_number() OVER (PARTITION BY user ORDER BY time, timediff_list) = 1"""
     return f"""
         SELECT user, time - rank - greatest(max(ago - rank) OVER (PARTITION BY user ORDER BY rank), 1)::BIGINT AS time,
                * EXCLUDE (user, time, ago, rank)
         FROM (SELECT user, time, row_number() OVER (PARTITION BY user ORDER BY position DESC) - 1 AS rank,
-                     coalesce(ago, 0) AS ago, {", ".join(TOKEN)}
+                     ago, {", ".join(TOKEN)}
               FROM (SELECT user, time, position, {seconds} AS ago, {entries}
                     FROM (SELECT *, unnest(generate_series(1, n)) AS position FROM (SELECT *, {longest} AS n FROM ({first}))))
               WHERE {some})"""

@@ -8,7 +8,7 @@ from scaling.errors import UserError
 from scaling.importers.locating import locate
 from scaling.importers.log import Check, Log, Rows, Table
 from scaling.importers.options import CommonOptions
-from scaling.importers.times import check_time, hour, weekday
+from scaling.importers.times import hour, weekday
 
 __all__ = ["KuaiRandOptions", "kuairand"]
 
@@ -88,7 +88,7 @@ def kuairand(raw: Path, options: KuaiRandOptions) -> Log:
             logs,
             LOG,
             checks=(
-                check_time("time_ms", "ms"),
+                Check("time_ms", "time_ms BETWEEN 1e12 AND 4e12", "ms since 1970, 13 digits"),
                 *(Check(name, f"{name} IN (0, 1)", "0 or 1") for name in LABELS),
             ),
             drop_repeats=True,

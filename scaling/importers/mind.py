@@ -72,7 +72,7 @@ def mind(raw: Path, options: MindOptions) -> Log:
             checks=(
                 Check(
                     "line",
-                    r"regexp_matches(line, '^[^\t]+\t[^\t]*\t[^\t]*\t')",
+                    r"regexp_matches(line, '^[^\t ]+\t[^\t]*\t[^\t]*\t')",
                     "a news id, a category, a subcategory, a title ... separated by '\\t'",
                 ),
             ),

@@ -5,6 +5,7 @@ The engine reads the rows; this slow reading is for a header, and to say where a
 
 import csv
 import gzip
+import io
 import sys
 import zlib
 from collections.abc import Iterator
@@ -102,6 +103,7 @@ def column_names(file: Path, table: Table) -> list[str]:
         return list(parquet_types(file))
     _, first = next(_records(file, table), (0, []))
     if not first:
+        read_through(file)  # which tells a damaged file from an empty one
         raise UserError(f"{file}: is empty")
     return [name.strip() for name in first]
 
@@ -186,17 +188,21 @@ def _records(file: Path, table: Table) -> Iterator[tuple[int, list[str]]]:
 
 
 def _lines(file: Path, stream: IO[bytes], table: Table) -> Iterator[str]:
+    names = [column for column, kind in table.columns.items() if kind != "file"]
     for number, line in enumerate(stream, start=1):
         raw = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         try:
-            yield raw.decode(table.encoding).rstrip("\r\n")
+            decoded = raw.decode(table.encoding).rstrip("\r\n")
         except UnicodeDecodeError as error:
             before = raw[: error.start].decode("latin-1").count(table.separator)
-            names = list(table.columns)
-            name = names[before] if not table.header and before < len(names) else f"{before + 1}"
+            name = names[before] if before < len(names) else f"{before + 1}"
             raise UserError(
-                f"{file}: line {number:,}: column {name}: byte 0x{raw[error.start]:02x} is not {table.encoding.upper()} text"
+                f"{file}: line {number:,}: column {name}: byte 0x{raw[error.start]:02x} is not "
+                f"{table.encoding.upper()} text"
             ) from error
+        if number == 1 and table.header:
+            names = decoded.split(table.separator)
+        yield decoded
 
 
 @contextmanager
@@ -209,7 +215,7 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
             with gzip.open(file, "rb") as stream:
                 yield stream  # type: ignore[misc]
         elif file.suffix == ".zst":
-            with zstandard.open(file, "rb", closefd=True) as stream:
+            with zstandard.open(file, "rb") as raw, io.BufferedReader(raw) as stream:
                 yield stream
         else:
             with file.open("rb") as stream:

@@ -48,9 +48,10 @@ class Place:
             UserError: no such column.
         """
         if column not in self.available:
-            raise UserError(
-                f"{what}: no column {column!r} in {self.section.files[0]}{nearest(column, self.available)}"
-            )
+            near = nearest(column, self.available)
+            if len(self.available) == 1:
+                near = f"; are the columns really separated by {self.section.separator!r}?"
+            raise UserError(f"{what}: no column {column!r} in {self.section.files[0]}{near}")
         self.kinds.setdefault(column, kind)
         return quoted(column)
 
@@ -235,9 +236,10 @@ def _time_kind(section: EventsSection) -> str:
 
 
 def _label(place: Place, section: ImpressionsSection) -> str:
-    if isinstance(section.label, Condition):
-        return f"coalesce({_condition(place, section.label, 'impressions.label')}, false)"
-    return place.use(section.label, "int", "impressions.label")
+    if section.label is not None:
+        return place.use(section.label, "int", "impressions.label")
+    assert section.label_when is not None
+    return f"coalesce({_condition(place, section.label_when, 'impressions.label_when')}, false)"
 
 
 def _number(spec: TableFile, place: Place, name: str) -> str:
@@ -274,7 +276,7 @@ def _table(spec: TableFile, place: Place) -> Table:
         checks.append(
             check_time(section.time, "s" if section.unit == "timestamp" else section.unit)
         )
-    if isinstance(section, ImpressionsSection) and isinstance(section.label, str):
+    if isinstance(section, ImpressionsSection) and section.label is not None:
         checks.append(Check(section.label, f"{quoted(section.label)} IN (0, 1)", "0 or 1"))
     drop = {rule.reason: _condition(place, rule, f"{place.name}.drop") for rule in section.drop}
     kinds = place.kinds

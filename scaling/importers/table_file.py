@@ -119,11 +119,17 @@ class EventsSection(FilesSection):
 
 @dataclass(frozen=True, kw_only=True)
 class ImpressionsSection(EventsSection):
-    """`[impressions]`: what users were shown; `label` is a column of 0 and 1, or a condition for a click."""
+    """`[impressions]`: what users were shown; one of `label`, a column of 0 and 1, and `label_when`, what a click is."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    label: str | Condition
+    label: str | None = None
+    label_when: Condition | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse impressions without a label, or with two."""
+        if (self.label is None) == (self.label_when is None):
+            raise ValueError("expected one of label and label_when")
 
 
 @dataclass(frozen=True, kw_only=True)

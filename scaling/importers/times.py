@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from scaling.errors import UserError, nearest
 from scaling.importers.log import Check
+from scaling.importers.sql import quoted
 
 __all__ = ["check_time", "has_summer_time", "hour", "offset_of", "seconds", "weekday"]
 
@@ -21,7 +22,7 @@ def check_time(column: str, unit: str = "s") -> Check:
     """Return the check that a column holds times after 1970 and before 2100 in `unit`."""
     return Check(
         column,
-        f"{column} > 0 AND {column} < {LATEST * UNITS[unit]}",
+        f"{quoted(column)} > 0 AND {quoted(column)} < {LATEST * UNITS[unit]}",
         f"a time in {unit} since 1970, before 2100",
     )
 
