@@ -97,7 +97,7 @@ class Negatives:
     """Items drawn beside each impression of a log that holds clicks or purchases only.
 
     Draws depend on (seed, user, time, item, number of the draw) alone, and are from the items of the same part, so
-    that an item's id tells nothing about its label. One that the user took at the same second is dropped.
+    that an item's id tells next to nothing about its label. One that the user took at the same second is dropped.
 
     Attributes:
         per_positive: draws for each impression.
