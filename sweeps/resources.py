@@ -87,7 +87,7 @@ class JobArray:
 def plan_arrays(
     slurm: SlurmConfig, units: Sequence[Unit], start_seconds: float, array_size: int = 1000
 ) -> list[JobArray]:
-    """Sort units into arrays of one resource class each, cheapest jobs and arrays first.
+    """Sort units into arrays of one resource class each, cheapest cells first.
 
     Each job pays `start_seconds` once. Units of a grade that are estimated at less than ten minutes share a
     job unless `cells_per_job` says how many, but never so that fewer jobs than `max_parallel` are left.
@@ -119,12 +119,12 @@ def plan_arrays(
         classes.setdefault(resources, []).extend(jobs)
     arrays = []
     for resources, jobs in classes.items():
-        jobs.sort(key=lambda job: job.seconds)
+        jobs.sort(key=lambda job: job.units[0].seconds)  # a packed job's cheapest cell
         arrays += [
             JobArray(resources, tuple(jobs[first : first + array_size]))
             for first in range(0, len(jobs), array_size)
         ]
-    return sorted(arrays, key=lambda array: array.jobs[0].seconds)
+    return sorted(arrays, key=lambda array: array.jobs[0].units[0].seconds)
 
 
 def throttle_shares(max_parallel: int, arrays: Sequence[tuple[float, int]]) -> list[int]:

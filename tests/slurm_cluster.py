@@ -65,7 +65,9 @@ def install(accounting: bool = False) -> None:
 
 @dataclass
 class Cluster:
-    """`n_nodes` nodes n1, n2, ... of 4 cores and 2 fake GPUs in one partition, `gpu`.
+    """`n_nodes` nodes n1, n2, ... of 4 cores and 2 fake GPUs in the partition `gpu`.
+
+    Jobs in a second partition, `urgent`, take the nodes from those in the first, which are requeued.
 
     `options` are further lines of slurm.conf, e.g. `{"JobRequeue": 0, "MaxArraySize": 11}`.
     """
@@ -258,6 +260,8 @@ class Cluster:
             "SelectTypeParameters": "CR_Core_Memory",
             "SchedulerType": "sched/backfill",
             "SchedulerParameters": "sched_min_interval=0,bf_interval=5,batch_sched_delay=0",
+            "PreemptType": "preempt/partition_prio",
+            "PreemptMode": "REQUEUE",
             "GresTypes": "gpu",
             "SlurmdParameters": "config_overrides",  # more cores than the machine has
             "ReturnToService": 2,
@@ -306,8 +310,14 @@ class Cluster:
             for node, port in zip(self.nodes(), ports[3:], strict=False)
         ]
         names = f"n[1-{self.n_nodes}]"
-        partition = f"PartitionName=gpu Nodes={names} Default=YES MaxTime=INFINITE State=UP DefMemPerCPU=500"
-        text = _lines(settings | self.options) + "\n".join([*nodes, partition]) + "\n"
+        partitions = [
+            f"PartitionName={name} Nodes={names} MaxTime=INFINITE State=UP DefMemPerCPU=500 {rest}"
+            for name, rest in (
+                ("gpu", "Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=4"),
+                ("urgent", "PriorityTier=10 PreemptMode=OFF"),
+            )
+        ]
+        text = _lines(settings | self.options) + "\n".join([*nodes, *partitions]) + "\n"
         self.conf.write_text(text)
         devices = "/dev/null,/dev/zero"  # every machine has these two character devices
         (self.folder / "etc" / "gres.conf").write_text(
