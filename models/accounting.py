@@ -41,8 +41,11 @@ def model_size(grade: Grade, options: SuanOptions, schema: InputSchema) -> Model
     inner = max(1, width // 4)
     norm = width * (1 if options.norm == "rms" else 2)
 
+    # a dense token reads as many tokens as there are: as the paper, nothing is taken off for the future
+    pattern = options.pattern
+    n_keys = n_tokens if pattern is None else 1 + len(pattern.distances(n_tokens))
     params = norm + 4 * width**2  # attention
-    flops = 8 * n_tokens * width**2 + 4 * n_tokens**2 * width
+    flops = 8 * n_tokens * width**2 + 4 * n_tokens * n_keys * width
     if options.fusion != "none":
         params += norm + 2 * width**2 + 2 * d * width
         flops += 4 * n_tokens * width**2 + 4 * n_profile * d * width

@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
+from models.sparse_pattern import SparsePattern
+
 __all__ = ["N_TIME_BUCKETS", "CategoricalFeature", "InputSchema", "SuanOptions"]
+
+# LightSUAN's window and dilation where a study names none
+_WINDOW, _DILATION = 16, 16
 
 # log buckets of the time between two events, ln(seconds) / 0.301 (SUAN's released settings)
 N_TIME_BUCKETS = 128
@@ -69,6 +74,8 @@ class SuanOptions:
             first behaviour read (`start`, under which a stretch of a user's log can share a pass).
         target_aware: the candidate is the sequence's last token; otherwise it joins in the head only.
         dropout: rate on each block's residual branches.
+        kind: `suan`, or `lightsuan`, whose tokens read the latest `window` tokens, themselves included,
+            and every `dilation`-th before (paper, LightSUAN); 16 and 16 unless given.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
@@ -82,7 +89,23 @@ class SuanOptions:
     positions: Literal["end", "start"] = "end"
     target_aware: bool = True
     dropout: float = 0.0
+    kind: Literal["suan", "lightsuan"] = "suan"
+    window: int | None = None
+    dilation: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected 0 <= dropout < 1")
+        for name, default in (("window", _WINDOW), ("dilation", _DILATION)):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, expected a positive number of events")
+            if value is None and self.kind == "lightsuan":
+                object.__setattr__(self, name, default)
+
+    @property
+    def pattern(self) -> SparsePattern | None:
+        """Which past a token reads; None: all of it."""
+        if self.kind == "suan" or self.window is None or self.dilation is None:
+            return None
+        return SparsePattern(self.window, self.dilation)

@@ -1,9 +1,16 @@
-"""Which past a LightSUAN token reads, and how a sequence is cut so that only those pairs are computed."""
+"""Which past a LightSUAN token reads, and how a sequence is cut so that only those pairs are computed.
+
+Free of torch, so that plans cost nothing.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["SparsePattern", "Tiles", "fit_tiles"]
 

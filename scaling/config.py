@@ -109,6 +109,7 @@ class TrainConfig:
             all grades of a seed the same order (paired comparisons; see docs/methods.md).
         packing: `request` trains all impressions of a request in one pass over their history,
             `stretch` all those of a window of a user's log; never mix the three in one fit.
+        precision: of products; `tf32` differs from `float32` on a GPU only.
         share_prefix: train each grade and seed once for all data sizes, whose batch, rate and warm-up
             are then the same (docs/methods.md, "One training for many data sizes").
     """
@@ -120,6 +121,7 @@ class TrainConfig:
     schedule: Literal["decay", "constant"] = "decay"
     data_order: Literal["independent", "shared"] = "independent"
     packing: Literal["none", "request", "stretch"] = "none"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
     share_prefix: bool = False
 
     def __post_init__(self) -> None:
@@ -135,6 +137,7 @@ class RunOptions:
         checkpoint_seconds: between two checkpoints; more where writing one takes over 2 % of that.
         stale_seconds: a process on another host that has been silent for so long counts as gone.
         keep_model: whether a finished run keeps its model.
+        compile: whether a GPU runs the blocks compiled, as CUDA graphs; on a CPU there is nothing to gain.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -142,6 +145,7 @@ class RunOptions:
     checkpoint_seconds: float = 60.0
     stale_seconds: float = 120.0
     keep_model: bool = True
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Refuse times that are none."""
@@ -275,6 +279,7 @@ class RunConfig:
     data_fingerprint: str
     warmup_steps: int
     packing: Literal["none", "request", "stretch"] = "none"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
     schema_version: int = RUN_SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -302,6 +307,12 @@ class RunConfig:
 
 def _digest(config: RunConfig, *left_out: str) -> str:
     content = {name: value for name, value in asdict(config).items() if name not in left_out}
+    if config.model.kind == "suan":  # a SUAN is the same run as before there were other kinds
+        content["model"] = {
+            key: value
+            for key, value in content["model"].items()
+            if key not in ("kind", "window", "dilation")
+        }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -474,6 +485,13 @@ def _check(study: StudyConfig) -> None:
         )
     if min(counts) < 1:
         raise UserError("grid.n_seeds: expected at least one seed")
+    kinds_of_model = {study.model.kind, *grid.axes.get("model.kind", ())}
+    for option in ("window", "dilation"):
+        given = getattr(study.model, option) is not None or f"model.{option}" in grid.axes
+        if given and "lightsuan" not in kinds_of_model:
+            raise UserError(
+                f'model.{option}: a SUAN reads its whole past; set kind = "lightsuan" in [model]'
+            )
     for axis, values in grid.axes.items():
         section, _, option = axis.partition(".")
         kinds: dict[str, type] = {"model": SuanOptions, "train": TrainConfig}
