@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["LOGS", "eleme_row", "write_raw"]
+__all__ = ["LOGS", "eleme_row", "history", "write_raw"]
 
 MOVIELENS = {
     # CRLF, half stars, sorted by user and movie, one exact repeat.
@@ -266,6 +266,7 @@ LOGS: dict[str, dict[str, str | bytes]] = {
 
 def write_raw(folder: Path, name: str, files: dict[str, str | bytes | None] | None = None) -> Path:
     """Write the files of data set `name` into `folder`; `files` replaces some, None leaves one out."""
+    folder.mkdir(parents=True, exist_ok=True)
     for file, content in (LOGS[name] | (files or {})).items():
         if content is None:
             continue
@@ -273,3 +274,10 @@ def write_raw(folder: Path, name: str, files: dict[str, str | bytes | None] | No
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return folder
+
+
+def history(store: object, row: int) -> list[tuple[int, ...]]:
+    """The events that impression `row` may see: (time, ids ...), in the store's order."""
+    rows = slice(store.offsets[store.user[row]], store.history_end[row])  # type: ignore[attr-defined]
+    columns = [store.event_time, *store.behaviours.values()]  # type: ignore[attr-defined]
+    return list(zip(*(column[rows].tolist() for column in columns), strict=True))
