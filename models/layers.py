@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.tokens import RunningMean
+
 __all__ = ["AdaptiveFusion", "FeedForward", "ReluFeedForward", "build_norm", "last_tokens"]
 
 # The release divides by (rms + 1e-6); adding the square inside the root is the same to 1e-6 and has
@@ -288,14 +290,15 @@ class AdaptiveFusion(nn.Module):
         self,
         s_BND: Tensor,
         profile_BPd: Tensor,
-        pool_BN: Tensor | None,
+        pool_BN: Tensor | RunningMean | None,
         n_out: int,
         stream_BND: Tensor | None = None,
     ) -> Tensor:
         """Return the fused sequence for the last `n_out` tokens, [B, n_out, D].
 
-        It is added to `stream_BND` [B, N, D], if that is given. `pool_BN` holds the weights of the alignment mean (they sum to one, or are all zero); None
-        stands for no mean at all (plain sum); see `models.tokens.Layout.pool`.
+        It is added to `stream_BND` [B, N, D], if that is given. `pool_BN` is the alignment
+        mean: its weights, which sum to one or are all zero, or one mean for each token; None stands
+        for no mean at all (plain sum); see `models.tokens.Layout.pool`.
         """
         # the release scales by the number of profile features, not by the head's width
         key_BPHD = self._carry(profile_BPd, self.k.weight, self.q.weight) * (
@@ -311,7 +314,7 @@ class AdaptiveFusion(nn.Module):
         assert pool_BN is not None
         # a softmax over the pair (a, b) is a sigmoid of a - b
         weigh = self.weigh_sequence.weight - self.weigh_profile.weight
-        if pool_BN.dim() == 2:
+        if isinstance(pool_BN, Tensor):
             aligned: Tensor = _DualAlignment.apply(  # type: ignore[no-untyped-call]
                 s_BND,
                 stream_BMD,
@@ -324,7 +327,7 @@ class AdaptiveFusion(nn.Module):
             )
             return aligned
         c_BND = torch.bmm(_profile_weights(s_BND, key_BPHD).mT, value_BPHD.flatten(1, 2))
-        z_BMD = torch.bmm(pool_BN[:, -n_out:], s_BND + c_BND)
+        z_BMD = last_tokens(pool_BN(s_BND + c_BND), n_out)
         weight_BMD = torch.sigmoid(F.linear(F.relu(self.squeeze(z_BMD)), weigh))
         fused = torch.lerp(last_tokens(c_BND, n_out), s_BMD, weight_BMD)
         return fused if stream_BMD is None else stream_BMD + fused

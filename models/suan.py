@@ -23,7 +23,7 @@ from models.layers import (
     build_norm,
     last_tokens,
 )
-from models.tokens import Layout
+from models.tokens import Layout, RunningMean
 
 __all__ = ["SUAN", "Batch", "UnifiedAttentionBlock", "build_suan"]
 
@@ -83,7 +83,7 @@ class UnifiedAttentionBlock(nn.Module):
         x_BND: Tensor,
         profile_BPd: Tensor,
         bias: Bias,
-        pool_BN: Tensor | None,
+        pool_BN: Tensor | RunningMean | None,
         *,
         n_out: int,
         generator: torch.Generator | None = None,

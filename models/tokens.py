@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Layout"]
+from models.sparse_pattern import SparsePattern
+
+__all__ = ["Layout", "RunningMean"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class Layout:
         n_history: L.
         n_candidates: M, or 0 where candidates join in the head only.
         ends: [B, M] columns of the history before each candidate's request; None: all of them.
+        pattern: of LightSUAN, whose tokens read part of their past only; its padding reads padding.
     """
 
     lengths: Tensor
     n_history: int
     n_candidates: int
     ends: Tensor | None = None
+    pattern: SparsePattern | None = None
 
     @cached_property
     def valid(self) -> Tensor:
@@ -45,13 +49,19 @@ class Layout:
         valid = self.valid
         readable = valid.new_zeros(len(valid), n_tokens, n_tokens)
         past = self._columns[:, None] >= self._columns
-        readable[:, :n_history, :n_history] = past & valid[:, None, :]
+        if self.pattern is not None:  # as `models.sparse_attention` has it
+            past = past & (valid[:, None, :] | ~valid[:, :, None])
+            readable[:, :n_history, :n_history] = past
+        else:
+            readable[:, :n_history, :n_history] = past & valid[:, None, :]
         seen = valid[:, None, :]
         if self.ends is not None:
             seen = seen & (self._columns < self.ends[:, :, None])
         readable[:, n_history:, :n_history] = seen
         index = torch.arange(n_history, n_tokens, device=valid.device)
         readable[:, index, index] = True
+        if self.pattern is not None:
+            readable &= self.pattern.reads(self.distance)
         return readable
 
     @cached_property
@@ -70,20 +80,19 @@ class Layout:
         padding = (self.n_history - self.lengths)[:, None]
         return (self._places - padding).clamp(min=0)
 
-    def pool(self, kind: str, dtype: torch.dtype) -> Tensor:
-        """Weights of the alignment mean, [B, N], or [B, N, N] for `running`; zero where there is none.
+    def pool(self, kind: str, dtype: torch.dtype) -> "Tensor | RunningMean":
+        """Weights of the alignment mean [B, N], zero where there is none; or for `running` the means.
 
         `behaviours`: the valid behaviours; `all`: every token, padding and candidate included;
-        `running`: what the token may read, itself included.
+        `running`: the valid behaviours up to the token, itself included.
         """
         n_tokens = self.n_history + self.n_candidates
         if kind == "all":
             shape = (len(self.lengths), n_tokens)
             return torch.full(shape, 1 / n_tokens, dtype=dtype, device=self.lengths.device)
         if kind == "running":
-            weights = self.readable.to(dtype)
-        else:
-            weights = F.pad(self.valid.to(dtype), (0, self.n_candidates))
+            return RunningMean(self)
+        weights = F.pad(self.valid.to(dtype), (0, self.n_candidates))
         return weights / weights.sum(-1, keepdim=True).clamp(min=1)
 
     @property
@@ -98,3 +107,28 @@ class Layout:
             return torch.cat([columns, self.ends], 1)
         own = self.lengths.new_full((self.n_candidates,), self.n_history)
         return torch.cat([self._columns, own])
+
+
+@dataclass(frozen=True)
+class RunningMean:
+    """The mean of each token and of the valid behaviours before it; zero for padding.
+
+    By prefix sums: its cost does not grow with the square of the tokens.
+    """
+
+    layout: Layout
+
+    def __call__(self, x_BND: Tensor) -> Tensor:
+        """Return the means [B, N, D]."""
+        layout = self.layout
+        valid_BL1 = layout.valid.to(x_BND.dtype).unsqueeze(-1)
+        history, own = x_BND[:, : layout.n_history], x_BND[:, layout.n_history :]
+        sums, counts = (history * valid_BL1).cumsum(1), valid_BL1.cumsum(1)
+        means = sums / counts.clamp(min=1) * valid_BL1
+        if layout.ends is None:
+            before, n_before = sums[:, -1:], counts[:, -1:]
+        else:  # the prefix that ends before the request; an empty one sums to zero
+            ends = layout.ends.unsqueeze(-1)
+            before = F.pad(sums, (0, 0, 1, 0)).gather(1, ends.expand(-1, -1, sums.shape[-1]))
+            n_before = F.pad(counts, (0, 0, 1, 0)).gather(1, ends)
+        return torch.cat([means, (before + own) / (n_before + 1)], 1)

@@ -108,7 +108,8 @@ def test_fusion_equals_cross_attention_written_out():
 
 
 def test_the_running_mean_reads_only_the_valid_past():
-    weights = Layout(torch.tensor([2]), 3, n_candidates=1).pool("running", torch.float64)[0]
+    mean = Layout(torch.tensor([2]), 3, n_candidates=1).pool("running", torch.float64)
+    weights = mean(torch.eye(4, dtype=torch.float64)[None])[0]
     third = 1 / 3
     expected = [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0.5, 0.5, 0], [0, third, third, third]]
     assert torch.allclose(weights, torch.tensor(expected, dtype=torch.float64), atol=1e-15)
