@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from models.config import N_TIME_BUCKETS
 from models.layers import last_tokens
+from models.light_attention import SparseBias, sparse_pays
 from models.tokens import Layout
 
 __all__ = ["Bias", "RelativeBias", "SelfAttention", "time_buckets"]
@@ -116,12 +117,16 @@ class RelativeBias(nn.Module):
 
     def forward(
         self, times_BN: Tensor, layout: Layout, dtype: torch.dtype, *, skip_future: bool
-    ) -> Bias:
-        """Return the bias of all pairs.
+    ) -> Bias | SparseBias:
+        """Return the bias of all pairs, or of LightSUAN's pairs where computing those alone is faster.
 
         `skip_future` leaves the masked future out of the sums, tile by tile; rows without a valid
         key then attend uniformly to fewer keys, which only pooling over padding could notice.
         """
+        if layout.pattern is not None:
+            times_BN = layout.merge_padding(times_BN)
+            if sparse_pays(layout.pattern, times_BN.shape[1]):
+                return SparseBias((self.position, self.time), times_BN, layout, dtype)
         tiles = make_tiles(*times_BN.shape, skip_future=skip_future)
         values: tuple[Tensor, ...] = _TiledBias.apply(  # type: ignore[no-untyped-call]
             self.position, self.time, times_BN, layout, dtype, tiles
@@ -313,17 +318,24 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(
-        self, x_BND: Tensor, bias: Bias, n_queries: int, stream_BND: Tensor | None = None
+        self,
+        x_BND: Tensor,
+        bias: Bias | SparseBias,
+        n_queries: int,
+        stream_BND: Tensor | None = None,
     ) -> Tensor:
         """Return the attention's output for the last `n_queries` tokens, [B, M, D].
 
         It is added to `stream_BND` [B, N, D], if that is given.
         """
+        if isinstance(bias, SparseBias):
+            y_BND: Tensor = self.out(bias.attend(self.qkv(x_BND), self.n_heads))
+            return last_tokens(y_BND if stream_BND is None else stream_BND + y_BND, n_queries)
         last = bias.last(n_queries) if n_queries < x_BND.shape[1] else None
         if last is not None:
             y_BMD: Tensor = self.out(self._few_queries(x_BND, last))
             return y_BMD if stream_BND is None else last_tokens(stream_BND, n_queries) + y_BMD
-        y_BND: Tensor = _TiledAttention.apply(  # type: ignore[no-untyped-call]
+        y_BND = _TiledAttention.apply(  # type: ignore[no-untyped-call]
             x_BND,
             stream_BND,
             self.qkv.weight,

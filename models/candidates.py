@@ -35,6 +35,7 @@ def find_keys(
     lengths: Tensor,
     pattern: SparsePattern | None = None,
     ends: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> CandidateKeys:
     """Return the keys that candidates read, with their bias.
 
@@ -44,6 +45,7 @@ def find_keys(
         lengths: valid behaviours [B], on the right.
         pattern: of LightSUAN; None: the whole history is read.
         ends: [B, M] columns of the history before each candidate's request; None: all of them.
+        dtype: of the bias.
     """
     of_history, of_candidates = times
     n_history = of_history.shape[1]
@@ -53,16 +55,15 @@ def find_keys(
         distances = torch.tensor(pattern.distances(n_history + 1), device=lengths.device)
         distances = distances.to(torch.int64)
     position, time = tables
-    place = torch.tensor(n_history) if ends is None else ends
-    columns = place.to(lengths.device)[..., None] - distances
+    columns = n_history - distances if ends is None else ends[..., None] - distances
     first = (n_history - lengths)[:, None, None]
     readable = (columns >= first).expand(*of_candidates.shape, -1)
     if ends is not None:
         keys = of_history[:, None].expand(-1, columns.shape[1], -1).gather(2, columns.clamp(min=0))
     else:
         keys = of_history[:, None, columns]
-    bias_BMS = torch.zeros(readable.shape, device=lengths.device)
-    own = torch.zeros(1, device=lengths.device)
+    bias_BMS = torch.zeros(readable.shape, dtype=dtype, device=lengths.device)
+    own = torch.zeros(1, dtype=dtype, device=lengths.device)
     if position is not None:
         bias_BMS = position[distances].expand(readable.shape)
         own = position[:1]

@@ -23,6 +23,7 @@ from models.layers import (
     build_norm,
     last_tokens,
 )
+from models.light_attention import SparseBias
 from models.tokens import Layout, RunningMean
 
 __all__ = ["SUAN", "Batch", "UnifiedAttentionBlock", "build_suan"]
@@ -82,7 +83,7 @@ class UnifiedAttentionBlock(nn.Module):
         self,
         x_BND: Tensor,
         profile_BPd: Tensor,
-        bias: Bias,
+        bias: Bias | SparseBias,
         pool_BN: Tensor | RunningMean | None,
         *,
         n_out: int,
@@ -211,7 +212,9 @@ class SUAN(nn.Module):
         """Return the candidates' tokens after the last block, or the last behaviour's, [B, M, D]."""
         n_batch, n_tokens, _ = x_BND.shape
         n_history = batch.behaviours.shape[1]
-        layout = Layout(batch.lengths, n_history, n_tokens - n_history, batch.ends)
+        layout = Layout(
+            batch.lengths, n_history, n_tokens - n_history, batch.ends, self.options.pattern
+        )
         times, hours = batch.times[:, :n_tokens], batch.hours[:, :n_tokens]
         hour_table = self.hour_to_token(self.hour)
         hour_BND = hour_table.index_select(0, hours.reshape(-1)).view_as(x_BND)

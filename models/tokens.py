@@ -70,6 +70,11 @@ class Layout:
         place = self._places
         return place[..., :, None] - place[..., None, :]
 
+    def merge_padding(self, times_BN: Tensor) -> Tensor:
+        """Return the times with those of padding all alike, so that its bias depends on nothing."""
+        padding = F.pad(~self.valid, (0, times_BN.shape[1] - self.n_history))
+        return times_BN.masked_fill(padding, 0)
+
     def positions(self, max_len: int, origin: str) -> Tensor:
         """Rows of a position table of `max_len` + 1, int64 [N], or [B, N].
 

@@ -166,6 +166,7 @@ def test_candidates_read_as_the_next_event_would(pattern, stretch):
             assert (out[row, m] - expected[0, -1]).abs().max() < 1e-12
 
 
+@pytest.mark.slow  # importing the compiler takes seconds
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize(("window", "dilation"), [(5, 4), (3, 7), (8, 16), (40, 3), (1, 1)])
 def test_two_flex_calls_equal_masked_dense_attention(window, dilation):
