@@ -3,6 +3,7 @@
 DuckDB sorts and joins out of core (docs/data.md has the measurement against Polars).
 """
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -132,6 +133,16 @@ class Engine:
             if not len(frame):
                 return
             yield {str(name): np.asarray(frame[name]) for name in frame}
+
+    def is_plain(self, sql: str) -> bool:
+        """Whether a SELECT only computes from the columns of stored rows, so that it need not be stored itself."""
+        ((_, plan),) = self.rows(f"EXPLAIN (FORMAT json) {sql}")
+        nodes, names = json.loads(plan), set()
+        while nodes:
+            node = nodes.pop()
+            names.add(node["name"].strip())
+            nodes += node.get("children", [])
+        return names <= {"SEQ_SCAN", "FILTER", "PROJECTION", "UNION"}
 
     def columns(self, sql: str) -> dict[str, str]:
         """Return the columns of a SELECT with their types."""

@@ -19,7 +19,7 @@ ROUNDS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1))  # shift and multiplier o
 
 
 def draw_negatives(engine: Engine, log: Log, features: Features) -> RowCounts:
-    """Make `core.negatives`, rows like those of `core.impressions` with another item.
+    """Make `core.negatives`, rows like those of `__impressions` with another item.
 
     Raises:
         UserError: impressions without an item, or a candidate feature that is not one of `items`.
@@ -37,14 +37,14 @@ def draw_negatives(engine: Engine, log: Log, features: Features) -> RowCounts:
         """CREATE TABLE core.pool AS
            SELECT __test, item, n, row_number() OVER part - 1 AS number, (sum(n) OVER part)::BIGINT - n AS first,
                   (sum(n) OVER whole)::BIGINT AS total, count(*) OVER whole AS items
-           FROM (SELECT __test, item, count(*) AS n FROM core.impressions WHERE item IS NOT NULL GROUP BY ALL)
+           FROM (SELECT __test, item, count(*) AS n FROM __impressions WHERE item IS NOT NULL GROUP BY ALL)
            WINDOW whole AS (PARTITION BY __test),
                   part AS (PARTITION BY __test ORDER BY item ROWS UNBOUNDED PRECEDING)"""
     )
     engine.run(f"CREATE TABLE core.drawn AS {_draws(rule, features)}")
     engine.run(
         """CREATE TABLE core.negatives AS SELECT * FROM core.drawn d
-           ANTI JOIN core.impressions p ON p.__user = d.__user AND p.time = d.time AND p.item = d.item"""
+           ANTI JOIN __impressions p ON p.user = d.user AND p.time = d.time AND p.item = d.item"""
     )
     drawn = engine.value("SELECT count(*) FROM core.drawn")
     kept = engine.value("SELECT count(*) FROM core.negatives")
@@ -56,8 +56,9 @@ def draw_negatives(engine: Engine, log: Log, features: Features) -> RowCounts:
 
 def _draws(rule: Negatives, features: Features) -> str:
     positives = (
-        "SELECT p.*, pool.number AS __item, pool.total AS __total, pool.items AS __items, draw.j AS __j "
-        f"FROM core.impressions p JOIN core.pool pool USING (__test, item), range({rule.per_positive}) draw(j)"
+        "SELECT p.*, u.number AS __user, pool.number AS __item, pool.total AS __total, pool.items AS __items, "
+        "draw.j AS __j FROM __impressions p JOIN core.users u USING (user) "
+        f"JOIN core.pool pool USING (__test, item), range({rule.per_positive}) draw(j)"
     )
     numbers = _mixed(_mixed(positives, rule.seed, 0, "__h0"), rule.seed, 1, "__h1")
     columns = ", ".join(f"d.{quoted(name)}" for name in features.impressions if name != "item")

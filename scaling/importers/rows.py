@@ -1,7 +1,8 @@
 """Impressions, events and users in the engine: what is kept, whose it is, and which part it belongs to.
 
-Makes the tables `core.impressions` and `core.events` (both with the user's number as `__user` and `__test`) and
-`core.users` (`user`, `number` in sorted order, `trained`).
+Makes the views `__impressions` and `__events`, each with `__test`, the events with the user's number `__user`, too, and
+the table `core.users` (`user`, `number` in sorted order, `trained`). Views lie where the raw tables are: in a schema of
+their own their names would hide those.
 """
 
 from collections.abc import Mapping
@@ -11,10 +12,10 @@ from scaling.importers.engine import Engine
 from scaling.importers.log import Log, Rows, TimeSplit, UserSplit
 from scaling.importers.reading import RowCounts, log_counts
 from scaling.importers.sql import text
+from scaling.importers.times import LATEST
 
 __all__ = ["make_rows"]
 
-LATEST = 4_102_444_800  # 2100-01-01: later times are not in seconds
 ORPHAN = "of users without an impression"
 
 
@@ -24,24 +25,27 @@ def make_rows(engine: Engine, log: Log) -> tuple[dict[str, RowCounts], int | Non
     Raises:
         UserError: a time or a label that cannot be, or a part without impressions.
     """
-    counts = {"impressions": _keep(engine, "core.kept", log.impressions, "impressions")}
-    _refuse(engine, "core.kept", "impressions", has_label=log.negatives is None)
+    counts = {"impressions": _keep(engine, "__kept", log.impressions, "impressions")}
+    _refuse(engine, "__kept", "impressions", has_label=log.negatives is None)
     boundary = _boundary(engine, log.split) if isinstance(log.split, TimeSplit) else None
     # Which part a row is in follows from its time or from its user.
-    in_test = "u.in_test" if boundary is None else f"r.time >= {boundary}"
+    trained, in_test = "NOT in_test", "u.in_test"
+    if boundary is not None:
+        trained, in_test = f"first < {boundary}", f"r.time >= {boundary}"
     engine.run(
         f"""CREATE TABLE core.users AS
-            SELECT user, (row_number() OVER (ORDER BY user) - 1)::INTEGER AS number, in_test,
-                   CASE WHEN {boundary is None} THEN NOT in_test ELSE first < {boundary or 0} END AS trained
-            FROM (SELECT user, min(time) AS first, {_user_in_test(log.split)} AS in_test FROM core.kept GROUP BY user)"""
+            SELECT user, (row_number() OVER (ORDER BY user) - 1)::INTEGER AS number, in_test, {trained} AS trained
+            FROM (SELECT user, min(time) AS first, {_user_in_test(log.split)} AS in_test FROM __kept GROUP BY user)"""
     )
+    joined = "JOIN core.users u USING (user)"
     engine.run(
-        f"CREATE TABLE core.impressions AS SELECT r.*, u.number AS __user, {in_test} AS __test "
-        "FROM core.kept r JOIN core.users u USING (user)"
+        f"CREATE VIEW __impressions AS SELECT r.*, {in_test} AS __test FROM __kept r "
+        + (joined if boundary is None else "")
     )
-    engine.run("DROP TABLE core.kept")
     if log.events is None:
-        engine.run("CREATE VIEW core.events AS SELECT * FROM core.impressions")
+        engine.run(
+            f"CREATE VIEW __events AS SELECT r.*, u.number AS __user FROM __impressions r {joined}"
+        )
     else:
         counts["events"] = _make_events(engine, log.events, in_test)
     for name, count in counts.items():
@@ -52,12 +56,15 @@ def make_rows(engine: Engine, log: Log) -> tuple[dict[str, RowCounts], int | Non
 
 
 def _keep(engine: Engine, table: str, rows: Rows, name: str) -> RowCounts:
-    reason = _reason(rows.drop)
-    engine.run(f"CREATE TABLE {table} AS SELECT *, {reason} AS __reason FROM ({rows.select})")
-    found = dict(engine.rows(f"SELECT __reason, count(*) FROM {table} GROUP BY ALL"))
-    if any(found.get(code) for code in range(1, len(rows.drop) + 1)):
-        engine.run(f"DELETE FROM {table} WHERE __reason > 0")
-    engine.run(f"ALTER TABLE {table} DROP __reason")
+    """Make `table` of the rows that are not dropped: stored, unless that would only copy stored rows."""
+    marked = f"SELECT *, {_reason(rows.drop)} AS __reason FROM ({rows.select})"
+    if not engine.is_plain(marked):
+        engine.run(f"CREATE TABLE {table}_marked AS {marked}")
+        marked = f"SELECT * FROM {table}_marked"
+    engine.run(
+        f"CREATE VIEW {table} AS SELECT * EXCLUDE __reason FROM ({marked}) WHERE __reason = 0"
+    )
+    found = dict(engine.rows(f"SELECT __reason, count(*) FROM ({marked}) GROUP BY ALL"))
     dropped = {r: found.get(code, 0) for code, r in enumerate(rows.drop, start=1)}
     counts = RowCounts(sum(found.values()), dropped)
     if not counts.kept:
@@ -71,8 +78,8 @@ def _make_events(engine: Engine, rows: Rows, in_test: str) -> RowCounts:
         f"SELECT r.*, u.number AS __user, {in_test} AS __test "
         f"FROM ({rows.select}) r LEFT JOIN core.users u USING (user)"
     )
-    counts = _keep(engine, "core.events", Rows(joined, drop), "events")
-    _refuse(engine, "core.events", "events", has_label=False)
+    counts = _keep(engine, "__events", Rows(joined, drop), "events")
+    _refuse(engine, "__events", "events", has_label=False)
     return counts
 
 
@@ -91,12 +98,14 @@ def _refuse(engine: Engine, table: str, name: str, *, has_label: bool) -> None:
     }
     if has_label:
         checks["label"] = ("label::INTEGER IN (0, 1)", "0 or 1")
-    for column, (holds, expected) in checks.items():
-        bad = engine.rows(
-            f"SELECT {column}::VARCHAR FROM {table} WHERE NOT coalesce({holds}, false) ORDER BY 1 LIMIT 1"
-        )
-        if bad:
-            raise UserError(f"{name}: {column} is {bad[0][0]}, expected {expected}")
+    every = ", ".join(f"bool_and(coalesce({holds}, false))" for holds, _ in checks.values())
+    (hold,) = engine.rows(f"SELECT {every} FROM {table}")
+    for (column, (holds, expected)), good in zip(checks.items(), hold, strict=True):
+        if not good:
+            bad = engine.value(
+                f"SELECT {column}::VARCHAR FROM {table} WHERE NOT coalesce({holds}, false) ORDER BY 1 LIMIT 1"
+            )
+            raise UserError(f"{name}: {column} is {bad}, expected {expected}")
 
 
 def _boundary(engine: Engine, split: TimeSplit) -> int:
@@ -104,7 +113,7 @@ def _boundary(engine: Engine, split: TimeSplit) -> int:
     if split.boundary is not None:
         return split.boundary
     assert split.test_fraction is not None
-    total = engine.value("SELECT count(*) FROM core.kept")
+    total = engine.value("SELECT count(*) FROM __kept")
     left = max(1, round(split.test_fraction * total))
     # By day, then by second of that day: no sort of all times.
     day, left = _unit_of(engine, left, 86_400, "true")
@@ -114,7 +123,7 @@ def _boundary(engine: Engine, split: TimeSplit) -> int:
 def _unit_of(engine: Engine, left: int, width: int, where: str) -> tuple[int, int]:
     """Return the unit of `width` seconds that holds the `left`-latest impression, and which of its latest it is."""
     for unit, count in engine.rows(
-        f"SELECT time // {width} AS unit, count(*) FROM core.kept WHERE {where} GROUP BY unit ORDER BY unit DESC"
+        f"SELECT time // {width} AS unit, count(*) FROM __kept WHERE {where} GROUP BY unit ORDER BY unit DESC"
     ):
         if count >= left:
             return int(unit), left
@@ -131,7 +140,7 @@ def _user_in_test(split: TimeSplit | UserSplit) -> str:
 
 
 def _require_parts(engine: Engine) -> None:
-    n, n_test = engine.rows("SELECT count(*), count(*) FILTER (__test) FROM core.impressions")[0]
+    n, n_test = engine.rows("SELECT count(*), count(*) FILTER (__test) FROM __impressions")[0]
     if not 0 < n_test < n:
         part = "test" if n_test == 0 else "training"
         raise UserError(f"the split leaves the {part} part without impressions")

@@ -60,8 +60,8 @@ def find_features(engine: Engine, log: Log) -> Features:
         if twice:
             raise UserError(f"{name}: {key} {twice[0][0]} stands twice, expected one row for each")
     return Features(
-        engine.columns("SELECT * FROM core.impressions"),
-        engine.columns("SELECT * FROM core.events"),
+        engine.columns("SELECT * FROM __impressions"),
+        engine.columns("SELECT * FROM __events"),
         {} if log.items is None else engine.columns("SELECT * FROM core.items"),
         {} if log.users is None else engine.columns("SELECT * FROM core.profiles"),
     )
@@ -139,13 +139,13 @@ def _counted(
                 # Where the impressions are the events, one count of their rows is enough.
                 rows = "impressions" if log.events is None else table
                 where = "" if everywhere else "WHERE NOT __test"
-                yield f"SELECT {column} AS value, count(*) AS n FROM core.{rows} {where} GROUP BY value"
+                yield f"SELECT {column} AS value, count(*) AS n FROM __{rows} {where} GROUP BY value"
 
 
 def _count_items(engine: Engine, log: Log, features: Features) -> None:
     tables = ["impressions"] if log.events is None else ["impressions", "events"]
     counts = " UNION ALL ".join(
-        f"SELECT item, count(*) AS n FROM core.{table} WHERE NOT __test GROUP BY item"
+        f"SELECT item, count(*) AS n FROM __{table} WHERE NOT __test GROUP BY item"
         for table in tables
         if "item" in getattr(features, table)
     )

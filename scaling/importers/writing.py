@@ -51,7 +51,7 @@ def write_rows(
             "non-clicks; take another label or another split"
         )
     n_users = engine.value("SELECT count(*) FROM core.users")
-    n_events = engine.value("SELECT count(*) FROM core.events")
+    n_events = engine.value("SELECT count(*) FROM __events")
     lengths = HistoryLengths()
     with StoreWriter(folder, array_table(schema, n_users, n_events, n, False)) as writer:
         with engine.progress.step("writing events"):
@@ -74,14 +74,15 @@ def write_rows(
 
 
 def _encode_impressions(engine: Engine, log: Log, features: Features, schema: Schema) -> None:
-    rows = "core.impressions"
+    rows = "(SELECT i.*, u.number AS __user FROM __impressions i JOIN core.users u USING (user))"
     if log.negatives is not None:
-        rows = "(SELECT *, 1 AS label FROM core.impressions UNION ALL BY NAME SELECT *, 0 AS label FROM core.negatives)"
+        drawn = "SELECT n.*, u.number AS __user, 0 AS label FROM core.negatives n JOIN core.users u USING (user)"
+        rows = f"(SELECT *, 1 AS label FROM {rows} UNION ALL BY NAME {drawn})"
     numbers = []
     for name in log.numeric:
         number = f"r.{quoted(name)}::FLOAT"
         bad = engine.rows(
-            f"SELECT {quoted(name)}::VARCHAR FROM core.impressions r WHERE NOT coalesce(isfinite({number}), false) "
+            f"SELECT {quoted(name)}::VARCHAR FROM __impressions r WHERE NOT coalesce(isfinite({number}), false) "
             "ORDER BY 1 LIMIT 1"
         )
         if bad:
@@ -103,7 +104,7 @@ def _write_events(
         schema,
         features,
         {"behaviour": schema.behaviour},
-        "core.events",
+        "__events",
         ["r.__user AS user", "r.time"],
     )
     counts = np.zeros(n_users, dtype=np.int64)
@@ -136,7 +137,7 @@ def _write_impressions(
     # An event of the same second comes after the impression, and is not counted.
     both = (
         "SELECT *, 0::UTINYINT AS is_event FROM core.encoded UNION ALL BY NAME "
-        "SELECT __user AS user, time, 1::UTINYINT AS is_event FROM core.events"
+        "SELECT __user AS user, time, 1::UTINYINT AS is_event FROM __events"
     )
     seen = "sum(is_event) OVER (PARTITION BY user ORDER BY time, is_event ROWS UNBOUNDED PRECEDING)"
     request, last = -1, None
