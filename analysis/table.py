@@ -44,6 +44,7 @@ RUN_COLUMNS = {
     "seed": "of initialisation, order and dropout",
     "data_order": "independent: nested order drawn for each (grade, seed); shared: one for all grades",
     "packing": "impressions that shared a pass in training: none, those of a request, of a stretch",
+    "precision": "of products in training: float32, tf32, bf16",
     "schedule": "learning-rate schedule",
     "batch_size": "impressions per step",
     "learning_rate": "peak rate of the dense parameters",
@@ -59,7 +60,7 @@ RUN_COLUMNS = {
 }
 
 # Two runs that differ in one of these are never fitted together, nor are those of other options.
-_APART = ("data_fingerprint", "schedule", "data_order", "packing")
+_APART = ("data_fingerprint", "schedule", "data_order", "packing", "precision")
 # These follow from the recipe, unless the study varies them within a cell.
 _RECIPE = ("batch_size", "learning_rate")
 _RISING = ("auc", "accuracy", "ndcg", "recall", "hit_rate", "hr", "map", "mrr", "precision", "r2")
@@ -102,6 +103,7 @@ def _row(record: RunRecord) -> dict[str, object]:
         "seed": config.seed,
         "data_order": config.data_order,
         "packing": config.packing,
+        "precision": config.precision,
         "schedule": config.schedule,
         "batch_size": config.batch_size,
         "learning_rate": config.learning_rate,

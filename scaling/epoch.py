@@ -52,14 +52,13 @@ class Epoch:
         factor = rate_factor(step, self.n_steps, config.warmup_steps, config.schedule)
         return config.learning_rate * factor
 
-    def batches(self, first_step: int) -> Iterator[list[Batch]]:
-        """Yield the steps from `first_step` on; those before it are not read."""
+    def batches(self, first_step: int, tokens_per_part: int) -> Iterator[list[Batch]]:
+        """Yield the steps from `first_step` on, in parts; those before it are not read."""
         size, batch = self.config.n_samples, self.config.batch_size
+        where = (self._order, first_step, tokens_per_part)
         if self._groups is not None:
-            return iterate_packed(self._store, self._groups, size, batch, self._order, first_step)
-        return iterate_training(
-            self._store, size, batch, self.config.grade.max_len, self._order, first_step
-        )
+            return iterate_packed(self._store, self._groups, size, batch, *where)
+        return iterate_training(self._store, size, batch, self.config.grade.max_len, *where)
 
     def steps_shared(self, longer: "Epoch") -> int:
         """Return how many first steps of the two have the same samples and the same rates.

@@ -14,7 +14,7 @@ from scaling.store import EventStore
 
 __all__ = ["TOKENS_PER_PART", "gather_batch", "gather_packed", "iterate_test", "iterate_training"]
 
-# Tokens that are worked on at once: more fall out of a core's caches, fewer are all overhead.
+# Tokens that a CPU core works on at once: more fall out of its caches, fewer are all overhead.
 TOKENS_PER_PART = 8192
 
 
@@ -106,16 +106,17 @@ def iterate_training(
     max_len: int,
     order: int,
     first_step: int = 0,
+    tokens_per_part: int = TOKENS_PER_PART,
 ) -> Iterator[list[Batch]]:
     """Yield the steps of one epoch over the first `n_samples` of the order named by key `order`.
 
-    A step's batch comes in parts of similar history lengths, so that little is padded, and of few
-    enough tokens for the caches; their summed gradients are the batch's.
+    A step's batch comes in parts of similar history lengths, so that little is padded, and of at most
+    `tokens_per_part` tokens; their summed gradients are the batch's.
     """
     for start in range(first_step * batch_size, n_samples, batch_size):
         positions = np.arange(start, min(start + batch_size, n_samples), dtype=np.int64)
         rows = permuted_rows(positions, store.n_train, order)
-        parts = _parts_of_similar_length(store, rows, max_len, TOKENS_PER_PART)
+        parts = _parts_of_similar_length(store, rows, max_len, tokens_per_part)
         yield [gather_batch(store, rows[part], max_len) for part in parts]
 
 

@@ -28,7 +28,7 @@ def evaluate_run(
         NonFiniteLossError: a prediction is not finite.
     """
     max_len = epoch.config.grade.max_len
-    logits = predict(training.model, store, max_len, training.device, beat)
+    logits = predict(training.model, store, max_len, training.device, training.precision, beat)
     if not np.isfinite(logits).all():
         raise NonFiniteLossError("the trained model gives predictions that are not finite")
     test = slice(store.n_train, store.n_impressions)

@@ -72,6 +72,7 @@ def iterate_packed(
     batch_size: int,
     order: int,
     first_step: int = 0,
+    tokens_per_part: int = TOKENS_PER_PART,
 ) -> Iterator[list[Batch]]:
     """Yield the steps of one epoch over `n_samples` impressions, whole groups in the order of `order`.
 
@@ -81,7 +82,8 @@ def iterate_packed(
     """
     sequence, counts, bounds = _schedule(groups, n_samples, batch_size, order)
     for begin, end in pairwise(bounds[first_step:]):
-        yield list(_parts(store, groups, sequence[begin:end], counts[begin:end]))
+        chosen, taken = sequence[begin:end], counts[begin:end]
+        yield list(_parts(store, groups, chosen, taken, tokens_per_part))
 
 
 def packed_samples_seen(
@@ -113,9 +115,13 @@ def _schedule(
 
 
 def _parts(
-    store: EventStore, groups: Groups, chosen: NDArray[np.int64], counts: NDArray[np.int64]
+    store: EventStore,
+    groups: Groups,
+    chosen: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    tokens_per_part: int,
 ) -> Iterator[Batch]:
-    """Gather the chosen groups in parts of similar size and few enough tokens for the caches."""
+    """Gather the chosen groups in parts of similar size and few enough tokens."""
     last = groups.rows[groups.first[chosen] + counts - 1]
     lengths = store.history_end[last] - groups.starts[chosen]
     by_length = np.lexsort([lengths, counts])[::-1]
@@ -125,7 +131,7 @@ def _parts(
         while end < len(chosen):
             wider = max(width, int(lengths[by_length[end]]))
             taller = max(height, int(counts[by_length[end]]))
-            if end > begin and (end + 1 - begin) * (wider + taller) > TOKENS_PER_PART:
+            if end > begin and (end + 1 - begin) * (wider + taller) > tokens_per_part:
                 break
             end, width, height = end + 1, wider, taller
         part = by_length[begin:end]

@@ -171,7 +171,7 @@ class _Job:
 
     def _resume(self, epoch: Epoch, n_shared: int) -> Training:
         """Go on from the furthest checkpoint on this run's path, or begin."""
-        training = Training(epoch.config, self.store, self.device)
+        training = Training(epoch.config, self.store, self.device, compiled=self.options.compile)
         folder = self.runs.folder(self.key) / "checkpoints"
         for label in (_label(epoch), "shared"):
             for checkpoint in read_checkpoints(folder, label):

@@ -5,7 +5,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.suan import SUAN, Batch, build_suan
 from scaling.checkpoint import Checkpoint, flatten, unflatten
 from scaling.config import RunConfig
+from scaling.device import autocast, compile_blocks, on_device, tokens_per_part
 from scaling.epoch import Epoch, find_groups
 from scaling.loader import iterate_test
 from scaling.optimisers import build_optimisers
@@ -70,7 +71,9 @@ class Training:
         seconds: wall-clock seconds of the loop until the end of each step.
     """
 
-    def __init__(self, config: RunConfig, store: EventStore, device: str = "cpu") -> None:
+    def __init__(
+        self, config: RunConfig, store: EventStore, device: str = "cpu", *, compiled: bool = False
+    ) -> None:
         self.model = build_suan(
             config.grade,
             config.model,
@@ -82,7 +85,9 @@ class Training:
         self._generator = torch.Generator(device).manual_seed(seed)
         self.model.dropout_generator = self._generator
         self._optimisers = build_optimisers(self.model)
-        self.device = device
+        self.device, self.precision = device, config.precision
+        if compiled:
+            compile_blocks(self.model, device)
         self.losses, self.seconds = array("d"), array("d")
         self._pending: list[torch.Tensor] = []
 
@@ -100,9 +105,7 @@ class Training:
         self.model.train()
         begin = time.perf_counter() - (self.seconds[-1] if self.seconds else 0.0)
         # the range comes first: once it is through, no further batch is read
-        for step, parts in zip(
-            range(self.step, epoch.n_steps), epoch.batches(self.step), strict=False
-        ):
+        for step, parts in zip(range(self.step, epoch.n_steps), self._batches(epoch), strict=False):
             self._pending.append(self._train_step(parts, epoch.rate(step)))
             self.seconds.append(0.0)
             if self.is_line(epoch):
@@ -197,12 +200,26 @@ class Training:
             optimiser.param_groups[0]["lr"] = rate * multiple
             optimiser.zero_grad()
         n_samples = sum(_n_samples(part) for part in parts)
-        shares = [_backward(self.model, _to_device(part, self.device), n_samples) for part in parts]
+        shares = [self._backward(part, n_samples) for part in parts]
         dense = adam.param_groups[0]["params"]
         torch.nn.utils.clip_grad_norm_(dense, GRADIENT_CLIP, foreach=True)
         adam.step()
         sparse.step()
         return torch.stack(shares).sum()
+
+    def _batches(self, epoch: Epoch) -> Iterator[list[Batch]]:
+        return on_device(epoch.batches(self.step, tokens_per_part(self.device)), self.device)
+
+    def _backward(self, part: Batch, n_in_batch: int) -> torch.Tensor:
+        """Add the part's gradients and return its share of the batch's mean loss."""
+        with autocast(self.device, self.precision):
+            logits, labels = self.model(part).float(), part.label
+        if part.present is not None:
+            logits, labels = logits[part.present], labels[part.present]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        loss = loss / n_in_batch
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
 
 def _line_every(epoch: Epoch) -> int:
@@ -213,30 +230,22 @@ def _n_samples(part: Batch) -> int:
     return part.label.numel() if part.present is None else int(part.present.sum())
 
 
-def _backward(model: SUAN, part: Batch, n_in_batch: int) -> torch.Tensor:
-    """Add the part's gradients and return its share of the batch's mean loss."""
-    logits, labels = model(part), part.label
-    if part.present is not None:
-        logits, labels = logits[part.present], labels[part.present]
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-    loss = loss / n_in_batch
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.detach()
-
-
 def predict(
     model: SUAN,
     store: EventStore,
     max_len: int,
     device: str = "cpu",
+    precision: str = "float32",
     beat: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
     """Return the logits of the whole test part, in its order, [n_test]; `beat` is called per batch."""
     model.eval()
     logits = np.empty(store.n_test)
-    with torch.inference_mode():
-        for positions, batch in iterate_test(store, max_len):
-            logits[positions] = model(_to_device(batch, device)).double().cpu().numpy()
+    positions, batches = tee(iterate_test(store, max_len, tokens_per_part(device)))
+    parts = on_device(([batch] for _, batch in batches), device)
+    with torch.inference_mode(), autocast(device, precision):
+        for (rows, _), (batch,) in zip(positions, parts, strict=True):
+            logits[rows] = model(batch).double().cpu().numpy()
             beat()
     return logits
 
@@ -249,14 +258,3 @@ def denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-def _to_device(batch: Batch, device: str) -> Batch:
-    if device == "cpu":
-        return batch
-    moved = {
-        f.name: value.pin_memory().to(device, non_blocking=True)
-        for f in fields(batch)
-        if (value := getattr(batch, f.name)) is not None
-    }
-    return replace(batch, **moved)

@@ -55,6 +55,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                 schedule=train.schedule,
                 data_order=train.data_order,
                 packing=train.packing,
+                precision=train.precision,
                 warmup_steps=warmup_steps(math.ceil(typical / batch_size)),
                 data_fingerprint=data.fingerprint or "",
             )
