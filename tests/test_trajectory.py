@@ -77,7 +77,7 @@ def test_fewer_steps_are_trained(tiny_store, tmp_path, monkeypatch, schedule):
     assert n_samples == trained_samples(configs) < sum(SIZES)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 5, 12, 20, 25, 31, 34])
+@pytest.mark.parametrize("stop", [1, 2, 5, 12, 20, 25, 31, 33])
 def test_a_trajectory_that_was_stopped_goes_on(tiny_store, tmp_path, separate, stop):
     """In the common path, in a branch, at a branching point, in an evaluation."""
     configs = trajectory(tiny_store, schedule="decay")
