@@ -145,8 +145,8 @@ class Engine:
         return names <= {"SEQ_SCAN", "FILTER", "PROJECTION", "UNION"}
 
     def columns(self, sql: str) -> dict[str, str]:
-        """Return the columns of a SELECT with their types."""
-        return {name: kind for name, kind, *_ in self.rows(f"DESCRIBE {sql}")}
+        """Return the columns of a SELECT with their types; in lower case, as the engine may change the case itself."""
+        return {name.lower(): kind for name, kind, *_ in self.rows(f"DESCRIBE {sql}")}
 
     def keep_order(self) -> None:
         """Read files in their order from now on, which is slower: for the search of a bad row."""

@@ -11,7 +11,7 @@ from scaling.importers.log import Log
 from scaling.importers.negatives import draw_negatives
 from scaling.importers.reading import read_table
 from scaling.importers.rows import make_rows
-from scaling.importers.vocabularies import find_features, make_vocabularies
+from scaling.importers.vocabularies import check_names, find_features, make_vocabularies
 from scaling.importers.writing import write_rows
 from scaling.store import EventStore, open_store
 
@@ -45,6 +45,7 @@ def import_log(
     Raises:
         UserError: bad input, told by file and line, or `out` cannot be written; nothing is left behind.
     """
+    check_names(out, log)
     shares = {k: v for k, v in SHARES.items() if log.negatives or k != "drawing negatives"}
     progress = Progress(shares, report)
     with atomic_folder(out) as folder:

@@ -5,14 +5,15 @@ Sorted order makes ids independent of the order of the raw rows. A hashed vocabu
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from scaling.errors import UserError, nearest
 from scaling.importers.engine import Engine
 from scaling.importers.log import Log
 from scaling.importers.sql import quoted
-from scaling.store_format import UNKNOWN, Feature, Schema
+from scaling.store_format import UNKNOWN, Feature, Schema, check_schema
 
-__all__ = ["Features", "find_features", "make_vocabularies"]
+__all__ = ["Features", "check_names", "find_features", "make_vocabularies"]
 
 FIRST = UNKNOWN + 1
 
@@ -77,10 +78,7 @@ def make_vocabularies(engine: Engine, log: Log, features: Features) -> Schema:
         features.table(g, f) == "items" for g in ("behaviour", "candidate") for f in getattr(log, g)
     ):
         _count_items(engine, log, features)
-    groups = {
-        group: tuple(Feature(name, log.vocabulary(name)) for name in getattr(log, group))
-        for group in ("behaviour", "candidate", "context", "profile")
-    }
+    groups = _groups(log)
     names = sorted({feature.vocabulary for group in groups.values() for feature in group})
     unknown = next((name for name in log.hashed if name not in names), None)
     if unknown is not None:
@@ -109,6 +107,24 @@ def make_vocabularies(engine: Engine, log: Log, features: Features) -> Schema:
             )
             sizes[name] = FIRST + engine.value(f"SELECT count(*) FROM {table}")
     return Schema(**groups, numeric=log.numeric, vocabularies=sizes)
+
+
+def check_names(where: Path, log: Log) -> None:
+    """Check that the features' names can be those of files, before the work.
+
+    Raises:
+        UserError: the first that cannot.
+    """
+    groups = _groups(log)
+    vocabularies = {feature.vocabulary: FIRST for group in groups.values() for feature in group}
+    check_schema(where, Schema(**groups, numeric=log.numeric, vocabularies=vocabularies))
+
+
+def _groups(log: Log) -> dict[str, tuple[Feature, ...]]:
+    return {
+        group: tuple(Feature(name, log.vocabulary(name)) for name in getattr(log, group))
+        for group in ("behaviour", "candidate", "context", "profile")
+    }
 
 
 def _counted(
