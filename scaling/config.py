@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
@@ -286,7 +286,7 @@ class RunConfig:
         """Refuse numbers that cannot train."""
         _require_positive(self, "n_samples", "batch_size", "learning_rate", "warmup_steps")
 
-    @property
+    @cached_property
     def signature(self) -> str:
         """16 hex digits of a hash of the whole content, labels apart: the run's identity."""
         return _digest(self, "grade_name")
@@ -306,7 +306,13 @@ class RunConfig:
 
 
 def _digest(config: RunConfig, *left_out: str) -> str:
-    content = {name: value for name, value in asdict(config).items() if name not in left_out}
+    # grades and options are few, cells are many
+    content = {
+        f.name: getattr(config, f.name)
+        for f in fields(config)
+        if f.name not in ("grade", "model", *left_out)
+    }
+    content |= {"grade": _document(config.grade), "model": _document(config.model)}
     if config.model.kind == "suan":  # a SUAN is the same run as before there were other kinds
         content["model"] = {
             key: value
@@ -315,6 +321,11 @@ def _digest(config: RunConfig, *left_out: str) -> str:
         }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _document(part: Grade | SuanOptions) -> dict[str, Any]:
+    return asdict(part)
 
 
 def _require_positive(config: object, *names: str) -> None:
@@ -390,7 +401,8 @@ def key_errors(kind: type, document: Any) -> list[str]:
 
 def _parsed(kind: type[T], document: Any) -> T:
     # Python lists stand for tuples in TOML and JSON, which strict mode accepts from JSON only.
-    return TypeAdapter(kind).validate_json(json.dumps(document, default=str))
+    parsed: T = _adapter(kind).validate_json(json.dumps(document, default=str))
+    return parsed
 
 
 def _explanations(kind: type, error: ValidationError) -> list[str]:
@@ -400,7 +412,7 @@ def _explanations(kind: type, error: ValidationError) -> list[str]:
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)  # costs milliseconds, and there may be thousands of records
 
 

@@ -273,8 +273,10 @@ def _start_time(pid: int) -> int | None:
 
 
 def _numbers(folder: Path) -> list[int]:
-    names = [path.stem for path in folder.glob("attempts/*.json")]
-    return sorted(int(name) for name in names if name.isdecimal())
+    with suppress(FileNotFoundError, NotADirectoryError):
+        names = [path.name.removesuffix(".json") for path in (folder / "attempts").iterdir()]
+        return sorted(int(name) for name in names if name.isdecimal())
+    return []
 
 
 def _closing(failure: Failure, message: str) -> dict[str, Any]:

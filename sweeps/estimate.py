@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from models.accounting import ModelSize
@@ -74,10 +75,21 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What is known, by `_key`: finished runs as (impressions, samples per second, memory), and benchmarks."""
+    """What is known, by grade, options and packing: finished runs by their data size, and benchmarks.
 
-    runs: dict[tuple[Any, ...], list[tuple[int, float, float]]]
+    Runs are pairs of samples per second and memory.
+    """
+
+    runs: dict[tuple[Any, ...], dict[int, list[tuple[float, float]]]]
     benchmarks: dict[tuple[Any, ...], Throughput]
+
+    def closest(self, key: tuple[Any, ...], n_samples: int) -> tuple[float, float] | None:
+        """Median rate and highest memory of the runs with the closest data size."""
+        sizes = self.runs.get(key)
+        if not sizes:
+            return None
+        runs = sizes[min(sizes, key=lambda size: abs(math.log(size / n_samples)))]
+        return median(rate for rate, _ in runs), max(memory for _, memory in runs)
 
     @property
     def start_seconds(self) -> float:
@@ -93,7 +105,7 @@ def measurements(
 
     A benchmark on other data stands in where there is none on these.
     """
-    runs: dict[tuple[Any, ...], list[tuple[int, float, float]]] = {}
+    runs: dict[tuple[Any, ...], dict[int, list[tuple[float, float]]]] = {}
     for record in records:
         config = record.get("config", {})
         if config.get("data_fingerprint") == data:
@@ -102,8 +114,8 @@ def measurements(
                 tuple(sorted(config["model"].items())),
                 config["packing"],
             )
-            facts = (config["n_samples"], record["samples_per_second"], record["peak_memory_gib"])
-            runs.setdefault(key, []).append(facts)
+            facts = (record["samples_per_second"], record["peak_memory_gib"])
+            runs.setdefault(key, {}).setdefault(config["n_samples"], []).append(facts)
     known = {
         (_items(one.grade), _items(one.model), one.packing): one
         for one in sorted(benchmarks, key=lambda one: one.data == data)
@@ -124,8 +136,8 @@ def estimate(
     n_samples = config.n_samples if n_trained is None else n_trained
     n_steps = math.ceil(n_samples / config.batch_size)
     key = (_items(config.grade), _items(config.model), config.packing)
-    if alike := known.runs.get(key):
-        _, rate, memory = min(alike, key=lambda run: abs(math.log(run[0] / config.n_samples)))
+    if (closest := known.closest(key, config.n_samples)) is not None:
+        rate, memory = closest
         seconds = n_samples / rate + data.n_test / (rate * _EVALUATION_SPEEDUP)
         return Estimate(seconds, memory, "run")
     if (bench := known.benchmarks.get(key)) is not None:

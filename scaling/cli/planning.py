@@ -121,8 +121,9 @@ def plan(
         "n_samples": sum(cell.config.n_samples for cell in made.cells),
         "n_samples_trained": made.n_trained,
     }
-    document = {"study": made.study.name, "cells": made.rows(), "totals": totals}
-    emit(_plan_text(made, budget), document, as_json=as_json, output=output)
+    text = "" if as_json else _plan_text(made, budget)
+    document = {"study": made.study.name, "cells": made.rows() if as_json else [], "totals": totals}
+    emit(text, document, as_json=as_json, output=output)
     if budget is not None and made.spent_seconds + made.seconds > 3600 * budget:
         raise typer.Exit(1)
 
@@ -194,9 +195,10 @@ def _plan_text(made: Plan, budget: float | None) -> str:
 
     columns = dict(_PLAN_COLUMNS)
     columns |= {axis: axis for axis in made.study.grid.axes}
-    if all(row["why"] in ("", "will run") for row in made.rows()):
+    documents = made.rows()
+    if all(row["why"] in ("", "will run") for row in documents):
         del columns["why"]
-    rows = [[_short(key, row[key]) for key in columns] for row in made.rows()]
+    rows = [[_short(key, row[key]) for key in columns] for row in documents]
     counts = Counter(cell.standing for cell in made.cells)
     told = ", ".join(f"{counts[standing]} {standing}" for standing in STANDINGS if counts[standing])
     flops = sum(cell.flops for cell in made.cells if cell.state.state != "done")

@@ -1,0 +1,129 @@
+"""Plan and status of ten thousand cells: seconds of the whole command, from generated run folders.
+
+    .venv/bin/python benchmarks/plan_size.py
+
+Prints a table and writes benchmarks/results/plan_size.json. Four fifths of the cells are done, a tenth is on its way
+(an attempt with a heartbeat), the rest is missing; half of the missing are in a submission whose job is gone.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from models.accounting import model_size
+from scaling.config import load_study
+from scaling.dataset import data_facts, ensure_data
+from scaling.records import RunStore
+from sweeps.grid import grid_cells
+from sweeps.submissions import Submission, new_folder, write_submission
+
+STUDY = """\
+[study]
+name = "large"
+[data]
+path = "{folder}/data"
+[data.generate]
+n_train = 2000
+n_test = 200
+n_items = 100
+warmup_events = 5
+[grid]
+grade = ["SUAN-0", "SUAN-1", "SUAN-2", "SUAN-3", "SUAN-4", "SUAN-5", "SUAN-6", "SUAN-7", "SUAN-8", "SUAN-9"]
+n_samples = {sizes}
+n_seeds = 50
+"""
+
+
+def make_runs(folder: Path) -> Path:
+    """A study of 10,000 cells and its run folders, written as the run store writes them, less its syncs."""
+    study_file = folder / "study.toml"
+    study_file.write_text(STUDY.format(folder=folder, sizes=[100 * size for size in range(1, 21)]))
+    study = load_study(study_file)
+    ensure_data(study.data)
+    data = data_facts(study.data)
+    cells = grid_cells(study, data)
+    runs = RunStore(folder / "runs" / study.name)
+    now = time.time()
+    for index, config in enumerate(cells):
+        attempt = {
+            "number": 1,
+            "id": f"{index:032x}",
+            "state": "running",
+            "time": now,
+            "started": "2026-01-01T00:00:00+00:00",
+            "host": "elsewhere",
+            "pid": 1,
+            "slurm_job_id": f"7_{index}",
+            "slurm_restart_count": 0,
+            "step": 10,
+            "n_steps": 100,
+            "loss": 0.5,
+            "samples_per_second": 1000.0,
+        }
+        size = model_size(config.grade, config.model, data.schema)
+        cell = runs.folder(config.signature)
+        if index % 10 < 8:
+            ended = {**attempt, "state": "ended", "ended": "2026-01-01T00:10:00+00:00"}
+            record = {
+                "config": asdict(config),
+                "n_params": size.n_params,
+                "n_embedding_params": size.n_embedding_params,
+                "flops_per_sample": size.flops_per_sample,
+                "flops": size.training_flops(config.n_samples),
+                "metrics": {"logloss": 0.5, "auc": 0.75, "soft_logloss": 0.49, "soft_auc": 0.76},
+                "train_loss": 0.5,
+                "train_seconds": 10.0,
+                "samples_per_second": 1000.0,
+                "peak_memory_gib": 0.4,
+                "provenance": {
+                    "attempts": [ended],
+                    "versions": {"torch": "2"},
+                    "command": "x" * 100,
+                },
+            }
+            cell.mkdir(parents=True)
+            (cell / "record.json").write_text(json.dumps(record, indent=2))
+        elif index % 10 == 8:
+            (cell / "attempts").mkdir(parents=True)
+            (cell / "attempts" / "1.json").write_text(json.dumps(attempt, indent=2))
+    missing = [c.signature for i, c in enumerate(cells) if i % 20 == 9]
+    ids = tuple(f"7_{index}" for index in range(len(missing)))
+    jobs = tuple((signature,) for signature in missing)
+    write_submission(Submission(new_folder(runs), "local", jobs, ids, (1.0,) * len(jobs)))
+    return study_file
+
+
+def seconds_of(*arguments: str, folder: Path) -> float:
+    """Wall-clock seconds of one command, its start included."""
+    environment = {**os.environ, "SCALING_RUNS": str(folder / "runs")}
+    begin = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "scaling", *arguments],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env=environment,
+    )
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        study = str(make_runs(folder))
+        results = {}
+        for verb in (("plan",), ("plan", "--json"), ("status",), ("status", "--json")):
+            command = (verb[0], study, *verb[1:])
+            best = min(seconds_of(*command, folder=folder) for _ in range(3))
+            results[" ".join(verb)] = round(best, 2)
+            print(f"scaling {' '.join(verb):15s} {best:6.2f} s for 10,000 cells")
+    path = Path(__file__).with_name("results") / "plan_size.json"
+    path.write_text(json.dumps({"cells": 10_000, "seconds": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
