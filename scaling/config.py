@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -401,7 +401,7 @@ def key_errors(kind: type, document: Any) -> list[str]:
 
 def _parsed(kind: type[T], document: Any) -> T:
     # Python lists stand for tuples in TOML and JSON, which strict mode accepts from JSON only.
-    parsed: T = _adapter(kind).validate_json(json.dumps(document, default=str))
+    parsed: T = _adapter(cast(Any, kind)).validate_json(json.dumps(document, default=str))
     return parsed
 
 
