@@ -1,34 +1,48 @@
 """Where a run came from: code, versions, device and command, as far as they can be known."""
 
 import hashlib
+import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COMMAND_VARIABLE", "code_version", "describe_attempt", "describe_environment"]
+__all__ = [
+    "COMMAND_VARIABLE",
+    "code_version",
+    "describe_attempt",
+    "describe_environment",
+    "read_code_version",
+]
 
 # A driver tells its workers the command line that started it.
 COMMAND_VARIABLE = "SCALING_COMMAND"
 _PACKAGES = ("ctr-scaling", "torch", "numpy", "scipy", "pandas", "submitit")
 
 
+@cache
 def code_version() -> dict[str, Any]:
-    """Return what names the code: `code`, `git_commit`, `git_dirty` and `git_diff`.
+    """Return `read_code_version` of the code that this process runs, as it was at the first call."""
+    return read_code_version(Path(__file__).resolve().parent.parent)
 
-    `code` is a hash of the sources that a run's numbers rest on, and is there without git, too. The
-    others are None outside the code's own checkout; `git_diff` is a hash of what was changed since the
-    commit, None where nothing was.
+
+def read_code_version(folder: Path) -> dict[str, Any]:
+    """Return what names the code in `folder`: `code`, `git_commit`, `git_dirty` and `git_diff`.
+
+    `code` is a hash of the sources that a run's numbers rest on. The others come from the checkout that
+    `folder` is, or from the `provenance.json` of a snapshot, else they are None; `git_diff` is a hash of
+    what was changed since the commit, None where nothing was.
     """
-    folder = Path(__file__).resolve().parent.parent
     known: dict[str, Any] = {"code": _hash_sources(folder)}
     # an installed copy may lie inside somebody else's repository
     if _git(folder, "rev-parse", "--show-toplevel").decode() != str(folder):
-        return {**known, "git_commit": None, "git_dirty": None, "git_diff": None}
+        return {**known, **_told_by_snapshot(folder)}
     diff = _git(folder, "diff", "--no-ext-diff", "HEAD")
     return {
         **known,
@@ -62,6 +76,13 @@ def describe_environment(device: str) -> dict[str, Any]:
         "device": device,
         "command": os.environ.get(COMMAND_VARIABLE, own),
     }
+
+
+def _told_by_snapshot(folder: Path) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        told = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    return {name: told.get(name) for name in ("git_commit", "git_dirty", "git_diff")}
 
 
 def _hash_sources(folder: Path) -> str:

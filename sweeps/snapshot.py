@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from scaling.files import atomic_folder, write_json
-from scaling.provenance import code_version
+from scaling.provenance import read_code_version
 from scaling.records import RunStore
 
 __all__ = ["PACKAGES", "code_root", "snapshot"]
@@ -43,5 +43,5 @@ def snapshot(runs: RunStore) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         # the copy has no repository around it
-        write_json(temporary / "provenance.json", code_version())
+        write_json(temporary / "provenance.json", read_code_version(root))
     return folder

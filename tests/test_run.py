@@ -284,17 +284,18 @@ def test_a_process_that_was_replaced_writes_nothing_more(config, tiny_store, tmp
     runs = RunStore(tmp_path)
     folder = runs.folder(config.signature)
 
-    def replaced():
-        if last_attempt(folder)[1].get("step", 0) >= 0 and last_attempt(folder)[0] == 1:
-            close_attempt(folder, "lost", "the node does not answer")
-            successor.append(claim(folder, done=lambda: False))
+    successors = []
 
-    successor = []
+    def replaced():
+        close_attempt(folder, "lost", "the node does not answer")
+        if not successors:
+            successors.append(claim(folder, done=lambda: False))
+
     with pytest.raises(LeaseLostError):
         train_run(config, tiny_store, runs, stop=replaced)
     assert not runs.has(config.signature)
     assert last_attempt(folder)[1]["state"] == "running"
-    record = train_run(config, tiny_store, runs, lease=successor[0])
+    record = train_run(config, tiny_store, runs, lease=successors[0])
     assert numbers(record) == undisturbed["single"][0]
 
 
