@@ -206,6 +206,7 @@ class _Job:
             "code": facts["code"],
             **facts["versions"],
             "device": torch.device(self.device).type,
+            "compile": self.options.compile,
         }
 
 
