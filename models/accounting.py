@@ -22,11 +22,14 @@ class ModelSize:
         n_embedding_params: feature, hour and position tables.
         flops_per_sample: forward FLOPs for one impression with a full history, two per multiply-add
             of a matrix product; training takes three times as many.
+        activation_bytes: what one impression with a full history keeps for the backward pass, in
+            float32 and as the code works on a CPU; index tensors and the head are left out.
     """
 
     n_params: int
     n_embedding_params: int
     flops_per_sample: int
+    activation_bytes: int
 
     def training_flops(self, n_samples: int) -> int:
         """FLOPs of one pass over `n_samples` impressions: forward, and twice that backward."""
@@ -73,4 +76,31 @@ def model_size(grade: Grade, options: SuanOptions, schema: InputSchema) -> Model
 
     n_rows = 1 + sum(size - 1 for size in schema.vocabularies.values())
     n_embedding = n_rows * d + 25 * d + (grade.max_len + 1) * width
-    return ModelSize(params, n_embedding, flops)
+    return ModelSize(params, n_embedding, flops, 4 * _saved_floats(grade, options, schema))
+
+
+def _saved_floats(grade: Grade, options: SuanOptions, schema: InputSchema) -> int:
+    """Numbers that the blocks keep for the backward pass, of one impression."""
+    width = grade.d * len(schema.behaviour)
+    n_tokens = grade.max_len + int(options.target_aware)
+    n_features = len(schema.profile) * grade.n_heads
+    if options.pattern is None:
+        # tiles of 64 queries leave out the future keys
+        n_keys = n_tokens if options.pooling == "all" else (n_tokens + min(n_tokens, 64)) / 2
+    else:
+        n_keys = 1 + len(options.pattern.distances(n_tokens))
+    # a norm keeps its input, and what it gives is the input of the branch: twice the width
+    attention = 6 * width + grade.n_heads * n_keys
+    fusion = 0 if options.fusion == "none" else 2 * width + n_features
+    ffn = width * (11 if options.ffn == "swiglu" else 5)
+    inner, last = attention + fusion + ffn, attention + fusion
+    if options.fusion != "dual":  # of the last block one query is enough
+        last = 4 * width
+    elif options.pooling == "running":  # each token's mean, gate and C
+        inner, last = inner + 3.25 * width, last + width
+    total = n_tokens * (inner * (grade.n_layers - 1) + last)
+    if options.bias in ("time", "both"):
+        total += n_tokens * n_keys  # buckets
+    if options.fusion != "none":
+        total += 2 * n_features * width * grade.n_layers  # keys and values of the profile
+    return round(total)

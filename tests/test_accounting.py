@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.accounting import model_size
 from models.config import SuanOptions
 from models.grades import GRADES, Grade
-from models.suan import build_suan
+from models.suan import SUAN, Batch, build_suan
 from scaling.store import Feature, Schema
 
 SCHEMA = Schema(
@@ -36,6 +36,23 @@ VARIATIONS = [
 SMALL = Grade(2, 2, 4, 6)
 
 
+def random_batch(n, length):
+    def ids(features, *shape):
+        return torch.randint(2, 4, (*shape, len(features)))
+
+    return Batch(
+        behaviours=ids(SCHEMA.behaviour, n, length),
+        times=torch.arange(length + 1).expand(n, -1) * 60,
+        hours=torch.randint(1, 25, (n, length + 1)),
+        lengths=torch.full((n,), length),
+        candidate=ids(SCHEMA.candidate, n),
+        context=ids(SCHEMA.context, n),
+        profile=ids(SCHEMA.profile, n),
+        numeric=torch.rand(n, 1),
+        label=torch.ones(n),
+    )
+
+
 def parameters(model, *, embedding):
     tables = {"embeddings.weight", "position", "hour"}
     return sum(p.numel() for name, p in model.named_parameters() if (name in tables) == embedding)
@@ -49,11 +66,14 @@ def test_parameters_are_those_of_the_module(options):
     assert size.n_embedding_params == parameters(model, embedding=True)
 
 
-@pytest.mark.parametrize("name", ["SUAN-0", "SUAN-3", "SUAN-5"])
-def test_parameters_of_the_ladder_are_those_of_the_module(name):
-    model = build_suan(GRADES[name], SuanOptions(), SCHEMA, base_rate=0.5, seed=0)
-    size = model_size(GRADES[name], SuanOptions(), SCHEMA)
+@pytest.mark.parametrize("options", VARIATIONS, ids=str)
+@pytest.mark.parametrize("name", GRADES)
+def test_parameters_of_the_ladder_are_those_of_the_module(name, options):
+    with torch.device("meta"):  # shapes without memory
+        model = SUAN(GRADES[name], options, SCHEMA)
+    size = model_size(GRADES[name], options, SCHEMA)
     assert size.n_params == parameters(model, embedding=False)
+    assert size.n_embedding_params == parameters(model, embedding=True)
 
 
 def plain_forward(grade, options):
@@ -89,10 +109,38 @@ def plain_forward(grade, options):
 
 
 @pytest.mark.parametrize("options", VARIATIONS, ids=str)
-def test_flops_are_those_that_torch_counts(options):
-    with FlopCounterMode(display=False) as counter:
-        plain_forward(SMALL, options)
-    assert model_size(SMALL, options, SCHEMA).flops_per_sample == counter.get_total_flops()
+@pytest.mark.parametrize("grade", [SMALL, *GRADES.values()], ids=str)
+def test_flops_are_those_that_torch_counts(grade, options):
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        plain_forward(grade, options)
+    assert model_size(grade, options, SCHEMA).flops_per_sample == counter.get_total_flops()
+
+
+def bytes_kept(model, batch):
+    """Bytes of all that a forward pass keeps for the backward pass, parameters apart."""
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept, storages = [], {}
+
+    def keep(tensor):
+        kept.append(tensor)  # so that no storage is used twice
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(batch)
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("options", VARIATIONS, ids=str)
+@pytest.mark.parametrize("grade", [Grade(3, 2, 8, 50), Grade(2, 2, 16, 150)], ids=str)
+def test_activations_are_those_that_the_backward_pass_keeps(grade, options):
+    model = build_suan(grade, options, SCHEMA, base_rate=0.5, seed=0)
+    few, many = (bytes_kept(model, random_batch(n, grade.max_len)) for n in (4, 8))
+    expected = model_size(grade, options, SCHEMA).activation_bytes
+    # indices, the head and the small tensors of a sample are not counted
+    assert expected == pytest.approx((many - few) / 4, rel=0.1)
 
 
 def test_training_costs_three_forward_passes_per_sample():

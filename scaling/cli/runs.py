@@ -67,6 +67,7 @@ def grades(
                 "n_embedding_params": size.n_embedding_params,
                 "flops_per_sample": size.flops_per_sample,
                 "training_flops_per_sample": size.training_flops(1),
+                "activation_bytes": size.activation_bytes,
             }
         )
     rows = [list(document.values()) for document in documents]
