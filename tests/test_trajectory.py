@@ -41,13 +41,10 @@ def numbers(record):
     return {name: value for name, value in vars(record).items() if name not in clock}
 
 
-@pytest.fixture
-def separate(tmp_path, tiny_store):
-    def trained(configs):
-        runs = RunStore(tmp_path / "separate")
-        return [numbers(train_run(config, tiny_store, runs)) for config in configs]
-
-    return trained
+@pytest.fixture(scope="module")
+def separate(tmp_path_factory, tiny_store):
+    runs = RunStore(tmp_path_factory.mktemp("separate"))
+    return lambda configs: [numbers(train_run(config, tiny_store, runs)) for config in configs]
 
 
 CASES = [(s, p) for s in ("constant", "decay") for p in ("none", "request", "stretch")]
