@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 from models.tokens import RunningMean
 
-__all__ = ["AdaptiveFusion", "FeedForward", "ReluFeedForward", "build_norm", "last_tokens"]
+__all__ = [
+    "AdaptiveFusion",
+    "FeedForward",
+    "ReluFeedForward",
+    "build_norm",
+    "in_cache",
+    "last_tokens",
+]
 
 # The release divides by (rms + 1e-6); adding the square inside the root is the same to 1e-6 and has
 # a gradient at zero.
@@ -24,6 +31,14 @@ _ELEMENTS_IN_CACHE = 80_000
 def build_norm(kind: str, width: int) -> nn.Module:
     """Return RMSNorm (`rms`, gain only) or LayerNorm (`layer`)."""
     return RMSNorm(width) if kind == "rms" else nn.LayerNorm(width, eps=1e-6)
+
+
+def in_cache(x: Tensor) -> bool:
+    """Whether to work chunk by chunk with our own gradients: what a CPU core wants.
+
+    A GPU and mixed precision get torch's own operations, which its compiler fuses.
+    """
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def last_tokens(x_BND: Tensor, n: int) -> Tensor:
@@ -78,6 +93,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x of the same shape, normed over its last dimension."""
+        if not in_cache(x):
+            return F.rms_norm(x, x.shape[-1:], self.weight, _EPS)
         y: Tensor = _RMSNorm.apply(x, self.weight)  # type: ignore[no-untyped-call]
         return y
 
@@ -153,6 +170,10 @@ class FeedForward(nn.Module):
     def forward(self, x_BND: Tensor, stream_BND: Tensor | None = None) -> Tensor:
         """Return [B, N, D], added to `stream_BND` if that is given."""
         first, last = self.gate_and_up, self.down
+        if not in_cache(x_BND):
+            gate, up = first(x_BND).chunk(2, -1)
+            out: Tensor = last(F.silu(gate) * up)
+            return out if stream_BND is None else stream_BND + out
         y_BND: Tensor = _SwiGLU.apply(  # type: ignore[no-untyped-call]
             x_BND, stream_BND, first.weight, first.bias, last.weight, last.bias
         )
@@ -300,21 +321,15 @@ class AdaptiveFusion(nn.Module):
         mean: its weights, which sum to one or are all zero, or one mean for each token; None stands
         for no mean at all (plain sum); see `models.tokens.Layout.pool`.
         """
-        # the release scales by the number of profile features, not by the head's width
-        key_BPHD = self._carry(profile_BPd, self.k.weight, self.q.weight) * (
-            profile_BPd.shape[1] ** -0.5
-        )
-        value_BPHD = self._carry(profile_BPd, self.v.weight, self.out.weight.t())
+        key_BPHD, value_BPHD = self.keys_values(profile_BPd)
         s_BMD = last_tokens(s_BND, n_out)
         stream_BMD = None if stream_BND is None else last_tokens(stream_BND, n_out)
-        if self.squeeze is None or self.weigh_sequence is None or self.weigh_profile is None:
+        if self.squeeze is None:
             weight_BKN = _profile_weights(s_BMD, key_BPHD)
-            fused = torch.baddbmm(s_BMD, weight_BKN.mT, value_BPHD.flatten(1, 2))
+            fused = s_BMD + torch.bmm(weight_BKN.mT, value_BPHD.flatten(1, 2))
             return fused if stream_BMD is None else stream_BMD + fused
         assert pool_BN is not None
-        # a softmax over the pair (a, b) is a sigmoid of a - b
-        weigh = self.weigh_sequence.weight - self.weigh_profile.weight
-        if isinstance(pool_BN, Tensor):
+        if isinstance(pool_BN, Tensor) and in_cache(s_BND):
             aligned: Tensor = _DualAlignment.apply(  # type: ignore[no-untyped-call]
                 s_BND,
                 stream_BMD,
@@ -322,15 +337,41 @@ class AdaptiveFusion(nn.Module):
                 value_BPHD,
                 pool_BN,
                 self.squeeze.weight,
-                weigh,
+                self._weigh(),
                 n_out,
             )
             return aligned
-        c_BND = torch.bmm(_profile_weights(s_BND, key_BPHD).mT, value_BPHD.flatten(1, 2))
-        z_BMD = last_tokens(pool_BN(s_BND + c_BND), n_out)
-        weight_BMD = torch.sigmoid(F.linear(F.relu(self.squeeze(z_BMD)), weigh))
-        fused = torch.lerp(last_tokens(c_BND, n_out), s_BMD, weight_BMD)
+        c_BND = self.attend(s_BND, key_BPHD, value_BPHD)
+        if isinstance(pool_BN, Tensor):  # one mean for all tokens, or one for each
+            z_BMD = torch.bmm(pool_BN.unsqueeze(1), s_BND + c_BND)
+        else:
+            z_BMD = last_tokens(pool_BN(s_BND + c_BND), n_out)
+        weight_BMD = self.gate(z_BMD)
+        c_BMD = last_tokens(c_BND, n_out)
+        fused = c_BMD + (s_BMD - c_BMD) * weight_BMD
         return fused if stream_BMD is None else stream_BMD + fused
+
+    def keys_values(self, profile_BPd: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the profile's keys, that meet tokens, and values, that join them, [B, P, H, D] each."""
+        # the release scales by the number of profile features, not by the head's width
+        scale = profile_BPd.shape[1] ** -0.5
+        key_BPHD = self._carry(profile_BPd, self.k.weight, self.q.weight) * scale
+        return key_BPHD, self._carry(profile_BPd, self.v.weight, self.out.weight.t())
+
+    def attend(self, s_BND: Tensor, key_BPHD: Tensor, value_BPHD: Tensor) -> Tensor:
+        """Return the cross-attention's output C [B, N, D]."""
+        return torch.bmm(_profile_weights(s_BND, key_BPHD).mT, value_BPHD.flatten(1, 2))
+
+    def gate(self, z_BMD: Tensor) -> Tensor:
+        """Return the weight of S against C for the means z of S + C, of the same shape."""
+        assert self.squeeze is not None
+        return torch.sigmoid(F.linear(F.relu(self.squeeze(z_BMD)), self._weigh()))
+
+    def _weigh(self) -> Tensor:
+        """A softmax over the pair (a, b) is a sigmoid of a - b."""
+        assert self.weigh_sequence is not None
+        assert self.weigh_profile is not None
+        return self.weigh_sequence.weight - self.weigh_profile.weight
 
     def _carry(self, profile_BPd: Tensor, into: Tensor, onto: Tensor) -> Tensor:
         """Carry the profile through `into` [D, d] and each head's rows of `onto` [D, D]: [B, P, H, D]."""

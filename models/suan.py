@@ -95,7 +95,7 @@ class UnifiedAttentionBlock(nn.Module):
         it is cut. Without a mean (fusion `sum` or `none`) `n_out` queries are enough.
         """
         n_attended = x_BND.shape[1] if self.options.fusion == "dual" else n_out
-        x_BND = self._around(
+        x_BND = self.residual(
             self.norm_attention,
             partial(self.attention, bias=bias, n_queries=n_attended),
             x_BND,
@@ -104,10 +104,10 @@ class UnifiedAttentionBlock(nn.Module):
         )
         if self.fusion is not None and self.norm_fusion is not None:
             fuse = partial(self.fusion, profile_BPd=profile_BPd, pool_BN=pool_BN, n_out=n_out)
-            x_BND = self._around(self.norm_fusion, fuse, x_BND, n_out, generator)
-        return self._around(self.norm_ffn, self.ffn, x_BND, x_BND.shape[1], generator)
+            x_BND = self.residual(self.norm_fusion, fuse, x_BND, n_out, generator)
+        return self.residual(self.norm_ffn, self.ffn, x_BND, x_BND.shape[1], generator)
 
-    def _around(
+    def residual(
         self,
         norm: nn.Module,
         branch: Callable[..., Tensor],
@@ -187,9 +187,7 @@ class SUAN(nn.Module):
         candidate, profile = rows("candidate", batch.candidate), rows("profile", batch.profile)
         tokens = rows("behaviour", batch.behaviours)
         if self.options.target_aware:
-            zero = torch.zeros_like(candidate[..., 0])
-            slots = [candidate[..., slot] if slot >= 0 else zero for slot in self._slots]
-            tokens = torch.cat([tokens, torch.stack(slots, -1)], 1)
+            tokens = torch.cat([tokens, self.token_rows(candidate)], 1)
         n_tokens = tokens.shape[1]
         flat = [
             part.flatten(1) for part in (tokens, profile, candidate, rows("context", batch.context))
@@ -197,14 +195,39 @@ class SUAN(nn.Module):
         embedded = self.embeddings(torch.cat(flat, 1)).split([part.shape[1] for part in flat], 1)
         x_BND = embedded[0].view(n_batch, n_tokens, -1)
 
-        last_BMD = self._encode(x_BND, embedded[1], batch)
-        shared = embedded[1].flatten(1).unsqueeze(1).expand(-1, n_candidates, -1)
+        read_BMD = self._encode(x_BND, embedded[1], batch)
         own = [part.reshape(n_batch, n_candidates, -1) for part in embedded[2:]]
-        inputs = [last_BMD, shared, *own]
+        return self.predict(read_BMD, embedded[1], own, batch.numeric)
+
+    def token_rows(self, candidate_rows: Tensor) -> Tensor:
+        """Return the table's rows of candidates as tokens, [B, M, n1], of their rows [B, M, nc]."""
+        zero = torch.zeros_like(candidate_rows[..., 0])
+        slots = [candidate_rows[..., slot] if slot >= 0 else zero for slot in self._slots]
+        return torch.stack(slots, -1)
+
+    def place_tokens(self, x_BND: Tensor, positions: Tensor, hours_BN: Tensor) -> Tensor:
+        """Add position [N] or [B, N] and hour of the day to tokens."""
+        hour_table = self.hour_to_token(self.hour)
+        hour_BND = hour_table.index_select(0, hours_BN.reshape(-1)).view(*hours_BN.shape, -1)
+        position = self.position.index_select(0, positions.reshape(-1))
+        placed: Tensor = x_BND + position.view(*positions.shape, -1) + hour_BND
+        return placed
+
+    def predict(
+        self, read_BMD: Tensor, profile_BPd: Tensor, own: list[Tensor], numeric: Tensor
+    ) -> Tensor:
+        """Return the logits [B, M] of the tokens that are read.
+
+        Args:
+            read_BMD: the candidates' tokens after the last block.
+            profile_BPd: the user's embeddings.
+            own: the candidates' and the contexts' embeddings [B, M, features d].
+            numeric: [B, M, nf].
+        """
+        shared = profile_BPd.flatten(1).unsqueeze(1).expand(-1, read_BMD.shape[1], -1)
+        inputs = [read_BMD, shared, *own]
         if self.normalize_numeric is not None:
-            inputs.append(
-                self.normalize_numeric(batch.numeric.flatten(0, 1)).view_as(batch.numeric)
-            )
+            inputs.append(self.normalize_numeric(numeric.flatten(0, 1)).view_as(numeric))
         logits: Tensor = self.head(torch.cat(inputs, -1)).squeeze(-1)
         return logits
 
@@ -216,11 +239,8 @@ class SUAN(nn.Module):
             batch.lengths, n_history, n_tokens - n_history, batch.ends, self.options.pattern
         )
         times, hours = batch.times[:, :n_tokens], batch.hours[:, :n_tokens]
-        hour_table = self.hour_to_token(self.hour)
-        hour_BND = hour_table.index_select(0, hours.reshape(-1)).view_as(x_BND)
         positions = layout.positions(self.grade.max_len, self.options.positions)
-        position = self.position.index_select(0, positions.reshape(-1))
-        x_BND = x_BND + position.view(*positions.shape, -1) + hour_BND
+        x_BND = self.place_tokens(x_BND, positions, hours)
         skip_future = self.options.pooling != "all"
         bias = self.bias(times, layout, x_BND.dtype, skip_future=skip_future)
         pool_BN = None
