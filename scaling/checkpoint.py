@@ -43,7 +43,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint and remove all but the two latest of its label.
+    """Write a checkpoint and remove what came before it in its label, but for one.
 
     Raises:
         StorageError: it cannot be written; those before it are untouched.
@@ -60,7 +60,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             os.fsync(file.fileno())
         path = folder / f"{checkpoint.label}-{checkpoint.step:010d}-{digest}.safetensors"
         temporary.replace(path)
-        for old in _paths(folder, checkpoint.label)[_KEPT:]:
+        # one of a later step may be damaged, which is why this training is here again
+        reached = [p for p in _paths(folder, checkpoint.label) if _step(p) <= checkpoint.step]
+        for old in reached[_KEPT:]:
             old.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         told = error.strerror if isinstance(error, OSError) else None

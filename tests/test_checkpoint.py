@@ -47,6 +47,14 @@ def test_the_two_latest_are_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_two_whole_ones_are_kept_beside_a_damaged_later_one(tmp_path):
+    path = save_checkpoint(tmp_path, make(9))
+    path.write_bytes(path.read_bytes()[:-1])
+    for step in (5, 6, 7):
+        save_checkpoint(tmp_path, make(step))
+    assert [c.step for c in read_checkpoints(tmp_path, "shared")] == [7, 6]
+
+
 def test_labels_do_not_push_each_other_out(tmp_path):
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, make(step))
