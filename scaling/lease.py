@@ -43,7 +43,7 @@ STALE_SECONDS = 120.0
 _HEARTBEAT_SECONDS = 2.0
 _POLL_SECONDS = 1.0
 # of an attempt's file, what is worth nothing once it has ended
-_MOMENTARY = {"state", "time", "cell", "step", "n_steps", "loss", "samples_per_second"}
+_MOMENTARY = {"state", "time", "cell", "n_steps", "loss", "samples_per_second"}
 _MOMENTARY |= {"pid_namespace", "pid_started"}
 
 
@@ -107,11 +107,11 @@ class Lease:
     def attempts(self) -> list[dict[str, Any]]:
         """Return all attempts for a record that is written now, the first first.
 
-        One that never came to an end was lost.
+        One that never came to an end was lost, after its last heartbeat; `step` is that heartbeat's.
         """
         others = [a for a in read_attempts(self._folder.parent) if a.get("number") != self.number]
-        lost = {"failure": "lost", "message": "", "ended": None}
-        told = [{**lost, **attempt} for attempt in others]
+        lost = {"failure": "lost", "message": ""}
+        told = [{**lost, "ended": _iso(attempt.get("time")), **attempt} for attempt in others]
         told.append({**self.facts(), "failure": None, "message": "", "ended": _now()})
         return [{k: v for k, v in attempt.items() if k not in _MOMENTARY} for attempt in told]
 
@@ -285,3 +285,7 @@ def _closing(failure: Failure, message: str) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _iso(time: float | None) -> str | None:
+    return None if time is None else datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")

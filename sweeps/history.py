@@ -82,7 +82,7 @@ def _seconds(attempt: Mapping[str, Any]) -> float:
     """What an attempt took: to its end, or to its last sign of life."""
     with suppress(KeyError, ValueError):
         start = datetime.fromisoformat(attempt["started"]).timestamp()
-        if "ended" in attempt:
+        if attempt.get("ended"):
             return datetime.fromisoformat(attempt["ended"]).timestamp() - start
         return max(0.0, float(attempt["time"]) - start)
     return 0.0

@@ -69,6 +69,8 @@ class CellJob:
 
         USR2 and TERM only set a flag: the training saves at its next step, and then the job is handed over.
         """
+        if int(os.environ.get("SLURM_PROCID", "0")):
+            return []  # one task trains; the others of a job of several have nothing to do
         with _StopSignals() as stop:
             cells = _Cells(self, stop)
             try:
