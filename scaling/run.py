@@ -161,7 +161,10 @@ class _Job:
         metrics = evaluate_run(training, epoch, self.store, check_stop)
         lease.verify()
         if self.options.keep_model:
-            save_model(folder, training.model, epoch.config, self.store.schema)
+            store = self.store
+            save_model(
+                folder, training.model, epoch.config, store.schema, store.utc_offset_seconds
+            )
         write_lines(log, training.lines(epoch))
         record = make_record(training, epoch, self.store, metrics, lease.attempts(), self.key)
         lease.verify()

@@ -31,7 +31,7 @@ def save_model(folder: Path, model: SUAN, config: RunConfig, schema: Schema) -> 
     path = folder / MODEL_FILE
     # the order of the vocabularies is the order of their rows in the table
     features = {**schema.to_json(), "vocabularies": list(schema.vocabularies.items())}
-    facts = {"grade": asdict(config.grade), "options": asdict(config.model), "schema": features}
+    facts: dict[str, Any] = {"grade": asdict(config.grade), "options": asdict(config.model), "schema": features}
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
