@@ -91,7 +91,7 @@ def test_crlf_and_an_archives_folder_change_nothing(tmp_path):
 def test_another_share_takes_the_place_of_the_last_day(tmp_path):
     assert ads(tmp_path, options={"test_fraction": "0.5"}).n_test == 3
     assert (
-        ads(tmp_path, options={"split": "user", "test_fraction": "0.4"}, out="b").split["kind"]
+        ads(tmp_path, options={"split": "user", "test_fraction": "0.3"}, out="b").split["kind"]
         == "user"
     )
 
