@@ -7,12 +7,14 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help study test check fix docs bench
+.PHONY: help study test check slurm-test slurm-chaos fix docs bench
 
 help:
 	@echo "make study   set up, then run studies/quickstart.toml: data, training, fits, figures, report"
 	@echo "make test    set up, then run the fast tests"
 	@echo "make check   everything that CI checks: lint, format, types, layers, spelling, all tests, coverage"
+	@echo "make slurm-test   install SLURM if it is missing (Debian or Ubuntu, as root) and test sweeps on a real one"
+	@echo "make slurm-chaos  60 cells while tasks, nodes and drivers are killed for three minutes"
 	@echo "make fix     format, and mend what ruff can"
 	@echo "make docs    write docs/cli.md from the live --help"
 	@echo "make bench   run benchmarks/"
@@ -39,6 +41,17 @@ check: $(VENV)/.dev
 	@$(BIN)/codespell $$(git ls-files -- '*.py' '*.md' '*.toml' Makefile .ci)
 	@echo "== tests: the slow ones too, with branch coverage"
 	@$(BIN)/python -m pytest -q -m "not gpu and not slurm" --cov --cov-report=term
+
+slurm-test: $(VENV)/.test
+	@echo "== slurm: sweeps on a cluster of several nodes on this machine"
+	@$(BIN)/python tests/slurm_cluster.py install
+	@$(BIN)/python -m pytest -q -m slurm tests/test_slurm.py
+
+CHAOS_SECONDS ?= 180
+slurm-chaos: $(VENV)/.test
+	@echo "== slurm: $(CHAOS_SECONDS) seconds of chaos"
+	@$(BIN)/python tests/slurm_cluster.py install
+	@CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/python -m pytest -q -s -m slurm tests/test_slurm_chaos.py
 
 fix: $(VENV)/.dev
 	@echo "== fix: ruff check --fix, ruff format"

@@ -1,6 +1,9 @@
 """Fixtures that several files share: a small generated log, and a fresh copy of a study beside it."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 # One thread per process, before torch or numpy start their pools.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,3 +42,40 @@ n_samples = [160, 320]
 """
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def make_cluster():
+    """Start clusters; sockets lie in their folders, so the paths are short."""
+    from slurm_cluster import Cluster
+
+    started = []
+
+    def start(**how):
+        folder = Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
+        cluster = Cluster(folder, **how)
+        started.append(cluster)
+        cluster.start()
+        return cluster
+
+    yield start
+    for cluster in started:
+        cluster.stop()
+        shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def long_store(tmp_path_factory):
+    from scaling.synthetic import SyntheticConfig, generate_logs
+
+    config = SyntheticConfig(n_train=24_000, n_test=400, n_items=200, warmup_events=10)
+    return generate_logs(tmp_path_factory.mktemp("data") / "long", config)
+
+
+@pytest.fixture
+def fresh_sweep(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SCALING_RUNS", raising=False)
+    from slurm_sweep import Sweep
+
+    return Sweep(tmp_path, capsys, monkeypatch)
