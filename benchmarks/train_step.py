@@ -8,6 +8,7 @@ turn within this run, medians over rounds; absolute speeds belong to this machin
 
 import json
 import statistics
+import subprocess
 import sys
 import time
 from dataclasses import fields, replace
@@ -245,9 +246,48 @@ def table_sizes() -> list[dict[str, float]]:
     ]
 
 
+def worker() -> None:
+    """Train for some seconds and print samples per second of wall-clock time."""
+    features = schema()
+    step = our_step(build_suan(Grade(2, 2, 8, 50), SuanOptions(), features, base_rate=0.3, seed=0))
+    batches = [random_batch(features, 256, 50, seed) for seed in range(4)]
+    cpu_seconds(step, batches)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    begin, n_steps = time.perf_counter(), 0
+    while time.perf_counter() - begin < 8:
+        step(batches[n_steps % 4])
+        n_steps += 1
+    print(256 * n_steps / (time.perf_counter() - begin), flush=True)
+
+
+def processes(count: int) -> float:
+    """Samples per second of so many workers at once, together."""
+    command = [sys.executable, __file__, "--worker"]
+    workers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    for each in workers:
+        each.stdout.readline()
+    for each in workers:
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    return sum(float(each.communicate()[0]) for each in workers)
+
+
+def two_cores() -> dict[str, float]:
+    rounds = [(processes(1), processes(2)) for _ in range(3)]
+    one, two = (statistics.median(each) for each in zip(*rounds, strict=True))
+    return {"one_process": one, "two_processes": two, "ratio": two / one}
+
+
 def main() -> None:
     prepare_process()
     torch.set_flush_denormal(True)
+    if "--worker" in sys.argv:
+        worker()
+        return
     peak = gemm_flops_per_second()
     result = {
         "torch": torch.__version__,
@@ -258,6 +298,7 @@ def main() -> None:
             utilisation(Grade(2, 2, 8, 200), 64, peak),
         ],
     }
+    result["two_cores"] = two_cores()
     result["packed"] = [packed(32, 8), packed(100, 8), packed(200, 8), packed(200, 32, n_passes=2)]
     if "--quick" not in sys.argv:
         result["utilisation"] += [
