@@ -152,9 +152,7 @@ def main() -> None:
         raw = Path(name) / "raw"
         raw.mkdir()
         n_bytes = generate(raw, arguments.rows)
-        begin = time.process_time()
         result = timed_import(raw, Path(name) / "out", arguments.memory)
-        del begin
         use = resource.getrusage(resource.RUSAGE_CHILDREN)
         store = open_store(Path(name) / "out")
         rows = store.source["rows"]
@@ -166,6 +164,7 @@ def main() -> None:
             **result,
             "cpu_seconds": use.ru_utime + use.ru_stime,
             "rows_per_second": read / result["wall_seconds"],
+            "load_average": os.getloadavg()[1],
             "rows_per_cpu_second": read / (use.ru_utime + use.ru_stime),
             "store_bytes": size(store.path),
             "working_over_raw_bytes": result["working_files_bytes"] / n_bytes,

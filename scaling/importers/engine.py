@@ -54,23 +54,24 @@ class Progress:
 
     def __init__(self, shares: dict[str, float], report: Report | None) -> None:
         self._shares, self._report = shares, report
-        self._total, self._done, self._step = sum(shares.values()), 0.0, ""
+        self._total, self._done, self._step, self._within = sum(shares.values()), 0.0, "", 0.0
         self._started = time.monotonic()
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Count what happens inside as the step `name`."""
-        self._step = name
+        self._step, self._within = name, 0.0
         self.within(0.0)
         yield
         self._done += self._shares[name]
         self._step = ""
 
     def within(self, share: float) -> None:
-        """Tell how much of the present step is done, 0 to 1."""
+        """Tell how much of the present step is done, 0 to 1; a step of several queries never goes back."""
         if self._report is None or not self._step:
             return
-        done = (self._done + self._shares[self._step] * min(max(share, 0.0), 1.0)) / self._total
+        self._within = max(self._within, min(share, 1.0))
+        done = (self._done + self._shares[self._step] * self._within) / self._total
         passed = time.monotonic() - self._started
         left = passed * (1 - done) / done if done > 0 else float("nan")
         self._report(done, self._step, left)
