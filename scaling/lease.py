@@ -168,6 +168,7 @@ def claim(
             "state": "running",
             "time": time.time(),
             "started": _now(),
+            "first_step": None,
             **_process(),
             **describe_attempt(),
         }

@@ -17,13 +17,15 @@ from scaling.errors import StorageError, UserError
 from scaling.files import atomic_path
 from scaling.store import Feature, Schema
 
-__all__ = ["MODEL_FILE", "load_model", "save_model"]
+__all__ = ["MODEL_FILE", "load_model", "read_model", "save_model"]
 
 MODEL_FILE = "model.safetensors"
 
 
-def save_model(folder: Path, model: SUAN, config: RunConfig, schema: Schema) -> Path:
-    """Write the model's parameters, its grade and options, and the features that it reads.
+def save_model(
+    folder: Path, model: SUAN, config: RunConfig, schema: Schema, utc_offset_seconds: int = 0
+) -> Path:
+    """Write the model's parameters, its grade and options, the features that it reads and its hours' zone.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -31,7 +33,12 @@ def save_model(folder: Path, model: SUAN, config: RunConfig, schema: Schema) -> 
     path = folder / MODEL_FILE
     # the order of the vocabularies is the order of their rows in the table
     features = {**schema.to_json(), "vocabularies": list(schema.vocabularies.items())}
-    facts: dict[str, Any] = {"grade": asdict(config.grade), "options": asdict(config.model), "schema": features}
+    facts: dict[str, Any] = {
+        "grade": asdict(config.grade),
+        "options": asdict(config.model),
+        "schema": features,
+    }
+    facts["utc_offset_seconds"] = utc_offset_seconds
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
@@ -49,6 +56,15 @@ def load_model(run_folder: Path, device: str = "cpu") -> SUAN:
     Raises:
         UserError: the folder holds no model, or a damaged one.
     """
+    return read_model(run_folder, device)[0]
+
+
+def read_model(run_folder: Path, device: str = "cpu") -> tuple[SUAN, Schema]:
+    """Return the model that a finished run kept, ready to score, and the features that it reads.
+
+    Raises:
+        UserError: the folder holds no model, or a damaged one.
+    """
     path = Path(run_folder) / MODEL_FILE
     if not path.exists():
         raise UserError(
@@ -58,15 +74,16 @@ def load_model(run_folder: Path, device: str = "cpu") -> SUAN:
         with safe_open(path, "pt") as opened:
             facts = {key: json.loads(value) for key, value in opened.metadata().items()}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        schema = _schema(facts["schema"])
         model = SUAN(
             from_document(Grade, facts["grade"], str(path)),
             from_document(SuanOptions, facts["options"], str(path)),
-            _schema(facts["schema"]),
+            schema,
         )
         model.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: not a model of this version: {error}") from error
-    return model.to(torch.device(device)).eval()
+    return model.to(torch.device(device)).eval(), schema
 
 
 def _schema(document: dict[str, Any]) -> Schema:
