@@ -99,6 +99,70 @@ def test_slurm_without_sbatch_says_so(capsys, study_file, monkeypatch):
     assert "there is no sbatch" in err
 
 
+def test_a_table_of_an_unfinished_study_names_what_is_missing(capsys, study_file):
+    run(capsys, "submit", study_file, "--cluster", "debug", "--limit", "3")
+    out, err = run(capsys, "table", study_file)
+    assert len(out.splitlines()) == 1 + 3
+    assert "1 of 4 planned runs are not done (1 missing): SUAN-1 D=320 s0" in err
+
+
+def test_a_budget_refuses_what_would_exceed_it(capsys, study_file):
+    out, _ = run(capsys, "plan", study_file, "--budget-gpu-hours", "0.001", code=1)
+    assert "budget: 0.001 GPU-hours exceeded" in out
+    budget = ("--budget-gpu-hours", "0.001")
+    _, err = run(capsys, "submit", study_file, "--cluster", "debug", *budget, code=2)
+    assert "0.00 spent and 0.00 estimated" in err
+    run(capsys, "status", study_file, "--check", code=1)
+    run(capsys, "submit", study_file, "--cluster", "debug", "--budget-gpu-hours", "1")
+
+
+def test_plan_and_status_do_not_write(capsys, study_file):
+    run(capsys, "submit", study_file, "--cluster", "debug", "--limit", "1")
+    before = {path: path.stat().st_mtime_ns for path in study_file.parent.rglob("*")}
+    run(capsys, "plan", study_file)
+    run(capsys, "status", study_file)
+    assert {path: path.stat().st_mtime_ns for path in study_file.parent.rglob("*")} == before
+
+
+def test_a_cell_of_an_edited_study_says_what_changed(capsys, study_file):
+    run(capsys, "submit", study_file, "--cluster", "debug", "--limit", "1")
+    out, _ = run(capsys, "plan", study_file, "--set", "train.learning_rate=0.5", "--json")
+    first = json.loads(out)["cells"][0]
+    assert first["state"] == "changed"
+    assert "learning_rate 0.0" in first["why"]
+    assert first["why"].endswith("-> 0.5")
+
+
+def test_retry_takes_only_failed_cells_of_the_class(capsys, study_file):
+    wild = ("--set", "train.learning_rate=1e30", "--cluster", "debug")
+    run(capsys, "submit", study_file, "--limit", "2", *wild, code=1)
+    _, err = run(capsys, "retry", study_file, "--class", "oom", *wild, code=1)
+    assert "nothing to do" in err
+    _, err = run(capsys, "retry", study_file, "--class", "exception", *wild, code=1)
+    assert "2 of 4 cells to train" in err
+    _, err = run(capsys, "retry", study_file, "--class", "ooom", code=2)
+    assert "no such class, did you mean oom?" in err
+
+
+@pytest.mark.slow
+def test_logs_print_what_the_cells_job_wrote(capsys, study_file):
+    run(capsys, "submit", study_file, "--limit", "1", "--jobs", "1")
+    out, _ = run(capsys, "status", study_file, "--json")
+    signature = next(c["signature"] for c in json.loads(out)["cells"] if c["state"] == "done")
+    out, err = run(capsys, "logs", study_file, signature[:6])
+    assert "Job completed successfully" in out
+    assert "_0_log.out" in err
+
+
+@pytest.mark.slow
+def test_a_benchmark_replaces_the_guess(capsys, study_file):
+    out, _ = run(capsys, "benchmark", study_file, "--grade", "SUAN-1", "--steps", "3")
+    assert out.splitlines()[1].startswith("SUAN-1")
+    out, _ = run(capsys, "plan", study_file, "--json")
+    sources = [(cell["grade"], cell["estimate"]) for cell in json.loads(out)["cells"]]
+    assert sources == [("SUAN-0", "guess")] * 2 + [("SUAN-1", "benchmark")] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -57,6 +57,7 @@ def load_table(source: Path, runs: Path | None, where: list[str] | None) -> Load
         study = load_study(source)
         folder = runs_root(runs) / study.name
         title = study.study.description or study.name
+        _tell_missing(source, runs)
         return Loaded(_filtered(runs_table(folder), where), folder, title, True)
     if source.is_dir():
         return Loaded(_filtered(runs_table(source), where), source, source.resolve().name, True)
@@ -64,6 +65,24 @@ def load_table(source: Path, runs: Path | None, where: list[str] | None) -> Load
     stem = "stdin" if str(source) == "-" else source.stem
     folder = source.parent / f"{stem}-analysis"
     return Loaded(_filtered(rows, where), folder, stem, False)
+
+
+def _tell_missing(source: Path, runs: Path | None) -> None:
+    """Name the planned runs that are not done: what follows rests on the others."""
+    planned = planned_runs(source, runs)
+    if planned is None or (planned["state"] == "done").all():
+        return
+    absent = planned[planned["state"] != "done"]
+    counts = absent["state"].value_counts()
+    told = [f"{row.grade} D={row.n_samples} s{row.seed}" for row in absent.head(5).itertuples()]
+    logger.warning(
+        "%d of %d planned runs are not done (%s): %s%s",
+        len(absent),
+        len(planned),
+        ", ".join(f"{count} {state}" for state, count in counts.items()),
+        ", ".join(told),
+        ", ..." if len(absent) > len(told) else "",
+    )
 
 
 def _filtered(rows: pd.DataFrame, where: list[str] | None) -> pd.DataFrame:
