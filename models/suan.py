@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from models.attention import Bias, RelativeBias, SelfAttention
 from models.config import InputSchema, SuanOptions
 from models.embeddings import FeatureEmbeddings
+from models.fusion import AdaptiveFusion
 from models.grades import Grade
 from models.layers import (
-    AdaptiveFusion,
     FeedForward,
     ReluFeedForward,
     build_norm,

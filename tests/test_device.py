@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import models.attention
+import models.fusion
 import models.layers
 from models.config import SuanOptions
 from models.grades import GRADES, Grade
@@ -50,7 +51,7 @@ def test_torchs_operations_give_what_ours_give(tiny_store, options, monkeypatch)
         torch.nn.init.normal_(parameter, std=0.3)
     batch = gather_batch(tiny_store, np.arange(0, 1200, 40), 70)
     ours = outputs_and_gradients(model, batch)
-    for module in (models.layers, models.attention):
+    for module in (models.layers, models.fusion, models.attention):
         monkeypatch.setattr(module, "in_cache", lambda _: False)
     for mine, other in zip(ours, outputs_and_gradients(model, batch), strict=True):
         # float64, sums in another order; a row without any valid key, which only pooling over all
@@ -69,7 +70,7 @@ def test_packed_candidates_take_torchs_operations_too(tiny_store, monkeypatch):
         row[:count] = groups.rows[first : first + count]
     batch = gather_packed(tiny_store, rows, groups.starts[:20], stretches=False)
     ours = outputs_and_gradients(model, batch)
-    for module in (models.layers, models.attention):
+    for module in (models.layers, models.fusion, models.attention):
         monkeypatch.setattr(module, "in_cache", lambda _: False)
     for mine, other in zip(ours, outputs_and_gradients(model, batch), strict=True):
         assert (mine - other).abs().max() <= 1e-12 * mine.abs().max()

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from models.config import SuanOptions
+from models.fusion import AdaptiveFusion
 from models.grades import Grade
-from models.layers import AdaptiveFusion
 from models.suan import build_suan
 from models.tokens import Layout
 from scaling.loader import gather_batch
