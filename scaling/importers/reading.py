@@ -167,7 +167,9 @@ def _read(engine: Engine, source: Source, table: Table, sql: str) -> None:
     except duckdb.Error as error:
         if not is_parquet(source.file):
             raise_first_broken(source.file, table, source.n_fields)
-        raise UserError(f"{source.file}: cannot be read: {_first_line(error)}") from error
+        raise UserError(
+            f"{source.file}: cannot be read, are its line ends all alike? {_first_line(error)}"
+        ) from error
 
 
 def _checked(source: Source, table: Table, number: int) -> str:
