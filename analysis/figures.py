@@ -3,15 +3,18 @@
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.cost import read_cost
 from analysis.frontier_plot import plot_frontier
+from analysis.latency import best_under, plot_latency, served_models
 from analysis.plots import plot_curves, plot_holdout, plot_residuals
 from analysis.study import MetricFits, StudyFits
 
-__all__ = ["KINDS", "Picture", "draw_figures"]
+__all__ = ["KINDS", "Picture", "draw_figures", "draw_latency"]
 
 _DPI = 150
 
@@ -39,11 +42,40 @@ def draw_figures(study: StudyFits, kinds: Sequence[str] | None = None) -> dict[s
         for kind in kinds or tuple(KINDS):
             drawn = KINDS[kind](study, fits)
             if drawn is not None:
-                ax, caption = drawn
-                png = io.BytesIO()
-                ax.figure.savefig(png, format="png", dpi=_DPI)  # type: ignore[union-attr]
-                pictures[f"{metric}-{kind}"] = Picture(png.getvalue(), caption)
+                pictures[f"{metric}-{kind}"] = _picture(*drawn)
     return pictures
+
+
+def draw_latency(
+    table: pd.DataFrame,
+    folder: Path,
+    metrics: Sequence[str],
+    *,
+    n_candidates: int = 100,
+    budget_ms: float = 10.0,
+) -> dict[str, Picture]:
+    """Draw each metric against the latency that `scaling serve-bench` measured, e.g. `auc-latency`.
+
+    Raises:
+        UserError: no run was measured, or none with so many candidates.
+    """
+    pictures = {}
+    for metric in metrics:
+        models = served_models(table, folder, metric, n_candidates=n_candidates)
+        ax = plot_latency(models, metric, budget_ms=budget_ms)
+        caption = (
+            f"{metric} against the p99 latency of a request of {n_candidates} candidates, "
+            f"{int(models['n_samples'].iloc[0]):,} training samples; "
+            f"{best_under(models, metric, budget_ms)}."
+        )
+        pictures[f"{metric}-latency"] = _picture(ax, caption)
+    return pictures
+
+
+def _picture(ax: Axes, caption: str) -> Picture:
+    png = io.BytesIO()
+    ax.figure.savefig(png, format="png", dpi=_DPI)  # type: ignore[union-attr]
+    return Picture(png.getvalue(), caption)
 
 
 def _against_data(study: StudyFits, fits: MetricFits) -> tuple[Axes, str]:

@@ -168,8 +168,8 @@ def _judge(facts: FeatureFacts, store: EventStore) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "unknown",
-            f"{name} is unknown in {facts.unknown_test:.1%} of the test part ({facts.unknown_train:.1%} of "
-            "the training part): its ids come and go faster than the split",
+            f"{name} is unknown in {facts.unknown_test:.1%} of the test part and {facts.unknown_train:.1%} of the "
+            "training part: not known of many, or ids that come and go faster than the split",
         )
     if facts.untrained_test > NOTABLE_SHARE:
         yield Finding(

@@ -16,7 +16,7 @@ from scaling.config import RunConfig
 from scaling.records import RunRecord, RunStore
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMAND = typer.main.get_command(app)
 
 
@@ -59,7 +59,7 @@ def find_verb(words):
     return command, rest
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings_that_exist(page):
     for link in links(page):
         if link.startswith("https://"):
@@ -74,7 +74,7 @@ def test_links_lead_to_files_and_headings_that_exist(page):
 def test_every_page_is_in_the_index():
     index = links(ROOT / "docs" / "README.md")
     for page in PAGES[2:]:
-        assert page.name == "README.md" or page.name in index
+        assert page.name == "README.md" or str(page.relative_to(ROOT / "docs")) in index
 
 
 def test_the_command_line_page_is_the_live_help():
@@ -99,7 +99,7 @@ def test_the_example_of_every_verb_parses(verb):
         found.make_context("scaling", rest)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_of_the_pages_parse(page):
     if page.name == "cli.md":
         return

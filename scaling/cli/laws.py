@@ -233,9 +233,16 @@ def plot(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="data, size, flops, excess, residuals, holdout, frontier; repeatable [default: all]."
+            help="data, size, flops, excess, residuals, holdout, frontier (of training cost, and of "
+            "latency where serve-bench has measured it); repeatable [default: all]."
         ),
     ] = None,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Candidates per request, for the frontier of latency.")
+    ] = 100,
+    budget_ms: Annotated[
+        float, typer.Option(min=0.0, help="What a request may take, for the same, ms.")
+    ] = 10.0,
     runs: Runs = None,
     where: Where = None,
     output: Annotated[
@@ -249,18 +256,33 @@ def plot(
 
     Example: scaling plot studies/quickstart.toml --kind data -o figures
     """
-    from analysis.figures import KINDS, draw_figures
+    from analysis.figures import KINDS, draw_figures, draw_latency
     from analysis.study import fit_study
     from scaling.files import atomic_path
+    from scaling.serving_report import SERVING_FILE
 
     for name in kind or ():
         if name not in KINDS:
             raise UserError(f"--kind {name}: no such figure{nearest(name, KINDS)}")
     loaded = load_table(source, runs, where)
-    rows = one_variant(named_sizes(loaded.table, x, data))
-    study = fit_study(rows, y or metrics_of(rows))
+    metrics = y or metrics_of(loaded.table)
+    pictures = {}
+    served = loaded.is_study and any(loaded.folder.glob(f"*/{SERVING_FILE}"))
+    if served and "frontier" in (kind or KINDS):
+        pictures = draw_latency(
+            loaded.table, loaded.folder, metrics, n_candidates=candidates, budget_ms=budget_ms
+        )
+        for name, picture in pictures.items():
+            logger.info("%s: %s", name, picture.caption)
+    try:
+        rows = one_variant(named_sizes(loaded.table, x, data))
+        pictures |= draw_figures(fit_study(rows, metrics), kind)
+    except UserError as error:
+        if kind != ["frontier"] or not pictures:
+            raise
+        logger.warning("no law, so no frontier of training cost: %s", error)
     folder = output or loaded.folder / "figures"
-    for name, picture in draw_figures(study, kind).items():
+    for name, picture in pictures.items():
         path = folder / f"{name}.png"
         with atomic_path(path) as temporary:
             temporary.write_bytes(picture.png)
