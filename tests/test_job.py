@@ -254,7 +254,9 @@ def test_a_process_killed_again_and_again_ends_with_the_same_records(
     command = [sys.executable, "-c", BODY, json.dumps([job.data_path, job.runs_root, job.configs])]
     chance, n_kills = random.Random(number), 0
     folder = runs.folder(lease_key(configs[0], share_prefix=True))
-    while not all(runs.has(c.signature) for c in configs):
+    for _ in range(9):
+        if all(runs.has(c.signature) for c in configs):
+            break
         before, goal = last_attempt(folder)[0], chance.randint(5, 25)
         with subprocess.Popen(command) as process:
             while process.poll() is None and n_kills < 3:
