@@ -85,6 +85,8 @@ def test_what_is_missing_is_unknown(store):
     assert (store.contexts["city"][row], store.candidates["rank_7"][row]) == (1, 1)
     assert store.numerics["log_avg_price"][row] == 0
     assert store.contexts["district"][row] != 1
+    # Gender is -99.
+    assert store.profiles["gender"][store.user[row]] == 1
 
 
 def test_two_users_with_the_same_lists_do_not_share_them(tmp_path):

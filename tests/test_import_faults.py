@@ -160,14 +160,15 @@ def test_the_command_line_tells_it_in_one_line(tmp_path, capsys, name):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_order_of_the_raw_rows_changes_no_byte(tmp_path, name):
+def test_row_order_line_ends_and_packing_change_no_byte(tmp_path, name):
     first = import_logs(name, write_raw(tmp_path / "raw", name), tmp_path / "first")
     headed = {"movielens", "taobao-ads", "kuairand"}
-    files = {}
+    files = dict.fromkeys(LOGS[name])
     for file in LOGS[name]:
-        lines = content(name, file).splitlines(keepends=True)
+        lines = content(name, file).splitlines()
         head = lines[:1] if name in headed else []
-        files[file] = b"".join([*head, *reversed(lines[len(head) :])])
+        text = b"\r\n".join([*head, *reversed(lines[len(head) :])])
+        files[f"{file}.gz"] = gzip.compress(text)
     second = import_logs(name, write_raw(tmp_path / "raw2", name, files), tmp_path / "second")
     for file in first.path.rglob("*.*"):
         assert file.read_bytes() == (second.path / file.relative_to(first.path)).read_bytes()

@@ -123,7 +123,7 @@ def eleme(raw: Path, options: ElemeOptions) -> Log:
         tables={"rows": rows},
         impressions=Rows(f"SELECT {_impression()} FROM ({_timed(options)})"),
         events=Rows(_events(options)),
-        users=f"SELECT user, {', '.join(f'any_value({c}) AS {c}' for c in PROFILE)} FROM ({_timed(options)}) GROUP BY user",
+        users=f"SELECT user, {_profile()} FROM ({_timed(options)}) GROUP BY user",
         behaviour=tuple(TOKEN),
         candidate=(
             "shop",
@@ -170,6 +170,12 @@ def _timed(options: ElemeOptions) -> str:
                   + CASE WHEN clock // 3600 = hours THEN clock ELSE hours * 3600 END AS time
         FROM (SELECT *, {clock} AS clock, user_id || ' ' || md5({known}) AS user, {has_history} != '' AS has_history
               FROM rows)"""
+
+
+def _profile() -> str:
+    """Columns of the users, of whom all rows have the same; -99 and -1 stand for unknown."""
+    known = (f"nullif(nullif(any_value({c}), '-99'), '-1') AS {c}" for c in PROFILE)
+    return ", ".join(known)
 
 
 def _impression() -> str:
