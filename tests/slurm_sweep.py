@@ -49,7 +49,7 @@ class Sweep:
         return self("submit", self.study, "--cluster", "slurm", *options, code=code)
 
     def status(self):
-        return json.loads(self("status", self.study, "--json"))
+        return json.JSONDecoder().raw_decode(self("status", self.study, "--json"))[0]
 
     def states(self):
         return Counter(cell["state"] for cell in self.status()["cells"])

@@ -104,7 +104,8 @@ class Chaos:
     def _at_a_job(self, *command):
         jobs = [task.job_id for task in self.sweep.queue() if task.is_running]
         if jobs:
-            self.cluster.run(*command, self.random.choice(jobs))
+            with suppress(subprocess.TimeoutExpired):  # a job of a node that does not answer
+                self.cluster.run(*command, self.random.choice(jobs), timeout=5.0)
         return bool(jobs)
 
     def kill_driver(self):
