@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.errors import UserError
-from scaling.feature_audit import Column, IdCounts, columns, count_ids
+from scaling.feature_audit import Column, IdCounts, columns, count_ids, future_share, user_column
 from scaling.store import UNKNOWN, EventStore
 from scaling.store_check import chunks, find_index_breaches, sees_only_the_past
 from scaling.store_duplicates import Duplicates, count_duplicates
@@ -23,9 +23,9 @@ Array = NDArray[Any]
 
 # No feature of a real log is worth as much alone: with 0.95 it is a copy of the label, give or take noise.
 SUSPICIOUS_AUC, LABEL_AUC = 0.85, 0.95
-# See `_future_share`: what knowing the true click rate gives is at most 0.5 at this ratio of rows.
-FUTURE_SHARE, TRAIN_ROWS_PER_TEST_ROW = 0.75, 3
-FEWEST_ITEMS, FEWEST_TEST_ROWS = 30, 5
+FUTURE_SHARE = 0.75  # see `future_share`
+# Whose click rates a feature may know too early: a number may be the candidate's or the user's.
+_OWNERS = {"candidate": ("candidate",), "profile": ("user",), "numeric": ("candidate", "user")}
 UNKNOWN_SHARE = 0.5
 NOTABLE_SHARE = 0.001
 
@@ -48,8 +48,8 @@ class FeatureFacts:
         n_values: ids that the training part holds.
         unknown_train, unknown_test: share of the part's impressions with an unknown id.
         untrained_test: share of the test impressions with an id that is nowhere in the training part.
-        future_share: correlation with what the test part adds to the candidates' click rates, see
-            `_future_share`; None where it cannot be told.
+        future_share: correlation with what the test part adds to the candidates' or users' click rates, see
+            `future_share`; None where it cannot be told.
     """
 
     group: str
@@ -90,19 +90,19 @@ def audit_store(store: EventStore) -> Audit:
     """
     for breach in find_index_breaches(store):
         raise UserError(f"{breach}; run `scaling data validate {store.path}`")
-    item = _item(store)
-    of_item = None if item is None else count_ids(store, item)
+    owners = [column for column in (_item(store), user_column(store)) if column is not None]
+    counted = [(owner, count_ids(store, owner)) for owner in owners]
     trained = _trained_ids(store)
     features = []
     for column in columns(store):
         counts = count_ids(store, column)
-        future = None
-        if of_item is not None and item is not None and column.group in ("candidate", "numeric"):
-            future = (
-                None
-                if column.name == item.name
-                else _future_share(store, item, of_item, column, counts)
-            )
+        shares = [
+            share
+            for owner, of_owner in counted
+            if column.name != owner.name and owner.group in _OWNERS.get(column.group, ())
+            if (share := future_share(store, owner, of_owner, column, counts)) is not None
+        ]
+        future = max(shares, key=abs, default=None)
         features.append(_facts(column, counts, trained.get(column.name), future))
     duplicates = count_duplicates(store)
     findings = [
@@ -152,10 +152,11 @@ def _judge(facts: FeatureFacts, store: EventStore) -> Iterator[Finding]:
             f"{name} alone has an AUC of {auc:.4f}: is it known before the impression?",
         )
     elif facts.future_share is not None and abs(facts.future_share) > FUTURE_SHARE:
+        whose = "users'" if facts.group == "profile" else "candidates' or users'"
         yield Finding(
             "error",
             "future_statistic",
-            f"{name} knows how the candidates' click rates change in the test part (correlation "
+            f"{name} knows how the {whose} click rates change in the test part (correlation "
             f"{facts.future_share:.2f}): a statistic over the whole log? Compute it before the test part",
         )
     if facts.group == "history":
@@ -220,7 +221,7 @@ def _facts(
 
 
 def _item(store: EventStore) -> Column | None:
-    """The candidate feature with the most ids stands for the item."""
+    """Return the candidate feature with the most ids: it stands for the item."""
     candidates = [column for column in columns(store) if column.group == "candidate"]
     return max(candidates, key=lambda column: column.size, default=None)
 
@@ -243,37 +244,6 @@ def _trained_ids(store: EventStore) -> dict[str, Array]:
             for name in shared:
                 seen[f.name][store.behaviours[name][rows][mine]] = True
     return seen
-
-
-def _future_share(
-    store: EventStore, item: Column, of_item: IdCounts, column: Column, counts: IdCounts
-) -> float | None:
-    """Return how far a feature knows the candidates' click rates of the test part beyond the training part's.
-
-    Over items with at least three times as many training as test rows (n and m): the correlation of the
-    feature's mean (of a category: of its score), less its cubic regression on the item's training rate, with
-    the item's test rate less the same. What differs between the two rates is mostly the noise of drawn labels. A feature that knew
-    the items' true rates could reach sqrt(1 / (1 + n / m)), 0.5 at most; one computed from the test
-    labels comes close to 1. None with fewer than 30 such items or a feature that is constant.
-    """
-    n, m = of_item.n_train, of_item.n_test
-    enough = (m >= FEWEST_TEST_ROWS) & (n >= TRAIN_ROWS_PER_TEST_ROW * m)
-    enough[: UNKNOWN + 1] = False
-    if np.count_nonzero(enough) < FEWEST_ITEMS:
-        return None
-    total = np.zeros(item.size)
-    for rows in chunks(store.n_test):
-        at = slice(rows.start + store.n_train, rows.stop + store.n_train)
-        values = counts.score[column.ids(at)] if column.values is None else column.values(at)
-        np.add.at(total, item.ids(at), values)
-    train_rate = of_item.train[1][enough] / n[enough]
-    test_rate = of_item.test[1][enough] / m[enough]
-    residuals = []
-    for values in (total[enough] / m[enough], test_rate):
-        design = np.vander(train_rate, 4)
-        residuals.append(values - design @ np.linalg.lstsq(design, values, rcond=None)[0])
-    norm = np.linalg.norm(residuals[0]) * np.linalg.norm(residuals[1])
-    return float(residuals[0] @ residuals[1] / norm) if norm > 1e-9 else None
 
 
 def _without_history(store: EventStore) -> dict[str, float]:

@@ -41,7 +41,7 @@ def make_log(seed=0):
     return events, impressions, {"age": rng.integers(2, 6, N_USERS)}
 
 
-def write(path, events, impressions, profiles):
+def write(path, events, impressions, profiles, n_ages=6):
     item = Feature("item", "item")
     return write_store(
         path,
@@ -51,7 +51,7 @@ def write(path, events, impressions, profiles):
             context=(Feature("hour", "hour"),),
             profile=(Feature("age", "age"),),
             numeric=tuple(impressions.numerics),
-            vocabularies={"item": N_ITEMS + 2, "hour": 26, "age": 6},
+            vocabularies={"item": N_ITEMS + 2, "hour": 26, "age": n_ages},
         ),
         events,
         impressions,
@@ -169,6 +169,23 @@ def test_a_statistic_over_the_whole_log_is_an_error_and_one_of_the_training_part
     future = write(tmp_path / "future", *with_numeric(log, "ctr", rate(slice(None))))
     assert kinds(future) == [("error", "future_statistic")]
     past = write(tmp_path / "past", *with_numeric(log, "ctr", rate(train)))
+    assert kinds(past) == []
+
+
+def test_a_users_click_rate_over_the_whole_log_in_the_profile_is_an_error(tmp_path):
+    events, impressions, _ = make_log()
+    label, user, train = impressions.label, impressions.user, ~impressions.in_test
+
+    def bucket(rows):
+        rate = np.bincount(user[rows], label[rows], N_USERS) / np.bincount(
+            user[rows], minlength=N_USERS
+        )
+        return 2 + np.searchsorted(np.quantile(rate, np.linspace(0, 1, 17)[1:-1]), rate)
+
+    log = events, impressions
+    future = write(tmp_path / "future", *log, {"age": bucket(slice(None))}, n_ages=18)
+    assert kinds(future) == [("error", "future_statistic")]
+    past = write(tmp_path / "past", *log, {"age": bucket(train)}, n_ages=18)
     assert kinds(past) == []
 
 

@@ -147,7 +147,7 @@ def check(
 
     AUC is that of one feature alone: click rates by id from the training part, tested on the test part.
     Above 0.95 is an error (a copy of the label), above 0.85 a warning. `future` is the correlation of a feature
-    with what the test part adds to the candidates' click rates: above 0.75 it was computed from the test
+    with what the test part adds to the candidates' or users' click rates: above 0.75 it was computed from the test
     part's clicks.
 
     Example: scaling data check data/generated
