@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from scaling.distillation import NO_TEACHER
 from scaling.errors import UserError
 from scaling.files import write_text
-from scaling.records import RunRecord, RunStore
+from scaling.records import RunRecord, RunStore, ordered_records
 from scaling.trajectory import lease_key
 
 __all__ = [
     "RUN_COLUMNS",
+    "TEACHER_COLUMNS",
     "cell_table",
     "check_runs",
     "default_metrics",
@@ -26,6 +28,7 @@ __all__ = [
     "runs_table",
     "size_label",
     "split_variants",
+    "variant_columns",
     "write_table",
 ]
 
@@ -59,34 +62,69 @@ RUN_COLUMNS = {
     "trajectory": "names the training that runs of several data sizes begin with; empty where none shares it",
 }
 
+# Where a run of the table is distilled; the teacher's metrics follow as `teacher_METRIC`.
+TEACHER_COLUMNS = {
+    "distill": "how the teacher comes by what it knows: none (no teacher), cold, warm, frozen",
+    "distill_weight": "lambda, of the distillation term",
+    "distill_temperature": "t, which divides the logits that are compared",
+    "distill_share_embeddings": "whether both read one feature table",
+    "teacher_grade": "name of the teacher's grade; none without one",
+    "teacher_max_len": "latest behaviours that the teacher reads",
+    "teacher_n_params": "the teacher's parameters without its embedding tables",
+    "teacher_flops_per_sample": "the teacher's forward FLOPs of one sample",
+    "teacher_n_samples": "impressions that the teacher was trained on before the run; 0: from scratch",
+    "teacher_n_new_samples": "how many of these the student does not see",
+    "teacher_data": "none, same (exactly the student's), or their number",
+}
+
 # Two runs that differ in one of these are never fitted together, nor are those of other options.
-_APART = ("data_fingerprint", "schedule", "data_order", "packing", "precision")
+_APART = (
+    *("data_fingerprint", "schedule", "data_order", "packing", "precision"),
+    *(
+        "distill",
+        "distill_weight",
+        "distill_temperature",
+        "distill_share_embeddings",
+        "teacher_data",
+    ),
+    "student_grade",  # of a table whose sizes are the teachers'
+)
 # These follow from the recipe, unless the study varies them within a cell.
 _RECIPE = ("batch_size", "learning_rate")
 _RISING = ("auc", "accuracy", "ndcg", "recall", "hit_rate", "hr", "map", "mrr", "precision", "r2")
 
 
-def runs_table(folder: Path) -> pd.DataFrame:
-    """One row per finished run of a study's folder, ordered by size, data and seed.
+def runs_table(*folders: Path) -> pd.DataFrame:
+    """One row per finished run of a study's folder, or of several studies', ordered by size, data and seed.
 
-    Columns are `RUN_COLUMNS`, then `model.OPTION` for each option that differs between runs, then the
-    metrics.
+    A run that stands in two folders is one row.
+
+    Columns are `RUN_COLUMNS`, then `TEACHER_COLUMNS` if a run is distilled, then `model.OPTION` for each
+    option that differs between runs, then the metrics.
 
     Raises:
         UserError: there is no such folder, no finished run in it, or a record is damaged.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; `scaling run` makes it")
-    records = RunStore(folder).read_all()
-    if not records:
-        raise UserError(f"{folder}: no finished run yet; `scaling status` tells where they stand")
+    found: dict[str, RunRecord] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; `scaling run` makes it")
+        own = {record.signature: record for record in RunStore(folder).read_all()}
+        if not own:
+            raise UserError(
+                f"{folder}: no finished run yet; `scaling status` tells where they stand"
+            )
+        found = own | found
+    records = ordered_records(found.values())
     table = pd.DataFrame([_row(record) for record in records])
     # one run's luck is its own; said of every run it would only fill the column
     table["trajectory"] = table["trajectory"].where(table["trajectory"].duplicated(keep=False))
     options = [column for column in table.columns if column.startswith("model.")]
     varied = [column for column in options if len(table[column].unique()) > 1]
     metrics = sorted({name for record in records for name in record.metrics})
-    return table[[*RUN_COLUMNS, *varied, *metrics]]
+    taught = [record.teacher for record in records if record.teacher is not None]
+    metrics += sorted({f"teacher_{name}" for teacher in taught for name in teacher.metrics})
+    return table[[*RUN_COLUMNS, *(TEACHER_COLUMNS if taught else ()), *varied, *metrics]]
 
 
 def _row(record: RunRecord) -> dict[str, object]:
@@ -118,7 +156,30 @@ def _row(record: RunRecord) -> dict[str, object]:
         "trajectory": lease_key(config, share_prefix=True),
     }
     row |= {f"model.{name}": value for name, value in asdict(config.model).items()}
-    return row | record.metrics
+    return row | _teacher_cells(record) | record.metrics
+
+
+def _teacher_cells(record: RunRecord) -> dict[str, object]:
+    settings, teacher = record.config.distill, record.teacher
+    if settings is None or teacher is None:
+        return {"distill": NO_TEACHER, "teacher_grade": NO_TEACHER, "teacher_data": NO_TEACHER}
+    data = str(teacher.n_samples)
+    if teacher.n_samples == record.config.n_samples and not teacher.n_new_samples:
+        data = "same"
+    return {
+        "distill": settings.way,
+        "distill_weight": settings.weight,
+        "distill_temperature": settings.temperature,
+        "distill_share_embeddings": settings.share_embeddings,
+        "teacher_grade": settings.teacher_name,
+        "teacher_max_len": settings.teacher.max_len,
+        "teacher_n_params": teacher.n_params,
+        "teacher_flops_per_sample": teacher.flops_per_sample,
+        "teacher_n_samples": teacher.n_samples,
+        "teacher_n_new_samples": teacher.n_new_samples,
+        "teacher_data": data if teacher.n_samples else NO_TEACHER,
+        **{f"teacher_{name}": value for name, value in teacher.metrics.items()},
+    }
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -159,15 +220,16 @@ def default_metrics(table: pd.DataFrame) -> list[str]:
     return [column for column in chosen if table[column].notna().any()] or chosen
 
 
-def split_variants(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def split_variants(table: pd.DataFrame, x: str = "n_params") -> dict[str, pd.DataFrame]:
     """Split a table into parts that one law may describe, by a label such as `model.norm=rms`.
 
-    Runs on other data, of another schedule or order, or with other model options are kept apart. A
-    table that holds nothing to split is one part, labelled with the empty string.
+    Runs on other data, of another schedule or order, with other model options or taught otherwise are kept
+    apart. So are those of other teachers, unless `x`, the law's size, is the teacher's: then it is those of
+    other students. A table that holds nothing to split is one part, labelled with the empty string.
     """
-    columns = [c for c in table.columns if c in _APART or str(c).startswith("model.")]
-    columns = [str(c) for c in columns if len(table[c].unique()) > 1]
-    cell = [c for c in ("grade", "n_params", "n_samples", "seed") if c in table.columns]
+    columns = variant_columns(table, "grade" if x.startswith("teacher_") else "teacher_grade")
+    known = ("grade", "n_params", "teacher_grade", "n_samples", "seed")
+    cell = [c for c in known if c in table.columns]
     n_cells = len(table.drop_duplicates(cell)) if cell else len(table)
     for column in _RECIPE:
         if column in table.columns and len(table.drop_duplicates([*cell, column])) > n_cells:
@@ -181,13 +243,20 @@ def split_variants(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return parts
 
 
+def variant_columns(table: pd.DataFrame, *more: str) -> list[str]:
+    """The columns in which runs differ that no law describes together, with `more` if these vary."""
+    columns = [c for c in table.columns if c in (*_APART, *more) or str(c).startswith("model.")]
+    return [str(c) for c in columns if len(table[c].unique()) > 1]
+
+
 def check_runs(table: pd.DataFrame) -> None:
     """Check that no run is counted twice.
 
     Raises:
         UserError: two rows have the same sizes and seed, so that one seed's luck would weigh double.
     """
-    keys = [c for c in ("grade", "n_params", "n_samples", "seed") if c in table.columns]
+    known = ("grade", "n_params", "teacher_grade", "n_samples", "seed")
+    keys = [c for c in known if c in table.columns]
     if not {"n_params", "n_samples", "seed"} <= set(keys):
         return
     twice = table.duplicated(keys)

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_type_hints
@@ -19,6 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from models.config import SuanOptions
 from models.grades import GRADES, Grade
+from scaling.distillation import NO_TEACHER, Distillation, DistillConfig
 from scaling.errors import UserError, nearest
 
 __all__ = [
@@ -52,6 +54,9 @@ _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 _UNION_PREFIXES = ("function-", "tuple[", "literal[")
 _UNION_NAMES = ("int", "str", "float", "bool")
 
+# before a grade's name: a LightSUAN of its sizes
+_LIGHT = "Light"
+
 T = TypeVar("T")
 
 
@@ -80,10 +85,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class GridConfig:
-    """`[grid]`: grades x data sizes x seeds, and any further option of [model] or [train] as an axis.
+    """`[grid]`: grades x data sizes x seeds, and any further option of [model], [train] or [distill] as an axis.
 
     Attributes:
-        grade: names of the ladder or of `[grades]`.
+        grade: names of the ladder or of `[grades]`; LightSUAN-2 is a LightSUAN of the sizes of SUAN-2.
+            By default the students of `[distill]`.
         n_samples: data sizes in impressions; "all" is the whole training part.
         n_seeds: seeds per cell; one number, or one for each data size.
         axes: further axes, e.g. `"model.norm" = ["rms", "layer"]`.
@@ -232,6 +238,7 @@ class StudyConfig:
     grid: GridConfig
     model: SuanOptions = field(default_factory=SuanOptions)
     train: TrainConfig = field(default_factory=TrainConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     grades: dict[str, Grade] = field(default_factory=dict)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     run: RunOptions = field(default_factory=RunOptions)
@@ -241,16 +248,40 @@ class StudyConfig:
         """The study's name."""
         return self.study.name
 
-    def grade(self, name: str) -> Grade:
-        """Return a grade of this study or of the ladder.
+    def grade(self, name: str, key: str = "grid.grade") -> Grade:
+        """Return a grade of this study or of the ladder; `key` is told where there is none.
 
         Raises:
             UserError: no such grade.
         """
         known = {**GRADES, **self.grades}
-        if name not in known:
-            raise UserError(f"grid.grade: there is no grade {name}{nearest(name, known)}")
-        return known[name]
+        base = name.removeprefix(_LIGHT) if self.is_light(name) else name
+        if base not in known:
+            raise UserError(f"{key}: there is no grade {name}{nearest(name, known)}")
+        return known[base]
+
+    def is_light(self, name: str) -> bool:
+        """Whether a grade's name asks for a LightSUAN."""
+        return name.startswith(_LIGHT) and name not in self.grades
+
+    def options(self, name: str, options: SuanOptions) -> SuanOptions:
+        """The options of a grade: those given, but for the kind that its name asks for."""
+        if self.is_light(name):
+            return replace(options, kind="lightsuan")
+        if options.kind == "suan":
+            return replace(options, window=None, dilation=None)
+        return options
+
+    @property
+    def teachers(self) -> tuple[DistillConfig, ...]:
+        """Every setting of `[distill]` that the grid asks for."""
+        axes = {
+            a.partition(".")[2]: v for a, v in self.grid.axes.items() if a.startswith("distill.")
+        }
+        return tuple(
+            replace(self.distill, **dict(zip(axes, values, strict=True)))
+            for values in product(*axes.values())
+        )
 
 
 @dataclass(frozen=True)
@@ -263,6 +294,7 @@ class RunConfig:
         learning_rate: peak rate of the dense parameters.
         data_fingerprint: of the event store.
         warmup_steps: over which the rate rises linearly to its peak.
+        distill: the teacher; None: the model is trained alone.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -280,6 +312,7 @@ class RunConfig:
     warmup_steps: int
     packing: Literal["none", "request", "stretch"] = "none"
     precision: Literal["float32", "tf32", "bf16"] = "float32"
+    distill: Distillation | None = None
     schema_version: int = RUN_SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -302,7 +335,41 @@ class RunConfig:
     @property
     def label(self) -> str:
         """A short name for people, e.g. `SUAN-2 D=16384 s0`."""
-        return f"{self.grade_name} D={self.n_samples} s{self.seed}"
+        teacher = "" if self.distill is None else f" after {self.distill.teacher_name}"
+        return f"{self.grade_name}{teacher} D={self.n_samples} s{self.seed}"
+
+    @property
+    def max_len(self) -> int:
+        """The latest behaviours that a batch must hold: what the student or its teacher reads."""
+        teacher = 0 if self.distill is None else self.distill.teacher.max_len
+        return max(self.grade.max_len, teacher)
+
+    @property
+    def student_alone(self) -> "RunConfig":
+        """The run of the same model without a teacher."""
+        return self if self.distill is None else replace(self, distill=None)
+
+    @property
+    def teacher_alone(self) -> "RunConfig | None":
+        """The run that trains the teacher as this one does, but by itself; None without a teacher."""
+        if self.distill is None:
+            return None
+        return replace(
+            self,
+            grade_name=self.distill.teacher_name,
+            grade=self.distill.teacher,
+            model=self.distill.model,
+            learning_rate=self.distill.learning_rate or self.learning_rate,
+            distill=None,
+        )
+
+
+# the sections whose options may be axes of the grid
+_AXIS_SECTIONS: dict[str, type] = {
+    "model": SuanOptions,
+    "train": TrainConfig,
+    "distill": DistillConfig,
+}
 
 
 def _digest(config: RunConfig, *left_out: str) -> str:
@@ -310,22 +377,29 @@ def _digest(config: RunConfig, *left_out: str) -> str:
     content = {
         f.name: getattr(config, f.name)
         for f in fields(config)
-        if f.name not in ("grade", "model", *left_out)
+        if f.name not in ("grade", "model", "distill", *left_out)
     }
-    content |= {"grade": _document(config.grade), "model": _document(config.model)}
-    if config.model.kind == "suan":  # a SUAN is the same run as before there were other kinds
-        content["model"] = {
-            key: value
-            for key, value in content["model"].items()
-            if key not in ("kind", "window", "dilation")
+    content |= {"grade": _document(config.grade), "model": _options(config.model)}
+    if config.distill is not None:
+        content["distill"] = {
+            **_document(config.distill),
+            "teacher_name": None,
+            "model": _options(config.distill.model),
         }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
-def _document(part: Grade | SuanOptions) -> dict[str, Any]:
+def _document(part: Grade | SuanOptions | Distillation) -> dict[str, Any]:
     return asdict(part)
+
+
+@cache
+def _options(options: SuanOptions) -> dict[str, Any]:
+    light = () if options.kind == "lightsuan" else ("kind", "window", "dilation")
+    # a SUAN is the same run as before there were other kinds
+    return {key: value for key, value in _document(options).items() if key not in light}
 
 
 def _require_positive(config: object, *names: str) -> None:
@@ -355,11 +429,11 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         axes = {key: grid.pop(key) for key in list(grid) if "." in key}
         axes |= {
             f"{section}.{key}": values
-            for section in ("model", "train")
+            for section in _AXIS_SECTIONS
             if isinstance(grid.get(section), dict)
             for key, values in grid.pop(section).items()
         }
-        for section in ("model", "train"):
+        for section in _AXIS_SECTIONS:
             if section in grid:
                 raise UserError(
                     f"{path}: grid.{section}: expected a table of options and their values"
@@ -370,6 +444,10 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
                 'name an axis by its option, e.g. "model.norm"'
             )
         grid["axes"] = axes
+        distill = document.get("distill")
+        if "grade" not in grid and isinstance(distill, dict) and distill.get("student"):
+            student = distill["student"]
+            grid["grade"] = [student] if isinstance(student, str) else student
     study = from_document(StudyConfig, document, str(path))
     try:
         _check(study)
@@ -498,6 +576,8 @@ def _check(study: StudyConfig) -> None:
     if min(counts) < 1:
         raise UserError("grid.n_seeds: expected at least one seed")
     kinds_of_model = {study.model.kind, *grid.axes.get("model.kind", ())}
+    if any(study.is_light(grade) for grade in grid.grade):
+        kinds_of_model.add("lightsuan")
     for option in ("window", "dilation"):
         given = getattr(study.model, option) is not None or f"model.{option}" in grid.axes
         if given and "lightsuan" not in kinds_of_model:
@@ -506,16 +586,45 @@ def _check(study: StudyConfig) -> None:
             )
     for axis, values in grid.axes.items():
         section, _, option = axis.partition(".")
-        kinds: dict[str, type] = {"model": SuanOptions, "train": TrainConfig}
+        kinds = _AXIS_SECTIONS
         if section not in kinds:
-            raise UserError(f"grid.{axis}: an axis is model.OPTION or train.OPTION")
+            raise UserError(f"grid.{axis}: an axis is model.OPTION, train.OPTION or distill.OPTION")
         valid = [f.name for f in fields(kinds[section])]
         if option not in valid:
             raise UserError(f"grid.{axis}: there is no such option{nearest(option, valid)}")
-        if axis == "train.share_prefix":
-            raise UserError(f"grid.{axis}: is no axis; set it in [train]")
+        if axis in ("train.share_prefix", "distill.student"):
+            raise UserError(f"grid.{axis}: is no axis; set it in [{section}]")
         if not values:
             raise UserError(f"grid.{axis}: empty; expected at least one value")
         for value in values:
             current = asdict(getattr(study, section))
             from_document(kinds[section], {**current, option: value}, f"grid.{axis}")
+    _check_teachers(study)
+
+
+def _check_teachers(study: StudyConfig) -> None:
+    grid = study.grid
+    teachers = [one for one in study.teachers if one.teacher != NO_TEACHER]
+    given = [f.name for f in fields(DistillConfig) if f.name not in ("teacher", "student")]
+    told = [
+        name for name in given if getattr(study.distill, name) != getattr(DistillConfig(), name)
+    ]
+    told += [axis.removeprefix("distill.") for axis in grid.axes if axis.startswith("distill.")]
+    if not teachers and (told or study.distill.student):
+        raise UserError('distill.teacher: missing; name a grade, e.g. "SUAN-5"')
+    for student in study.distill.students or ():
+        if student not in grid.grade:
+            raise UserError(
+                f"distill.student: {student} is not in the grid{nearest(student, grid.grade)}"
+            )
+    for one in teachers:
+        study.grade(one.teacher, "distill.teacher")
+    if study.distill.freeze_teacher and not any(one.teacher_init for one in teachers):
+        raise UserError(
+            "distill.freeze_teacher: needs a teacher_init; a teacher from scratch must learn"
+        )
+    packings = {study.train.packing, *grid.axes.get("train.packing", ())}
+    if teachers and "stretch" in packings:
+        raise UserError(
+            'distill: a teacher and its student cannot share stretches; set packing = "request" or "none"'
+        )

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from models.suan import Batch
 from scaling.config import RunConfig
 from scaling.loader import iterate_training
-from scaling.order import order_key
+from scaling.order import order_key, permuted_rows
 from scaling.packing import (
     Groups,
     group_requests,
     group_stretches,
     iterate_packed,
+    packed_rows,
     packed_samples_seen,
 )
 from scaling.recipe import rate_factor
@@ -48,9 +49,12 @@ class Epoch:
 
     def rate(self, step: int) -> float:
         """Learning rate of the dense parameters at `step`."""
+        return self.config.learning_rate * self.rate_factor(step)
+
+    def rate_factor(self, step: int) -> float:
+        """Every learning rate at `step` as a fraction of its peak."""
         config = self.config
-        factor = rate_factor(step, self.n_steps, config.warmup_steps, config.schedule)
-        return config.learning_rate * factor
+        return rate_factor(step, self.n_steps, config.warmup_steps, config.schedule)
 
     def batches(self, first_step: int, tokens_per_part: int) -> Iterator[list[Batch]]:
         """Yield the steps from `first_step` on, in parts; those before it are not read."""
@@ -58,7 +62,14 @@ class Epoch:
         where = (self._order, first_step, tokens_per_part)
         if self._groups is not None:
             return iterate_packed(self._store, self._groups, size, batch, *where)
-        return iterate_training(self._store, size, batch, self.config.grade.max_len, *where)
+        return iterate_training(self._store, size, batch, self.config.max_len, *where)
+
+    def rows(self) -> NDArray[np.int64]:
+        """The impressions of the epoch in its order (that within a step apart) [n_samples]."""
+        size = self.config.n_samples
+        if self._groups is not None:
+            return packed_rows(self._groups, size, self._order)
+        return permuted_rows(np.arange(size), self._store.n_train, self._order)
 
     def steps_shared(self, longer: "Epoch") -> int:
         """Return how many first steps of the two have the same samples and the same rates.
@@ -78,4 +89,4 @@ def find_groups(config: RunConfig, store: EventStore) -> Groups | None:
     if config.packing == "none":
         return None
     group = group_requests if config.packing == "request" else group_stretches
-    return group(store, config.grade.max_len)
+    return group(store, config.max_len)

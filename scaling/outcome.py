@@ -3,32 +3,36 @@
 import math
 import resource
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from models.accounting import model_size
+from models.suan import SUAN
+from scaling.distillation import teacher_flops
 from scaling.epoch import Epoch
 from scaling.metrics import evaluate
 from scaling.provenance import describe_environment
-from scaling.records import RunRecord
+from scaling.records import RunRecord, TeacherRecord
 from scaling.store import EventStore
+from scaling.teacher import samples_before
 from scaling.train import NonFiniteLossError, Training, predict
 
-__all__ = ["device_name", "evaluate_run", "make_record"]
+__all__ = ["device_name", "evaluate_run", "evaluate_teacher", "make_record"]
 
 
 def evaluate_run(
-    training: Training, epoch: Epoch, store: EventStore, beat: Callable[[], None]
+    model: SUAN, training: Training, store: EventStore, beat: Callable[[], None]
 ) -> dict[str, float]:
-    """Score the whole test part; `beat` is called per batch.
+    """Score the whole test part with the training's model, or its teacher's; `beat` is called per batch.
 
     Raises:
         NonFiniteLossError: a prediction is not finite.
     """
-    max_len = epoch.config.grade.max_len
-    logits = predict(training.model, store, max_len, training.device, training.precision, beat)
+    max_len = model.grade.max_len
+    logits = predict(model, store, max_len, training.device, training.precision, beat)
     if not np.isfinite(logits).all():
         raise NonFiniteLossError("the trained model gives predictions that are not finite")
     test = slice(store.n_train, store.n_impressions)
@@ -38,6 +42,32 @@ def evaluate_run(
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
+def evaluate_teacher(
+    training: Training,
+    epoch: Epoch,
+    store: EventStore,
+    beat: Callable[[], None],
+    folders: Sequence[Path],
+) -> TeacherRecord | None:
+    """Score the teacher as the student, and tell its size and its data; None where there is none.
+
+    `folders` are those of the run that it began as.
+    """
+    settings, teacher = epoch.config.distill, training.teacher
+    if settings is None or teacher is None:
+        return None
+    size = model_size(settings.teacher, settings.model, store.schema)
+    n_samples, n_new = samples_before(epoch, store, folders)
+    return TeacherRecord(
+        n_params=size.n_params,
+        n_embedding_params=size.n_embedding_params,
+        flops_per_sample=size.flops_per_sample,
+        metrics=evaluate_run(teacher.model, training, store, beat),
+        n_samples=n_samples,
+        n_new_samples=n_new,
+    )
+
+
 def make_record(
     training: Training,
     epoch: Epoch,
@@ -45,6 +75,7 @@ def make_record(
     metrics: dict[str, float],
     attempts: Sequence[dict[str, Any]],
     trained_in: str,
+    teacher: TeacherRecord | None = None,
 ) -> RunRecord:
     """Put together the record of a run whose epoch is through.
 
@@ -55,16 +86,20 @@ def make_record(
         metrics: of the test part.
         attempts: all of them, this one last (`scaling.lease.Lease.attempts`).
         trained_in: the folder of the attempts: the run's own, or the trajectory's that served it.
+        teacher: of a distilled run.
     """
     config, last = epoch.config, attempts[-1]
     size = model_size(config.grade, config.model, store.schema)
+    flops = size.training_flops(config.n_samples)
+    if config.distill is not None:
+        flops += teacher_flops(config.distill, config.n_samples, store.schema)
     seconds = training.seconds[epoch.n_steps - 1]
     return RunRecord(
         config=config,
         n_params=size.n_params,
         n_embedding_params=size.n_embedding_params,
         flops_per_sample=size.flops_per_sample,
-        flops=size.training_flops(config.n_samples),
+        flops=flops,
         metrics=metrics,
         train_loss=training.mean_loss(epoch),
         train_seconds=seconds,
@@ -80,6 +115,7 @@ def make_record(
             "trained_in": trained_in,
             "attempts": list(attempts),
         },
+        teacher=teacher,
     )
 
 

@@ -17,7 +17,14 @@ from scaling.loader import TOKENS_PER_PART, gather_packed
 from scaling.order import permuted_rows
 from scaling.store import EventStore
 
-__all__ = ["Groups", "group_requests", "group_stretches", "iterate_packed", "packed_samples_seen"]
+__all__ = [
+    "Groups",
+    "group_requests",
+    "group_stretches",
+    "iterate_packed",
+    "packed_rows",
+    "packed_samples_seen",
+]
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,15 @@ def packed_samples_seen(
     _, counts, bounds = _schedule(groups, n_samples, batch_size, order)
     seen: NDArray[np.int64] = counts.cumsum()[bounds[1:] - 1]
     return seen
+
+
+def packed_rows(groups: Groups, n_samples: int, order: int) -> NDArray[np.int64]:
+    """Return the impressions of an epoch of `iterate_packed` [n_samples], in its order."""
+    sequence, counts, _ = _schedule(groups, n_samples, n_samples, order)
+    before = np.repeat(counts.cumsum() - counts, counts)
+    places = np.repeat(groups.first[sequence], counts) + np.arange(n_samples) - before
+    rows: NDArray[np.int64] = groups.rows[places]
+    return rows
 
 
 def _schedule(

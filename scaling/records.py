@@ -6,6 +6,7 @@ told by its attempts (`scaling.lease`).
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,7 +18,34 @@ from scaling.errors import UserError
 from scaling.files import write_new
 from scaling.lease import STALE_SECONDS, Failure, close_attempt, is_gone, last_attempt
 
-__all__ = ["RunRecord", "RunState", "RunStore"]
+__all__ = ["MODEL_FILE", "RunRecord", "RunState", "RunStore", "TeacherRecord", "ordered_records"]
+
+
+# in a finished run's folder (`scaling.saved_model`)
+MODEL_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class TeacherRecord:
+    """The teacher of a complete distilled run.
+
+    Attributes:
+        n_params: non-embedding parameters.
+        n_embedding_params: feature, hour and position tables.
+        flops_per_sample: forward FLOPs of one sample.
+        metrics: of the test part at the end, as the student's.
+        n_samples: impressions that it was trained on before this run began; 0 from scratch.
+        n_new_samples: how many of these the student does not see.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    n_params: int
+    n_embedding_params: int
+    flops_per_sample: int
+    metrics: dict[str, float]
+    n_samples: int
+    n_new_samples: int
 
 
 @dataclass(frozen=True)
@@ -29,7 +57,7 @@ class RunRecord:
         n_params: non-embedding parameters.
         n_embedding_params: feature, hour and position tables.
         flops_per_sample: forward FLOPs of one sample, two per multiply-add.
-        flops: of the whole training, 3 x forward x samples.
+        flops: of the whole training, 3 x forward x samples; the teacher's, too (forward only if frozen).
         metrics: of the test part, by name (`scaling.metrics.evaluate`).
         train_loss: mean logloss over the one epoch, each sample before it was trained on.
         train_seconds: wall-clock seconds of the training loop, over all attempts.
@@ -37,6 +65,7 @@ class RunRecord:
         peak_memory_gib: resident memory of the last attempt's process at its highest.
         provenance: code, package versions, device, command line, start and end, and what of these
             each attempt had.
+        teacher: of a distilled run; what else is told is the student's.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -52,6 +81,7 @@ class RunRecord:
     samples_per_second: float
     peak_memory_gib: float
     provenance: dict[str, Any]
+    teacher: TeacherRecord | None = None
 
     @property
     def signature(self) -> str:
@@ -122,11 +152,7 @@ class RunStore:
     def read_all(self) -> list[RunRecord]:
         """Read every complete run, in the order of their labels and signatures."""
         signatures = sorted(path.parent.name for path in self.root.glob("*/record.json"))
-        records = [self.read(signature) for signature in signatures]
-        return sorted(
-            records,
-            key=lambda r: (r.n_params, r.flops_per_sample, r.config.n_samples, r.config.seed),
-        )
+        return ordered_records(self.read(signature) for signature in signatures)
 
     def write(self, record: RunRecord) -> Path:
         """Write a complete run's record; one that is there already is kept as it is."""
@@ -171,6 +197,13 @@ class RunStore:
             heartbeat_seconds=(time.time() if now is None else now) - document["time"],
             **{name: value for name, value in document.items() if name in _HINTS},
         )
+
+
+def ordered_records(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Records by size, data and seed; those alike in all keep their order."""
+    return sorted(
+        records, key=lambda r: (r.n_params, r.flops_per_sample, r.config.n_samples, r.config.seed)
+    )
 
 
 def _state(failure: Failure | None) -> Literal["running", "failed", "lost", "preempted"]:

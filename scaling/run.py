@@ -15,7 +15,7 @@ from scaling.epoch import Epoch, find_groups
 from scaling.errors import UserError
 from scaling.files import append_line, write_json, write_lines
 from scaling.lease import Failure, Lease, LeaseLostError, claim, remove_attempts
-from scaling.outcome import device_name, evaluate_run, make_record
+from scaling.outcome import device_name, evaluate_run, evaluate_teacher, make_record
 from scaling.records import RunRecord, RunStore
 from scaling.saved_model import save_model
 from scaling.store import EventStore
@@ -49,6 +49,7 @@ def train_runs(
     lease: Lease | None = None,
     stop: Callable[[], str | None] = lambda: None,
     force_resume: bool = False,
+    teachers: Sequence[Path] = (),
 ) -> list[RunRecord]:
     """Train and evaluate the runs of one trajectory and write their records, the smallest first.
 
@@ -65,6 +66,7 @@ def train_runs(
         lease: on the key, if it was claimed already; it is ended here.
         stop: asked between steps; a text says to save and stop, and why.
         force_resume: go on from checkpoints of other code.
+        teachers: folders of runs, where those lie that warm teachers begin as.
 
     Raises:
         UserError: the data are not those that the runs were planned for, or the code is another one.
@@ -83,7 +85,7 @@ def train_runs(
         )
     if lease is not None:
         try:
-            job = _Job(store, runs, key, device, options, lease, stop, force_resume)
+            job = _Job(store, runs, key, device, options, lease, stop, force_resume, teachers)
             with denormals_flushed():
                 job.train(configs)
         except LeaseLostError:
@@ -110,6 +112,7 @@ class _Job:
     lease: Lease
     stop: Callable[[], str | None]
     force_resume: bool
+    teachers: Sequence[Path]
 
     def train(self, configs: Sequence[RunConfig]) -> None:
         """Train what has no record, along one path that all runs share as far as they can."""
@@ -158,15 +161,15 @@ class _Job:
                 raise PreemptedError(f"{reason}, saved at step {training.step}")
 
         training.advance(epoch, after_step)
-        metrics = evaluate_run(training, epoch, self.store, check_stop)
+        metrics = evaluate_run(training.model, training, self.store, check_stop)
+        teacher = evaluate_teacher(training, epoch, self.store, check_stop, self.teachers)
         lease.verify()
         if self.options.keep_model:
             store = self.store
-            save_model(
-                folder, training.model, epoch.config, store.schema, store.utc_offset_seconds
-            )
+            save_model(folder, training.model, epoch.config, store.schema, store.utc_offset_seconds)
         write_lines(log, training.lines(epoch))
-        record = make_record(training, epoch, self.store, metrics, lease.attempts(), self.key)
+        attempts = lease.attempts()
+        record = make_record(training, epoch, self.store, metrics, attempts, self.key, teacher)
         lease.verify()
         self.runs.write(record)
         for path in (self.runs.folder(self.key) / "checkpoints").glob(f"{_label(epoch)}-*"):
@@ -174,7 +177,13 @@ class _Job:
 
     def _resume(self, epoch: Epoch, n_shared: int) -> Training:
         """Go on from the furthest checkpoint on this run's path, or begin."""
-        training = Training(epoch.config, self.store, self.device, compiled=self.options.compile)
+        training = Training(
+            epoch.config,
+            self.store,
+            self.device,
+            compiled=self.options.compile,
+            teachers=self.teachers,
+        )
         folder = self.runs.folder(self.key) / "checkpoints"
         for label in (_label(epoch), "shared"):
             for checkpoint in read_checkpoints(folder, label):

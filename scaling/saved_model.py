@@ -15,11 +15,10 @@ from models.suan import SUAN
 from scaling.config import RunConfig, from_document
 from scaling.errors import StorageError, UserError
 from scaling.files import atomic_path
+from scaling.records import MODEL_FILE
 from scaling.store import Feature, Schema
 
 __all__ = ["MODEL_FILE", "load_model", "read_model", "save_model"]
-
-MODEL_FILE = "model.safetensors"
 
 
 def save_model(

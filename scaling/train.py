@@ -3,25 +3,26 @@
 import math
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import tee
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.suan import SUAN, Batch, build_suan
-from scaling.checkpoint import Checkpoint, flatten, unflatten
+from models.distillation import latest_behaviours
+from models.suan import SUAN, Batch
+from scaling.checkpoint import Checkpoint
 from scaling.config import RunConfig
-from scaling.device import autocast, compile_blocks, on_device, tokens_per_part
+from scaling.device import autocast, on_device, tokens_per_part
 from scaling.epoch import Epoch, find_groups
+from scaling.learner import Learner
 from scaling.loader import iterate_test
-from scaling.optimisers import build_optimisers
-from scaling.order import order_key
-from scaling.recipe import EMBEDDING_RATE, GRADIENT_CLIP
 from scaling.store import EventStore
+from scaling.teacher import build_teacher
 
 __all__ = [
     "NonFiniteLossError",
@@ -33,6 +34,9 @@ __all__ = [
 
 # Lines in metrics.jsonl per run.
 _LOG_LINES = 50
+
+# of the student's and the teacher's tensors in a checkpoint
+_PREFIXES = ("", "teacher.")
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -64,30 +68,29 @@ def train_model(
 
 
 class Training:
-    """A model on its way: everything that its next step rests on, and the losses so far.
+    """A model on its way, with its teacher if it has one: all that the next step rests on, and the losses so far.
 
     Attributes:
+        model: the student's, where there is a teacher.
         losses: mean loss of each step's batch before it was trained on; `settle` brings them up to date.
         seconds: wall-clock seconds of the loop until the end of each step.
     """
 
     def __init__(
-        self, config: RunConfig, store: EventStore, device: str = "cpu", *, compiled: bool = False
+        self,
+        config: RunConfig,
+        store: EventStore,
+        device: str = "cpu",
+        *,
+        compiled: bool = False,
+        teachers: Sequence[Path] = (),
     ) -> None:
-        self.model = build_suan(
-            config.grade,
-            config.model,
-            store.schema,
-            base_rate=store.base_rate["train"],
-            seed=order_key("init", config.seed) % 2**63,
-        ).to(device)
-        seed = order_key("dropout", config.seed) % 2**63
-        self._generator = torch.Generator(device).manual_seed(seed)
-        self.model.dropout_generator = self._generator
-        self._optimisers = build_optimisers(self.model)
+        self._learner = Learner(config, store, device, compiled=compiled)
+        self.model = self._learner.model
+        self.teacher = build_teacher(
+            config, store, device, student=self.model, folders=teachers, compiled=compiled
+        )
         self.device, self.precision = device, config.precision
-        if compiled:
-            compile_blocks(self.model, device)
         self.losses, self.seconds = array("d"), array("d")
         self._pending: list[torch.Tensor] = []
 
@@ -102,11 +105,12 @@ class Training:
         Raises:
             NonFiniteLossError: naming the first such step.
         """
-        self.model.train()
+        for learner in self._learners():
+            learner.model.train()
         begin = time.perf_counter() - (self.seconds[-1] if self.seconds else 0.0)
         # the range comes first: once it is through, no further batch is read
         for step, parts in zip(range(self.step, epoch.n_steps), self._batches(epoch), strict=False):
-            self._pending.append(self._train_step(parts, epoch.rate(step)))
+            self._pending.append(self._train_step(parts, epoch.rate_factor(step)))
             self.seconds.append(0.0)
             if self.is_line(epoch):
                 self.settle()
@@ -166,60 +170,66 @@ class Training:
     def checkpoint(self, label: str, facts: dict[str, Any]) -> Checkpoint:
         """Return the whole state; `facts` are told beside it."""
         self.settle()
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors["generator"] = self._generator.get_state()
+        tensors: dict[str, torch.Tensor] = {}
+        rests = [
+            learner.save(prefix, tensors)
+            for learner, prefix in zip(self._learners(), _PREFIXES, strict=False)
+        ]
         for name in ("losses", "seconds"):
             tensors[name] = torch.tensor(getattr(self, name), dtype=torch.float64)
-        optimisers = [o.state_dict() for o in self._optimisers]
-        rest = flatten(optimisers, "optimisers", tensors)
-        return Checkpoint(label, self.step, tensors, {**facts, "optimisers": rest})
+        return Checkpoint(label, self.step, tensors, {**facts, "optimisers": rests})
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same configuration."""
         tensors = checkpoint.tensors
-        prefix = "model."
-        self.model.load_state_dict(
-            {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-        )
-        state = tensors["generator"]
-        if (
-            state.shape == self._generator.get_state().shape
-        ):  # a forced change of device begins anew
-            self._generator.set_state(state)
-        states = unflatten(checkpoint.facts["optimisers"], tensors)
-        for optimiser, own in zip(self._optimisers, states, strict=True):
-            optimiser.load_state_dict(own)
+        rests = checkpoint.facts["optimisers"]
+        for learner, prefix, rest in zip(self._learners(), _PREFIXES, rests, strict=False):
+            learner.load(prefix, tensors, rest)
         self.losses = array("d", tensors["losses"].tolist())
         self.seconds = array("d", tensors["seconds"].tolist())
         self._pending.clear()
 
-    def _train_step(self, parts: list[Batch], rate: float) -> torch.Tensor:
-        """Train on one batch, which comes in parts, and return its mean loss before."""
-        adam, sparse = self._optimisers
-        for optimiser, multiple in ((adam, 1.0), (sparse, EMBEDDING_RATE)):
-            optimiser.param_groups[0]["lr"] = rate * multiple
-            optimiser.zero_grad()
+    def _train_step(self, parts: list[Batch], factor: float) -> torch.Tensor:
+        """Train on one batch, which comes in parts, at `factor` of the peak rates; return its mean loss before."""
+        learners = self._learners()
+        for learner in learners:
+            learner.begin_step(factor)
         n_samples = sum(_n_samples(part) for part in parts)
         shares = [self._backward(part, n_samples) for part in parts]
-        dense = adam.param_groups[0]["params"]
-        torch.nn.utils.clip_grad_norm_(dense, GRADIENT_CLIP, foreach=True)
-        adam.step()
-        sparse.step()
+        for learner in learners:
+            learner.end_step()
         return torch.stack(shares).sum()
+
+    def _learners(self) -> list[Learner]:
+        """The student first, and its teacher if that learns, too."""
+        teacher = None if self.teacher is None else self.teacher.learner
+        return [self._learner] if teacher is None else [self._learner, teacher]
 
     def _batches(self, epoch: Epoch) -> Iterator[list[Batch]]:
         return on_device(epoch.batches(self.step, tokens_per_part(self.device)), self.device)
 
     def _backward(self, part: Batch, n_in_batch: int) -> torch.Tensor:
-        """Add the part's gradients and return its share of the batch's mean loss."""
+        """Add the part's gradients and return its share of the batch's mean loss, the student's."""
+        teacher = self.teacher
         with autocast(self.device, self.precision):
-            logits, labels = self.model(part).float(), part.label
-        if part.present is not None:
-            logits, labels = logits[part.present], labels[part.present]
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-        loss = loss / n_in_batch
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+            logits = self.model(latest_behaviours(part, self.model.grade.max_len)).float()
+            taught = None if teacher is None else teacher.logits(part).float()
+        labels, present = part.label, part.present
+        if present is not None:
+            logits, labels = logits[present], labels[present]
+            taught = None if taught is None else taught[present]
+        own = _logloss(logits, labels)
+        loss = own
+        if teacher is not None and taught is not None:
+            loss = loss + teacher.lesson(logits, taught)
+            if teacher.learner is not None:
+                loss = loss + _logloss(taught, labels)
+        (loss / n_in_batch).backward()  # type: ignore[no-untyped-call]
+        return own.detach() / n_in_batch
+
+
+def _logloss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
 
 
 def _line_every(epoch: Epoch) -> int:

@@ -78,10 +78,12 @@ def _configurations(
     if study is None:
         cells = [_ladder_cell(name, size, store) for name in grades or () for size in _SIZES]
     else:
-        cells = list(grid_cells(study, data_facts(study.data)))
+        grid = grid_cells(study, data_facts(study.data))
+        # a distilled run is estimated from its two models
+        cells = [one for c in grid for one in (c.student_alone, c.teacher_alone) if one is not None]
         for name in grades or ():
-            if name not in study.grid.grade:
-                raise UserError(f"--grade {name}: not in the grid{nearest(name, study.grid.grade)}")
+            if name not in (known := {cell.grade_name for cell in cells}):
+                raise UserError(f"--grade {name}: not in the grid{nearest(name, known)}")
         cells = [cell for cell in cells if not grades or cell.grade_name in grades]
     alike: dict[object, list[RunConfig]] = {}
     for cell in cells:

@@ -30,6 +30,7 @@ class PlannedCell:
         failures: how often each class of failure has met it, this one included.
         spent_seconds: what its attempts have taken so far; shared ones count at one of their cells.
         metrics: of the test part, if it is done.
+        teacher_flops: the teacher's part of the training FLOPs.
         change: how it differs from a run of the same grade, size and seed that is no more in the grid.
     """
 
@@ -44,12 +45,13 @@ class PlannedCell:
     failures: Mapping[str, int] = field(default_factory=dict)
     spent_seconds: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    teacher_flops: int = 0
     change: str = ""
 
     @property
     def flops(self) -> int:
-        """Training FLOPs."""
-        return self.size.training_flops(self.config.n_samples)
+        """Training FLOPs, the teacher's included."""
+        return self.size.training_flops(self.config.n_samples) + self.teacher_flops
 
     @property
     def failure(self) -> str:

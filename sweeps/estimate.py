@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from models.accounting import ModelSize
+from models.accounting import ModelSize, model_size
 from models.config import SuanOptions
 from models.grades import Grade
 from scaling.config import RunConfig, from_document
@@ -46,6 +46,7 @@ _BYTES_PER_ACTIVATION = 4
 _ACTIVATIONS_PER_WIDTH = 40  # of a token in a block, kept for the backward pass
 
 Source = Literal["run", "benchmark", "guess"]
+_SOURCES: tuple[Source, ...] = ("run", "benchmark", "guess")  # the better ones first
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,12 @@ def measurements(
                 tuple(sorted(config["grade"].items())),
                 tuple(sorted(config["model"].items())),
                 config["packing"],
+                _teacher_key(config.get("distill")),
             )
             facts = (record["samples_per_second"], record["peak_memory_gib"])
             runs.setdefault(key, {}).setdefault(config["n_samples"], []).append(facts)
     known = {
-        (_items(one.grade), _items(one.model), one.packing): one
+        (_items(one.grade), _items(one.model), one.packing, None): one
         for one in sorted(benchmarks, key=lambda one: one.data == data)
     }
     return Measurements(runs, known)
@@ -125,21 +127,33 @@ def measurements(
 
 def estimate(
     config: RunConfig,
-    size: ModelSize,
     data: DataFacts,
     known: Measurements,
     *,
     on_gpu: bool = False,
     n_trained: int | None = None,
 ) -> Estimate:
-    """Time and memory of a cell; `n_trained` impressions if that is fewer than its data size."""
+    """Time and memory of a cell; `n_trained` impressions if that is fewer than its data size.
+
+    Without a run of the same student and teacher it is what the two would take by themselves.
+    """
     n_samples = config.n_samples if n_trained is None else n_trained
     n_steps = math.ceil(n_samples / config.batch_size)
-    key = (_items(config.grade), _items(config.model), config.packing)
+    teacher = None if config.distill is None else _teacher_key(asdict(config.distill))
+    key = (_items(config.grade), _items(config.model), config.packing, teacher)
     if (closest := known.closest(key, config.n_samples)) is not None:
         rate, memory = closest
         seconds = n_samples / rate + data.n_test / (rate * _EVALUATION_SPEEDUP)
         return Estimate(seconds, memory, "run")
+    if config.distill is not None and (taught := config.teacher_alone) is not None:
+        how: dict[str, Any] = {"on_gpu": on_gpu, "n_trained": n_samples}
+        own = estimate(config.student_alone, data, known, **how)
+        more = estimate(taught, data, known, **how)
+        share = 1 / 3 if config.distill.is_frozen else 1.0
+        memory = max(own.memory_gib, more.memory_gib)
+        source = max(own.source, more.source, key=_SOURCES.index)
+        return Estimate(own.seconds + share * more.seconds, memory, source)
+    size = model_size(config.grade, config.model, data.schema)
     if (bench := known.benchmarks.get(key)) is not None:
         seconds = n_steps * bench.step_seconds + n_samples * bench.sample_seconds
         seconds += data.n_test * bench.evaluation_sample_seconds
@@ -185,6 +199,14 @@ def _guess_memory(config: RunConfig, size: ModelSize, data: DataFacts, on_gpu: b
         n_tokens = config.batch_size * grade.max_len * grade.n_layers
         n_bytes += _BYTES_PER_ACTIVATION * n_tokens * per_token
     return (_CUDA_PROCESS_GIB if on_gpu else _PROCESS_GIB) + n_bytes / 2**30
+
+
+def _teacher_key(distill: dict[str, Any] | None) -> tuple[Any, ...] | None:
+    """Of a document of `Distillation`, what its run's time depends on."""
+    if distill is None:
+        return None
+    teacher = tuple(tuple(sorted(distill[part].items())) for part in ("teacher", "model"))
+    return (*teacher, distill["learning_rate"] is None)
 
 
 @lru_cache(maxsize=4096)

@@ -1,15 +1,19 @@
 """The cells of a study: grades x data sizes x further axes x seeds, each a resolved `RunConfig`."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
 from models.config import SuanOptions
+from models.grades import Grade
 from scaling.config import RunConfig, StudyConfig, TrainConfig, from_document
 from scaling.dataset import DataFacts
+from scaling.distillation import NO_TEACHER
 from scaling.errors import UserError
-from scaling.recipe import recipe, warmup_steps
+from scaling.recipe import Recipe, recipe, warmup_steps
+from sweeps.teachers import Teachers
 
 __all__ = ["grid_cells"]
 
@@ -17,8 +21,11 @@ __all__ = ["grid_cells"]
 def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     """Return every cell of the grid, smallest grade and data size first.
 
+    A cell without a teacher stands once, whatever the other axes of `[distill]`.
+
     Raises:
-        UserError: a data size larger than the training part, or two cells that are the same run.
+        UserError: a data size larger than the training part, two cells that are the same run, or a
+            teacher that cannot be had.
     """
     grid = study.grid
     seeds = (
@@ -31,17 +38,19 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
             f'{data.path}; "all" takes them all'
         )
     cells: dict[str, RunConfig] = {}
-    names = list(grid.axes)
+    axes = {axis: v for axis, v in grid.axes.items() if not axis.startswith("distill.")}
+    ways, teachers = study.teachers, Teachers(study, data)
     for grade_name, (n_samples, n_seeds), values in product(
-        grid.grade, zip(sizes, seeds, strict=True), product(*grid.axes.values())
+        grid.grade, zip(sizes, seeds, strict=True), product(*axes.values())
     ):
-        options, train = _apply(study, dict(zip(names, values, strict=True)))
-        grade = study.grade(grade_name)
+        options, train = _apply(study, dict(zip(axes, values, strict=True)))
+        options, grade = study.options(grade_name, options), study.grade(grade_name)
         # one training serves all sizes only under one batch, rate and warm-up: those of the middle
         typical = math.isqrt(min(sizes) * max(sizes)) if train.share_prefix else n_samples
-        rule = recipe(typical, grade.d * len(data.schema.behaviour))
-        batch_size = rule.batch_size if train.batch_size is None else train.batch_size
-        for seed in range(n_seeds):
+        rate_of = partial(_rate, train, typical, data)
+        batch_size = train.batch_size or _rule(typical, grade, data).batch_size
+        alike: dict[str, RunConfig] = {}
+        for way, seed in product(ways, range(n_seeds)):
             config = RunConfig(
                 grade_name=grade_name,
                 grade=grade,
@@ -49,9 +58,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                 n_samples=n_samples,
                 seed=seed,
                 batch_size=batch_size,
-                learning_rate=(
-                    rule.learning_rate if train.learning_rate is None else train.learning_rate
-                ),
+                learning_rate=rate_of(grade),
                 schedule=train.schedule,
                 data_order=train.data_order,
                 packing=train.packing,
@@ -59,6 +66,10 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                 warmup_steps=warmup_steps(math.ceil(typical / batch_size)),
                 data_fingerprint=data.fingerprint or "",
             )
+            if len(ways) > 1 or way.teacher != NO_TEACHER:
+                config = replace(config, distill=teachers.resolve(way, config, rate_of))
+            alike.setdefault(config.signature, config)
+        for config in alike.values():
             twin = cells.setdefault(config.signature, config)
             if twin is not config:
                 raise UserError(
@@ -66,6 +77,14 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                     f"{' for ' + str(values) if values else ''}; remove one"
                 )
     return tuple(cells.values())
+
+
+def _rule(n_samples: int, grade: Grade, data: DataFacts) -> Recipe:
+    return recipe(n_samples, grade.d * len(data.schema.behaviour))
+
+
+def _rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade) -> float:
+    return train.learning_rate or _rule(n_samples, grade, data).learning_rate
 
 
 def _apply(study: StudyConfig, values: dict[str, Any]) -> tuple[SuanOptions, TrainConfig]:

@@ -53,6 +53,7 @@ class CellJob:
         code_root: where the four packages must come from; None: from one place.
         wait_seconds: how long to wait for cells that another process holds.
         force_resume: go on from checkpoints of other code.
+        teacher_folders: of the runs that warm teachers begin as.
     """
 
     data_path: str
@@ -63,6 +64,7 @@ class CellJob:
     code_root: str | None = None
     wait_seconds: float = 0.0
     force_resume: bool = False
+    teacher_folders: Sequence[str] = ()
 
     def __call__(self) -> list[str]:
         """Train the cells that are not done and return the signatures that failed.
@@ -178,6 +180,7 @@ class _Cells:
             train_runs(
                 group, store, self._runs, self._device, key=key, options=self._options,
                 lease=lease, stop=self._stop, force_resume=self._job.force_resume,
+                teachers=[Path(folder) for folder in self._job.teacher_folders],
             )  # fmt: skip
         except PreemptedError as error:
             logger.warning("%s: %s", group[-1].label, error)

@@ -18,6 +18,7 @@ from sweeps.environment import worker_environment
 from sweeps.job import CellJob
 from sweeps.plan import Plan, PlannedCell
 from sweeps.submissions import Submission, new_folder, write_submission
+from sweeps.teachers import teacher_folders
 
 __all__ = [
     "cell_job",
@@ -157,6 +158,7 @@ def cell_job(
         code_root=None if code_root is None else str(code_root),
         wait_seconds=wait_seconds,
         force_resume=force_resume,
+        teacher_folders=teacher_folders(plan.study),
     )
 
 

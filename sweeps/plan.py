@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from models.accounting import model_size
 from scaling.config import RunConfig, StudyConfig
 from scaling.dataset import DataFacts
+from scaling.distillation import NO_TEACHER, DistillConfig, teacher_flops
 from scaling.records import RunState, RunStore
 from scaling.trajectory import group_runs, lease_key, trained_samples
 from sweeps.cell import PlannedCell
@@ -115,7 +116,25 @@ def axis_values(study: StudyConfig, config: RunConfig) -> dict[str, Any]:
         return {}
     document = asdict(config)
     values = {**document, **{f"model.{name}": value for name, value in document["model"].items()}}
+    values |= _teacher_values(config)
     return {axis: values[axis.removeprefix("train.")] for axis in study.grid.axes}
+
+
+def _teacher_values(config: RunConfig) -> dict[str, Any]:
+    one = config.distill
+    if one is None:
+        return {f"distill.{f.name}": None for f in fields(DistillConfig)} | {
+            "distill.teacher": NO_TEACHER
+        }
+    return {
+        "distill.teacher": one.teacher_name,
+        "distill.weight": one.weight,
+        "distill.temperature": one.temperature,
+        "distill.share_embeddings": one.share_embeddings,
+        "distill.teacher_init": one.teacher_init,
+        "distill.teacher_samples": one.teacher_init,
+        "distill.freeze_teacher": one.is_frozen,
+    }
 
 
 def make_plan(
@@ -153,13 +172,13 @@ def make_plan(
             state = runs.state(signature, key, stale_seconds=study.run.stale_seconds)
         attempts = history.attempts(key, signature) if state.state != "missing" else []
         alike = (
-            *(config.grade_name, config.model, config.packing),
+            *(config.grade_name, config.model, config.packing, config.distill),
             *(config.n_samples, config.batch_size, n_trained[signature]),
         )
         if alike not in costs_of:
             on_gpu = study.slurm.of_grade(config.grade_name).gpus > 0
             costs_of[alike] = estimate(
-                config, size, data, known, on_gpu=on_gpu, n_trained=n_trained[signature]
+                config, data, known, on_gpu=on_gpu, n_trained=n_trained[signature]
             )
         costs = costs_of[alike]
         cells.append(
@@ -174,6 +193,11 @@ def make_plan(
                 failures=Counter(a["failure"] for a in attempts if a.get("failure")),
                 spent_seconds=history.spend(attempts),
                 metrics=records.get(signature, {}).get("metrics", {}),
+                teacher_flops=(
+                    teacher_flops(config.distill, config.n_samples, data.schema)
+                    if config.distill is not None
+                    else 0
+                ),
                 change=_change(config, former) if state.state == "missing" else "",
             )
         )

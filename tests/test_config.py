@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.config import SuanOptions
-from models.grades import Grade
+from models.grades import GRADES, Grade
 from scaling.config import RunConfig, from_document, load_study
+from scaling.distillation import Distillation
 from scaling.errors import UserError
 
 CONFIG = RunConfig(
@@ -49,6 +50,8 @@ def study(tmp_path):
     return path
 
 
+DISTILL = Distillation("SUAN-3", GRADES["SUAN-3"], SuanOptions(), 0.001, 1.0, 1.0)
+
 configs = st.builds(
     RunConfig,
     grade_name=st.text(),
@@ -68,6 +71,18 @@ configs = st.builds(
     data_order=st.sampled_from(["independent", "shared"]),
     data_fingerprint=st.text("0123456789abcdef", min_size=4),
     warmup_steps=st.integers(1, 100),
+    distill=st.none()
+    | st.builds(
+        Distillation,
+        teacher_name=st.just("SUAN-3"),
+        teacher=st.just(GRADES["SUAN-3"]),
+        model=st.just(SuanOptions()),
+        learning_rate=st.none() | st.floats(1e-9, 10),
+        weight=st.floats(0, 10),
+        temperature=st.floats(0.1, 10),
+        share_embeddings=st.booleans(),
+        teacher_init=st.none() | st.text("0123456789abcdef", min_size=16, max_size=16),
+    ),
 )
 
 
@@ -94,6 +109,7 @@ def test_every_field_but_the_label_is_in_the_signature(name):
         "precision": "bf16",
         "data_fingerprint": "0" * 64,
         "learning_rate": 0.005,
+        "distill": DISTILL,
     }.get(name, getattr(CONFIG, name))
     changed = replace(CONFIG, **{name: other + 1 if isinstance(other, int) else other})
     assert changed.signature != CONFIG.signature
@@ -101,6 +117,23 @@ def test_every_field_but_the_label_is_in_the_signature(name):
 
 def test_the_label_is_not_in_the_signature():
     assert replace(CONFIG, grade_name="other").signature == CONFIG.signature
+    one, other = (replace(CONFIG, distill=replace(DISTILL, teacher_name=n)) for n in "ab")
+    assert one.signature == other.signature
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Distillation) if f.name != "teacher_name"])
+def test_all_of_a_teacher_but_its_name_is_in_the_signature(name):
+    other = {
+        "teacher": Grade(1, 1, 3, 17),
+        "model": SuanOptions(norm="layer"),
+        "learning_rate": None,
+        "weight": 2.0,
+        "temperature": 2.0,
+        "share_embeddings": True,
+        "teacher_init": "0" * 16,
+    }[name]
+    one = replace(CONFIG, distill=DISTILL)
+    assert replace(CONFIG, distill=replace(DISTILL, **{name: other})).signature != one.signature
 
 
 @given(one=configs, two=configs)
@@ -152,7 +185,7 @@ def test_overrides_are_typed(study):
         ("[2, 1]", "[2]", "1 numbers for 2 data sizes"),
         ("[2, 1]", "0", "at least one seed"),
         ("model.norm", "model.nrm", "grid.model.nrm: there is no such option, did you mean norm?"),
-        ("model.norm", "data.path", "an axis is model.OPTION or train.OPTION"),
+        ("model.norm", "data.path", "an axis is model.OPTION, train.OPTION or distill.OPTION"),
         ('"layer"', '"lay"', "norm: 'lay' is not one of"),
         ('"tiny"', '"a/b"', "study.name: 'a/b' cannot be a folder's name"),
         ("[study]", "[study", "not a TOML file"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import scaling.epoch
+import scaling.learner
 import scaling.train
 from models.config import SuanOptions
 from models.grades import GRADES
@@ -132,9 +133,9 @@ def test_training_beats_the_base_rate(tiny_store, config):
 
 def test_untouched_embedding_rows_keep_their_start(config, tiny_store):
     """Lazy Adam: only rows that a batch touches are updated."""
-    before = scaling.train.build_suan(
+    before = scaling.learner.build_suan(
         config.grade, config.model, tiny_store.schema,
-        base_rate=tiny_store.base_rate["train"], seed=scaling.train.order_key("init", 0) % 2**63,
+        base_rate=tiny_store.base_rate["train"], seed=scaling.learner.order_key("init", 0) % 2**63,
     )  # fmt: skip
     model, _ = train_model(replace(config, n_samples=16), tiny_store)
     same = (model.embeddings.weight == before.embeddings.weight).all(1)

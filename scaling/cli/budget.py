@@ -45,7 +45,7 @@ def _fit(
     from analysis.laws import build_law
     from analysis.table import rises
 
-    rows = one_variant(load_table(source, runs, where).table)
+    rows = one_variant(load_table(source, runs, where).table, x)
     metric = y or metrics_of(rows)[0]
     form = build_law(law, rising=rises(metric))
     if form.variables != ("N", "D"):

@@ -142,7 +142,7 @@ def fit(
     from analysis.laws import build_law
     from analysis.table import rises
 
-    rows = one_variant(load_table(source, runs, where).table)
+    rows = one_variant(load_table(source, runs, where).table, x)
     metric = y or metrics_of(rows)[0]
     for name, value, valid in (
         ("loss", loss, ("gaussian", "huber")),
@@ -203,7 +203,7 @@ def holdout(
     from analysis.study import joint_laws
     from analysis.table import rises
 
-    rows = one_variant(load_table(source, runs, where).table)
+    rows = one_variant(load_table(source, runs, where).table, x)
     metric = y or metrics_of(rows)[0]
     laws = joint_laws(metric)
     if law:
@@ -275,7 +275,7 @@ def plot(
         for name, picture in pictures.items():
             logger.info("%s: %s", name, picture.caption)
     try:
-        rows = one_variant(named_sizes(loaded.table, x, data))
+        rows = named_sizes(one_variant(loaded.table, x), x, data)
         pictures |= draw_figures(fit_study(rows, metrics), kind)
     except UserError as error:
         if kind != ["frontier"] or not pictures:

@@ -81,6 +81,7 @@ def load_plan(
     """
     from scaling.dataset import data_facts, ensure_data
     from sweeps.survey import survey
+    from sweeps.teachers import warn_of_small_teachers
 
     config, store = load_study_and_store(study, overrides, runs)
     try:
@@ -90,9 +91,10 @@ def load_plan(
             if made.data.fingerprint is None:
                 made = survey(config, data_facts(config.data), store, tasks)
     except UserError as error:
-        if str(error).startswith(("grid", "data.")):  # a key of the study: say of which
+        if str(error).startswith(("grid", "data.", "distill.")):  # a key of the study: say of which
             raise UserError(f"{study}: {error}") from error
         raise
+    warn_of_small_teachers([cell.config for cell in made.cells], made.data)
     return made, store
 
 

@@ -213,6 +213,7 @@ def train(
     from scaling.store import open_store
     from scaling.trajectory import lease_key
     from sweeps.job import prepare_process
+    from sweeps.teachers import teacher_folders
 
     made, store = load_plan(study, overrides, runs, make_data=True)
     planned = cell_by_signature(made, cell, study)
@@ -224,6 +225,7 @@ def train(
         key=lease_key(planned.config, made.study.train.share_prefix),
         options=made.study.run,
         force_resume=force_resume,
+        teachers=[Path(folder) for folder in teacher_folders(made.study)],
     )
     print(store.folder(record.signature) / "record.json")
 

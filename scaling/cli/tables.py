@@ -98,8 +98,8 @@ def _filtered(rows: pd.DataFrame, where: list[str] | None) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def one_variant(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows, if one law may describe them all.
+def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
+    """The rows, if one law of the size `x` may describe them all.
 
     Of runs that are not ours only their owner knows what may be fitted together: they get a warning.
 
@@ -108,7 +108,7 @@ def one_variant(rows: pd.DataFrame) -> pd.DataFrame:
     """
     from analysis.table import check_runs, split_variants
 
-    variants = split_variants(rows)
+    variants = split_variants(rows, x)
     if len(variants) > 1:
         text = f"the runs differ in more than sizes ({'; '.join(list(variants)[:6])})"
         if "signature" in rows.columns:
@@ -121,10 +121,12 @@ def one_variant(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def named_sizes(rows: pd.DataFrame, x: str, data: str) -> pd.DataFrame:
-    """The table with its sizes under the names that figures and reports use."""
+    """The table with its sizes, and the grades that have them, under the names that figures and reports use."""
     from analysis.points import require_columns
 
     require_columns(rows, [x, data])
+    if x.startswith("teacher_") and {"grade", "teacher_grade"} <= set(rows.columns):
+        rows = rows.rename(columns={"grade": "student_grade", "teacher_grade": "grade"})
     clash = [c for c, old in (("n_params", x), ("n_samples", data)) if c != old]
     kept = rows.drop(columns=[c for c in clash if c in rows.columns])
     return kept.rename(columns={x: "n_params", data: "n_samples"})

@@ -1,0 +1,108 @@
+"""A teacher beside the student: what a study says of it, and what a run is told. Free of torch."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from models.accounting import model_size
+from models.config import InputSchema, SuanOptions
+from models.grades import Grade
+
+__all__ = ["NO_TEACHER", "DistillConfig", "Distillation", "teacher_flops"]
+
+NO_TEACHER = "none"
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """`[distill]`: a student of the grid learns beside a teacher (SUAN paper, online distillation).
+
+    Attributes:
+        teacher: name of a grade, a SUAN unless it begins with Light; "none": nobody.
+        student: the grades of the grid that are distilled, the others are trained alone; None: all.
+        weight: lambda, how much the teacher's predictions count beside the clicks.
+        temperature: t, which divides the logits that are compared.
+        share_embeddings: whether both read one feature table, which needs the same d.
+        teacher_init: folder of the finished run that the teacher begins as, or of a study's runs: of these
+            the one of the teacher's grade and options with the student's seed. Empty: from scratch.
+        teacher_samples: of a study's runs, that of the `largest` data size, of the `same` as the
+            student's, or of so many impressions.
+        freeze_teacher: whether a teacher that was trained before stays as it is.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    teacher: str = NO_TEACHER
+    student: str | tuple[str, ...] | None = None
+    weight: float = 1.0
+    temperature: float = 1.0
+    share_embeddings: bool = False
+    teacher_init: str = ""
+    teacher_samples: int | Literal["largest", "same"] = "largest"
+    freeze_teacher: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no weight or temperature."""
+        _check_term(self.weight, self.temperature)
+
+    @property
+    def students(self) -> tuple[str, ...] | None:
+        """The grades that are distilled; None: all."""
+        return (self.student,) if isinstance(self.student, str) else self.student
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A run's teacher, fully resolved.
+
+    Attributes:
+        teacher_name: a label.
+        learning_rate: peak rate of the teacher's dense parameters; None where it is frozen.
+        teacher_init: signature of the run that it begins as; None: from scratch.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    teacher_name: str
+    teacher: Grade
+    model: SuanOptions
+    learning_rate: float | None
+    weight: float
+    temperature: float
+    share_embeddings: bool = False
+    teacher_init: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot train."""
+        _check_term(self.weight, self.temperature)
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}, expected a positive number")
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the teacher stays as it begins."""
+        return self.learning_rate is None
+
+    @property
+    def way(self) -> str:
+        """How the teacher comes by what it knows: `cold`, `warm` (trained before, and goes on) or `frozen`."""
+        if self.teacher_init is None:
+            return "cold"
+        return "frozen" if self.is_frozen else "warm"
+
+
+def teacher_flops(settings: Distillation, n_samples: int, schema: InputSchema) -> int:
+    """FLOPs of the teacher's part of a run over `n_samples` impressions; a frozen one goes forward only."""
+    size = model_size(settings.teacher, settings.model, schema)
+    return size.training_flops(n_samples) // (3 if settings.is_frozen else 1)
+
+
+def _check_term(weight: float, temperature: float) -> None:
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"weight is {weight}, expected a number of at least 0")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}, expected a positive number")
