@@ -1,21 +1,19 @@
 """From a plan to SLURM: what is missing becomes arrays, once, whoever else submits; all is checked before."""
 
 import logging
-import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scaling.config import SlurmConfig
-from scaling.errors import UserError, nearest
+from scaling.errors import UserError
 from scaling.records import RunStore
 from scaling.trajectory import lease_key
 from sweeps import scheduler
+from sweeps.checks import check_partition, check_shared
 from sweeps.environment import inside_a_job, worker_environment
 from sweeps.local import cell_job
-from sweeps.mounts import why_not_shared
 from sweeps.plan import Plan, PlannedCell
 from sweeps.resources import (
     JobArray,
@@ -24,7 +22,7 @@ from sweeps.resources import (
     plan_arrays,
     throttle_shares,
 )
-from sweeps.scheduler import Partition, QueuedTask, SilentSchedulerError
+from sweeps.scheduler import QueuedTask
 from sweeps.snapshot import snapshot
 from sweeps.submissions import (
     Submission,
@@ -35,8 +33,9 @@ from sweeps.submissions import (
     write_submission,
 )
 from sweeps.survey import ask_queue
+from sweeps.throttle import rebalance
 
-__all__ = ["SlurmOptions", "adopt_orphans", "rebalance", "submit_slurm"]
+__all__ = ["SlurmOptions", "adopt_orphans", "submit_slurm"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +89,7 @@ def submit_slurm(
         plan = make_plan(ask_queue(runs, read_submissions(runs)))
         cells = list(choose(plan))
         if not cells:
+            _rebalance_with_those_of_before(plan, runs, options)
             return plan, []
         arrays = _arrays(plan, cells, options)
         check_shared(runs, arrays)
@@ -98,8 +98,7 @@ def submit_slurm(
         made: list[Submission] = []
         for array, throttle in zip(arrays, _shares(plan, arrays, options), strict=True):
             made.append(_submit(plan, runs, array, throttle, code, options, bool(made)))
-        if plan.with_standing("queued", "running"):  # those of before take their part
-            rebalance(runs, _max_parallel(plan, options))
+        _rebalance_with_those_of_before(plan, runs, options)
     return plan, made
 
 
@@ -130,20 +129,6 @@ def adopt_orphans(runs: RunStore) -> None:
             logger.info("cancelled job %s, whose driver died before it was complete", array_id)
 
 
-def rebalance(runs: RunStore, max_parallel: int) -> dict[str, int]:
-    """Let the sweep's queued jobs run so many at once together; returns each array's share.
-
-    Raises:
-        SilentSchedulerError: SLURM does not answer.
-    """
-    queue = _queued_work(runs)
-    shares = throttle_shares(max_parallel, [facts for _, facts in queue])
-    for (array_id, _), share in zip(queue, shares, strict=True):
-        with suppress(SilentSchedulerError):  # ended just now
-            scheduler.set_throttle(array_id, share)
-    return {array_id: share for (array_id, _), share in zip(queue, shares, strict=True)}
-
-
 def _arrays(plan: Plan, cells: Sequence[PlannedCell], options: SlurmOptions) -> list[JobArray]:
     """The arrays to submit, each within its partition.
 
@@ -154,7 +139,7 @@ def _arrays(plan: Plan, cells: Sequence[PlannedCell], options: SlurmOptions) -> 
     units = [_unit(unit) for unit in plan.units(cells)]
     arrays = plan_arrays(slurm, units, plan.start_seconds, scheduler.max_array_size())
     partitions = scheduler.partitions()
-    return [cap_minutes(a, check_partition(a, slurm, partitions).minutes) for a in arrays]
+    return [cap_minutes(a, check_partition(a, partitions).minutes) for a in arrays]
 
 
 def _unit(cells: Sequence[PlannedCell]) -> Unit:
@@ -171,56 +156,6 @@ def _unit(cells: Sequence[PlannedCell]) -> Unit:
     )
 
 
-def check_partition(
-    array: JobArray, slurm: SlurmConfig, partitions: dict[str, Partition]
-) -> Partition:
-    """The partition that an array goes to.
-
-    Raises:
-        UserError: it does not exist, or has no node with so many GPUs, cores or so much memory.
-    """
-    wanted = array.resources
-    if wanted.partition is None:
-        default = next((p for p in partitions.values() if p.is_default), None)
-        if default is None:
-            raise UserError(
-                f"slurm.partition: the cluster has no default; name one of {', '.join(partitions)}"
-            )
-        found = default
-    elif wanted.partition in partitions:
-        found = partitions[wanted.partition]
-    else:
-        raise UserError(
-            f"slurm.partition: there is no partition {wanted.partition}"
-            f"{nearest(wanted.partition, partitions)}"
-        )
-    for key, asked, there, unit in (
-        ("gpus", wanted.gpus, found.gpus, "GPUs"),
-        ("cpus", wanted.cpus, found.cpus, "cores"),
-        ("memory_gib", wanted.memory_mib / 1024, found.memory_mib / 1024, "GiB"),
-    ):
-        if asked > there:
-            raise UserError(
-                f"slurm.{key}: {asked:g} {unit} asked for, but no node of partition {found.name} has more "
-                f"than {there:g}; set slurm.{key} or another partition, for one grade in [slurm.grades.NAME]"
-            )
-    return found
-
-
-def check_shared(runs: RunStore, arrays: Sequence[JobArray]) -> None:
-    """Refuse a run folder that the nodes cannot see, as far as this can be known from here.
-
-    Raises:
-        UserError: the folder lies on a file system of this machine alone.
-    """
-    hosts = scheduler.node_hosts() - {socket.gethostname(), socket.gethostname().split(".")[0]}
-    if arrays and hosts and (reason := why_not_shared(runs.root)):
-        raise UserError(
-            f"{runs.root}: {reason}, which {sorted(hosts)[0]} and the other nodes cannot see; "
-            "name a folder on a shared file system with --runs"
-        )
-
-
 def _persist_endings(plan: Plan, runs: RunStore, cells: Sequence[PlannedCell]) -> None:
     """Write down how the last jobs of these cells ended, before new jobs make their own attempts."""
     for cell in cells:
@@ -231,6 +166,12 @@ def _persist_endings(plan: Plan, runs: RunStore, cells: Sequence[PlannedCell]) -
                 runs.fail(key, cell.ending.message, kind if kind in ("oom", "timeout") else "lost")
 
 
+def _rebalance_with_those_of_before(plan: Plan, runs: RunStore, options: SlurmOptions) -> None:
+    """An array that has ended leaves its share to the others, and new ones take theirs."""
+    if any(cell.job is not None for cell in plan.cells):
+        rebalance(runs, _max_parallel(plan, options))
+
+
 def _max_parallel(plan: Plan, options: SlurmOptions) -> int:
     return options.max_parallel or plan.study.slurm.max_parallel
 
@@ -238,19 +179,6 @@ def _max_parallel(plan: Plan, options: SlurmOptions) -> int:
 def _shares(plan: Plan, arrays: Sequence[JobArray], options: SlurmOptions) -> list[int]:
     work = [(array.seconds, len(array.jobs)) for array in arrays]
     return throttle_shares(_max_parallel(plan, options), work)
-
-
-def _queued_work(runs: RunStore) -> list[tuple[str, tuple[float, int]]]:
-    """The sweep's arrays that wait or run, each with its remaining seconds and jobs."""
-    submissions = read_submissions(runs)
-    by_folder = {submission.folder.name: submission for submission in submissions}
-    work: dict[str, tuple[float, int]] = {}
-    for task in ask_queue(runs, submissions):
-        submission = by_folder.get(task.folder)
-        if submission is not None and len(submission.cells) > 1:
-            seconds, count = work.get(task.array_id, (0.0, 0))
-            work[task.array_id] = (seconds + submission.seconds[task.index], count + 1)
-    return sorted(work.items())
 
 
 def _submit(

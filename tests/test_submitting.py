@@ -140,7 +140,7 @@ def test_a_partitions_limit_shortens_jobs(sweep):
 def test_a_folder_that_other_hosts_cannot_see_is_refused(sweep, monkeypatch):
     monkeypatch.setenv("FAKE_HOST", "far-away")
     monkeypatch.setattr(
-        "sweeps.slurm.why_not_shared", lambda _: "lies in the tmpfs of this machine"
+        "sweeps.checks.why_not_shared", lambda _: "lies in the tmpfs of this machine"
     )
     assert "which far-away and the other nodes cannot see" in sweep.submit(code=2)
 

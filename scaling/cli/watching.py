@@ -161,7 +161,7 @@ def throttle(
 
     Example: scaling throttle studies/quickstart.toml 32
     """
-    from sweeps.slurm import rebalance
+    from sweeps.throttle import rebalance
 
     _, store = load_study_and_store(study, overrides, runs)
     shares = rebalance(store, max_parallel)

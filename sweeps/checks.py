@@ -1,0 +1,61 @@
+"""What a cluster cannot do, told before anything is queued."""
+
+import socket
+from collections.abc import Mapping, Sequence
+
+from scaling.errors import UserError, nearest
+from scaling.records import RunStore
+from sweeps import scheduler
+from sweeps.mounts import why_not_shared
+from sweeps.resources import JobArray
+from sweeps.scheduler import Partition
+
+__all__ = ["check_partition", "check_shared"]
+
+
+def check_partition(array: JobArray, partitions: Mapping[str, Partition]) -> Partition:
+    """The partition that an array goes to.
+
+    Raises:
+        UserError: it does not exist, or has no node with so many GPUs, cores or so much memory.
+    """
+    wanted = array.resources
+    if wanted.partition is None:
+        default = next((p for p in partitions.values() if p.is_default), None)
+        if default is None:
+            raise UserError(
+                f"slurm.partition: the cluster has no default; name one of {', '.join(partitions)}"
+            )
+        found = default
+    elif wanted.partition in partitions:
+        found = partitions[wanted.partition]
+    else:
+        raise UserError(
+            f"slurm.partition: there is no partition {wanted.partition}"
+            f"{nearest(wanted.partition, partitions)}"
+        )
+    for key, asked, there, unit in (
+        ("gpus", wanted.gpus, found.gpus, "GPUs"),
+        ("cpus", wanted.cpus, found.cpus, "cores"),
+        ("memory_gib", wanted.memory_mib / 1024, found.memory_mib / 1024, "GiB"),
+    ):
+        if asked > there:
+            raise UserError(
+                f"slurm.{key}: {asked:g} {unit} asked for, but no node of partition {found.name} has more "
+                f"than {there:g}; set slurm.{key} or another partition, for one grade in [slurm.grades.NAME]"
+            )
+    return found
+
+
+def check_shared(runs: RunStore, arrays: Sequence[JobArray]) -> None:
+    """Refuse a run folder that the nodes cannot see, as far as this can be known from here.
+
+    Raises:
+        UserError: the folder lies on a file system of this machine alone.
+    """
+    hosts = scheduler.node_hosts() - {socket.gethostname(), socket.gethostname().split(".")[0]}
+    if arrays and hosts and (reason := why_not_shared(runs.root)):
+        raise UserError(
+            f"{runs.root}: {reason}, which {sorted(hosts)[0]} and the other nodes cannot see; "
+            "name a folder on a shared file system with --runs"
+        )
