@@ -144,6 +144,13 @@ def test_retry_takes_only_failed_cells_of_the_class(capsys, study_file):
     assert "no such class, did you mean oom?" in err
 
 
+def test_a_waiting_submit_whose_cells_stay_missing_exits_1(capsys, study_file, monkeypatch):
+    """As when every worker is killed."""
+    monkeypatch.setattr("sweeps.local.run_debug", lambda *_, **__: None)
+    _, err = run(capsys, "submit", study_file, "--cluster", "debug", code=1)
+    assert "missing: SUAN-0 D=160 s0: not done" in err
+
+
 @pytest.mark.slow
 def test_logs_print_what_the_cells_job_wrote(capsys, study_file):
     run(capsys, "submit", study_file, "--limit", "1", "--jobs", "1")

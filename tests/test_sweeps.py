@@ -280,6 +280,26 @@ def test_the_plan_knows_what_is_done_and_measures_from_it(study_file):
     assert plan.seconds == pytest.approx(sum(own[1:]))
 
 
+def test_cells_of_one_training_are_one_unit_and_cost_less(study_file):
+    alone, _ = plan_of(study_file, 'train.schedule="constant"')
+    together, _ = plan_of(study_file, 'train.schedule="constant"', "train.share_prefix=true")
+    assert [len(unit) for unit in alone.units(alone.cells)] == [1, 1, 1, 1]
+    assert [len(unit) for unit in together.units(together.cells)] == [2, 2]
+    assert (alone.n_trained, together.n_trained) == (2 * (160 + 320), 2 * 320)
+    assert together.seconds < alone.seconds
+
+
+@pytest.mark.slow
+def test_one_training_gives_the_records_of_all_its_cells(study_file):
+    options = ('grid.grade=["SUAN-0"]', "train.share_prefix=true")
+    plan, runs = plan_of(study_file, *options)
+    run_local(plan, runs, plan.cells, n_jobs=2, watch=lambda: None)
+    plan, _ = plan_of(study_file, *options)
+    assert [cell.standing for cell in plan.cells] == ["done", "done"]
+    spent = [cell.spent_seconds > 0 for cell in plan.cells]
+    assert sorted(spent) == [False, True]  # the shared attempt counts once
+
+
 def test_progress_tells_the_states_and_the_running_cells_figures(study_file):
     plan, runs = plan_of(study_file)
     first, second = (cell.config.signature for cell in plan.cells[:2])
