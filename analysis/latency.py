@@ -20,6 +20,7 @@ _LOOKS = {
     "SUAN": ("#0072b2", "o"),
     "LightSUAN": ("#d55e00", "s"),
     "distilled LightSUAN": ("#009e73", "D"),
+    "distilled SUAN": ("#cc79a7", "^"),
 }
 _GREY = "#666666"
 # A model is served as well as it can be: the first of these ways that was measured.
@@ -89,13 +90,15 @@ def served_models(
 
 
 def _name(model: dict[Any, Any], models: pd.DataFrame) -> str:
-    """The grade by its family, e.g. LightSUAN-3; with k and r where those vary."""
+    """The grade by its family, e.g. distilled LightSUAN-3; with k and r where those vary."""
     name = str(model["grade"])
+    if model["window"] and not name.startswith("Light"):
+        name = f"Light{name}" if name.startswith("SUAN") else f"LightSUAN {name}"
+    if model["family"].startswith("distilled"):
+        name = f"distilled {name}"
     light = models[models["window"] > 0]
-    if model["family"] != "SUAN":
-        name = name.replace("SUAN", str(model["family"])) if "SUAN" in name else f"{name} (light)"
-        if len(light[["window", "dilation"]].drop_duplicates()) > 1:
-            name += f" (k={model['window']}, r={model['dilation']})"
+    if model["window"] and len(light[["window", "dilation"]].drop_duplicates()) > 1:
+        name += f" (k={model['window']}, r={model['dilation']})"
     return name
 
 
@@ -105,8 +108,8 @@ def _latency(report: ServingReport, n_candidates: int) -> Latency | None:
 
 
 def _family(run: dict[Any, Any], light: bool) -> str:
-    distilled = isinstance(run.get("teacher"), str)
-    return "distilled LightSUAN" if distilled else "LightSUAN" if light else "SUAN"
+    family = "LightSUAN" if light else "SUAN"
+    return family if run.get("distill", "none") == "none" else f"distilled {family}"
 
 
 def pareto_front(models: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """LightSUAN: sparse against dense attention, its memory, and serving many candidates at once.
 
-    .venv/bin/python benchmarks/light.py [attention | memory | serving ...]
+    .venv/bin/python benchmarks/light.py [attention | memory | crossover | serving | gpu ...]
 
 Prints a table and updates benchmarks/results/light.json. Ratios are of CPU times of one thread, measured in turn
 within this run, medians over rounds; absolute times belong to this machine.
@@ -8,16 +8,26 @@ within this run, medians over rounds; absolute times belong to this machine.
 
 import json
 import multiprocessing
-import resource
 import statistics
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from models import attention
+from models.attention import RelativeBias, SelfAttention
+from models.config import SuanOptions
+from models.grades import Grade
+from models.light_attention import sparse_pays
 from models.sparse_attention import gap_buckets, sparse_attention, sparse_bias
 from models.sparse_pattern import SparsePattern, fit_tiles
+from models.suan import build_suan
+from models.tokens import Layout
+from scaling.serving import random_candidates, random_history, ways_to_score
+from scaling.store import Feature, Schema
 from sweeps.job import prepare_process
 
 WIDTH, HEADS, ROUNDS = 64, 4, 9
@@ -51,23 +61,22 @@ class Case:
         self.times = 1_700_000_000 + gaps.cumsum(1)
         self.lengths = torch.full((batch,), length)
         self.grad = torch.randn(batch, length, WIDTH)
-        index = torch.arange(length)
-        self.distance = index[:, None] - index
-        self.unread = ~pattern.reads(self.distance)
 
-    def sparse(self) -> torch.Tensor:
+    def sparse(self) -> Tensor:
         tiles = fit_tiles(self.pattern, self.length)
         bias = sparse_bias(self.position, self.time, self.times, self.lengths, tiles)
         return sparse_attention(self.qkv, bias, HEADS, tiles)
 
-    def dense(self) -> torch.Tensor:
+    def dense(self) -> Tensor:
         """Torch's attention; the tables are looked up in the fastest way that plain torch has."""
-        batch = len(self.qkv)
+        batch, index = len(self.qkv), torch.arange(self.length, device=self.qkv.device)
+        distance = index[:, None] - index
+        unread = ~self.pattern.reads(distance)
         buckets = gap_buckets(self.times[:, :, None] - self.times[:, None, :])
         bias = self.time.index_select(0, buckets.view(-1)).view(buckets.shape)
-        distance = self.distance.clamp(min=0)
+        distance = distance.clamp(min=0)
         bias = bias + self.position.index_select(0, distance.view(-1)).view(distance.shape)
-        bias = bias.masked_fill(self.unread, -1e9)
+        bias = bias.masked_fill(unread, -1e9)
         q, k, v = (
             part.view(batch, self.length, HEADS, -1).transpose(1, 2)
             for part in self.qkv.chunk(3, -1)
@@ -75,14 +84,22 @@ class Case:
         out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None])
         return out.transpose(1, 2).reshape(batch, self.length, -1)
 
-    def training(self, attention) -> None:
+    def training(self, attend) -> None:
         leaves = [self.qkv, self.position, self.time]
-        torch.autograd.grad(attention(), leaves, self.grad)
+        torch.autograd.grad(attend(), leaves, self.grad)
+
+    def to(self, device: str, dtype: torch.dtype) -> "Case":
+        for name in ("qkv", "position", "time"):
+            moved = getattr(self, name).detach().to(device, dtype)
+            setattr(self, name, moved.requires_grad_())
+        self.times, self.lengths = self.times.to(device), self.lengths.to(device)
+        self.grad = self.grad.to(device, dtype)
+        return self
 
 
-def forward(attention) -> None:
+def forward(attend) -> None:
     with torch.inference_mode():
-        attention()
+        attend()
 
 
 def attention_speed() -> list[dict[str, float]]:
@@ -113,15 +130,21 @@ def attention_speed() -> list[dict[str, float]]:
 
 
 def peak_mib(arguments: tuple[str, int, int, int]) -> float:
-    """Peak resident memory that forward and backward add, in a process of its own."""
+    """Peak resident memory that forward and backward add, in a process of its own (Linux)."""
     name, length, window, dilation = arguments
     torch.set_num_threads(1)
+    case = Case(1, length, SparsePattern(window, dilation))
     small = Case(1, 64, SparsePattern(window, dilation))
     small.training(getattr(small, name))
-    case = Case(1, length, SparsePattern(window, dilation))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = resident_peak()
     case.training(getattr(case, name))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return (resident_peak() - before) / 2**10
+
+
+def resident_peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
 
 
 def memory() -> list[dict[str, float]]:
@@ -129,14 +152,145 @@ def memory() -> list[dict[str, float]]:
     for length in (1000, 2000, 4000, 8000):
         row = {"L": length, "k": 32, "r": 32}
         for name in ("sparse", "dense"):
-            if name == "sparse" or length <= 4000:
+            if name == "sparse" or length <= 2000:
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     row[f"{name}_mib"] = pool.map(peak_mib, [(name, length, 32, 32)])[0]
         rows.append(row)
     return rows
 
 
-PARTS = {"attention": attention_speed, "memory": memory}
+def crossover() -> list[dict[str, float]]:
+    """Two attention layers with a shared bias, one user: from which length sparse is faster."""
+    rows = []
+    for window, dilation in ((8, 16), (16, 16), (32, 32)):
+        pattern = SparsePattern(window, dilation)
+        for length in (50, 100, 150, 200, 300, 500):
+            layer, bias = (
+                SelfAttention(WIDTH, HEADS),
+                RelativeBias(length, position=True, time=True),
+            )
+            x = torch.randn(1, length, WIDTH)
+            times = torch.randint(0, 10**6, (1, length)).cumsum(1)
+            layout = Layout(torch.tensor([length]), length, 0, None, pattern)
+
+            def run(sparse, layer=layer, bias=bias, x=x, times=times, layout=layout, n=length):
+                attention.sparse_pays = lambda *_: sparse
+                with torch.inference_mode():
+                    added = bias(times, layout, torch.float32, skip_future=True)
+                    layer(layer(x, added, n), added, n)
+
+            seconds = alternate(
+                {"dense": lambda run=run: run(False), "sparse": lambda run=run: run(True)},
+                repeats=20,
+            )
+            rows.append(
+                {
+                    "L": length,
+                    "k": window,
+                    "r": dilation,
+                    "speed_up": seconds["dense"] / seconds["sparse"],
+                    "chosen": "sparse" if sparse_pays(pattern, length) else "dense",
+                }
+            )
+    attention.sparse_pays = sparse_pays
+    return rows
+
+
+def schema() -> Schema:
+    sizes = {"item": 10_000, "shop": 2000, "category": 500, "area": 300}
+    profile = ("user_type", "gender", "city", "level", "clicks", "orders")
+    return Schema(
+        behaviour=tuple(Feature(n, n) for n in sizes),
+        candidate=tuple(Feature(n, n) for n in sizes),
+        context=(Feature("hour", "hour"),),
+        profile=tuple(Feature(n, n) for n in profile),
+        vocabularies=sizes | dict.fromkeys(profile, 50) | {"hour": 26},
+    )
+
+
+def serving(n_candidates: int = 100) -> list[dict[str, float]]:
+    """2 layers, D = 64, 4 heads: ways to score a request, each of the same model with the same scores."""
+    rows, features, rng = [], schema(), np.random.default_rng(0)
+    light = {
+        200: SuanOptions(kind="lightsuan", window=8, dilation=16),
+        1000: SuanOptions(kind="lightsuan", window=32, dilation=32),
+    }
+    for length in light:
+        for options in (SuanOptions(), light[length]):
+            model = build_suan(Grade(2, 4, 16, length), options, features, base_rate=0.3, seed=0)
+            model.eval()
+            history = random_history(features, length, rng)
+            request = random_candidates(features, n_candidates, int(history.times[-1]) + 60, rng)
+            ways = ways_to_score(model, features, history)
+            single = ways.pop("single")
+
+            def dense(single=single, history=history, request=request):
+                attention.sparse_pays = lambda *_: False
+                scores = single(history, request)
+                attention.sparse_pays = sparse_pays
+                return scores
+
+            calls = {n: lambda w=w, h=history, r=request: w(h, r) for n, w in ways.items()}
+            single_calls = {"single_dense": dense}
+            if options.kind == "lightsuan":
+                single_calls["single"] = lambda s=single, h=history, r=request: s(h, r)
+            seconds = alternate(calls, repeats=3) | alternate(single_calls, rounds=2, repeats=1)
+            expected = np.array(dense())
+            found = np.stack([np.asarray(way(history, request)) for way in ways.values()])
+            rows.append(
+                {
+                    "L": length,
+                    "kind": options.kind,
+                    "k": options.window,
+                    "r": options.dilation,
+                    "candidates": n_candidates,
+                    "largest_difference": float(np.abs(found - expected).max()),
+                    **{f"{name}_ms": 1e3 * value for name, value in seconds.items()},
+                    "parallel_against_single_dense": seconds["single_dense"] / seconds["parallel"],
+                    "parallel_against_single": seconds.get("single", seconds["single_dense"])
+                    / seconds["parallel"],
+                    "cached_against_parallel": seconds["parallel"] / seconds["cached"],
+                }
+            )
+    return rows
+
+
+def gpu() -> list[dict[str, float]]:
+    """bf16 on a GPU: FlexAttention, the tiles and dense attention, forward and backward; empty without one."""
+    if not torch.cuda.is_available():
+        return []
+    from models.flex_attention import FlexBias, flex_sparse_attention
+
+    rows = []
+    for length in (1000, 2000):
+        case = Case(16, length, SparsePattern(32, 32)).to("cuda", torch.bfloat16)
+        bias = FlexBias(case.pattern, case.position, case.time, case.times, case.lengths)
+        calls = {
+            "dense": case.dense,
+            "tiles": case.sparse,
+            "flex": lambda case=case, bias=bias: flex_sparse_attention(case.qkv, bias, HEADS),
+        }
+        row: dict[str, float] = {"L": length, "batch": 16, "k": 32, "r": 32}
+        for name, call in calls.items():
+            for _ in range(3):
+                case.training(call)
+            torch.cuda.synchronize()
+            begin = time.perf_counter()
+            for _ in range(20):
+                case.training(call)
+            torch.cuda.synchronize()
+            row[f"{name}_ms"] = 1e3 * (time.perf_counter() - begin) / 20
+        rows.append(row)
+    return rows
+
+
+PARTS = {
+    "attention": attention_speed,
+    "memory": memory,
+    "crossover": crossover,
+    "serving": serving,
+    "gpu": gpu,
+}
 
 
 def main() -> None:
@@ -145,13 +299,16 @@ def main() -> None:
     path = Path(__file__).parent / "results" / "light.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     result["torch"] = torch.__version__
-    for name in sys.argv[1:] or PARTS:
+    wanted = sys.argv[1:] or list(PARTS)
+    for name in wanted:
+        if name in ("crossover", "serving"):
+            prepare_process()  # freed memory is kept, as in training and serving
         result[name] = PARTS[name]()
-        print(name, json.dumps(result[name], indent=2), sep="\n")
-        if name == "attention":  # and as training does it: freed memory is kept
-            prepare_process()
-            result["attention_kept_memory"] = PARTS[name]()
-            print(json.dumps(result["attention_kept_memory"], indent=2))
+        print(name, json.dumps(result[name], indent=2), sep="\n", flush=True)
+    if "attention" in wanted:
+        prepare_process()
+        result["attention_memory_kept"] = attention_speed()
+        print("attention, freed memory kept", json.dumps(result["attention_memory_kept"], indent=2))
     path.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -143,6 +143,17 @@ def test_activations_are_those_that_the_backward_pass_keeps(grade, options):
     assert expected == pytest.approx((many - few) / 4, rel=0.1)
 
 
+def test_a_lightsuan_counts_the_keys_that_its_last_token_reads():
+    """Window 3 and dilation 4 over 13 tokens: itself, 1, 2, 4, 8 and 12 events ago, of 13 keys."""
+    grade = replace(SMALL, max_len=12)
+    light = SuanOptions(kind="lightsuan", window=3, dilation=4)
+    dense, sparse = (model_size(grade, o, SCHEMA) for o in (SuanOptions(), light))
+    width = grade.d * len(SCHEMA.behaviour)
+    saved = grade.n_layers * 4 * 13 * (13 - 6) * width
+    assert dense.flops_per_sample - sparse.flops_per_sample == saved
+    assert dense.n_params == sparse.n_params
+
+
 def test_training_costs_three_forward_passes_per_sample():
     size = model_size(SMALL, SuanOptions(), SCHEMA)
     assert size.training_flops(10) == 30 * size.flops_per_sample

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from models.config import SuanOptions
 from models.grades import GRADES, Grade
+from models.sparse_pattern import SparsePattern
 from scaling.config import RunConfig, from_document, load_study
 from scaling.distillation import Distillation
 from scaling.errors import UserError
@@ -146,6 +147,52 @@ def test_a_trajectory_is_shared_by_runs_that_differ_in_data_size_alone(one, two)
 def test_the_signature_is_the_same_for_ever():
     """A change here silently re-labels every finished run: raise RUN_SCHEMA_VERSION instead."""
     assert replace(CONFIG, schema_version=3).signature == "b38d463bbe0836c7"
+
+
+def test_a_suan_is_the_same_run_as_before_there_were_other_kinds():
+    wide = SuanOptions(window=8, dilation=4)
+    assert replace(CONFIG, model=wide).signature == CONFIG.signature
+    light = [
+        SuanOptions(kind="lightsuan", window=k, dilation=r) for k, r in ((8, 4), (8, 5), (9, 4))
+    ]
+    assert len({replace(CONFIG, model=model).signature for model in light}) == 3
+
+
+def test_a_lightsuan_has_a_pattern_unless_given_one():
+    assert SuanOptions().pattern is None
+    assert SuanOptions(kind="lightsuan").pattern == SparsePattern(16, 16)
+    assert SuanOptions(kind="lightsuan", window=8).pattern == SparsePattern(8, 16)
+
+
+def test_window_and_dilation_are_axes(tmp_path):
+    path = tmp_path / "study.toml"
+    axes = '"model.window" = [4, 8]\n"model.dilation" = [2]\n'
+    text = STUDY.replace('"model.norm" = ["rms", "layer"]\n', axes)
+    path.write_text(f'{text}[model]\nkind = "lightsuan"\n')
+    assert load_study(path).grid.axes == {"model.window": (4, 8), "model.dilation": (2,)}
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (
+            'kind = "lightsuan"\nwindow = 0',
+            "model: window is 0, expected a positive number of events",
+        ),
+        (
+            'kind = "lightsuan"\ndilation = -3',
+            "dilation is -3, expected a positive number of events",
+        ),
+        ('kind = "lightsuan"\nwindow = 2.5', "model.window: .*2.5"),
+        ('kind = "lightsaun"', "model.kind: 'lightsaun' is not one of 'suan' or 'lightsuan'"),
+        ("window = 8", 'model.window: a SUAN reads its whole past; set kind = "lightsuan"'),
+    ],
+)
+def test_a_pattern_that_is_none_is_told_in_one_line(study, model, told):
+    study.write_text(f"{STUDY}[model]\n{model}\n")
+    with pytest.raises(UserError, match=told) as error:
+        load_study(study)
+    assert "\n" not in str(error.value)
 
 
 def test_a_study_is_read(study):

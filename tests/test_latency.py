@@ -69,7 +69,7 @@ def test_the_best_model_under_a_budget_is_named(study):
 
 def test_a_distilled_model_is_a_family_of_its_own(study):
     table, folder = study
-    table["teacher"] = ["SUAN-5" if name.startswith("b2") else None for name in table["signature"]]
+    table["distill"] = ["warm" if n.startswith("b2") else "none" for n in table["signature"]]
     models = served_models(table, folder, "auc")
     assert models["model"].tolist()[2] == "distilled LightSUAN-2"
     ax = plot_latency(models, "auc")
