@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from scaling.cli import data, laws, runs, serving
+from scaling.cli import comparing, data, laws, runs, serving
 from scaling.errors import UserError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app = typer.Typer(
 runs.add_verbs(app)
 app.add_typer(data.app, name="data")
 laws.add_verbs(app)
+comparing.add_verbs(app)
 serving.add_verbs(app)
 
 _INTERRUPTED = 130

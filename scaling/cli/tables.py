@@ -19,6 +19,8 @@ __all__ = [
     "Loaded",
     "json_records",
     "load_table",
+    "load_tables",
+    "matching",
     "metrics_of",
     "named_sizes",
     "one_variant",
@@ -67,6 +69,30 @@ def load_table(source: Path, runs: Path | None, where: list[str] | None) -> Load
     return Loaded(_filtered(rows, where), folder, stem, False)
 
 
+def load_tables(sources: list[Path], runs: Path | None, where: list[str] | None) -> pd.DataFrame:
+    """Read the finished runs of several studies or folders into one table; or one CSV.
+
+    Raises:
+        UserError: as `load_table`, or a CSV is one of several.
+    """
+    if len(sources) == 1:
+        return load_table(sources[0], runs, where).table
+    from analysis.table import runs_table
+
+    folders = []
+    for source in sources:
+        if source.suffix == ".toml":
+            from scaling.config import load_study
+
+            folders.append(runs_root(runs) / load_study(source).name)
+            _tell_missing(source, runs)
+        elif source.is_dir():
+            folders.append(source)
+        else:
+            raise UserError(f"{source}: only studies and their folders are taken together")
+    return _filtered(runs_table(*folders), where)
+
+
 def _tell_missing(source: Path, runs: Path | None) -> None:
     """Name the planned runs that are not done: what follows rests on the others."""
     planned = planned_runs(source, runs)
@@ -85,17 +111,29 @@ def _tell_missing(source: Path, runs: Path | None) -> None:
     )
 
 
-def _filtered(rows: pd.DataFrame, where: list[str] | None) -> pd.DataFrame:
-    for condition in where or ():
+def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where") -> pd.Series:
+    """Which rows fulfil all conditions COLUMN=VALUE, boolean.
+
+    Raises:
+        UserError: a condition is none, or no row is left.
+    """
+    found = rows[rows.columns[0]].notna() | True
+    for condition in conditions:
         column, equals, wanted = condition.partition("=")
         if not equals or column not in rows.columns:
             known = [str(c) for c in rows.columns]
-            raise UserError(f"--where {condition}: expected COLUMN=VALUE{nearest(column, known)}")
+            raise UserError(f"{option} {condition}: expected COLUMN=VALUE{nearest(column, known)}")
         values = rows[column].astype(str)
-        if not (values == wanted).any():
-            raise UserError(f"--where {condition}: no such row{nearest(wanted, set(values))}")
-        rows = rows[values == wanted]
-    return rows.reset_index(drop=True)
+        if not (found & (values == wanted)).any():
+            raise UserError(
+                f"{option} {condition}: no such row{nearest(wanted, set(values[found]))}"
+            )
+        found = found & (values == wanted)
+    return found
+
+
+def _filtered(rows: pd.DataFrame, where: list[str] | None) -> pd.DataFrame:
+    return rows[matching(rows, where or [])].reset_index(drop=True)
 
 
 def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
