@@ -1,7 +1,5 @@
 """Ele.me: lists in each row, no dates; what a store makes of them."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from raw_logs import ELEME, ELEME_COLUMNS, eleme_row, history, write_raw
@@ -9,6 +7,7 @@ from raw_logs import ELEME, ELEME_COLUMNS, eleme_row, history, write_raw
 from scaling.errors import UserError
 from scaling.importers import import_logs
 from scaling.importers.eleme import COLUMNS
+from scaling.store_audit import audit_store
 from scaling.store_validation import validate_store
 
 # 1 and 2 April 2022, 12:00 in Shanghai.
@@ -103,25 +102,26 @@ def test_a_row_never_sees_a_longer_list_of_the_same_user(tmp_path):
     assert lengths == [0, 0, 0, 0, 2, 3]
 
 
-@pytest.mark.parametrize(
-    ("differences", "expected"),
-    [
-        ("90000;4000;60", [90_000, 4_000, 60]),
-        ("-90000;-4000;-60", [90_000, 4_000, 60]),
+def test_times_follow_from_differences_and_order(tmp_path):
+    cases = {
+        "90000;4000;60": [90_000, 4_000, 60],
+        "-90000;-4000;-60": [90_000, 4_000, 60],
         # The order is that of the list, whatever the differences say.
-        ("10;4000;60", [4_001, 4_000, 60]),
-        ("0;0;0", [3, 2, 1]),
-        ("", [3, 2, 1]),
-        (";;", [3, 2, 1]),
-        ("x;4000.6;", [4_001, 4_000, 1]),
-    ],
-)
-def test_times_follow_from_differences_and_order(tmp_path, differences, expected):
-    store = days(tmp_path, eleme_row(label=1, **LISTS | {"timediff_list": differences}))
-    row = row_of(store, events=3)
-    ago = [int(store.time[row]) - event[0] for event in history(store, row)]
-    assert ago == pytest.approx(expected, abs=1)
-    assert all(a > b for a, b in pairwise(ago))
+        "10;4000;60": [4_001, 4_000, 60],
+        "0;0;0": [3, 2, 1],
+        "": [3, 2, 1],
+        ";;": [3, 2, 1],
+        "x;4000.6;": [4_002, 4_001, 1],
+    }
+    rows = [
+        eleme_row(label=1, user_id=f"a{i}", **LISTS | {"timediff_list": differences})
+        for i, differences in enumerate(cases)
+    ]
+    store = days(tmp_path, *rows)
+    for user, expected in enumerate(cases.values()):
+        row = int(np.flatnonzero(store.user == user)[0])
+        ago = [int(store.time[row]) - event[0] for event in history(store, row)]
+        assert ago == expected
 
 
 def test_the_unit_of_the_differences_is_an_option(tmp_path):
@@ -136,25 +136,34 @@ def test_shorter_lists_end_with_the_longest(tmp_path):
     assert history(store, row_of(store, events=3)) == history(full, row_of(full, events=3))
 
 
-@pytest.mark.parametrize(
-    ("times", "hours", "second_of_day"),
-    [
-        ("45296", 12, 45_296),
-        ("12:34:56", 12, 45_296),
-        ("2022-04-01 12:34:56", 12, 45_296),
+def test_the_time_of_day_in_several_ways(tmp_path):
+    cases = {
+        ("45296", 12): 45_296,
+        ("12:34:56", 12): 45_296,
+        ("2022-04-01 12:34:56", 12): 45_296,
         # 12:34:56 in Shanghai as unix time, in seconds and in milliseconds.
-        ("1648787696", 12, 45_296),
-        ("1648787696123", 12, 45_296),
+        ("1648787696", 12): 45_296,
+        ("1648787696123", 12): 45_296,
         # Not what the hour says, or not readable: the hour alone.
-        ("45296", 18, 64_800),
-        ("lunch", 12, 43_200),
-        ("", 0, 0),
-    ],
-)
-def test_the_time_of_day_in_several_ways(tmp_path, times, hours, second_of_day):
-    store = days(tmp_path, eleme_row(label=1, times=times, hours=hours, **LISTS))
-    row = row_of(store, events=3)
-    assert int(store.time[row]) == NOON - 43_200 + second_of_day
+        ("45296", 18): 64_800,
+        ("lunch", 12): 43_200,
+        ("", 0): 0,
+    }
+    rows = [
+        eleme_row(label=1, user_id=f"a{i}", times=times, hours=hours)
+        for i, (times, hours) in enumerate(cases)
+    ]
+    store = days(tmp_path, *rows)
+    for user, second_of_day in enumerate(cases.values()):
+        row = int(np.flatnonzero(store.user == user)[0])
+        assert int(store.time[row]) == NOON - 43_200 + second_of_day
+
+
+def test_a_log_without_any_history_is_a_store_too(tmp_path):
+    store = days(tmp_path)
+    assert (store.n_events, store.n_impressions) == (0, 4)
+    assert validate_store(store.path) == []
+    assert audit_store(store).without_history == {"train": 1.0, "test": 1.0}
 
 
 def test_one_day_alone_is_split_by_share(tmp_path):

@@ -94,10 +94,9 @@ def test_a_line_with_a_field_less(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("cut", [20, 1])
-def test_a_cut_gzip_file(tmp_path, name, cut):
+def test_a_cut_gzip_file(tmp_path, name):
     file = MAIN[name][0]
-    packed = gzip.compress(content(name, file))[:-cut]
+    packed = gzip.compress(content(name, file))[:-1]
     message = fails(tmp_path, name, {file: None, f"{file}.gz": packed})
     assert f"{file}.gz: damaged or cut .gz file" in message
 
