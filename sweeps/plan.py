@@ -190,7 +190,11 @@ def make_plan(
                 memory_gib=costs.memory_gib,
                 source=costs.source,
                 job=jobs.get(signature),
-                failures=Counter(a["failure"] for a in attempts if a.get("failure")),
+                failures=(
+                    {}
+                    if state.state == "done"
+                    else Counter(a["failure"] for a in attempts if a.get("failure"))
+                ),
                 spent_seconds=history.spend(attempts),
                 metrics=records.get(signature, {}).get("metrics", {}),
                 teacher_flops=(
