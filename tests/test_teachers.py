@@ -1,0 +1,228 @@
+"""Teachers in a study: grades by name, the cells that have one, and the finished run that a warm one begins as."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.accounting import model_size
+from models.config import SuanOptions
+from models.grades import GRADES
+from scaling.cli.app import main
+from scaling.config import load_study
+from scaling.dataset import data_facts
+from scaling.errors import UserError
+from scaling.recipe import recipe
+from scaling.records import RunStore
+from scaling.run import train_run
+from sweeps.grid import grid_cells
+from sweeps.job import run_cells
+from sweeps.local import cell_job
+from sweeps.survey import survey
+from sweeps.teachers import teacher_folders
+
+
+def write_study(path, store, grid, distill="", rest=""):
+    path.write_text(
+        f'[study]\nname = "tiny"\n[data]\npath = "{store.path}"\n'
+        f'[grid]\n{grid}\n[distill]\n{distill}\n[train]\ndata_order = "shared"\n{rest}\n'
+    )
+    return load_study(path)
+
+
+@pytest.fixture
+def cells_of(tmp_path, tiny_store, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+
+    def cells(grid, distill="", rest=""):
+        study = write_study(tmp_path / "study.toml", tiny_store, grid, distill, rest)
+        return grid_cells(study, data_facts(study.data))
+
+    return cells
+
+
+def test_a_light_grade_has_the_sizes_of_its_suan(cells_of):
+    grid = 'grade = ["SUAN-2", "LightSUAN-2"]\nn_samples = [160]'
+    plain, light = cells_of(grid, rest="[model]\nwindow = 4")
+    assert plain.grade == light.grade == GRADES["SUAN-2"]
+    assert (light.model.kind, light.model.window, light.model.dilation) == ("lightsuan", 4, 16)
+    assert plain.model == SuanOptions()
+
+
+def test_a_teacher_and_a_student_are_all_that_a_study_must_say(cells_of, tiny_store):
+    (cell,) = cells_of("n_samples = [160]", 'teacher = "SUAN-5"\nstudent = "LightSUAN-2"')
+    assert (cell.grade_name, cell.model.kind) == ("LightSUAN-2", "lightsuan")
+    own = cell.distill
+    assert (own.teacher_name, own.teacher, own.model) == ("SUAN-5", GRADES["SUAN-5"], SuanOptions())
+    width = GRADES["SUAN-5"].d * len(tiny_store.schema.behaviour)
+    assert own.learning_rate == recipe(160, width).learning_rate
+    assert cell.label == "LightSUAN-2 after SUAN-5 D=160 s0"
+
+
+def test_the_axes_of_a_teacher_are_not_crossed_with_cells_that_have_none(cells_of):
+    grid = """grade = ["LightSUAN-1", "SUAN-2"]
+n_samples = [160]
+n_seeds = 2
+"distill.teacher" = ["none", "SUAN-2", "SUAN-3"]
+"distill.weight" = [1.0, 4.0]"""
+    cells = cells_of(grid, 'student = "LightSUAN-1"')
+    taught = [cell for cell in cells if cell.distill is not None]
+    assert len(taught) == 2 * 2 * 2
+    assert {cell.grade_name for cell in taught} == {"LightSUAN-1"}
+    assert sorted(c.label for c in cells if c.distill is None) == [
+        "LightSUAN-1 D=160 s0", "LightSUAN-1 D=160 s1", "SUAN-2 D=160 s0", "SUAN-2 D=160 s1"
+    ]  # fmt: skip
+
+
+def test_a_study_without_a_teacher_has_the_cells_that_it_had(cells_of):
+    """Signatures of plain runs stay, so that none is trained again."""
+    plain = cells_of('grade = ["SUAN-1"]\nn_samples = [160]')
+    taught = cells_of(
+        'grade = ["SUAN-1"]\nn_samples = [160]\n"distill.teacher" = ["none", "SUAN-2"]'
+    )
+    assert taught[0] == plain[0]
+    assert taught[0].signature == plain[0].signature != taught[1].signature
+
+
+@pytest.mark.parametrize(
+    ("grid", "distill", "message"),
+    [
+        ("", 'teacher = "SUAN-22"', "distill.teacher: there is no grade SUAN-22, did you mean SUAN-2?"),
+        ('"distill.teacher" = ["none", "SAUN-3"]', "", "there is no grade SAUN-3, did you mean SUAN-3?"),
+        ("", "weight = 2.0", 'distill.teacher: missing; name a grade, e.g. "SUAN-5"'),
+        ("", 'teacher = "SUAN-2"\nweight = -1.0', "distill: weight is -1.0"),
+        ("", 'teacher = "SUAN-2"\ntemperature = 0.0', "temperature is 0.0"),
+        ("", 'teacher = "SUAN-2"\nstudent = "SUAN-3"', "SUAN-3 is not in the grid"),
+        ("", 'teacher = "SUAN-2"\nfreeze_teacher = true', "needs a teacher_init"),
+        ("", 'teacher = "SUAN-2"\nlambda = 2', "distill.lambda: unknown key"),
+        ("", 'teacher = "SUAN-2"\nshare_embeddings = true', "SUAN-2 has d = 5 and SUAN-1 d = 3"),
+        ("", 'teacher = "SUAN-2"\nteacher_init = "nowhere"', "nowhere: no such folder"),
+        ('"train.packing" = ["none", "stretch"]', 'teacher = "SUAN-2"', "cannot share stretches"),
+        ('"distill.student" = ["SUAN-1"]', 'teacher = "SUAN-2"', "is no axis; set it in [distill]"),
+    ],
+)  # fmt: skip
+def test_a_bad_teacher_is_told_in_one_line(cells_of, grid, distill, message):
+    with pytest.raises(UserError) as error:
+        cells_of(f'grade = ["SUAN-1"]\nn_samples = [160]\n{grid}', distill)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_student_larger_than_its_teacher_is_a_warning(cells_of, capsys):
+    cells_of('grade = ["SUAN-2", "SUAN-1"]\nn_samples = [160]', 'teacher = "SUAN-1"')
+    with pytest.raises(SystemExit) as end:
+        main(["plan", "study.toml"])
+    assert end.value.code == 0
+    told = capsys.readouterr().err
+    assert told.count("larger than its teacher") == 1
+    assert "the student SUAN-2 is larger than its teacher SUAN-1" in told
+
+
+@pytest.fixture(scope="module")
+def before(tiny_store, tmp_path_factory):
+    """A study's folder with a SUAN-1 of two sizes and two seeds."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("before")
+    study = write_study(
+        folder / "s.toml", tiny_store, 'grade = ["SUAN-1"]\nn_samples = [160, 320]\nn_seeds = 2'
+    )
+    runs = RunStore(folder / "runs")
+    for cell in grid_cells(study, data_facts(study.data)):
+        train_run(cell, tiny_store, runs)
+    return runs
+
+
+GRID = 'grade = ["LightSUAN-0"]\nn_samples = [160]\nn_seeds = 2'
+
+
+def teachers_of(cells, runs):
+    return [runs.read(cell.distill.teacher_init).config for cell in cells]
+
+
+def test_a_warm_teacher_is_the_run_of_its_grade_and_the_students_seed(cells_of, before):
+    distill = f'teacher = "SUAN-1"\nteacher_init = "{before.root}"\n'
+    found = teachers_of(cells_of(GRID, distill), before)
+    assert [(c.grade_name, c.n_samples, c.seed) for c in found] == [
+        ("SUAN-1", 320, 0),
+        ("SUAN-1", 320, 1),
+    ]
+    found = teachers_of(cells_of(GRID, distill + 'teacher_samples = "same"'), before)
+    assert [(c.n_samples, c.seed) for c in found] == [(160, 0), (160, 1)]
+    run = before.folder(found[1].signature)
+    cells = cells_of(GRID, f'teacher = "SUAN-1"\nteacher_init = "{run}"')
+    assert teachers_of(cells, before) == [found[1]] * 2
+
+
+def test_a_warm_teacher_that_fits_not_is_told_in_one_line(cells_of, before, tmp_path):
+    def message(distill, grid=GRID, rest=""):
+        with pytest.raises(UserError) as error:
+            cells_of(grid, f'teacher = "SUAN-1"\n{distill}', rest)
+        return str(error.value)
+
+    init = f'teacher_init = "{before.root}"\n'
+    assert "no finished run of SUAN-1 with seed 2" in message(init, GRID.replace("= 2", "= 3"))
+    assert "on 200 impressions and the study's options (there: D=160, D=320)" in message(
+        init + "teacher_samples = 200"
+    )
+    assert "with seed 0" in message(init, rest='[model]\nnorm = "layer"')
+    run = next(before.root.glob("*/record.json")).parent
+    shutil.copytree(run, tmp_path / "open" / run.name)
+    (tmp_path / "open" / run.name / "record.json").unlink()
+    assert "that run is not finished" in message(f'teacher_init = "open/{run.name}"')
+    shutil.copytree(run, tmp_path / "bare" / run.name)
+    (tmp_path / "bare" / run.name / "model.safetensors").unlink()
+    assert "kept no model" in message(f'teacher_init = "bare/{run.name}"')
+    other = 'teacher = "SUAN-2"'
+    with pytest.raises(UserError, match="of other sizes or options than SUAN-2 here"):
+        cells_of(GRID, f'{other}\nteacher_init = "{run}"')
+    shared = init + "share_embeddings = true\nfreeze_teacher = true"
+    assert "a frozen teacher cannot share" in message(
+        shared, GRID.replace("LightSUAN-0", "LightSUAN-1")
+    )
+
+
+def test_a_teacher_of_other_data_is_refused(cells_of, before, tiny_store, tmp_path):
+    study = write_study(
+        tmp_path / "s.toml", tiny_store, GRID, f'teacher = "SUAN-1"\nteacher_init = "{before.root}"'
+    )
+    facts = replace(data_facts(study.data), fingerprint="0" * 64)
+    with pytest.raises(UserError, match=r"trained on other data .* whose ids mean other things"):
+        grid_cells(study, facts)
+
+
+def test_a_job_trains_the_cells_with_the_teachers_of_the_study(
+    before, tiny_store, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    distill = f'teacher = "SUAN-1"\nteacher_init = "{before.root}"\nfreeze_teacher = true'
+    study = write_study(tmp_path / "s.toml", tiny_store, GRID, distill)
+    assert teacher_folders(study) == (str(before.root.resolve()),)
+    runs = RunStore(tmp_path / "runs" / "tiny")
+    plan = survey(study, data_facts(study.data), runs)
+    job = cell_job(plan, runs, plan.cells)
+    failed = run_cells(
+        job.data_path, job.runs_root, job.configs, teacher_folders=job.teacher_folders
+    )
+    assert failed == []
+    record = runs.read(plan.cells[1].config.signature)
+    kept = before.read(record.config.distill.teacher_init)
+    assert record.teacher.metrics == kept.metrics
+    again = survey(study, data_facts(study.data), runs)
+    assert [cell.standing for cell in again.cells] == ["done", "done"]
+    assert {cell.source for cell in again.cells} == {"run"}
+
+
+def test_a_plan_counts_both_models(cells_of, tiny_store, capsys):
+    cells_of("n_samples = [160]", 'teacher = "SUAN-2"\nstudent = "LightSUAN-1"')
+    with pytest.raises(SystemExit):
+        main(["plan", "study.toml", "--json"])
+    (row,) = json.loads(capsys.readouterr().out)["cells"]
+    sizes = [
+        model_size(GRADES["SUAN-1"], SuanOptions(kind="lightsuan"), tiny_store.schema),
+        model_size(GRADES["SUAN-2"], SuanOptions(), tiny_store.schema),
+    ]
+    assert row["flops"] == 3 * 160 * sum(size.flops_per_sample for size in sizes)
+    assert row["flops_per_sample"] == sizes[0].flops_per_sample
