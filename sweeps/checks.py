@@ -6,11 +6,27 @@ from collections.abc import Mapping, Sequence
 from scaling.errors import UserError, nearest
 from scaling.records import RunStore
 from sweeps import scheduler
+from sweeps.environment import inside_a_job
 from sweeps.mounts import why_not_shared
 from sweeps.resources import JobArray
 from sweeps.scheduler import Partition
 
-__all__ = ["check_partition", "check_shared"]
+__all__ = ["check_partition", "check_shared", "check_shell"]
+
+
+def check_shell(*, clean_env: bool) -> None:
+    """Refuse a shell from which nothing can be submitted; costs nothing, so it comes first.
+
+    Raises:
+        UserError: there is no SLURM here, or the shell is inside a job.
+    """
+    if not scheduler.has_slurm():
+        raise UserError("--cluster slurm: there is no sbatch on the path; use --cluster local")
+    if (job := inside_a_job()) and not clean_env:
+        raise UserError(
+            f"--cluster slurm: this shell is inside job {job}, whose environment its jobs would inherit; "
+            "submit from a login node, or add --clean-env"
+        )
 
 
 def check_partition(array: JobArray, partitions: Mapping[str, Partition]) -> Partition:

@@ -11,8 +11,8 @@ from scaling.errors import UserError
 from scaling.records import RunStore
 from scaling.trajectory import lease_key
 from sweeps import scheduler
-from sweeps.checks import check_partition, check_shared
-from sweeps.environment import inside_a_job, worker_environment
+from sweeps.checks import check_partition, check_shared, check_shell
+from sweeps.environment import worker_environment
 from sweeps.local import cell_job
 from sweeps.plan import Plan, PlannedCell
 from sweeps.resources import (
@@ -76,13 +76,7 @@ def submit_slurm(
         UserError: there is no SLURM here, it would refuse the request, or it did; nothing is queued then,
             unless the message says so.
     """
-    if not scheduler.has_slurm():
-        raise UserError("--cluster slurm: there is no sbatch on the path; use --cluster local")
-    if (job := inside_a_job()) and not options.clean_env:
-        raise UserError(
-            f"--cluster slurm: this shell is inside job {job}, whose environment its jobs would inherit; "
-            "submit from a login node, or add --clean-env"
-        )
+    check_shell(clean_env=options.clean_env)
     with submission_lock(runs):
         adopt_orphans(runs)
         # the queue before the files: what ends in between is then done, and not missing

@@ -103,8 +103,10 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
 
 
 def _submit_to_slurm(request: Request, failed_only: bool) -> int:
+    from sweeps.checks import check_shell
     from sweeps.slurm import SlurmOptions, submit_slurm
 
+    check_shell(clean_env=request.clean_env)  # before any data are generated
     where = (request.study, request.overrides, request.runs)
     made, store = load_plan(*where, make_data=True)
     if request.cancel_removed:
