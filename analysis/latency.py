@@ -23,6 +23,14 @@ _LOOKS = {
     "distilled SUAN": ("#cc79a7", "^"),
 }
 _GREY = "#666666"
+# What tells distilled runs apart, with what is told before the value (`analysis.table.TEACHER_COLUMNS`).
+_TAUGHT = {
+    "distill": "",
+    "teacher_grade": "",
+    "teacher_data": "data ",
+    "distill_weight": "lambda ",
+    "distill_temperature": "t ",
+}
 # A model is served as well as it can be: the first of these ways that was measured.
 _SERVED = ("parallel", "repeated")
 
@@ -32,7 +40,7 @@ def served_models(
 ) -> pd.DataFrame:
     """Return one row per model at the largest data size, with its latency and its metric over seeds.
 
-    Columns: model (a name for people), family, grade, window, dilation, n_samples, n_seeds, the metric, its standard error, p50_ms, p99_ms
+    Columns: model (a name for people), family, teacher, grade, window, dilation, n_samples, n_seeds, the metric, its standard error, p50_ms, p99_ms
     (medians over seeds), ordered by latency.
 
     Args:
@@ -58,6 +66,8 @@ def served_models(
             f"{', '.join(map(str, known))}"
         )
     rows = []
+    distilled = table[table["distill"] != "none"] if "distill" in table.columns else table[:0]
+    taught = [c for c in _TAUGHT if c in table.columns and distilled[c].nunique() > 1]
     for run in table.to_dict("records"):
         latency = found.get(str(run["signature"]))
         if latency is not None and pd.notna(run[metric]):
@@ -66,6 +76,7 @@ def served_models(
             rows.append(
                 {
                     "family": _family(run, light),
+                    "teacher": _teacher(run, taught),
                     "grade": run["grade"],
                     "window": model["window"] if light else 0,
                     "dilation": model["dilation"] if light else 0,
@@ -77,7 +88,8 @@ def served_models(
             )
     models = pd.DataFrame(rows)
     models = models[models["n_samples"] == models["n_samples"].max()]
-    grouped = models.groupby(["family", "grade", "window", "dilation", "n_samples"], sort=False)
+    keys = ["family", "teacher", "grade", "window", "dilation", "n_samples"]
+    grouped = models.groupby(keys, sort=False)
     summary = grouped.agg(
         n_seeds=(metric, "size"),
         **{metric: (metric, "mean"), "stderr": (metric, "sem")},
@@ -96,6 +108,8 @@ def _name(model: dict[Any, Any], models: pd.DataFrame) -> str:
         name = f"Light{name}" if name.startswith("SUAN") else f"LightSUAN {name}"
     if model["family"].startswith("distilled"):
         name = f"distilled {name}"
+        if model["teacher"]:
+            name += f" ({model['teacher']})"
     light = models[models["window"] > 0]
     if model["window"] and len(light[["window", "dilation"]].drop_duplicates()) > 1:
         name += f" (k={model['window']}, r={model['dilation']})"
@@ -110,6 +124,14 @@ def _latency(report: ServingReport, n_candidates: int) -> Latency | None:
 def _family(run: dict[Any, Any], light: bool) -> str:
     family = "LightSUAN" if light else "SUAN"
     return family if run.get("distill", "none") == "none" else f"distilled {family}"
+
+
+def _teacher(run: dict[Any, Any], columns: list[str]) -> str:
+    """How a distilled run was taught, as far as the table's runs differ in it, e.g. `frozen SUAN-3 lambda 4`."""
+    if run.get("distill", "none") == "none":
+        return ""
+    told = {column: str(run[column]) for column in columns}
+    return " ".join(f"{_TAUGHT[column]}{value}" for column, value in told.items())
 
 
 def pareto_front(models: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -77,6 +77,18 @@ def test_a_distilled_model_is_a_family_of_its_own(study):
     assert {"SUAN", "LightSUAN", "distilled LightSUAN", "budget 10 ms"} <= set(labels)
 
 
+def test_students_of_different_teachers_are_different_models(study):
+    table, folder = study
+    table = table.assign(distill="none", teacher_grade="none", distill_weight=float("nan"))
+    mine = table["signature"].str.startswith("b2")
+    table.loc[mine, ["distill", "distill_weight"]] = ["cold", 1.0]
+    table.loc[mine, "teacher_grade"] = ["SUAN-3", "SUAN-4"]
+    models = served_models(table, folder, "auc").set_index("model")
+    told = ["distilled LightSUAN-2 (SUAN-3)", "distilled LightSUAN-2 (SUAN-4)"]
+    assert models.loc[told, "auc"].tolist() == pytest.approx([0.755, 0.765])
+    assert models.loc[told, "n_seeds"].tolist() == [1, 1]
+
+
 def test_only_the_largest_data_size_is_shown(study):
     table, folder = study
     table.loc[table["signature"].str.startswith("a"), "n_samples"] = 4000
