@@ -149,13 +149,15 @@ def _repetition(records):
     for record in records:
         n_steps = -(-record.config.n_samples // BATCH)
         needed += n_steps
-        attempts = [a for a in record.provenance["attempts"] if "first_step" in a]
+        # those that came as far as training
+        attempts = [a for a in record.provenance["attempts"] if a.get("first_step") is not None]
         n_attempts += len(record.provenance["attempts"])
         rate = record.samples_per_second / BATCH
         for one, following in pairwise(attempts):
-            again = max(0, one.get("step", 0) - following["first_step"])
+            step = max(one.get("step") or 0, one["first_step"])
+            again = max(0, step - following["first_step"])
             assert again <= 4 * rate * (CHECKPOINT_SECONDS + HEARTBEAT_SECONDS), attempts
-            trained += max(0, one.get("step", 0) - one["first_step"])
+            trained += step - one["first_step"]
         trained += n_steps - attempts[-1]["first_step"]
     return {
         "cells": len(records),
