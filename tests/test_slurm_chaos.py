@@ -157,7 +157,8 @@ def _repetition(records):
             step = max(one.get("step") or 0, one["first_step"])
             again = max(0, step - following["first_step"])
             assert again <= 4 * rate * (CHECKPOINT_SECONDS + HEARTBEAT_SECONDS), attempts
-            trained += step - one["first_step"]
+            # the last heartbeat may be older than the checkpoint
+            trained += max(step, following["first_step"]) - one["first_step"]
         trained += n_steps - attempts[-1]["first_step"]
     return {
         "cells": len(records),
