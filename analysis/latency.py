@@ -67,7 +67,7 @@ def served_models(
         )
     rows = []
     distilled = table[table["distill"] != "none"] if "distill" in table.columns else table[:0]
-    taught = [c for c in _TAUGHT if c in table.columns and distilled[c].nunique() > 1]
+    taught = [c for c in _TAUGHT if c in table.columns and len(distilled[c].unique()) > 1]
     for run in table.to_dict("records"):
         latency = found.get(str(run["signature"]))
         if latency is not None and pd.notna(run[metric]):

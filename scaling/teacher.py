@@ -36,7 +36,6 @@ class Teacher:
         """Its predictions; with a gradient where it learns."""
         batch = latest_behaviours(batch, self.model.grade.max_len)
         if self.learner is None:
-            self.model.eval()
             with torch.no_grad():
                 return self.model(batch)  # type: ignore[no-any-return]
         return self.model(batch)  # type: ignore[no-any-return]

@@ -150,7 +150,8 @@ def estimate(
         own = estimate(config.student_alone, data, known, **how)
         more = estimate(taught, data, known, **how)
         share = 1 / 3 if config.distill.is_frozen else 1.0
-        memory = max(own.memory_gib, more.memory_gib)
+        base = _CUDA_PROCESS_GIB if on_gpu else _PROCESS_GIB
+        memory = own.memory_gib + max(0.0, more.memory_gib - base)
         source = max(own.source, more.source, key=_SOURCES.index)
         return Estimate(own.seconds + share * more.seconds, memory, source)
     size = model_size(config.grade, config.model, data.schema)
