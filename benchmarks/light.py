@@ -30,12 +30,12 @@ from scaling.serving import random_candidates, random_history, ways_to_score
 from scaling.store import Feature, Schema
 from sweeps.job import prepare_process
 
-WIDTH, HEADS, ROUNDS = 64, 4, 9
+WIDTH, HEADS, ROUNDS = 64, 4, 21
 CASES = {200: (8, 8, 16), 500: (4, 16, 16), 1000: (2, 32, 32), 2000: (1, 32, 32)}  # L: batch, k, r
 
 
-def alternate(calls: dict, rounds: int = ROUNDS, repeats: int = 2) -> dict[str, float]:
-    """Median CPU seconds of each call, measured in turn."""
+def alternate(calls: dict, rounds: int = ROUNDS, repeats: int = 1) -> dict[str, float]:
+    """Median CPU seconds of each call, measured in turn: what else runs on the machine meets all alike."""
     for call in calls.values():
         call(), call()
     times = {name: [] for name in calls}
@@ -181,6 +181,7 @@ def crossover() -> list[dict[str, float]]:
 
             seconds = alternate(
                 {"dense": lambda run=run: run(False), "sparse": lambda run=run: run(True)},
+                rounds=9,
                 repeats=20,
             )
             rows.append(
@@ -234,7 +235,9 @@ def serving(n_candidates: int = 100) -> list[dict[str, float]]:
             single_calls = {"single_dense": dense}
             if options.kind == "lightsuan":
                 single_calls["single"] = lambda s=single, h=history, r=request: s(h, r)
-            seconds = alternate(calls, repeats=3) | alternate(single_calls, rounds=2, repeats=1)
+            seconds = alternate(calls, rounds=9, repeats=3) | alternate(
+                single_calls, rounds=2, repeats=1
+            )
             expected = np.array(dense())
             found = np.stack([np.asarray(way(history, request)) for way in ways.values()])
             rows.append(
