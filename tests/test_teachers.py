@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -226,3 +227,49 @@ def test_a_plan_counts_both_models(cells_of, tiny_store, capsys):
     ]
     assert row["flops"] == 3 * 160 * sum(size.flops_per_sample for size in sizes)
     assert row["flops_per_sample"] == sizes[0].flops_per_sample
+
+
+@pytest.fixture
+def taught(tmp_path):
+    """Students of three grades of teachers, by a planted law in the teacher's size, and students alone."""
+    rows = [
+        {
+            "signature": f"{way}{n_params}{size}{seed}",
+            "grade": "LightSUAN-1",
+            "n_params": 4419,
+            "n_samples": size,
+            "seed": seed,
+            "distill": way,
+            "teacher_grade": "none" if way == "none" else f"T{n_params}",
+            "teacher_n_params": float("nan") if way == "none" else n_params,
+            "logloss": 0.4 + 3 * n_params**-0.4 + 2 * size**-0.3 + 1e-4 * (-1) ** seed,
+        }
+        for way, sizes in (("none", [1]), ("cold", [1000, 3000, 10_000, 30_000]))
+        for n_params in sizes
+        for size in (4096, 16384, 65536, 262144)
+        for seed in (0, 1)
+    ]
+    path = tmp_path / "runs.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def test_the_law_of_a_student_in_its_teachers_size_is_recovered(taught, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["fit", str(taught), "--x", "teacher_n_params", "--where", "distill=cold", "--json"])
+    assert end.value.code == 0
+    found = json.loads(capsys.readouterr().out)["params"]
+    assert found["E"] == pytest.approx(0.4, abs=1e-3)
+    assert (found["alpha"], found["beta"]) == pytest.approx((0.4, 0.3), abs=1e-2)
+
+
+def test_students_of_several_teachers_are_not_fitted_together_in_their_own_size(taught, capsys):
+    for conditions in (["--where", "distill=cold"], []):
+        with pytest.raises(SystemExit) as end:
+            main(["fit", str(taught), *conditions])
+        assert end.value.code == 2
+        assert "teacher_grade=T1000" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:  # nor plain ones with distilled ones in the teacher's
+        main(["fit", str(taught), "--x", "teacher_n_params"])
+    assert end.value.code == 2
+    assert "distill=cold; distill=none" in capsys.readouterr().err
