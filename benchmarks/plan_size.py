@@ -128,7 +128,12 @@ def main() -> None:
                 "for 10,000 cells"
             )
     path = Path(__file__).with_name("results") / "plan_size.json"
-    path.write_text(json.dumps({"cells": 10_000, "seconds": results}, indent=2) + "\n")
+    path.write_text(
+        json.dumps(
+            {"cells": 10_000, "load_average": os.getloadavg()[0], "seconds": results}, indent=2
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":
