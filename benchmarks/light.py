@@ -1,6 +1,6 @@
 """LightSUAN: sparse against dense attention, its memory, and serving many candidates at once.
 
-    .venv/bin/python benchmarks/light.py [attention | memory | crossover | serving | gpu ...]
+    .venv/bin/python benchmarks/light.py [attention | memory | crossover | serving | compiled | gpu ...]
 
 Prints a table and updates benchmarks/results/light.json. Ratios are of CPU times of one thread, measured in turn
 within this run, medians over rounds; absolute times belong to this machine.
@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from torch import Tensor
 
 from models import attention
 from models.attention import RelativeBias, SelfAttention
+from models.compiled_scoring import compile_scoring
 from models.config import SuanOptions
 from models.grades import Grade
 from models.light_attention import sparse_pays
+from models.scorer import Scorer
 from models.sparse_attention import gap_buckets, sparse_attention, sparse_bias
 from models.sparse_pattern import SparsePattern, fit_tiles
 from models.suan import build_suan
@@ -258,6 +261,40 @@ def serving(n_candidates: int = 100) -> list[dict[str, float]]:
     return rows
 
 
+def compiled(n_candidates: int = 100) -> list[dict[str, float]]:
+    """A cached request, eager and compiled ahead of time (minutes, with a C++ compiler)."""
+    rows, features, rng = [], schema(), np.random.default_rng(0)
+    for length, window, dilation in ((200, 8, 16), (1000, 32, 32)):
+        options = SuanOptions(kind="lightsuan", window=window, dilation=dilation)
+        model = build_suan(Grade(2, 4, 16, length), options, features, base_rate=0.3, seed=0)
+        eager, ahead = Scorer(model, features), Scorer(model, features)
+        history = random_history(features, length, rng)
+        request = random_candidates(features, n_candidates, int(history.times[-1]) + 60, rng)
+        state = eager.encode(history)
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.perf_counter()
+            compile_scoring(model, state, Path(folder) / "scoring.pt2")
+            compile_seconds = time.perf_counter() - begin
+            ahead.use_compiled(Path(folder) / "scoring.pt2")
+            calls = {
+                "eager": lambda s=eager, u=state, r=request: s.score(u, r),
+                "compiled": lambda s=ahead, u=state, r=request: s.score(u, r),
+            }
+            difference = np.abs(calls["eager"]() - calls["compiled"]()).max()
+            seconds = alternate(calls, repeats=10)
+        rows.append(
+            {
+                "L": length,
+                "candidates": n_candidates,
+                "compile_seconds": compile_seconds,
+                "largest_difference": float(difference),
+                **{f"{name}_ms": 1e3 * value for name, value in seconds.items()},
+                "speed_up": seconds["eager"] / seconds["compiled"],
+            }
+        )
+    return rows
+
+
 def gpu() -> list[dict[str, float]]:
     """bf16 on a GPU: FlexAttention, the tiles and dense attention, forward and backward; empty without one."""
     if not torch.cuda.is_available():
@@ -292,6 +329,7 @@ PARTS = {
     "memory": memory,
     "crossover": crossover,
     "serving": serving,
+    "compiled": compiled,
     "gpu": gpu,
 }
 
@@ -304,7 +342,7 @@ def main() -> None:
     result["torch"] = torch.__version__
     wanted = sys.argv[1:] or list(PARTS)
     for name in wanted:
-        if name in ("crossover", "serving"):
+        if name in ("crossover", "serving", "compiled"):
             prepare_process()  # freed memory is kept, as in training and serving
         result[name] = PARTS[name]()
         print(name, json.dumps(result[name], indent=2), sep="\n", flush=True)

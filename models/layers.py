@@ -35,9 +35,10 @@ def build_norm(kind: str, width: int) -> nn.Module:
 def in_cache(x: Tensor) -> bool:
     """Whether to work chunk by chunk with our own gradients: what a CPU core wants.
 
-    A GPU and mixed precision get torch's own operations, which its compiler fuses.
+    A GPU, mixed precision and models that are exported get torch's own operations, which its compiler fuses.
     """
-    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    plain = torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting()
+    return x.device.type == "cpu" and not plain
 
 
 def last_tokens(x_BND: Tensor, n: int) -> Tensor:
@@ -99,7 +100,7 @@ class RMSNorm(nn.Module):
 
 
 class _SwiGLU(torch.autograd.Function):
-    """stream + (silu(x Wg + bg) * (x Wu + bu)) W3 + b3, a few thousand tokens at a time.
+    """stream + (silu(x W1 + b1) * (x W2 + b2)) W3 + b3, a few thousand tokens at a time.
 
     So many fit into a core's cache between one pass and the next; gate and up lie apart, so that
     each pass is contiguous.

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from models.compiled_scoring import load_scoring
 from models.config import InputSchema, SuanOptions
 from models.grades import Grade
 from models.suan import SUAN
@@ -84,6 +85,7 @@ class Scorer:
             )
         self.model = model.eval()
         self._schema, self._utc_offset = schema, utc_offset_seconds
+        self._compiled: Any = None
 
     @classmethod
     def load(cls, path: Path | str, device: str = "cpu") -> "Scorer":
@@ -143,15 +145,22 @@ class Scorer:
         context = self._stack("context", candidates.context, n_candidates)
         numeric = self._stack_numeric(candidates.numeric, n_candidates)
         time = self._tensor(np.array([candidates.time]))
-        logits = score_candidates(
-            self.model,
-            state,
-            (time, self._hours(time)),
-            (self._tensor(ids), self._tensor(context)),
-            self._tensor(numeric).to(self.model.embeddings.weight.dtype),
-        )
+        request = time, self._hours(time)
+        features = self._tensor(ids), self._tensor(context)
+        numbers = self._tensor(numeric).to(self.model.embeddings.weight.dtype)
+        if self._compiled is not None and min(n_candidates, len(state.key_times)) > 1:
+            logits = self._compiled(request, features, numbers, state.tensors)
+        else:
+            logits = score_candidates(self.model, state, request, features, numbers)
         scores: NDArray[np.float64] = logits.double().cpu().numpy()
         return scores
+
+    def use_compiled(self, path: Path | str) -> None:
+        """Score with what `models.compiled_scoring.compile_scoring` wrote for this model on such a machine.
+
+        Requests of one candidate, and users with fewer than two behaviours, are scored as before.
+        """
+        self._compiled = load_scoring(path)
 
     def _hours(self, seconds: Tensor) -> Tensor:
         """Hour of the day plus one, as `scaling.loader` gives it."""

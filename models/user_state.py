@@ -7,6 +7,7 @@ or without dual alignment.
 Shapes: L behaviours, M candidates, S keys that a candidate reads, D token width, P profile features; one user.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ class UserState:
     Attributes:
         blocks: what candidates need of each block.
         profile: the embedded profile [1, P, d].
-        n_behaviours: L.
+        n_behaviours: L, int64 [1].
         key_times: seconds of the keys that candidates read, int64 [S].
         key_bias: their bias by distance [S].
         last: the last behaviour's token [1, 1, D], zero without one; read by models that are not target-aware.
@@ -55,18 +56,39 @@ class UserState:
 
     blocks: tuple[BlockState, ...]
     profile: Tensor
-    n_behaviours: int
+    n_behaviours: Tensor
     key_times: Tensor
     key_bias: Tensor
     last: Tensor
 
     @property
-    def n_bytes(self) -> int:
-        """Memory that this state takes."""
-        parts = [self.profile, self.key_times, self.key_bias, self.last]
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that it holds, those of the blocks last; `from_tensors` puts them together again."""
+        parts = [self.profile, self.n_behaviours, self.key_times, self.key_bias, self.last]
         for block in self.blocks:
             parts += [block.keys_values, *block.profile, *block.gate, *block.total]
-        return sum(part.numel() * part.element_size() for part in parts)
+        return tuple(parts)
+
+    @classmethod
+    def from_tensors(cls, model: SUAN, tensors: Sequence[Tensor]) -> "UserState":
+        """Return the state of `model` that holds these tensors."""
+        parts, options = iter(tensors), model.options
+        own = [next(parts) for _ in range(5)]
+        blocks = []
+        for _ in model.blocks:
+            kept: dict[str, tuple[Tensor, ...]] = {}
+            keys_values = next(parts)
+            if options.fusion != "none":
+                kept["profile"] = (next(parts), next(parts))
+            if options.fusion == "dual":
+                kept["total" if options.pooling == "running" else "gate"] = (next(parts),)
+            blocks.append(BlockState(keys_values, **kept))
+        return cls(tuple(blocks), *own)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that this state takes."""
+        return sum(part.numel() * part.element_size() for part in self.tensors)
 
 
 def encode_user(
@@ -104,7 +126,7 @@ def encode_user(
         states.append(state)
     table = model.bias.position
     key_bias = x_BND.new_zeros(len(columns)) if table is None else table[distances]
-    return UserState(tuple(states), embedded, n_behaviours, times[columns], key_bias, x_BND[:, -1:])
+    return UserState(tuple(states), embedded, lengths, times[columns], key_bias, x_BND[:, -1:])
 
 
 def _encode_nobody(model: SUAN, times: Tensor, profile_BPd: Tensor) -> UserState:
@@ -118,11 +140,13 @@ def _encode_nobody(model: SUAN, times: Tensor, profile_BPd: Tensor) -> UserState
         if fusion is None:
             states.append(BlockState(no_keys))
             continue
-        gate = () if fusion.squeeze is None else (fusion.gate(zero),)
-        running = block.options.pooling == "running"
-        kept = {"total": (zero,)} if running else {"gate": gate}
+        kept = {}
+        if fusion.squeeze is not None:
+            running = block.options.pooling == "running"
+            kept = {"total": (zero,)} if running else {"gate": (fusion.gate(zero),)}
         states.append(BlockState(no_keys, fusion.keys_values(profile_BPd), **kept))
-    return UserState(tuple(states), profile_BPd, 0, times, profile_BPd.new_zeros(0), zero)
+    no_bias, nothing = profile_BPd.new_zeros(0), times.new_zeros(1)
+    return UserState(tuple(states), profile_BPd, nothing, times, no_bias, zero)
 
 
 @dataclass
@@ -198,12 +222,12 @@ def score_candidates(
     time, hour = request
     candidate, context = ids
     own = [embed(model, "candidate", candidate), embed(model, "context", context)]
-    read_BMD = state.last.expand(-1, len(candidate), -1)
+    read_BMD = state.last.expand(-1, candidate.shape[0], -1)  # len() would fix it in an export
     if model.options.target_aware:
         rows = model.token_rows(model.embeddings.rows("candidate", candidate))
         x_BMD = F.embedding(rows, model.embeddings.weight).flatten(1)[None]
         at_end = model.options.positions == "end"
-        place = hour.new_full((1,), model.grade.max_len if at_end else state.n_behaviours)
+        place = hour.new_tensor([model.grade.max_len]) if at_end else state.n_behaviours
         x_BMD = model.place_tokens(x_BMD, place, hour[None])
         keys = _candidate_keys(model, state, time)
         for block, cached in zip(model.blocks, state.blocks, strict=True):
@@ -231,7 +255,7 @@ def _read_state(
     x_BMD: Tensor,
     state: BlockState,
     keys: CandidateKeys,
-    n_history: int,
+    n_history: Tensor,
 ) -> Tensor:
     """Take candidates through a block."""
     attention, fusion, n_candidates = block.attention, block.fusion, x_BMD.shape[1]

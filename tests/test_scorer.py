@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models import attention
+from models.compiled_scoring import compile_scoring
 from models.config import SuanOptions
 from models.grades import Grade
 from models.scorer import Candidates, History, SchemaError, Scorer
@@ -135,7 +136,7 @@ def test_a_sparse_state_holds_only_the_keys_that_are_read(tiny_store):
         for options in (SuanOptions(), LIGHT)
     )
     assert dense.n_behaviours == sparse.n_behaviours
-    assert len(sparse.key_times) == len(LIGHT.pattern.distances(sparse.n_behaviours + 1))
+    assert len(sparse.key_times) == len(LIGHT.pattern.distances(int(sparse.n_behaviours) + 1))
     assert sparse.n_bytes < dense.n_bytes
 
 
@@ -213,6 +214,28 @@ print(scorer.score(state, Candidates(a["features"], a["time"], a["context"], a["
     command = [sys.executable, "-c", code, str(tmp_path), json.dumps(arrays)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert np.abs(np.array(json.loads(done.stdout)) - expected).max() < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a C++ compiler works
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's own
+@pytest.mark.parametrize(
+    "options", [LIGHT, SuanOptions(pooling="running", positions="start")], ids=str
+)
+def test_the_compiled_pass_gives_the_same_scores(tiny_store, tmp_path, options):
+    """To 1e-5 as all float32 scores; of users and requests of any size, those too small for it among them."""
+    model = make_model(tiny_store, options, torch.float32)
+    scorer = Scorer(model, tiny_store.schema, tiny_store.utc_offset_seconds)
+    lengths = tiny_store.history_end - tiny_store.offsets[tiny_store.user]
+    rows = [int(lengths.argmax()), int(lengths.argmin()), 400]
+    states = [scorer.encode(user_of(tiny_store, row)) for row in rows]
+    requests = [candidates_of(tiny_store, row, ITEMS[:n]) for row in rows for n in (1, 2, 11)]
+    plain = [scorer.score(states[n // 3], request) for n, request in enumerate(requests)]
+    compile_scoring(model, states[0], tmp_path / "scoring.pt2")
+    scorer.use_compiled(tmp_path / "scoring.pt2")
+    compiled = [scorer.score(states[n // 3], request) for n, request in enumerate(requests)]
+    for ours, theirs in zip(plain, compiled, strict=True):
+        assert np.abs(ours - theirs).max() < 1e-5
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", None])
