@@ -51,6 +51,11 @@ def test_titles_with_quotes_and_tabs_do_not_break_the_news(store):
     assert store.candidates["item"].tolist() == [3, 6, 2, 3, 4, 2, 7, 4, 6, 1, 3]
 
 
+def test_blank_lines_are_skipped(tmp_path, store):
+    files = {name: "\n" + text.replace("\n", "\n\n") for name, text in MIND.items()}
+    assert mind(tmp_path, files).fingerprint == store.fingerprint
+
+
 def test_a_list_that_grows_is_not_seen_by_earlier_rows(tmp_path):
     files = {
         "MINDsmall_dev/behaviors.tsv": "2\tU13740\t11/15/2019 7:00:00 AM\tN55189 N42782 N20678\tN55689-0 N42782-1\n"

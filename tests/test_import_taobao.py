@@ -154,6 +154,8 @@ def test_any_behaviour_can_be_the_positive(tmp_path):
         UserError, match="option positive: 'views' is not pv, buy, cart, fav or all"
     ):
         behaviours(tmp_path, {"positive": "views"}, "b")
+    with pytest.raises(UserError, match="option seed: -1 is not 0 or more"):
+        behaviours(tmp_path, {"seed": "-1"}, "c")
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ MOVIES = """\
 
 
 def make_raw(folder, ratings=RATINGS, users=USERS, movies=MOVIES):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, text in (("ratings", ratings), ("users", users), ("movies", movies)):
         if text is not None:
             (folder / f"{name}.dat").write_bytes(text.encode("latin-1"))
@@ -93,6 +93,12 @@ def test_gzip_and_crlf_change_nothing(tmp_path):
     packed = make_raw(tmp_path / "packed", None, USERS.replace("\n", "\r\n"))
     (packed / "ratings.dat.gz").write_bytes(gzip.compress(RATINGS.rstrip("\n").encode()))
     assert import_logs("movielens-1m", packed, tmp_path / "b").fingerprint == plain.fingerprint
+
+
+def test_raw_may_be_the_folder_above(tmp_path):
+    plain = import_logs("movielens-1m", make_raw(tmp_path / "raw" / "ml-1m"), tmp_path / "plain")
+    above = import_logs("movielens-1m", tmp_path / "raw", tmp_path / "above")
+    assert above.fingerprint == plain.fingerprint
 
 
 def test_the_order_of_the_raw_rows_changes_no_byte(tmp_path):

@@ -249,6 +249,8 @@ def as_folders(folder):
         "(FORMAT parquet, PARTITION_BY (tab))"
     )
     (folder / "shown" / "_SUCCESS").touch()
+    (folder / "shown" / "_log").mkdir()
+    (folder / "shown" / "_log" / "0.json").write_text("{}")
     toml = folder / "log.toml"
     toml.write_text(toml.read_text().replace("shown.csv", "shown"))
 
@@ -295,6 +297,12 @@ def test_other_separators_and_latin_1(tmp_path, plain):
     for file in raw.glob("*.csv"):
         file.write_bytes(file.read_text(encoding="utf-8").encode("latin-1"))
     assert run(raw, tmp_path / "out").fingerprint == plain.fingerprint
+    items = raw / "items.csv"
+    items.write_bytes(items.read_bytes().replace("ä".encode("latin-1"), b"\x93", 1))
+    with pytest.raises(
+        UserError, match=r"items.csv: line 2: column the, kind: byte 0x93 is not LATIN-1"
+    ):
+        run(raw, tmp_path / "out2")
 
 
 def changed(old, new):
@@ -317,6 +325,17 @@ def test_a_test_part_begins_at_a_moment_of_the_logs_own_zone(tmp_path):
     store = run(write_raw(tmp_path / "raw", toml=toml), tmp_path / "out")
     assert store.split["boundary"] == 1_700_002_800
     assert store.n_test == sum(row[1] > START + 3000 for row in make_rows()["shown"][1:])
+
+
+def test_a_test_part_begins_at_a_moment_of_summer_time(tmp_path):
+    # 200 days before START it is 18:13:20 in New York, four hours behind and not five as in winter.
+    rows = make_rows()
+    for row in rows["shown"][1:]:
+        row[1] -= 200 * 86_400
+    toml = TOML.replace("Asia/Shanghai", "America/New_York")
+    toml += '[split]\ntest_from = "2023-04-28T19:00:00"\n'
+    store = run(write_raw(tmp_path / "raw", rows, toml), tmp_path / "out")
+    assert store.split["boundary"] == START - 200 * 86_400 + 2_800
 
 
 def test_hashed_ids_are_buckets_of_every_value(tmp_path):
@@ -469,6 +488,14 @@ def bad_parquet(folder):
             "line 9: price is 'cheap', expected a number",
         ),
         (
+            edit("shown.csv", 9, f"1,{START},v1,1,1e39,a"),
+            "line 9: price is '1e39', expected a number of 32 bits",
+        ),
+        (
+            edit("shown.csv", 9, f"1,{START},v1,1,0,a\r"),
+            "shown.csv: line 9: ends in CRLF, the lines before in LF",
+        ),
+        (
             edit("shown.csv", 9, f"1,{START},v1,1,nan,a"),
             "line 9: price is 'nan', expected a number",
         ),
@@ -535,6 +562,25 @@ def test_the_bad_row_is_found_in_a_file_that_is_read_in_parallel(tmp_path):
         ),
         ("[vocabularies]", "[negatives]\n[vocabularies]", "[negatives] are for logs without"),
         ("min_count = 3", "hashed = { itm = 9 }", "hashed vocabulary 'itm': no feature has it"),
+        ("min_count = 3", "hashed = { item = 4294967295 }", "expected 4294967294 or less"),
+        ('files = ["done.csv"]', "files = []", "events: files: there are none"),
+        ('files = ["done.csv"]', 'files = ["/no/*.csv"]', "/no/*.csv: missing"),
+        ('label = "click"', 'label = "click"\nseparator = ""', "separator is '', expected"),
+        ('label = "click"', 'label = "click"\nquote = "ab"', "quote is 'ab', expected one"),
+        ('label = "click"', 'label = "click"\nquote = ","', "quote is ',', expected one"),
+        ('["price"]', '["price", "price"]', "features.numeric: 'price' stands twice"),
+        ('["hour", "tab"]', '["tab", "tab"]', "features.context: 'tab' stands twice"),
+        ("columns = {", "fill = { price = nan }\ncolumns = {", "fill.price is nan, expected"),
+        (
+            'label = "click"',
+            'label_when = { column = "click", at_least = inf }',
+            "inf is no bound, expected a finite number",
+        ),
+        (
+            'zone = "Asia/Shanghai"',
+            'zone = "here"',
+            "'here' is unknown, expected an IANA name such as",
+        ),
     ],
 )
 def test_a_wrong_toml_is_told_by_key(tmp_path, old, new, expected):

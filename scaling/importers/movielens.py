@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import UserError
+from scaling.importers.locating import locate
 from scaling.importers.log import Check, Log, Rows, Table
 from scaling.importers.options import CommonOptions
 from scaling.importers.raw_files import find_files
@@ -46,7 +47,7 @@ def movielens_1m(raw: Path, options: MovieLens1MOptions) -> Log:
 
     def table(file: str, columns: dict[str, str], **rules: object) -> Table:
         layout = {"separator": "::", "header": False, "quote": "", "encoding": "latin-1"}
-        return Table((file,), columns, **{**layout, **rules})  # type: ignore[arg-type]
+        return Table(locate(raw, file), columns, **{**layout, **rules})  # type: ignore[arg-type]
 
     ratings = table(
         "ratings.dat",
@@ -94,7 +95,7 @@ def movielens_1m(raw: Path, options: MovieLens1MOptions) -> Log:
 
 def _is_published(raw: Path) -> bool:
     """Whether ratings.dat is byte for byte the published file; warn if it is not."""
-    (file,) = find_files(raw, ("ratings.dat",))
+    file = find_files(raw, locate(raw, "ratings.dat"))[0]
     blob = ""
     if file.suffix in ("", ".dat", ".gz"):
         try:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
+from zoneinfo import ZoneInfo
 
 from scaling.errors import UserError, nearest
 from scaling.importers.log import TimeSplit, UserSplit
@@ -49,14 +50,17 @@ class CommonOptions:
                 raise UserError("option test_from: a split by user has no first moment")
             self._moment()
 
-    def parts(self, utc_offset_seconds: int = 0) -> TimeSplit | UserSplit:
-        """Return the split; `test_from` is read in the zone of that offset."""
+    def parts(self, zone: int | str = 0) -> TimeSplit | UserSplit:
+        """Return the split; `test_from` is read in `zone`: seconds from UTC or an IANA name."""
         if self.split == "user":
             return UserSplit(self.test_fraction, self.split_seed)
         default = type(self)
         wants_share = self.test_fraction != default.test_fraction
         if self.test_from and not (wants_share and self.test_from == default.test_from):
-            return TimeSplit(boundary=int(self._moment().timestamp()) - utc_offset_seconds)
+            moment = self._moment()
+            if isinstance(zone, str):  # with its summer time
+                return TimeSplit(boundary=int(moment.replace(tzinfo=ZoneInfo(zone)).timestamp()))
+            return TimeSplit(boundary=int(moment.timestamp()) - zone)
         return TimeSplit(self.test_fraction)
 
     def _moment(self) -> datetime:

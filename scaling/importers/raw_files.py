@@ -6,6 +6,7 @@ The engine reads the rows; this slow reading is for a header, and to say where a
 import csv
 import gzip
 import io
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -44,15 +45,21 @@ def find_files(raw: Path, names: tuple[str, ...]) -> list[Path]:
         if (raw / name).is_dir():
             # Other engines leave marks such as _SUCCESS and .crc files.
             inside = (raw / name).rglob("*")
-            matches = sorted(f for f in inside if f.is_file() and f.name[0] not in "._")
+            matches = sorted(f for f in inside if f.is_file() and not _is_mark(f, raw / name))
         elif any(character in name for character in "*?["):
-            matches = sorted(f for f in raw.glob(name) if f.is_file())
+            # An absolute glob is one from the root.
+            start, pattern = (Path("/"), name.lstrip("/")) if name[0] == "/" else (raw, name)
+            matches = sorted(f for f in start.glob(pattern) if f.is_file())
         else:
             matches = [f for end in ("", *PACKED) if (f := raw / f"{name}{end}").is_file()][:1]
         if not matches:
             raise UserError(f"{raw / name}: missing, and so are {name}.gz and {name}.zst")
         found += [file for file in matches if file not in found]
     return found
+
+
+def _is_mark(file: Path, folder: Path) -> bool:
+    return any(part[0] in "._" for part in file.relative_to(folder).parts)
 
 
 def is_parquet(file: Path) -> bool:
@@ -157,13 +164,21 @@ def line_of_record(file: Path, table: Table, number: int) -> int:
 
 
 def raise_first_broken(file: Path, table: Table, n_fields: int) -> None:
-    """Raise for the first record that is no text, badly quoted, or of another number of fields than `n_fields`."""
+    """Raise for the first record that is no text, badly quoted, of another number of fields than `n_fields`, or ends differently."""
     for line, fields in _records(file, table):
         if len(fields) != n_fields:
             names = f": {', '.join(table.columns)}" if not table.header else ""
             raise UserError(
                 f"{file}: line {line:,}: {len(fields)} field(s), expected {n_fields} separated by {table.separator!r}{names}"
             )
+    with _opened(file) as stream:
+        first = next(stream, b"").endswith(b"\r\n")
+        for number, text_line in enumerate(stream, start=2):
+            if text_line.endswith(b"\r\n") != first and text_line.endswith(b"\n"):
+                raise UserError(
+                    f"{file}: line {number:,}: ends in {'LF' if first else 'CRLF'}, the lines before in "
+                    f"{'CRLF' if first else 'LF'}; make the line ends all alike"
+                )
 
 
 def _records(file: Path, table: Table) -> Iterator[tuple[int, list[str]]]:
@@ -192,6 +207,9 @@ def _lines(file: Path, stream: IO[bytes], table: Table) -> Iterator[str]:
     for number, line in enumerate(stream, start=1):
         raw = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         try:
+            if table.encoding == "latin-1" and (control := re.search(rb"[\x80-\x9f]", raw)):
+                # The engine refuses them: they are no characters, but a sign of another encoding.
+                raise UnicodeDecodeError("latin-1", raw, control.start(), control.end(), "control")
             decoded = raw.decode(table.encoding).rstrip("\r\n")
         except UnicodeDecodeError as error:
             before = raw[: error.start].decode("latin-1").count(table.separator)

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 EXPECTED = {
     "int": "a whole number",
-    "float": "a number",
+    "float": "a number of 32 bits",
     "text": "text",
     "timestamp": "a date and time",
 }
@@ -128,9 +128,12 @@ def _source(file: Path, table: Table) -> Source:
         "columns": "{" + ", ".join(f"'{name}': 'VARCHAR'" for name in names) + "}",
     }
     settings = ", ".join(f"{key} = {value}" for key, value in options.items())
+    relation = f"read_csv({text(file)}, {settings})"
+    if n_fields == 1:  # the engine skips blank lines only where there are separators to miss
+        relation = f"(SELECT * FROM {relation} WHERE f0 IS NOT NULL)"
     return Source(
         file,
-        f"read_csv({text(file)}, {settings})",
+        relation,
         {
             **{column: names[position] for column, position in positions.items()},
             **_names(file, table),
@@ -167,9 +170,7 @@ def _read(engine: Engine, source: Source, table: Table, sql: str) -> None:
     except duckdb.Error as error:
         if not is_parquet(source.file):
             raise_first_broken(source.file, table, source.n_fields)
-        raise UserError(
-            f"{source.file}: cannot be read, are its line ends all alike? {_first_line(error)}"
-        ) from error
+        raise UserError(f"{source.file}: cannot be read: {_first_line(error)}") from error
 
 
 def _checked(source: Source, table: Table, number: int) -> str:
@@ -208,7 +209,8 @@ def _cell(raw: str, native: str, kind: str, time_format: str) -> tuple[str, str]
     elif native.lstrip("U") not in INTEGERS and base == "int":
         whole = f"TRY_CAST({raw} AS BIGINT) = {raw}"
     if base == "timestamp":
-        moment = f"try_strptime({raw}, {text(time_format)})" if time_format else raw
+        is_text = time_format and native == "VARCHAR"
+        moment = f"try_strptime({raw}, {text(time_format)})" if is_text else raw
         value = f"epoch_us(TRY_CAST({moment} AS TIMESTAMPTZ)) // 1000000"
         good = f"{value} IS NOT NULL"
     elif base == "int":
@@ -217,7 +219,7 @@ def _cell(raw: str, native: str, kind: str, time_format: str) -> tuple[str, str]
         good = f"{value} IS NOT NULL AND {whole}"
     elif base == "float":
         value = f"TRY_CAST({raw} AS DOUBLE)"
-        good = f"isfinite({value})"
+        good = f"isfinite(TRY_CAST({value} AS FLOAT))"  # what a store holds
     elif is_real:
         value = (
             f"CASE WHEN {whole} THEN TRY_CAST({raw} AS HUGEINT)::VARCHAR ELSE {raw}::VARCHAR END"

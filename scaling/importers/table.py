@@ -101,7 +101,7 @@ def table(raw: Path, options: TableOptions) -> Log:
         vocabularies=spec.features.vocabularies,
         min_count=spec.vocabularies.min_count,
         hashed=spec.vocabularies.hashed,
-        split=split.parts(offset),
+        split=split.parts(spec.zone),
         utc_offset_seconds=offset,
         negatives=None if drawn is None else Negatives(drawn.per_positive, drawn.draw, drawn.seed),
         facts={"table": asdict(spec)},
@@ -123,6 +123,11 @@ def _check_names(spec: TableFile) -> None:
         *features.profile,
         *features.numeric,
     ]
+    for role in ("behaviour", "candidate", "context", "profile", "numeric"):
+        own = getattr(features, role)
+        for i, name in enumerate(own):
+            if name in own[:i]:
+                raise UserError(f"features.{role}: {name!r} stands twice")
     for name in names:
         if name in RESERVED:
             raise UserError(

@@ -1,5 +1,6 @@
 """The TOML of `scaling data import table`: which files there are and which of their columns mean what."""
 
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,9 @@ __all__ = [
     "TableFile",
     "read_table_file",
 ]
+
+LARGEST = 2**32 - 2  # buckets: ids have 32 bits, and two are taken
+FLOAT32_MAX = 3.4028234663852886e38
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -46,6 +50,9 @@ class Condition:
         asked = (self.equals, self.at_least, self.below, self.empty)
         if sum(x is not None for x in asked) != 1:
             raise ValueError("expected one of equals, at_least, below and empty beside column")
+        for bound in (self.at_least, self.below):
+            if bound is not None and not math.isfinite(bound):
+                raise ValueError(f"{bound} is no bound, expected a finite number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +85,19 @@ class FilesSection:
     names: tuple[str, ...] = ()
     drop: tuple[DropRule, ...] = ()
     drop_repeats: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no text file can be read with."""
+        if not self.files:
+            raise ValueError("files: there are none, expected names, globs or folders")
+        if not 1 <= len(self.separator.encode()) <= 4 or set(self.separator) & set("\r\n"):
+            raise ValueError(
+                f"separator is {self.separator!r}, expected one to four bytes on a line"
+            )
+        if len(self.quote.encode()) > 1 or self.quote in (*self.separator, "\r", "\n"):
+            raise ValueError(
+                f"quote is {self.quote!r}, expected one character that is no separator, or none"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +148,7 @@ class ImpressionsSection(EventsSection):
 
     def __post_init__(self) -> None:
         """Refuse impressions without a label, or with two."""
+        super().__post_init__()
         if (self.label is None) == (self.label_when is None):
             raise ValueError("expected one of label and label_when")
 
@@ -155,6 +176,12 @@ class FeaturesSection:
     fill: dict[str, float] = field(default_factory=dict)
     vocabularies: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that a store cannot hold."""
+        for name, number in self.fill.items():
+            if not abs(number) <= FLOAT32_MAX:
+                raise ValueError(f"fill.{name} is {number}, expected a finite 32-bit number")
+
 
 @dataclass(frozen=True, kw_only=True)
 class VocabulariesSection:
@@ -170,6 +197,8 @@ class VocabulariesSection:
         for name, size in {"min_count": self.min_count, **self.hashed}.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}, expected 1 or more")
+            if size > LARGEST:
+                raise ValueError(f"{name} is {size}, expected {LARGEST} or less")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,8 +228,8 @@ class NegativesSection:
         """Refuse counts that draw nothing."""
         if self.per_positive < 1:
             raise ValueError(f"per_positive is {self.per_positive}, expected 1 or more")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}, expected 0 or more")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}, expected 0 or more, below 2^63")
 
 
 @dataclass(frozen=True, kw_only=True)

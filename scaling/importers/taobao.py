@@ -74,6 +74,8 @@ class UserBehaviorOptions(CommonOptions):
             raise UserError(f"option draw: {self.draw!r} is not popularity or uniform")
         if self.negatives < 1:
             raise UserError(f"option negatives: {self.negatives} is not 1 or more")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"option seed: {self.seed} is not 0 or more, below 2^63")
 
 
 def taobao_ads(raw: Path, options: TaobaoAdsOptions) -> Log:

@@ -1,6 +1,7 @@
 """SQL for times: unix seconds from other units, and the hour and weekday of a log's own zone."""
 
 from datetime import datetime
+from difflib import get_close_matches
 from zoneinfo import ZoneInfo, available_timezones
 
 from scaling.errors import UserError, nearest
@@ -51,9 +52,10 @@ def offset_of(zone: str) -> int:
     try:
         info = ZoneInfo(zone)
     except (ValueError, KeyError, OSError) as error:
-        raise UserError(
-            f"zone: {zone!r} is unknown{nearest(zone, available_timezones())}"
-        ) from error
+        # There are hundreds: only near ones help.
+        near = get_close_matches(zone, available_timezones())
+        hint = nearest(zone, near) if near else ", expected an IANA name such as Asia/Shanghai"
+        raise UserError(f"zone: {zone!r} is unknown{hint}") from error
     return min(_offsets(info))
 
 
