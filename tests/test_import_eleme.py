@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from raw_logs import ELEME, ELEME_COLUMNS, eleme_row, history, write_raw
+from raw_logs import ELEME, ELEME_COLUMNS, LOGS, eleme_row, history, write_raw
 
 from scaling.errors import UserError
 from scaling.importers import import_logs
@@ -93,6 +93,20 @@ def test_two_users_with_the_same_lists_do_not_share_them(tmp_path):
     store = days(tmp_path, *rows)
     assert store.n_users == 3
     assert store.n_events == 6
+
+
+def test_a_split_by_user_has_all_lists_of_a_person_in_one_part(tmp_path):
+    rows = [
+        eleme_row(
+            label=i % 2, user_id=f"u{i % 6}", shop_id_list=";".join("s" * i), times=43_200 + i
+        )
+        for i in range(36)
+    ]
+    options = {"split": "user", "test_fraction": "0.5"}
+    store = eleme(tmp_path, {**dict.fromkeys(LOGS["eleme"]), "D1_0.csv": "\n".join(rows)}, options)
+    person = (store.time - store.time.min()) % 6
+    assert store.n_users == 36
+    assert not {*person[: store.n_train]} & {*person[store.n_train :]}
 
 
 def test_a_row_never_sees_a_longer_list_of_the_same_user(tmp_path):

@@ -56,6 +56,18 @@ def test_blank_lines_are_skipped(tmp_path, store):
     assert mind(tmp_path, files).fingerprint == store.fingerprint
 
 
+def test_a_split_by_user_has_all_lists_of_a_person_in_one_part(tmp_path):
+    rows = "".join(
+        f"{i}\tU{i % 6}\t11/11/2019 9:05:{i:02d} AM\t{'N55189 ' * i}\tN55689-1 N35729-0\n"
+        for i in range(36)
+    )
+    files = {name: rows if "behaviors" in name else text for name, text in MIND.items()}
+    store = mind(tmp_path, files, {"split": "user", "test_fraction": "0.5"})
+    person = (store.time - store.time.min()) % 6
+    assert store.n_users == 36
+    assert not {*person[: store.n_train]} & {*person[store.n_train :]}
+
+
 def test_a_list_that_grows_is_not_seen_by_earlier_rows(tmp_path):
     files = {
         "MINDsmall_dev/behaviors.tsv": "2\tU13740\t11/15/2019 7:00:00 AM\tN55189 N42782 N20678\tN55689-0 N42782-1\n"

@@ -86,7 +86,7 @@ class TimeSplit:
 
 @dataclass(frozen=True)
 class UserSplit:
-    """The users whose md5 of `seed:user` is in the lowest `test_fraction` are the test part."""
+    """The users whose md5 of `seed:person` is in the lowest `test_fraction` are the test part (`Log.person`)."""
 
     test_fraction: float
     seed: int = 0
@@ -129,6 +129,7 @@ class Log:
         min_count: rows of the training part in which a value must occur to have an id of its own.
         hashed: vocabulary to number of buckets, for ids without bound: md5 of the value instead of a list.
         split: how the test part is made.
+        person: SQL over `user`: who it is, where one has several; all of a person are in one part of a split by user.
         utc_offset_seconds: of the log's own zone, for readers of the store.
         negatives: how to draw them where a log has no impressions.
         facts: further entries of the store's source.
@@ -148,6 +149,7 @@ class Log:
     vocabularies: Mapping[str, str] = field(default_factory=dict)
     min_count: int = 1
     hashed: Mapping[str, int] = field(default_factory=dict)
+    person: str = "user"
     utc_offset_seconds: int = 0
     negatives: Negatives | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)

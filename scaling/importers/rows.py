@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from scaling.errors import UserError
 from scaling.importers.engine import Engine
-from scaling.importers.log import Log, Rows, TimeSplit, UserSplit
+from scaling.importers.log import Log, Rows, TimeSplit
 from scaling.importers.reading import RowCounts, log_counts
 from scaling.importers.sql import text
 from scaling.importers.times import LATEST
@@ -35,7 +35,7 @@ def make_rows(engine: Engine, log: Log) -> tuple[dict[str, RowCounts], int | Non
     engine.run(
         f"""CREATE TABLE core.users AS
             SELECT user, (row_number() OVER (ORDER BY user) - 1)::INTEGER AS number, in_test, {trained} AS trained
-            FROM (SELECT user, min(time) AS first, {_user_in_test(log.split)} AS in_test FROM __kept GROUP BY user)"""
+            FROM (SELECT user, min(time) AS first, {_user_in_test(log)} AS in_test FROM __kept GROUP BY user)"""
     )
     joined = "JOIN core.users u USING (user)"
     engine.run(
@@ -132,11 +132,12 @@ def _unit_of(engine: Engine, left: int, width: int, where: str) -> tuple[int, in
     raise AssertionError("more test impressions than impressions")
 
 
-def _user_in_test(split: TimeSplit | UserSplit) -> str:
+def _user_in_test(log: Log) -> str:
+    split = log.split
     if isinstance(split, TimeSplit):
         return "false"
     # The first 32 bits of the digest, as a share of their range.
-    digest = f"md5({text(f'{split.seed}:')} || user)"
+    digest = f"md5({text(f'{split.seed}:')} || {log.person})"
     return f"('0x' || substr({digest}, 1, 8))::UBIGINT < {round(split.test_fraction * 2**32)}"
 
 
