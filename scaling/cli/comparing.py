@@ -86,6 +86,11 @@ def compare(
         ]
         for row in table.to_dict("records")
     ]
-    text = "\n".join([f"against {', '.join(baseline)}", format_table(header, lines)])
+    own = [
+        f"against {', '.join(baseline)} at n_samples {int(str(size)):,}: "
+        + ", ".join(f"{m} {part[m].mean():.5f}" for m in metrics)
+        for size, part in rows[base].groupby("n_samples")
+    ]
+    text = "\n".join([*own, format_table(header, lines)])
     document = {"baseline": baseline, "confidence": confidence, "variants": json_records(table)}
     emit(text, document, as_json=as_json, output=output)
