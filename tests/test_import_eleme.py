@@ -40,7 +40,10 @@ def days(tmp_path, *first, second=(), out="out", options=None):
 
 def row_of(store, **wanted):
     """The impression with these numbers (log_amount and so on) is found by its history's length."""
-    return next(i for i in range(store.n_impressions) if len(history(store, i)) == wanted["events"])
+    first = store.n_train if wanted.get("test") else 0
+    return next(
+        i for i in range(first, store.n_impressions) if len(history(store, i)) == wanted["events"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,14 @@ def test_two_users_with_the_same_lists_do_not_share_them(tmp_path):
     store = days(tmp_path, *rows)
     assert store.n_users == 3
     assert store.n_events == 6
+
+
+def test_the_lists_of_a_test_row_alone_give_no_ids(tmp_path):
+    rows = [eleme_row(label=1, **LISTS)]
+    other = eleme_row(label=1, **LISTS | {"shop_id_list": "s1;s2;new"})
+    store = days(tmp_path, *rows, second=[other])
+    event = store.behaviours["shop"][store.history_end[row_of(store, events=3, test=True)] - 1]
+    assert event == 1
 
 
 def test_a_split_by_user_has_all_lists_of_a_person_in_one_part(tmp_path):

@@ -56,6 +56,14 @@ def test_blank_lines_are_skipped(tmp_path, store):
     assert mind(tmp_path, files).fingerprint == store.fingerprint
 
 
+def test_the_list_of_a_test_row_alone_gives_no_ids(tmp_path, store):
+    file = "MINDsmall_dev/behaviors.tsv"
+    longer = MIND[file].replace("N55189 N20678", "N55189 N20678 N77777")
+    new = mind(tmp_path, {file: longer})
+    assert new.n_events == store.n_events + 1
+    assert new.schema.vocabularies == store.schema.vocabularies
+
+
 def test_a_split_by_user_has_all_lists_of_a_person_in_one_part(tmp_path):
     rows = "".join(
         f"{i}\tU{i % 6}\t11/11/2019 9:05:{i:02d} AM\t{'N55189 ' * i}\tN55689-1 N35729-0\n"

@@ -141,6 +141,7 @@ def eleme(raw: Path, options: ElemeOptions) -> Log:
         numeric=("log_avg_price", "log_amount"),
         split=_parts(options, days),
         min_count=options.min_count,
+        own_lists=True,
         person="regexp_replace(user, ' [0-9a-f]{32}$', '')",
         utc_offset_seconds=ZONE,
     )

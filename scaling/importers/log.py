@@ -129,6 +129,8 @@ class Log:
         min_count: rows of the training part in which a value must occur to have an id of its own.
         hashed: vocabulary to number of buckets, for ids without bound: md5 of the value instead of a list.
         split: how the test part is made.
+        own_lists: whether a user's events came as lists in the impressions' own rows; then they are of the training
+            part if one of his impressions is, whatever their times.
         person: SQL over `user`: who it is, where one has several; all of a person are in one part of a split by user.
         utc_offset_seconds: of the log's own zone, for readers of the store.
         negatives: how to draw them where a log has no impressions.
@@ -149,6 +151,7 @@ class Log:
     vocabularies: Mapping[str, str] = field(default_factory=dict)
     min_count: int = 1
     hashed: Mapping[str, int] = field(default_factory=dict)
+    own_lists: bool = False
     person: str = "user"
     utc_offset_seconds: int = 0
     negatives: Negatives | None = None

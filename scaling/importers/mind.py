@@ -100,6 +100,7 @@ def mind(raw: Path, options: MindOptions) -> Log:
         context=("hour", "weekday"),
         split=options.parts(),
         min_count=options.min_count,
+        own_lists=True,
         person="regexp_replace(user, ' [0-9a-f]{32}$', '')",
     )
 

@@ -47,7 +47,9 @@ def make_rows(engine: Engine, log: Log) -> tuple[dict[str, RowCounts], int | Non
             f"CREATE VIEW __events AS SELECT r.*, u.number AS __user FROM __impressions r {joined}"
         )
     else:
-        counts["events"] = _make_events(engine, log.events, in_test)
+        counts["events"] = _make_events(
+            engine, log.events, "NOT u.trained" if log.own_lists else in_test
+        )
     for name, count in counts.items():
         if count.kept < count.read:
             log_counts(name, count)
