@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.config import N_TIME_BUCKETS
-from models.layers import last_tokens
+from models.layers import in_cache, last_tokens
 from models.light_attention import SparseBias, sparse_pays
 from models.tokens import Layout
 
@@ -128,6 +128,9 @@ class RelativeBias(nn.Module):
             if sparse_pays(layout.pattern, times_BN.shape[1]):
                 return SparseBias((self.position, self.time), times_BN, layout, dtype)
         tiles = make_tiles(*times_BN.shape, skip_future=skip_future)
+        if not in_cache(times_BN):
+            everything = (slice(0, size) for size in (len(times_BN), *times_BN.shape[1:] * 2))
+            tiles = (Tile(*everything),)
         values: tuple[Tensor, ...] = _TiledBias.apply(  # type: ignore[no-untyped-call]
             self.position, self.time, times_BN, layout, dtype, tiles
         )
@@ -174,8 +177,7 @@ class _TiledBias(torch.autograd.Function):
         if ctx.n_time is not None:
             to_time = grads[0].new_zeros(ctx.n_time)
             for grad, bucket in zip(grads, buckets, strict=True):
-                # index_add has a far cheaper backward on a CPU than an embedding of so few rows
-                to_time.index_add_(0, bucket.view(-1), grad.reshape(-1))
+                to_time += _sum_by_bucket(grad, bucket, ctx.n_time)
         if ctx.n_position is not None:
             by_distance = grads[0].new_zeros(distance.shape)
             for grad, tile in zip(grads, ctx.tiles, strict=True):
@@ -186,6 +188,17 @@ class _TiledBias(torch.autograd.Function):
             to_position = grads[0].new_zeros(ctx.n_position)
             to_position.index_add_(0, distance.view(-1), by_distance.view(-1))
         return to_position, to_time, None, None, None, None
+
+
+def _sum_by_bucket(grad_BMN: Tensor, bucket_BMN: Tensor, n_buckets: int) -> Tensor:
+    """Sum the gradients of each bucket, [n_buckets]."""
+    if grad_BMN.is_cuda:  # bins for each row: all threads adding to a few cells would wait in line
+        rows = grad_BMN.new_zeros(grad_BMN.shape[0] * grad_BMN.shape[1], n_buckets)
+        rows.scatter_add_(1, bucket_BMN.flatten(0, 1).long(), grad_BMN.flatten(0, 1))
+        return rows.sum(0)
+    # far cheaper on a CPU than the backward of an embedding of so few rows
+    sums = grad_BMN.new_zeros(n_buckets)
+    return sums.index_add_(0, bucket_BMN.view(-1), grad_BMN.reshape(-1))
 
 
 class _TiledAttention(torch.autograd.Function):
@@ -335,6 +348,9 @@ class SelfAttention(nn.Module):
         if last is not None:
             y_BMD: Tensor = self.out(self._few_queries(x_BND, last))
             return y_BMD if stream_BND is None else last_tokens(stream_BND, n_queries) + y_BMD
+        if not in_cache(x_BND):
+            y_BND = self.out(self._whole(x_BND, bias))
+            return last_tokens(y_BND if stream_BND is None else stream_BND + y_BND, n_queries)
         y_BND = _TiledAttention.apply(  # type: ignore[no-untyped-call]
             x_BND,
             stream_BND,
@@ -345,6 +361,14 @@ class SelfAttention(nn.Module):
             *bias.values,
         )
         return last_tokens(y_BND, n_queries)
+
+    def _whole(self, x_BND: Tensor, bias: Bias) -> Tensor:
+        """Torch's attention over all pairs at once, [B, N, D]: a GPU's kernels take the bias and its gradient."""
+        qkv = self.qkv(x_BND).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        (value,) = bias.values
+        attended = F.scaled_dot_product_attention(q, k, v, value.to(q.dtype).unsqueeze(1))
+        return attended.transpose(1, 2).flatten(2)
 
     def _few_queries(self, x_BND: Tensor, bias_BMN: Tensor) -> Tensor:
         """The same for the last M tokens alone: nothing here is large."""

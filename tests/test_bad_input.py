@@ -127,7 +127,7 @@ def test_a_bad_override(study, capsys, override, expected):
         (["run", "study.toml", "--only", "grad=SUAN-0"], "did you mean grade?"),
         (["run", "study.toml", "--only", "grade=SUAN-9"], "no cell has that grade"),
         (["run", "study.toml", "--jobs", "0"], "--jobs"),
-        (["train", "study.toml", "--cell", "xyz"], "--cell xyz: no such cell"),
+        (["train", "study.toml", "--cell", "xyz"], "cell xyz: no such cell"),
         (["-q", "run", "study.toml", "--runs", "study.toml"], "cannot be written: Not a directory"),
         (["runn", "study.toml"], "runn"),
     ],
