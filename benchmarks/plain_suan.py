@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.attention import time_buckets
 from models.suan import SUAN, Batch
 
 
@@ -58,7 +57,9 @@ class PlainSUAN(nn.Module):
         valid = F.pad(index[:-1] >= n_tokens - 1 - batch.lengths[:, None], (0, 1), value=True)
         distance = index[:, None] - index[None, :]
         bias = self.position_bias(distance.clamp(min=0)).squeeze(-1)
-        bias = bias + self.time_bias(time_buckets(batch.times, batch.times)).squeeze(-1)
+        gaps = (batch.times[:, :, None] - batch.times[:, None, :]).abs()
+        buckets = (gaps.clamp(min=1).float().log() / 0.301).long().clamp(max=128)
+        bias = bias + self.time_bias(buckets).squeeze(-1)
         bias = bias.masked_fill(~(valid[:, None, :] & (distance >= 0)), -1e9)
         behaviours = F.pad(valid[:, :-1], (0, 1), value=False).to(x.dtype)
         profile_list = embed(schema.profile, batch.profile)

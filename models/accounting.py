@@ -38,6 +38,7 @@ class ModelSize:
 
 def model_size(grade: Grade, options: SuanOptions, schema: InputSchema) -> ModelSize:
     """Count parameters and FLOPs; tests hold both against the module and torch's FLOP counter."""
+    options = options.on(schema)
     d, width = grade.d, grade.d * len(schema.behaviour)
     n_profile = len(schema.profile)
     n_tokens = grade.max_len + int(options.target_aware)

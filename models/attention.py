@@ -44,9 +44,11 @@ def time_buckets(times_BM: Tensor, times_BN: Tensor) -> Tensor:
     Returns:
         int32 [B, M, N], clipped to [0, N_TIME_BUCKETS].
     """
-    gaps_BMN = (times_BM[:, :, None] - times_BN[:, None, :]).abs_().to(torch.float32)
-    gaps_BMN.clamp_(min=1.0).log_().mul_(1.0 / _BUCKET_WIDTH).clamp_(max=N_TIME_BUCKETS)
-    return gaps_BMN.to(torch.int32)
+    # 32 bits hold 68 years of seconds, which is bucket 71: no gap of valid tokens reaches the clip
+    last_B1 = times_BN[:, -1:]
+    queries, keys = ((times - last_B1).to(torch.int32) for times in (times_BM, times_BN))
+    gaps_BMN = (queries[:, :, None] - keys[:, None, :]).abs_().to(torch.float32)
+    return gaps_BMN.clamp_(min=1.0).log_().mul_(1.0 / _BUCKET_WIDTH).to(torch.int32)
 
 
 @dataclass(frozen=True)

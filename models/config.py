@@ -1,7 +1,7 @@
 """What a model is told about itself: its inputs and the paper's variations; free of torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol
 
 from models.sparse_pattern import SparsePattern
@@ -65,7 +65,7 @@ class SuanOptions:
             whose residual is taken from the normalised stream.
         ffn: SwiGLU, or a plain ReLU network of the same inner width.
         fusion: how AFNet joins the sequence S and its profile view C: `dual` alignment attention,
-            plain `sum`, or `none` (no AFNet).
+            plain `sum`, or `none` (no AFNet, as wherever the data have no profile).
         bias: relative attention bias by position, by time, both or none.
         pooling: tokens that the alignment mean covers: `behaviours` (valid behaviours, so that the
             history's encoding is the same for every candidate), `all` (paper and release: padding
@@ -102,6 +102,10 @@ class SuanOptions:
                 raise ValueError(f"{name} is {value}, expected a positive number of events")
             if value is None and self.kind == "lightsuan":
                 object.__setattr__(self, name, default)
+
+    def on(self, schema: InputSchema) -> "SuanOptions":
+        """The options as they act on a schema: without features of the user there is nothing to fuse."""
+        return self if schema.profile else replace(self, fusion="none")
 
     @property
     def pattern(self) -> SparsePattern | None:

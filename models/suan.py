@@ -137,7 +137,7 @@ class SUAN(nn.Module):
 
     def __init__(self, grade: Grade, options: SuanOptions, schema: InputSchema) -> None:
         super().__init__()
-        d, width = grade.d, grade.d * len(schema.behaviour)
+        options, d, width = options.on(schema), grade.d, grade.d * len(schema.behaviour)
         self.grade, self.options = grade, options
         self.dropout_generator: torch.Generator | None = None
         self.embeddings = FeatureEmbeddings(schema, d, EMBEDDING_STD)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.accounting import model_size
 from models.config import SuanOptions
 from models.fusion import AdaptiveFusion
 from models.grades import Grade
@@ -13,6 +14,7 @@ from scaling.loader import gather_batch
 
 GRADE = Grade(2, 2, 8, 20)
 ROWS = np.arange(0, 1200, 60)
+TABLES = {"embeddings.weight", "position", "hour"}
 
 
 PAPER = SuanOptions()
@@ -147,3 +149,17 @@ def test_dropout_draws_from_its_own_generator(tiny_store):
 
     assert torch.equal(logits(1), logits(1))
     assert not torch.equal(logits(1), logits(2))
+
+
+def test_without_a_profile_there_is_no_fusion(tiny_store):
+    schema = replace(tiny_store.schema, profile=())
+    model = build_suan(GRADE, SuanOptions(), schema, base_rate=0.3, seed=1).eval()
+    bare = build_suan(GRADE, SuanOptions(fusion="none"), schema, base_rate=0.3, seed=1).eval()
+    batch = gather_batch(tiny_store, ROWS, GRADE.max_len)
+    batch = replace(batch, profile=batch.profile[:, :0])
+    assert torch.equal(model(batch), bare(batch))
+    sizes = [model_size(GRADE, SuanOptions(fusion=f), schema) for f in ("dual", "none")]
+    assert sizes[0] == sizes[1]
+    assert sizes[0].n_params == sum(
+        p.numel() for name, p in model.named_parameters() if name not in TABLES
+    )
