@@ -56,7 +56,7 @@ def paired_differences(
     rows = []
     others = table[~baseline]
     groups = [*names, *pair[:-1]]
-    for values, variant in others.groupby(groups, sort=False, dropna=False):
+    for values, variant in others.groupby(groups, dropna=False):
         row: dict[str, object] = dict(zip(groups, values, strict=True))
         pairs = variant.merge(base, on=pair, suffixes=("", "_base"))
         if pairs.empty:
@@ -76,7 +76,9 @@ def describe_variants(table: pd.DataFrame) -> list[str]:
     """The columns that name a variant: its grade, its teacher's, and what else tells some of them apart."""
     names = ["grade", *variant_columns(table, "teacher_grade")]
     names = [name for name in names if name in table.columns and name != "data_fingerprint"]
-    for name in reversed(names[1:]):  # what follows from the others need not be told
+    for name in reversed(names):  # what follows from the others need not be told
+        if name in ("grade", "distill", "teacher_grade"):
+            continue
         rest = [other for other in names if other != name]
         if len(table[rest].drop_duplicates()) == len(table[names].drop_duplicates()):
             names = rest

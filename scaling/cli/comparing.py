@@ -80,7 +80,7 @@ def compare(
                 for cell in (
                     f"{row[m]:.5f}",
                     f"{row[f'{m}_difference']:+.5f}",
-                    f"[{row[f'{m}_low']:+.5f}, {row[f'{m}_high']:+.5f}]",
+                    _interval(row[f"{m}_low"], row[f"{m}_high"]),
                 )
             ),
         ]
@@ -94,3 +94,7 @@ def compare(
     text = "\n".join([*own, format_table(header, lines)])
     document = {"baseline": baseline, "confidence": confidence, "variants": json_records(table)}
     emit(text, document, as_json=as_json, output=output)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:+.5f}, {high:+.5f}]" if low == low else "-"
