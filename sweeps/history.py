@@ -54,7 +54,7 @@ def read_history(runs: RunStore) -> History:
         UserError: a record is no JSON.
     """
     folders: frozenset[str] = frozenset()
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(runs.root) as entries:
+    with suppress(FileNotFoundError), os.scandir(runs.root) as entries:
         folders = frozenset(entry.name for entry in entries)
     records = {}
     root = str(runs.root)

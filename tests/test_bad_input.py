@@ -128,7 +128,10 @@ def test_a_bad_override(study, capsys, override, expected):
         (["run", "study.toml", "--only", "grade=SUAN-9"], "no cell has that grade"),
         (["run", "study.toml", "--jobs", "0"], "--jobs"),
         (["train", "study.toml", "--cell", "xyz"], "cell xyz: no such cell"),
-        (["-q", "run", "study.toml", "--runs", "study.toml"], "cannot be written: Not a directory"),
+        (
+            ["-q", "run", "study.toml", "--runs", "study.toml"],
+            "study.toml: a file, expected the folder of all runs",
+        ),
         (["runn", "study.toml"], "runn"),
     ],
 )

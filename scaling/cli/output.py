@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["emit", "format_duration", "format_table", "is_live", "runs_root"]
+from scaling.errors import UserError
+
+__all__ = ["emit", "format_duration", "format_hours", "format_table", "is_live", "runs_root"]
 
 
 def is_live() -> bool:
@@ -47,8 +49,15 @@ def emit(text: str, document: Any, *, as_json: bool, output: Path | None = None)
 
 
 def runs_root(option: Path | None) -> Path:
-    """Return the folder of all runs: the option, else `$SCALING_RUNS`, else `./runs`."""
-    return option if option is not None else Path(os.environ.get("SCALING_RUNS") or "runs")
+    """Return the folder of all runs: the option, else `$SCALING_RUNS`, else `./runs`.
+
+    Raises:
+        UserError: it is a file, or lies below one.
+    """
+    root = option if option is not None else Path(os.environ.get("SCALING_RUNS") or "runs")
+    if file := next((path for path in (root, *root.parents) if path.is_file()), None):
+        raise UserError(f"{file}: a file, expected the folder of all runs; give another --runs")
+    return root
 
 
 def format_duration(seconds: float) -> str:
@@ -56,6 +65,11 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def format_hours(hours: float) -> str:
+    """Return e.g. `12.30`, or two significant digits of less than a tenth: `0.0012`."""
+    return f"{hours:.2f}" if hours == 0 or hours >= 0.1 else f"{hours:.2g}"
 
 
 def _format(value: object) -> str:
