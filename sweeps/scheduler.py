@@ -215,6 +215,6 @@ def _call(*command: str, seconds: float = 20.0) -> str:
     except subprocess.TimeoutExpired:
         raise SilentSchedulerError(f"{command[0]} gave no answer in {seconds:.0f} s") from None
     if done.returncode:
-        told = done.stderr.strip().splitlines()
-        raise SilentSchedulerError(f"{command[0]}: {told[-1] if told else 'failed'}")
+        told = done.stderr.strip().splitlines() or ["failed"]
+        raise SilentSchedulerError(f"{command[0]}: {told[-1].removeprefix(f'{command[0]}: ')}")
     return done.stdout

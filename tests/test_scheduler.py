@@ -85,6 +85,9 @@ def test_a_refusal_is_told_in_slurms_words(prints):
     prints("", 1, "error\nslurm_load_jobs error: Unable to contact slurm controller\n")
     with pytest.raises(SilentSchedulerError, match="Unable to contact"):
         scheduler.queued_tasks("x")
+    prints("", 1, "squeue: error: Invalid user\n")  # SLURM names the command itself
+    with pytest.raises(SilentSchedulerError, match=r"^squeue: error: Invalid user$"):
+        scheduler.queued_tasks("x")
 
 
 @pytest.mark.parametrize(

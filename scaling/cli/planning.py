@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.cli.options import AsJson, Budget, Output, Overrides, Runs, Study
-from scaling.cli.output import emit, format_duration, format_table, runs_root
+from scaling.cli.output import emit, format_duration, format_hours, format_table, runs_root
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -187,8 +187,8 @@ def tell_budget(made: Plan, seconds: float, budget: float | None) -> None:
     spent, planned = made.spent_seconds / 3600, seconds / 3600
     if spent + planned > budget:
         raise UserError(
-            f"--budget-gpu-hours {budget:g}: {spent:.2f} spent and {planned:.2f} estimated make "
-            f"{spent + planned:.2f} GPU-hours; submit fewer cells with --limit or --only, or raise the budget"
+            f"--budget-gpu-hours {budget:g}: {format_hours(spent)} spent and {format_hours(planned)} estimated make "
+            f"{format_hours(spent + planned)} GPU-hours; submit fewer cells with --limit or --only, or raise the budget"
         )
 
 
@@ -210,8 +210,8 @@ def _plan_text(made: Plan, budget: float | None) -> str:
         "",
         f"{len(made.cells)} cells: {told}",
         f"to do: {flops:.2e} training FLOPs, about {format_duration(made.seconds)} of one core or GPU "
-        f"({made.seconds / 3600:.2f} GPU-hours), {made.start_seconds:.0f} s of each for its start",
-        f"spent: {made.spent_seconds / 3600:.2f} GPU-hours",
+        f"({format_hours(made.seconds / 3600)} GPU-hours), {made.start_seconds:.0f} s of each for its start",
+        f"spent: {format_hours(made.spent_seconds / 3600)} GPU-hours",
     ]
     guessed = sum(1 for c in made.cells if c.source == "guess" and c.state.state != "done")
     if guessed:
@@ -227,7 +227,9 @@ def _plan_text(made: Plan, budget: float | None) -> str:
     if budget is not None:
         total = (made.spent_seconds + made.seconds) / 3600
         verdict = "exceeded" if total > budget else "kept"
-        lines.append(f"budget: {budget:g} GPU-hours {verdict}, the whole study takes {total:.2f}")
+        lines.append(
+            f"budget: {budget:g} GPU-hours {verdict}, the whole study takes {format_hours(total)}"
+        )
     if made.removed:
         lines.append(f"{len(made.removed)} runs are there that are no more in the grid")
     if made.silence:

@@ -83,7 +83,7 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
         _tell_nothing_to_do(made, request.study)
         return _report_unfinished(made, store, [])
     tell_budget(made, sum(made.gpu_seconds(cell) for cell in cells), request.budget)
-    n_jobs = request.jobs or n_slots()
+    n_jobs = 1 if request.cluster == "debug" else request.jobs or n_slots()
     logger.info(
         "%s: %d of %d cells to train, about %s on %d at once",
         request.study,

@@ -14,7 +14,7 @@ import typer
 
 from scaling.cli.choosing import cell_by_signature, chosen_by, confirm
 from scaling.cli.options import AsJson, Only, Overrides, Runs, Study, Yes
-from scaling.cli.output import format_duration, format_table
+from scaling.cli.output import format_duration, format_hours, format_table
 from scaling.cli.planning import STANDINGS, load_plan, load_study_and_store
 from scaling.errors import UserError
 
@@ -258,8 +258,8 @@ def _totals_text(totals: dict[str, Any]) -> str:
     parts = [f"{states.get('done', 0)}/{totals['n_cells']} cells done"]
     parts += [f"{states[name]} {name}" for name in STANDINGS[1:] if states.get(name)]
     text = (
-        f"{', '.join(parts)}; {totals['gpu_hours_spent']:.2f} GPU-hours spent, "
-        f"about {totals['gpu_hours_to_do']:.2f} to do"
+        f"{', '.join(parts)}; {format_hours(totals['gpu_hours_spent'])} GPU-hours spent, "
+        f"about {format_hours(totals['gpu_hours_to_do'])} to do"
     )
     if totals["eta_seconds"] is not None:
         text += f", about {format_duration(totals['eta_seconds'])} to go"
