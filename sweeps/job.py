@@ -174,7 +174,8 @@ class _Cells:
             self._device = self._device or prepare_process()
             store = open_store(self._job.data_path)
         except BaseException as error:
-            lease.end("exception", str(error))
+            interrupted = not isinstance(error, Exception)
+            lease.end("preempted" if interrupted else "exception", str(error))
             raise
         try:
             train_runs(
