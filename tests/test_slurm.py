@@ -32,7 +32,7 @@ pytestmark = [
 LONG = """\
 [grid]
 grade = ["SUAN-0"]
-n_samples = [10000]
+n_samples = [24000]
 [train]
 batch_size = 8
 """
@@ -247,9 +247,11 @@ def test_a_lost_node_makes_two_copies_and_one_record(
 def test_a_restarted_controller_changes_nothing(sweep, long_store, long_result):
     sweep.write(long_store, LONG)
     sweep.submit()
-    sweep.wait_trained()
+    attempt = sweep.wait_trained()
+    os.kill(attempt["pid"], signal.SIGSTOP)  # it must not end while we look
     sweep.cluster.stop_controller()
     document = sweep.status()  # from files alone
+    os.kill(attempt["pid"], signal.SIGCONT)
     assert document["cells"][0]["state"] == "running"
     assert document["totals"]["queue"] != "known"
     sweep.cluster.start_controller()
