@@ -113,7 +113,7 @@ def _kept_model(
         raise UserError(
             f"{folder}: the teacher was trained on other features than {store.path} has"
         )
-    if (model.grade, model.options) != (settings.teacher, settings.model):
+    if (model.grade, model.options) != (settings.teacher, settings.model.on(schema)):
         raise UserError(f"{folder}: holds another model than {settings.teacher_name}")
     return model
 

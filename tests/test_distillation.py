@@ -20,6 +20,7 @@ from scaling.loader import gather_batch
 from scaling.packing import group_requests, iterate_packed
 from scaling.records import RunStore
 from scaling.run import PreemptedError, train_run
+from scaling.saved_model import load_model
 from scaling.train import Training
 
 LIGHT = SuanOptions(kind="lightsuan", window=4, dilation=4)
@@ -160,6 +161,16 @@ def test_a_frozen_teacher_stays_as_its_run_left_it(tiny_store, kept):
     assert torch.equal(weights(training.teacher.model), weights(again.model))
     going_on = trained(make_config(tiny_store, distill=warm(before)), tiny_store, [root])
     assert not torch.equal(weights(going_on.teacher.model), weights(again.model))
+
+
+def test_a_warm_teacher_serves_data_without_a_profile(tiny_store, tmp_path):
+    bare = replace(tiny_store, schema=replace(tiny_store.schema, profile=()))
+    before = make_config(bare, distill=teacher()).teacher_alone
+    train_run(before, bare, RunStore(tmp_path))
+    training = Training(make_config(bare, distill=warm(before)), bare, teachers=[tmp_path])
+    assert torch.equal(
+        weights(training.teacher.model), weights(load_model(tmp_path / before.signature))
+    )
 
 
 def numbers(record):
