@@ -17,16 +17,12 @@ from torch.nn import functional as F
 from models.config import N_TIME_BUCKETS
 from models.layers import in_cache, last_tokens
 from models.light_attention import SparseBias, sparse_pays
-from models.tokens import Layout
+from models.sparse_attention import gap_buckets
+from models.tokens import MASKED, Layout
 
 __all__ = ["Bias", "RelativeBias", "SelfAttention", "time_buckets"]
 
 T = TypeVar("T")
-
-_BUCKET_WIDTH = 0.301
-
-# Finite, so that a row without any valid key attends uniformly instead of giving NaN.
-_MASKED = -1e9
 
 # Queries in a tile, at most: the future half is skipped tile by tile; 40 to 128 are equally fast.
 _QUERIES = 64
@@ -44,11 +40,7 @@ def time_buckets(times_BM: Tensor, times_BN: Tensor) -> Tensor:
     Returns:
         int32 [B, M, N], clipped to [0, N_TIME_BUCKETS].
     """
-    # 32 bits hold 68 years of seconds, which is bucket 71: no gap of valid tokens reaches the clip
-    last_B1 = times_BN[:, -1:]
-    queries, keys = ((times - last_B1).to(torch.int32) for times in (times_BM, times_BN))
-    gaps_BMN = (queries[:, :, None] - keys[:, None, :]).abs_().to(torch.float32)
-    return gaps_BMN.clamp_(min=1.0).log_().mul_(1.0 / _BUCKET_WIDTH).to(torch.int32)
+    return gap_buckets(times_BM[:, :, None] - times_BN[:, None, :])
 
 
 @dataclass(frozen=True)
@@ -129,10 +121,11 @@ class RelativeBias(nn.Module):
             times_BN = layout.merge_padding(times_BN)
             if sparse_pays(layout.pattern, times_BN.shape[1]):
                 return SparseBias((self.position, self.time), times_BN, layout, dtype)
-        tiles = make_tiles(*times_BN.shape, skip_future=skip_future)
-        if not in_cache(times_BN):
-            everything = (slice(0, size) for size in (len(times_BN), *times_BN.shape[1:] * 2))
-            tiles = (Tile(*everything),)
+        if in_cache(times_BN):
+            tiles = make_tiles(*times_BN.shape, skip_future=skip_future)
+        else:
+            batch, n_tokens = times_BN.shape
+            tiles = (Tile(slice(0, batch), slice(0, n_tokens), slice(0, n_tokens)),)
         values: tuple[Tensor, ...] = _TiledBias.apply(  # type: ignore[no-untyped-call]
             self.position, self.time, times_BN, layout, dtype, tiles
         )
@@ -166,7 +159,7 @@ class _TiledBias(torch.autograd.Function):
                 buckets.append(bucket)
             if by_distance is not None:
                 value += by_distance[pairs[-by_distance.dim() :]]
-            values.append(value.masked_fill_(~layout.readable[pairs], _MASKED))
+            values.append(value.masked_fill_(~layout.readable[pairs], MASKED))
         ctx.tiles, ctx.n_position = tiles, None if position is None else len(position)
         ctx.n_time = None if time is None else len(time)
         ctx.save_for_backward(distance, *buckets)
@@ -344,16 +337,21 @@ class SelfAttention(nn.Module):
         It is added to `stream_BND` [B, N, D], if that is given.
         """
         if isinstance(bias, SparseBias):
-            y_BND: Tensor = self.out(bias.attend(self.qkv(x_BND), self.n_heads))
-            return last_tokens(y_BND if stream_BND is None else stream_BND + y_BND, n_queries)
-        last = bias.last(n_queries) if n_queries < x_BND.shape[1] else None
-        if last is not None:
-            y_BMD: Tensor = self.out(self._few_queries(x_BND, last))
-            return y_BMD if stream_BND is None else last_tokens(stream_BND, n_queries) + y_BMD
-        if not in_cache(x_BND):
-            y_BND = self.out(self._whole(x_BND, bias))
-            return last_tokens(y_BND if stream_BND is None else stream_BND + y_BND, n_queries)
-        y_BND = _TiledAttention.apply(  # type: ignore[no-untyped-call]
+            attended = bias.attend(self.qkv(x_BND), self.n_heads)
+        elif n_queries < x_BND.shape[1] and (last := bias.last(n_queries)) is not None:
+            attended = self._few_queries(x_BND, last)
+        elif in_cache(x_BND):
+            return self._tiled(x_BND, bias, n_queries, stream_BND)
+        else:
+            attended = self._whole(x_BND, bias)
+        y_BMD: Tensor = self.out(last_tokens(attended, n_queries))
+        return y_BMD if stream_BND is None else last_tokens(stream_BND, n_queries) + y_BMD
+
+    def _tiled(
+        self, x_BND: Tensor, bias: Bias, n_queries: int, stream_BND: Tensor | None
+    ) -> Tensor:
+        """The whole of `forward`, tile by tile."""
+        y_BND: Tensor = _TiledAttention.apply(  # type: ignore[no-untyped-call]
             x_BND,
             stream_BND,
             self.qkv.weight,

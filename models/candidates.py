@@ -10,10 +10,9 @@ from torch import Tensor
 
 from models.sparse_attention import gap_buckets
 from models.sparse_pattern import SparsePattern
+from models.tokens import MASKED
 
 __all__ = ["CandidateKeys", "attend_history", "find_keys"]
-
-_MASKED = -1e9
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def find_keys(
         buckets = gap_buckets(of_candidates[..., None] - keys)
         bias_BMS = bias_BMS + time.index_select(0, buckets.view(-1)).view(readable.shape)
         own = own + time[:1]
-    bias_BMS = bias_BMS.masked_fill(~readable, _MASKED)
+    bias_BMS = bias_BMS.masked_fill(~readable, MASKED)
     bias_BMS = torch.cat([bias_BMS, own.expand(*readable.shape[:2], 1)], -1)
     everything = pattern is None and ends is None
     return CandidateKeys(None if everything else columns.clamp(min=0), bias_BMS)

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from models.config import N_TIME_BUCKETS
 from models.sparse_pattern import Tiles
+from models.tokens import MASKED
 
 __all__ = ["BUCKET_WIDTH", "gap_buckets", "sparse_attention", "sparse_bias"]
 
 BUCKET_WIDTH = 0.301
-_MASKED = -1e9
 
 # The row of the time table that stands for a key that may not be read.
 _UNREADABLE = N_TIME_BUCKETS + 1
@@ -75,10 +75,10 @@ class _SparseBias(torch.autograd.Function):
         ctx: Any, position: Tensor, time: Tensor, times_BN: Tensor, lengths: Tensor, tiles: Tiles
     ) -> Tensor:
         buckets_BPW = _pair_buckets(times_BN, lengths, tiles)
-        table = torch.cat([time, time.new_full((1,), _MASKED)])
+        table = torch.cat([time, time.new_full((1,), MASKED)])
         bias_BPW = table.index_select(0, buckets_BPW.view(-1)).view(buckets_BPW.shape)
         distances = _pair_distances(tiles, len(position) - 1, position.device)
-        table = torch.cat([position, position.new_full((1,), _MASKED)])
+        table = torch.cat([position, position.new_full((1,), MASKED)])
         for rows, distance in zip(tiles.split(bias_BPW), distances, strict=True):
             if rows.numel():
                 rows += table[distance]
@@ -149,7 +149,7 @@ class _SparseAttention(torch.autograd.Function):
         out_BND = qkv_BNX.new_empty(batch, n_tokens, triple // 3)
         heads_out = out_BND.view(batch, n_tokens, n_heads, size).permute(2, 0, 1, 3)
         bias = tiles.split(bias_BPW)
-        logits = tiles.new_rows(bias_BPW, n_group * batch, unread=_MASKED)
+        logits = tiles.new_rows(bias_BPW, n_group * batch, unread=MASKED)
         split = tiles.split(logits)
         saved = []
         for first in range(0, n_heads, n_group):

@@ -17,12 +17,7 @@ from models.config import InputSchema, SuanOptions
 from models.embeddings import FeatureEmbeddings
 from models.fusion import AdaptiveFusion
 from models.grades import Grade
-from models.layers import (
-    FeedForward,
-    ReluFeedForward,
-    build_norm,
-    last_tokens,
-)
+from models.layers import FeedForward, ReluFeedForward, build_norm, last_tokens
 from models.light_attention import SparseBias
 from models.tokens import Layout, RunningMean
 
@@ -257,9 +252,8 @@ class SUAN(nn.Module):
                 generator=self.dropout_generator,
             )
         read_BMD = x_BND[:, -n_read:]
-        if (
-            layout.n_candidates == 0
-        ):  # without a history the last token is padding, which says nothing
+        # without a history the last token is padding, which says nothing
+        if layout.n_candidates == 0:
             read_BMD = read_BMD * (batch.lengths > 0)[:, None, None]
         return read_BMD.expand(n_batch, batch.candidate.shape[1], -1)
 

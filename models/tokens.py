@@ -16,7 +16,11 @@ from torch.nn import functional as F
 
 from models.sparse_pattern import SparsePattern
 
-__all__ = ["Layout", "RunningMean"]
+__all__ = ["MASKED", "Layout", "RunningMean"]
+
+# The bias of what may not be read: finite, so that a row without any valid key attends uniformly instead of
+# giving NaN.
+MASKED = -1e9
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@ import math
 import pytest
 import torch
 
-from models import attention
 from models.attention import RelativeBias, SelfAttention, time_buckets
-from models.tokens import Layout
+from models.tokens import MASKED, Layout
 
 
 def dense(bias):
     """The bias of all pairs, [B, N, N]."""
     n_samples, n_tokens = bias.tiles[-1].samples.stop, bias.tiles[0].keys.stop
-    whole = bias.values[0].new_full((n_samples, n_tokens, n_tokens), attention._MASKED)
+    whole = bias.values[0].new_full((n_samples, n_tokens, n_tokens), MASKED)
     for tile, value in zip(bias.tiles, bias.values, strict=True):
         whole[tile.samples, tile.queries, tile.keys] = value
     return whole
@@ -110,6 +109,6 @@ def test_the_bias_of_three_events_by_hand():
     for i, row in enumerate(expected):
         for j, value in enumerate(row):
             if value is None:
-                assert added[i, j] <= attention._MASKED / 2
+                assert added[i, j] <= MASKED / 2
             else:
                 assert added[i, j].item() == pytest.approx(value, abs=1e-6)  # float32
