@@ -7,18 +7,17 @@ from dataclasses import fields, replace
 import torch
 
 from models.suan import SUAN, Batch
+from scaling.loader import TOKENS_PER_PART
 
 __all__ = ["autocast", "compile_blocks", "on_device", "tokens_per_part"]
 
-# Tokens that are worked on at once. A CPU core's caches lose more, fewer are all overhead; a GPU is
-# filled by whole batches, and its memory is the limit.
-_TOKENS_ON_CPU = 8192
+# A GPU is filled by whole batches, and its memory is the limit.
 _TOKENS_ON_GPU = 2**19
 
 
 def tokens_per_part(device: str) -> int:
     """How many tokens of a batch are worked on at once."""
-    return _TOKENS_ON_CPU if device == "cpu" else _TOKENS_ON_GPU
+    return TOKENS_PER_PART if device == "cpu" else _TOKENS_ON_GPU
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[object]:

@@ -93,9 +93,8 @@ class Learner:
         shared = {n: v for n, v in self.model.state_dict().items() if self._is_shared(n)}
         self.model.load_state_dict(own | shared)
         state = tensors[f"{prefix}generator"]
-        if (
-            state.shape == self._generator.get_state().shape
-        ):  # a forced change of device begins anew
+        # after a forced change of device it begins anew
+        if state.shape == self._generator.get_state().shape:
             self._generator.set_state(state)
         for (optimiser, _), kept in zip(self._optimisers, unflatten(rest, tensors), strict=True):
             optimiser.load_state_dict(kept)

@@ -56,7 +56,7 @@ class LeaseLostError(Exception):
 
 
 class Lease:
-    """The right to write a run's files, renewed by a thread until `end` or `finish`.
+    """The right to write a run's files, renewed by a thread until `end` or `close`.
 
     Attributes:
         number: of the attempt; the first is 1.

@@ -36,8 +36,8 @@ def save_model(
         "grade": asdict(config.grade),
         "options": asdict(config.model),
         "schema": features,
+        "utc_offset_seconds": utc_offset_seconds,
     }
-    facts["utc_offset_seconds"] = utc_offset_seconds
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
