@@ -7,7 +7,9 @@ import gzip
 import hashlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from scaling.errors import UserError
 from scaling.importers.locating import locate
@@ -16,7 +18,7 @@ from scaling.importers.options import CommonOptions
 from scaling.importers.raw_files import find_files
 from scaling.importers.times import check_time, hour, weekday
 
-__all__ = ["MovieLens1MOptions", "movielens_1m"]
+__all__ = ["MOVIE", "MovieLens1MOptions", "movielens_1m", "plain_table"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +46,7 @@ class MovieLens1MOptions(CommonOptions):
 
 def movielens_1m(raw: Path, options: MovieLens1MOptions) -> Log:
     """Return the log of ratings.dat, users.dat and movies.dat in `raw`."""
-
-    def table(file: str, columns: dict[str, str], **rules: object) -> Table:
-        layout = {"separator": "::", "header": False, "quote": "", "encoding": "latin-1"}
-        return Table(locate(raw, file), columns, **{**layout, **rules})  # type: ignore[arg-type]
-
+    table = partial(plain_table, raw, separator="::")
     ratings = table(
         "ratings.dat",
         {"UserID": "int", "MovieID": "int", "Rating": "int", "Timestamp": "int"},
@@ -90,6 +88,21 @@ def movielens_1m(raw: Path, options: MovieLens1MOptions) -> Log:
         split=options.parts(),
         min_count=options.min_count,
         facts={"is_published_file": _is_published(raw)},
+    )
+
+
+def plain_table(
+    raw: Path, file: str, columns: dict[str, str], *, separator: str, **rules: Any
+) -> Table:
+    """A table of the first MovieLens sets: latin-1, neither header nor quotes."""
+    return Table(
+        locate(raw, file),
+        columns,
+        separator=separator,
+        header=False,
+        quote="",
+        encoding="latin-1",
+        **rules,
     )
 
 

@@ -1,15 +1,14 @@
 """MovieLens 100K: u.data, u.user and u.item; see `scaling.importers.movielens`."""
 
+from functools import partial
 from pathlib import Path
 
-from scaling.importers.locating import locate
-from scaling.importers.log import Check, Log, Rows, Table
-from scaling.importers.movielens import MovieLens1MOptions
+from scaling.importers.log import Check, Log, Rows
+from scaling.importers.movielens import MOVIE, MovieLens1MOptions, plain_table
 from scaling.importers.times import check_time, hour, weekday
 
 __all__ = ["movielens_100k"]
 
-MOVIE = ("item", "genre", "year")
 # The order of the last 19 columns of u.item; the first stands for "no genre known".
 GENRES = (
     "Action",
@@ -37,29 +36,25 @@ AGES = (56, 50, 45, 35, 25, 18)
 
 def movielens_100k(raw: Path, options: MovieLens1MOptions) -> Log:
     """Return the log of u.data, u.user and u.item in `raw`."""
-
-    def table(file: str, separator: str, columns: dict[str, str], **rules: object) -> Table:
-        layout = {"separator": separator, "header": False, "quote": "", "encoding": "latin-1"}
-        return Table(locate(raw, file), columns, **{**layout, **rules})  # type: ignore[arg-type]
-
+    table = partial(plain_table, raw)
     ratings = table(
         "u.data",
-        "\t",
         {"user": "int", "item": "int", "rating": "int", "timestamp": "int"},
+        separator="\t",
         checks=(Check("rating", "rating BETWEEN 1 AND 5", "1 to 5"), check_time("timestamp")),
         drop_repeats=True,
     )
     users = table(
         "u.user",
-        "|",
         {"user": "int", "age": "int?", "gender": "text?", "occupation": "text?", "zip": "text?"},
+        separator="|",
         key=("user",),
     )
     plain = ("title", "release_date", "video_release_date", "url", "unknown")
     items = table(
         "u.item",
-        "|",
         {"item": "int", **dict.fromkeys((*plain, *GENRES), "text?")},
+        separator="|",
         key=("item",),
     )
     genre = " ".join(f"""WHEN "{name}" = '1' THEN '{name.replace("'", "''")}'""" for name in GENRES)

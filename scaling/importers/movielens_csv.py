@@ -6,12 +6,11 @@ from pathlib import Path
 from scaling.errors import UserError
 from scaling.importers.locating import locate
 from scaling.importers.log import Check, Log, Rows, Table
+from scaling.importers.movielens import MOVIE
 from scaling.importers.options import CommonOptions
 from scaling.importers.times import check_time, hour, weekday
 
 __all__ = ["MovieLensOptions", "movielens"]
-
-MOVIE = ("item", "genre", "year")
 
 
 @dataclass(frozen=True)
