@@ -39,9 +39,16 @@ def raw(tmp_path_factory):
     return folder
 
 
+def heed_interrupts():
+    """What a shell starts in its background ignores interrupts, and so does all that this starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(raw, out):
     command = [sys.executable, "-m", "scaling", "data", "import", "table", str(raw), str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     while not list(out.parent.glob(".out.*.tmp/work/import.duckdb")):
         assert process.poll() is None
         time.sleep(0.02)
