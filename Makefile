@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# a test process per core, as everywhere one thread each
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=worksteal
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -26,7 +28,7 @@ study: $(VENV)/.runtime
 
 test: $(VENV)/.test
 	@echo "== test: the fast tests"
-	@$(BIN)/python -m pytest -q
+	@$(PYTEST)
 
 check: $(VENV)/.dev
 	@echo "== lint: ruff check"
@@ -40,11 +42,11 @@ check: $(VENV)/.dev
 	@echo "== spelling: codespell"
 	@$(BIN)/codespell $$(git ls-files -- '*.py' '*.md' '*.toml' Makefile .ci)
 	@echo "== tests: the slow ones too, with branch coverage"
-	@$(BIN)/python -m pytest -q -m "not gpu and not slurm" --cov --cov-report=term
+	@$(PYTEST) -m "not gpu and not slurm" --cov --cov-report=term
 
 slurm-test: $(VENV)/.test
 	@echo "== slurm: sweeps on a cluster of several nodes on this machine"
-	@$(BIN)/python tests/slurm_cluster.py install
+	@$(BIN)/python tests/slurm_cluster.py install --accounting
 	@$(BIN)/python -m pytest -q -m slurm tests/test_slurm.py
 
 CHAOS_SECONDS ?= 180

@@ -209,16 +209,14 @@ class Cluster:
             *("mariadb-install-db", "--no-defaults", f"--user={user}", f"--datadir={folder}"),
             *("--auth-root-authentication-method=normal", "--skip-test-db"),
         )
-        subprocess.Popen(
-            [
-                *("mariadbd", "--no-defaults", f"--user={user}", f"--datadir={folder}"),
-                *(f"--socket={socket_path}", f"--pid-file={self.folder / 'run' / 'mysql.pid'}"),
-                *("--bind-address=127.0.0.1", f"--port={self._database_port}"),
-                *("--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900"),
-            ],
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / "log" / "mysql.log").open("w"),
+        log = self.folder / "log" / "mysql.log"
+        self._daemon(
+            # it has no way of its own to go to the background
+            *("sh", "-c", 'log=$1; shift; "$@" >"$log" 2>&1 </dev/null &', "sh", str(log)),
+            *("mariadbd", "--no-defaults", f"--user={user}", f"--datadir={folder}"),
+            *(f"--socket={socket_path}", f"--pid-file={self.folder / 'run' / 'mysql.pid'}"),
+            *("--bind-address=127.0.0.1", f"--port={self._database_port}"),
+            *("--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900"),
         )
         client = ["mariadb", "--no-defaults", f"--socket={socket_path}", "-u", "root", "-e"]
         users = " ".join(

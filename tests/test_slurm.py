@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,11 +29,11 @@ pytestmark = [
     ),
 ]
 
-# One cell of 1,250 steps, in which something can happen to it.
+# One cell of 2,000 steps, in which something can happen to it.
 LONG = """\
 [grid]
 grade = ["SUAN-0"]
-n_samples = [24000]
+n_samples = [16000]
 [train]
 batch_size = 8
 """
@@ -220,6 +221,36 @@ def test_a_job_killed_at_its_limit_gets_twice_the_time(sweep, tiny_store):
     sweep.submit()
     assert read_submissions(sweep.runs)[-1].resources["minutes"] == 30
     sweep.wait_done()
+
+
+def test_the_accounting_tells_what_a_lost_log_would_have(
+    fresh_sweep, make_cluster, tiny_store, monkeypatch
+):
+    """All other clusters here have none: there the logs tell."""
+    if missing := missing_daemons(accounting=True):
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    sweep = fresh_sweep
+    sweep.on(make_cluster(n_nodes=1, accounting=True))
+    sweep.write(tiny_store, SHORT.format(n_seeds=1), 'cells_per_job = 1\nsetup = ["sleep 300"]')
+    sweep.submit()
+    sweep.wait(lambda: sum(task.is_running for task in sweep.queue()) == 4)
+    (submission,) = read_submissions(sweep.runs)
+    jobs = sorted(task.job_id for task in sweep.queue())
+    sweep.cluster.run("scontrol", "update", f"JobId={jobs[0]}", "EndTime=now")
+    sweep.cluster.run("scancel", jobs[1])
+    sweep.wait(lambda: len(sweep.queue()) == 2, 60.0)
+    for log in submission.folder.glob("*"):
+        if log.suffix in (".out", ".err"):
+            log.unlink()
+
+    def endings():
+        rows = sweep.status()["cells"]
+        return Counter(row["failure"] for row in rows if row["failure"])
+
+    # the database lags behind
+    sweep.wait(lambda: endings() == {"timeout": 1, "cancelled": 1}, 60.0)
+    sweep("cancel", sweep.study, "--yes")
+    sweep.wait_idle()
 
 
 def test_a_lost_node_makes_two_copies_and_one_record(
