@@ -17,9 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from models.accounting import model_size
-from scaling.config import load_study
 from scaling.dataset import data_facts, ensure_data
 from scaling.records import RunStore
+from scaling.study_file import load_study
 from sweeps.grid import grid_cells
 from sweeps.submissions import Submission, new_folder, write_submission
 

@@ -1,26 +1,21 @@
-"""What to run: a study file becomes a `StudyConfig`; each cell of its grid becomes a `RunConfig`.
+"""What to run: a study (`scaling.study_file` reads it), and each cell of its grid, a `RunConfig`.
 
-Free of torch. Reads and checks; knows nothing of folders of runs or of clusters.
+Free of torch; knows nothing of folders of runs or of clusters.
 """
 
 import hashlib
 import json
 import math
-import re
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, cached_property
 from itertools import product
-from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_type_hints
+from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from models.config import SuanOptions
 from models.grades import GRADES, Grade
-from scaling.distillation import NO_TEACHER, Distillation, DistillConfig
+from scaling.distillation import Distillation, DistillConfig
 from scaling.errors import UserError, nearest
 
 __all__ = [
@@ -33,9 +28,6 @@ __all__ = [
     "SlurmGrade",
     "StudyConfig",
     "TrainConfig",
-    "from_document",
-    "key_errors",
-    "load_study",
 ]
 
 # Raised whenever the same RunConfig would train to other numbers: old runs then no longer match.
@@ -48,16 +40,8 @@ _OWN_SBATCH_OPTIONS = (
     *("partition", "time", "mem", "cpus-per-task", "gpus-per-node", "export"),
 )
 
-_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
-
-# what pydantic adds to a key's path for the members of a union
-_UNION_PREFIXES = ("function-", "tuple[", "literal[")
-_UNION_NAMES = ("int", "str", "float", "bool")
-
 # before a grade's name: a LightSUAN of its sizes
 _LIGHT = "Light"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -110,6 +94,8 @@ class TrainConfig:
     Attributes:
         batch_size: impressions per step.
         learning_rate: peak rate of the dense parameters; the embeddings' is a fixed multiple.
+        recipe_n_samples: the data size whose batch, rate and warm-up the recipe gives to all cells; by
+            default each has its own, or where a training serves many sizes that of their middle.
         schedule: `decay` cools down linearly over the second half; `constant` stays at the peak.
         data_order: `independent` draws the nested order anew for each (grade, seed); `shared` gives
             all grades of a seed the same order (paired comparisons; see docs/methods.md).
@@ -124,6 +110,7 @@ class TrainConfig:
 
     batch_size: int | None = None
     learning_rate: float | None = None
+    recipe_n_samples: int | None = None
     schedule: Literal["decay", "constant"] = "decay"
     data_order: Literal["independent", "shared"] = "independent"
     packing: Literal["none", "request", "stretch"] = "none"
@@ -132,7 +119,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot train."""
-        _require_positive(self, "batch_size", "learning_rate")
+        _require_positive(self, "batch_size", "learning_rate", "recipe_n_samples")
 
 
 @dataclass(frozen=True)
@@ -364,14 +351,6 @@ class RunConfig:
         )
 
 
-# the sections whose options may be axes of the grid
-_AXIS_SECTIONS: dict[str, type] = {
-    "model": SuanOptions,
-    "train": TrainConfig,
-    "distill": DistillConfig,
-}
-
-
 def _digest(config: RunConfig, *left_out: str) -> str:
     # grades and options are few, cells are many
     content = {
@@ -407,224 +386,3 @@ def _require_positive(config: object, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} is {value}, expected a positive number")
-
-
-def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a study file; each override is `section.key=value` with a TOML value.
-
-    Raises:
-        UserError: the file is missing, not TOML, or a key or value is not one that a study has.
-    """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a TOML file: {error}") from error
-    for override in overrides:
-        _apply_override(document, override)
-    grid = document.get("grid")
-    if isinstance(grid, dict):
-        known = {f.name for f in fields(GridConfig)} - {"axes"}
-        axes = {key: grid.pop(key) for key in list(grid) if "." in key}
-        axes |= {
-            f"{section}.{key}": values
-            for section in _AXIS_SECTIONS
-            if isinstance(grid.get(section), dict)
-            for key, values in grid.pop(section).items()
-        }
-        for section in _AXIS_SECTIONS:
-            if section in grid:
-                raise UserError(
-                    f"{path}: grid.{section}: expected a table of options and their values"
-                )
-        if "axes" in grid:
-            raise UserError(
-                f"{path}: grid.axes: unknown key{nearest('axes', known)}; "
-                'name an axis by its option, e.g. "model.norm"'
-            )
-        grid["axes"] = axes
-        distill = document.get("distill")
-        if "grade" not in grid and isinstance(distill, dict) and distill.get("student"):
-            student = distill["student"]
-            grid["grade"] = [student] if isinstance(student, str) else student
-    study = from_document(StudyConfig, document, str(path))
-    try:
-        _check(study)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    return study
-
-
-def from_document(kind: type[T], document: Any, where: str) -> T:
-    """Build a frozen config of type `kind` from parsed TOML or JSON.
-
-    Raises:
-        UserError: naming the first bad key, what was expected and the nearest valid name.
-    """
-    try:
-        return _parsed(kind, document)
-    except ValidationError as error:
-        raise UserError(f"{where}: {_explanations(kind, error)[0]}") from error
-
-
-def key_errors(kind: type, document: Any) -> list[str]:
-    """Return one line for each bad key of parsed TOML or JSON: its name and what was expected of it."""
-    try:
-        _parsed(kind, document)
-    except ValidationError as error:
-        return _explanations(kind, error)
-    return []
-
-
-def _parsed(kind: type[T], document: Any) -> T:
-    # Python lists stand for tuples in TOML and JSON, which strict mode accepts from JSON only.
-    parsed: T = _adapter(cast(Any, kind)).validate_json(json.dumps(document, default=str))
-    return parsed
-
-
-def _explanations(kind: type, error: ValidationError) -> list[str]:
-    # An unknown key is the likeliest cause of a missing one: tell it first.
-    found = sorted(error.errors(), key=lambda e: e["type"] not in _UNKNOWN)
-    return [_explain(kind, e) for e in found]
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)  # costs milliseconds, and there may be thousands of records
-
-
-def _explain(kind: type, error: Mapping[str, Any]) -> str:
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(
-        part
-        for part in location
-        if part not in _UNION_NAMES and not part.startswith(_UNION_PREFIXES)
-    )
-    if error["type"] in _UNKNOWN:
-        valid = _valid_keys(kind, location[:-1])
-        return f"{key}: unknown key{nearest(location[-1], valid)}"
-    if error["type"] in ("missing", "missing_argument"):
-        return f"{key}: missing"
-    if error["type"] == "literal_error":
-        return f"{key}: {error['input']!r} is not one of {error['ctx']['expected']}"
-    if error["type"] == "value_error":
-        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
-    message = str(error["msg"])
-    return f"{key}: {message[0].lower()}{message[1:]}, got {error['input']!r}"
-
-
-def _valid_keys(kind: type, location: Sequence[str]) -> list[str]:
-    current: Any = kind
-    for part in location:
-        if is_dataclass(current):
-            current = get_type_hints(current).get(part)
-        else:  # dict[str, X]: any key leads to X
-            current = get_args(current)[-1] if get_args(current) else None
-        if isinstance(current, UnionType):  # an optional section
-            current = next(filter(is_dataclass, get_args(current)), None)
-    return [f.name for f in fields(current)] if is_dataclass(current) else []
-
-
-def _apply_override(document: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts) or len(parts) < 2:
-        raise UserError(f"--set {override}: expected section.key=value, e.g. grid.n_seeds=3")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string
-    target = document
-    for part in parts[:-1]:
-        target = target.setdefault(part, {})
-        if not isinstance(target, dict):
-            raise UserError(f"--set {override}: {part} is not a section")
-    target[parts[-1]] = value
-
-
-def _check(study: StudyConfig) -> None:
-    grid = study.grid
-    name = study.name
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
-        raise UserError(
-            f"study.name: {name!r} cannot be a folder's name; use letters, digits, . _ -"
-        )
-    for own in study.grades:
-        if own in GRADES:
-            raise UserError(f"grades.{own}: that name is the ladder's; choose another")
-    for key in ("grade", "n_samples"):
-        values = getattr(grid, key)
-        if not values:
-            raise UserError(f"grid.{key}: empty; expected at least one value")
-        if len(set(values)) < len(values):
-            raise UserError(f"grid.{key}: a value stands twice")
-    for grade in grid.grade:
-        study.grade(grade)
-    for own in study.slurm.grades:
-        if own not in grid.grade:
-            raise UserError(f"slurm.grades.{own}: not in the grid{nearest(own, grid.grade)}")
-    for size in grid.n_samples:
-        if size != "all" and size < 1:
-            raise UserError(f"grid.n_samples: {size} is not a positive number of impressions")
-    counts = (grid.n_seeds,) if isinstance(grid.n_seeds, int) else grid.n_seeds
-    if not isinstance(grid.n_seeds, int) and len(counts) != len(grid.n_samples):
-        raise UserError(
-            f"grid.n_seeds: {len(counts)} numbers for {len(grid.n_samples)} data sizes; "
-            "give one number, or one for each size"
-        )
-    if min(counts) < 1:
-        raise UserError("grid.n_seeds: expected at least one seed")
-    kinds_of_model = {study.model.kind, *grid.axes.get("model.kind", ())}
-    if any(study.is_light(grade) for grade in grid.grade):
-        kinds_of_model.add("lightsuan")
-    for option in ("window", "dilation"):
-        given = getattr(study.model, option) is not None or f"model.{option}" in grid.axes
-        if given and "lightsuan" not in kinds_of_model:
-            raise UserError(
-                f'model.{option}: a SUAN reads its whole past; set kind = "lightsuan" in [model]'
-            )
-    for axis, values in grid.axes.items():
-        section, _, option = axis.partition(".")
-        kinds = _AXIS_SECTIONS
-        if section not in kinds:
-            raise UserError(f"grid.{axis}: an axis is model.OPTION, train.OPTION or distill.OPTION")
-        valid = [f.name for f in fields(kinds[section])]
-        if option not in valid:
-            raise UserError(f"grid.{axis}: there is no such option{nearest(option, valid)}")
-        if axis in ("train.share_prefix", "distill.student"):
-            raise UserError(f"grid.{axis}: is no axis; set it in [{section}]")
-        if not values:
-            raise UserError(f"grid.{axis}: empty; expected at least one value")
-        for value in values:
-            current = asdict(getattr(study, section))
-            from_document(kinds[section], {**current, option: value}, f"grid.{axis}")
-    _check_teachers(study)
-
-
-def _check_teachers(study: StudyConfig) -> None:
-    grid = study.grid
-    teachers = [one for one in study.teachers if one.teacher != NO_TEACHER]
-    given = [f.name for f in fields(DistillConfig) if f.name not in ("teacher", "student")]
-    told = [
-        name for name in given if getattr(study.distill, name) != getattr(DistillConfig(), name)
-    ]
-    told += [axis.removeprefix("distill.") for axis in grid.axes if axis.startswith("distill.")]
-    if not teachers and (told or study.distill.student):
-        raise UserError('distill.teacher: missing; name a grade, e.g. "SUAN-5"')
-    for student in study.distill.students or ():
-        if student not in grid.grade:
-            raise UserError(
-                f"distill.student: {student} is not in the grid{nearest(student, grid.grade)}"
-            )
-    for one in teachers:
-        study.grade(one.teacher, "distill.teacher")
-    if study.distill.freeze_teacher and not any(one.teacher_init for one in teachers):
-        raise UserError(
-            "distill.freeze_teacher: needs a teacher_init; a teacher from scratch must learn"
-        )
-    packings = {study.train.packing, *grid.axes.get("train.packing", ())}
-    if teachers and "stretch" in packings:
-        raise UserError(
-            'distill: a teacher and its student cannot share stretches; set packing = "request" or "none"'
-        )

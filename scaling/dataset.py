@@ -5,7 +5,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scaling.config import DataConfig, from_document
+from scaling.config import DataConfig
+from scaling.document import from_document
 from scaling.errors import UserError
 from scaling.store import EventStore, Schema, open_store
 from scaling.synthetic import GENERATOR_VERSION, SyntheticConfig, generate_logs, synthetic_schema

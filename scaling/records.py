@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from scaling.config import RunConfig, from_document
+from scaling.config import RunConfig
+from scaling.document import from_document
 from scaling.errors import UserError
 from scaling.files import write_new
 from scaling.lease import STALE_SECONDS, Failure, close_attempt, is_gone, last_attempt

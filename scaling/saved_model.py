@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from models.config import SuanOptions
 from models.grades import Grade
 from models.suan import SUAN
-from scaling.config import RunConfig, from_document
+from scaling.config import RunConfig
+from scaling.document import from_document
 from scaling.errors import StorageError, UserError
 from scaling.files import atomic_path
 from scaling.records import MODEL_FILE

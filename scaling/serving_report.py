@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from scaling.config import from_document
+from scaling.document import from_document
 from scaling.errors import UserError
 from scaling.files import write_json
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, FiniteFloat, NonNegativeInt
 
-from scaling.config import from_document, key_errors
+from scaling.document import from_document, key_errors
 from scaling.errors import UserError
 from scaling.store_format import SCHEMA_VERSION, Schema, check_schema
 

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from models.accounting import ModelSize, model_size
 from models.config import SuanOptions
 from models.grades import Grade
-from scaling.config import RunConfig, from_document
+from scaling.config import RunConfig
 from scaling.dataset import DataFacts
+from scaling.document import from_document
 
 __all__ = [
     "BENCHMARK_FILE",

@@ -8,9 +8,10 @@ from typing import Any
 
 from models.config import SuanOptions
 from models.grades import Grade
-from scaling.config import RunConfig, StudyConfig, TrainConfig, from_document
+from scaling.config import RunConfig, StudyConfig, TrainConfig
 from scaling.dataset import DataFacts
 from scaling.distillation import NO_TEACHER
+from scaling.document import from_document
 from scaling.errors import UserError
 from scaling.recipe import Recipe, recipe, warmup_steps
 from sweeps.teachers import Teachers
@@ -21,7 +22,8 @@ __all__ = ["grid_cells"]
 def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     """Return every cell of the grid, smallest grade and data size first.
 
-    A cell without a teacher stands once, whatever the other axes of `[distill]`.
+    A cell without a teacher stands once, whatever the other axes of `[distill]`, and a SUAN once,
+    whatever those of a LightSUAN's window and dilation.
 
     Raises:
         UserError: a data size larger than the training part, two cells that are the same run, or a
@@ -39,6 +41,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
         )
     cells: dict[str, RunConfig] = {}
     axes = {axis: v for axis, v in grid.axes.items() if not axis.startswith("distill.")}
+    sparse = {"model.window", "model.dilation"} & axes.keys()
     ways, teachers = study.teachers, Teachers(study, data)
     for grade_name, (n_samples, n_seeds), values in product(
         grid.grade, zip(sizes, seeds, strict=True), product(*axes.values())
@@ -46,7 +49,8 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
         options, train = _apply(study, dict(zip(axes, values, strict=True)))
         options, grade = study.options(grade_name, options), study.grade(grade_name)
         # one training serves all sizes only under one batch, rate and warm-up: those of the middle
-        typical = math.isqrt(min(sizes) * max(sizes)) if train.share_prefix else n_samples
+        middle = math.isqrt(min(sizes) * max(sizes)) if train.share_prefix else n_samples
+        typical = train.recipe_n_samples or middle
         rate_of = partial(_rate, train, typical, data)
         batch_size = train.batch_size or _rule(typical, grade, data).batch_size
         alike: dict[str, RunConfig] = {}
@@ -71,7 +75,8 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
             alike.setdefault(config.signature, config)
         for config in alike.values():
             twin = cells.setdefault(config.signature, config)
-            if twin is not config:
+            whole = sparse and options.kind == "suan" and twin.grade_name == grade_name
+            if twin is not config and not whole:
                 raise UserError(
                     f"grid: {twin.label} and {config.label} are the same run"
                     f"{' for ' + str(values) if values else ''}; remove one"

@@ -18,7 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.config import RunConfig, RunOptions, from_document
+from scaling.config import RunConfig, RunOptions
+from scaling.document import from_document
 from scaling.errors import StorageError, UserError
 from scaling.lease import Lease, LeaseLostError, RunBusyError, claim
 from scaling.records import RunStore

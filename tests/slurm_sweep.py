@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from scaling.cli import main
-from scaling.config import load_study
 from scaling.dataset import data_facts
 from scaling.lease import last_attempt
 from scaling.records import RunStore
+from scaling.study_file import load_study
 from sweeps.local import n_slots, run_local
 from sweeps.plan import make_plan
 from sweeps.scheduler import queued_tasks

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from models.config import SuanOptions
 from models.grades import GRADES, Grade
 from models.sparse_pattern import SparsePattern
-from scaling.config import RunConfig, from_document, load_study
+from scaling.config import RunConfig
 from scaling.distillation import Distillation
+from scaling.document import from_document
 from scaling.errors import UserError
+from scaling.study_file import load_study
 
 CONFIG = RunConfig(
     grade_name="SUAN-1",

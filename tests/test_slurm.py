@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from slurm_cluster import missing_daemons
 
-from scaling.config import load_study
 from scaling.dataset import data_facts
 from scaling.records import RunStore
+from scaling.study_file import load_study
 from sweeps.local import run_debug
 from sweeps.plan import make_plan
 from sweeps.submissions import read_submissions, sweep_name

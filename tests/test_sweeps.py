@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -13,11 +14,13 @@ import pytest
 
 import scaling.train
 import sweeps.local
-from scaling.config import RunConfig, from_document, load_study
+from scaling.config import RunConfig
 from scaling.dataset import data_facts, ensure_data
+from scaling.document import from_document
 from scaling.errors import UserError
 from scaling.lease import claim, is_gone, last_attempt
 from scaling.records import RunStore
+from scaling.study_file import load_study
 from sweeps.grid import grid_cells
 from sweeps.job import run_cells
 from sweeps.local import pack_longest_first, run_debug, run_local
@@ -62,6 +65,17 @@ def test_two_names_for_one_grade_are_refused(study_file):
     study, facts = study_and_facts(study_file, own, 'grid.grade=["SUAN-0","own"]')
     with pytest.raises(UserError, match="are the same run"):
         grid_cells(study, facts)
+
+
+def test_a_suan_stands_once_beside_the_windows_of_a_lightsuan(study_file):
+    study, facts = study_and_facts(
+        study_file,
+        'grid.grade=["SUAN-1","LightSUAN-1"]',
+        "grid.model={window=[2,4],dilation=[2,4,8]}",
+    )
+    told = Counter((cell.grade_name, cell.n_samples) for cell in grid_cells(study, facts))
+    assert set(told.values()) == {1, 6}
+    assert told["SUAN-1", 160] == 1
 
 
 def test_workers_and_cluster_are_not_in_the_signature(study_file):

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scaling.config import from_document
+from scaling.document import from_document
 from scaling.errors import UserError
 from scaling.metrics import entropy, soft_auc
 from scaling.store import open_store

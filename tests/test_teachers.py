@@ -12,12 +12,12 @@ from models.accounting import model_size
 from models.config import SuanOptions
 from models.grades import GRADES
 from scaling.cli.app import main
-from scaling.config import load_study
 from scaling.dataset import data_facts
 from scaling.errors import UserError
 from scaling.recipe import recipe
 from scaling.records import RunStore
 from scaling.run import train_run
+from scaling.study_file import load_study
 from sweeps.grid import grid_cells
 from sweeps.job import run_cells
 from sweeps.local import cell_job

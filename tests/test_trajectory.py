@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 import scaling.run
 from models.config import SuanOptions
 from models.grades import GRADES
-from scaling.config import RunConfig, load_study
+from scaling.config import RunConfig
 from scaling.dataset import data_facts
 from scaling.epoch import Epoch, find_groups
 from scaling.records import RunStore
 from scaling.run import PreemptedError, train_run, train_runs
+from scaling.study_file import load_study
 from scaling.trajectory import group_runs, lease_key, trained_samples
 from sweeps.grid import grid_cells
 
@@ -160,3 +161,14 @@ def test_the_rates_of_a_study_that_shares_do_not_depend_on_the_size(study_file):
         for c in grid_cells(study, data_facts(study.data))
     }
     assert len(settings) == 2
+
+
+def test_sizes_added_to_a_study_that_shares_leave_its_runs_if_the_recipe_is_held(study_file):
+    held = (*SHARE[:1], "train.recipe_n_samples=400")
+    before = load_study(study_file, [*held, "grid.n_samples=[160,320]"])
+    after = load_study(study_file, [*held, "grid.n_samples=[40,160,320,1100]"])
+    old, new = (
+        {c.signature for c in grid_cells(study, data_facts(study.data))}
+        for study in (before, after)
+    )
+    assert old < new

@@ -57,8 +57,8 @@ def load_study_and_store(
     Raises:
         UserError: the study is bad.
     """
-    from scaling.config import load_study
     from scaling.records import RunStore
+    from scaling.study_file import load_study
 
     config = load_study(study, overrides or ())
     return config, RunStore(runs_root(runs) / config.name)

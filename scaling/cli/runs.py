@@ -39,8 +39,8 @@ def grades(
     from models.accounting import model_size
     from models.config import SuanOptions
     from models.grades import GRADES
-    from scaling.config import load_study
     from scaling.store import open_store
+    from scaling.study_file import load_study
     from scaling.synthetic import SyntheticConfig, synthetic_schema
 
     ladder = dict(GRADES)

@@ -54,7 +54,7 @@ def load_table(source: Path, runs: Path | None, where: list[str] | None) -> Load
     from analysis.table import read_table, runs_table
 
     if source.suffix == ".toml":
-        from scaling.config import load_study
+        from scaling.study_file import load_study
 
         study = load_study(source)
         folder = runs_root(runs) / study.name
@@ -82,7 +82,7 @@ def load_tables(sources: list[Path], runs: Path | None, where: list[str] | None)
     folders = []
     for source in sources:
         if source.suffix == ".toml":
-            from scaling.config import load_study
+            from scaling.study_file import load_study
 
             folders.append(runs_root(runs) / load_study(source).name)
             _tell_missing(source, runs)
@@ -261,9 +261,9 @@ def planned_runs(source: Path, runs: Path | None) -> pd.DataFrame | None:
 
     if source.suffix != ".toml":
         return None
-    from scaling.config import load_study
     from scaling.dataset import data_facts
     from scaling.records import RunStore
+    from scaling.study_file import load_study
     from sweeps.plan import make_plan
 
     study = load_study(source)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from scaling.config import from_document
+from scaling.document import from_document
 from scaling.errors import UserError
 
 __all__ = [

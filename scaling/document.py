@@ -1,0 +1,92 @@
+"""Frozen dataclasses from parsed TOML or JSON, each value checked; what is wrong is told in one line."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, cast, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from scaling.errors import UserError, nearest
+
+__all__ = ["from_document", "key_errors"]
+
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
+# what pydantic adds to a key's path for the members of a union
+_UNION_PREFIXES = ("function-", "tuple[", "literal[")
+_UNION_NAMES = ("int", "str", "float", "bool")
+
+T = TypeVar("T")
+
+
+def from_document(kind: type[T], document: Any, where: str) -> T:
+    """Build a frozen config of type `kind` from parsed TOML or JSON.
+
+    Raises:
+        UserError: naming the first bad key, what was expected and the nearest valid name.
+    """
+    try:
+        return _parsed(kind, document)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_explanations(kind, error)[0]}") from error
+
+
+def key_errors(kind: type, document: Any) -> list[str]:
+    """Return one line for each bad key of parsed TOML or JSON: its name and what was expected of it."""
+    try:
+        _parsed(kind, document)
+    except ValidationError as error:
+        return _explanations(kind, error)
+    return []
+
+
+def _parsed(kind: type[T], document: Any) -> T:
+    # Python lists stand for tuples in TOML and JSON, which strict mode accepts from JSON only.
+    parsed: T = _adapter(cast(Any, kind)).validate_json(json.dumps(document, default=str))
+    return parsed
+
+
+def _explanations(kind: type, error: ValidationError) -> list[str]:
+    # An unknown key is the likeliest cause of a missing one: tell it first.
+    found = sorted(error.errors(), key=lambda e: e["type"] not in _UNKNOWN)
+    return [_explain(kind, e) for e in found]
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)  # costs milliseconds, and there may be thousands of records
+
+
+def _explain(kind: type, error: Mapping[str, Any]) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(
+        part
+        for part in location
+        if part not in _UNION_NAMES and not part.startswith(_UNION_PREFIXES)
+    )
+    if error["type"] in _UNKNOWN:
+        valid = _valid_keys(kind, location[:-1])
+        return f"{key}: unknown key{nearest(location[-1], valid)}"
+    if error["type"] in ("missing", "missing_argument"):
+        return f"{key}: missing"
+    if error["type"] == "literal_error":
+        return f"{key}: {error['input']!r} is not one of {error['ctx']['expected']}"
+    if error["type"] == "value_error":
+        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
+    message = str(error["msg"])
+    return f"{key}: {message[0].lower()}{message[1:]}, got {error['input']!r}"
+
+
+def _valid_keys(kind: type, location: Sequence[str]) -> list[str]:
+    current: Any = kind
+    for part in location:
+        if is_dataclass(current):
+            current = get_type_hints(current).get(part)
+        else:  # dict[str, X]: any key leads to X
+            current = get_args(current)[-1] if get_args(current) else None
+        if isinstance(current, UnionType):  # an optional section
+            current = next(filter(is_dataclass, get_args(current)), None)
+    return [f.name for f in fields(current)] if is_dataclass(current) else []
