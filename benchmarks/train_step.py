@@ -24,9 +24,8 @@ from models.accounting import model_size
 from models.config import SuanOptions
 from models.grades import Grade
 from models.suan import Batch, build_suan
-from scaling.loader import TOKENS_PER_PART
 from scaling.optimisers import build_optimisers
-from scaling.recipe import BETAS
+from scaling.recipe import BETAS, TOKENS_PER_PART
 from scaling.store import Feature, Schema
 from sweeps.job import prepare_process
 

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import torch
 
 from models.suan import SUAN, Batch
-from scaling.loader import TOKENS_PER_PART
+from scaling.recipe import TOKENS_PER_PART
 
 __all__ = ["autocast", "compile_blocks", "on_device", "tokens_per_part"]
 

@@ -10,12 +10,10 @@ from torch import Tensor
 
 from models.suan import Batch
 from scaling.order import permuted_rows
+from scaling.recipe import TOKENS_PER_PART
 from scaling.store import EventStore
 
-__all__ = ["TOKENS_PER_PART", "gather_batch", "gather_packed", "iterate_test", "iterate_training"]
-
-# Tokens that a CPU core works on at once: more fall out of its caches, fewer are all overhead.
-TOKENS_PER_PART = 8192
+__all__ = ["gather_batch", "gather_packed", "iterate_test", "iterate_training"]
 
 
 def gather_batch(store: EventStore, rows: NDArray[np.int64], max_len: int) -> Batch:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.suan import Batch
-from scaling.loader import TOKENS_PER_PART, gather_packed
+from scaling.loader import gather_packed
 from scaling.order import permuted_rows
+from scaling.recipe import TOKENS_PER_PART
 from scaling.store import EventStore
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from scaling.config import RunConfig
+from scaling.config import RUN_SCHEMA_VERSION, RunConfig
 from scaling.document import from_document
 from scaling.errors import UserError
 from scaling.files import write_new
@@ -143,7 +143,9 @@ class RunStore:
         """
         path = self.folder(signature) / "record.json"
         try:
-            record = from_document(RunRecord, _read_json(path), str(path))
+            document = _read_json(path)
+            _check_version(document, path)
+            record = from_document(RunRecord, document, str(path))
         except UserError as error:
             raise UserError(f"{error}; remove {path.parent} to train the run again") from error
         if record.signature != signature:
@@ -211,6 +213,16 @@ def _state(failure: Failure | None) -> Literal["running", "failed", "lost", "pre
     if failure is None:
         return "running"
     return failure if failure in ("lost", "preempted") else "failed"
+
+
+def _check_version(document: Any, path: Path) -> None:
+    config = document.get("config") if isinstance(document, dict) else None
+    version = config.get("schema_version") if isinstance(config, dict) else None
+    if isinstance(version, int) and version != RUN_SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: of run schema {version}, which trained otherwise than this version's "
+            f"{RUN_SCHEMA_VERSION}; give --runs another folder"
+        )
 
 
 def _read_json(path: Path) -> Any:

@@ -18,6 +18,7 @@ from models.grades import Grade
 from scaling.config import RunConfig
 from scaling.dataset import DataFacts
 from scaling.document import from_document
+from scaling.recipe import TOKENS_PER_PART
 
 __all__ = [
     "BENCHMARK_FILE",
@@ -43,8 +44,6 @@ _EVALUATION_SPEEDUP = 3.0
 # a process with torch; with CUDA its host side is larger
 _PROCESS_GIB, _CUDA_PROCESS_GIB = 0.5, 3.0
 _BYTES_PER_PARAMETER = 16  # value, gradient and two moments
-_BYTES_PER_ACTIVATION = 4
-_ACTIVATIONS_PER_WIDTH = 40  # of a token in a block, kept for the backward pass
 
 Source = Literal["run", "benchmark", "guess"]
 _SOURCES: tuple[Source, ...] = ("run", "benchmark", "guess")  # the better ones first
@@ -166,9 +165,7 @@ def estimate(
         else (_CORE_FLOPS_PER_SECOND, _CORE_STEP_SECONDS)
     )
     flops = size.training_flops(n_samples) + size.flops_per_sample * data.n_test
-    return Estimate(
-        flops / rate + step * n_steps, _guess_memory(config, size, data, on_gpu), "guess"
-    )
+    return Estimate(flops / rate + step * n_steps, _guess_memory(config, size, on_gpu), "guess")
 
 
 def guess_text(on_gpu: bool) -> str:
@@ -193,13 +190,11 @@ def read_benchmarks(folder: Path) -> list[Throughput]:
     return list(from_document(tuple[Throughput, ...], document, f"{path}"))
 
 
-def _guess_memory(config: RunConfig, size: ModelSize, data: DataFacts, on_gpu: bool) -> float:
-    grade, width = config.grade, config.grade.d * len(data.schema.behaviour)
+def _guess_memory(config: RunConfig, size: ModelSize, on_gpu: bool) -> float:
     n_bytes = _BYTES_PER_PARAMETER * (size.n_params + size.n_embedding_params)
-    if not on_gpu:
-        per_token = _ACTIVATIONS_PER_WIDTH * width + 4 * grade.n_heads * grade.max_len
-        n_tokens = config.batch_size * grade.max_len * grade.n_layers
-        n_bytes += _BYTES_PER_ACTIVATION * n_tokens * per_token
+    if not on_gpu:  # a batch is trained in parts that fit the cache
+        n_together = min(config.batch_size, 1 + TOKENS_PER_PART // config.grade.max_len)
+        n_bytes += n_together * size.activation_bytes
     return (_CUDA_PROCESS_GIB if on_gpu else _PROCESS_GIB) + n_bytes / 2**30
 
 

@@ -1,7 +1,7 @@
 """The plan: every cell of a study with its size, its cost and why it will run or not; strictly read-only."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from scaling.distillation import NO_TEACHER, DistillConfig, teacher_flops
 from scaling.records import RunState, RunStore
 from scaling.trajectory import group_runs, lease_key, trained_samples
 from sweeps.cell import PlannedCell
-from sweeps.estimate import Estimate, estimate, measurements, read_benchmarks
+from sweeps.estimate import Estimate, Measurements, estimate, measurements, read_benchmarks
 from sweeps.grid import grid_cells
 from sweeps.history import former_runs, read_history
 from sweeps.scheduler import QueuedTask
@@ -160,52 +160,58 @@ def make_plan(
     n_trained = _n_trained(configs, share)
     # most cells differ from another one by their seed alone
     size_of = lru_cache(maxsize=None)(lambda grade, model: model_size(grade, model, data.schema))
-    costs_of: dict[tuple[object, ...], Estimate] = {}
+    costs_of = _costs(study, data, known)
     cells = []
     for config in configs:
-        signature, size = config.signature, size_of(config.grade, config.model)
-        key = lease_key(config, share)
+        signature, key = config.signature, lease_key(config, share)
         state = RunState("missing")
         if signature in records:
             state = RunState("done")
         elif key in history.folders:
             state = runs.state(signature, key, stale_seconds=study.run.stale_seconds)
         attempts = history.attempts(key, signature) if state.state != "missing" else []
-        alike = (
-            *(config.grade_name, config.model, config.packing, config.distill),
-            *(config.n_samples, config.batch_size, n_trained[signature]),
-        )
-        if alike not in costs_of:
-            on_gpu = study.slurm.of_grade(config.grade_name).gpus > 0
-            costs_of[alike] = estimate(
-                config, data, known, on_gpu=on_gpu, n_trained=n_trained[signature]
-            )
-        costs = costs_of[alike]
+        failures = [] if state.state == "done" else [a.get("failure") for a in attempts]
+        costs = costs_of(config, n_trained[signature])
         cells.append(
             PlannedCell(
                 config=config,
-                size=size,
+                size=size_of(config.grade, config.model),
                 state=state,
                 seconds=costs.seconds,
                 memory_gib=costs.memory_gib,
                 source=costs.source,
                 job=jobs.get(signature),
-                failures=(
-                    {}
-                    if state.state == "done"
-                    else Counter(a["failure"] for a in attempts if a.get("failure"))
-                ),
+                failures=Counter(filter(None, failures)),
                 spent_seconds=history.spend(attempts),
                 metrics=records.get(signature, {}).get("metrics", {}),
                 teacher_flops=(
-                    teacher_flops(config.distill, config.n_samples, data.schema)
-                    if config.distill is not None
-                    else 0
+                    0
+                    if config.distill is None
+                    else teacher_flops(config.distill, config.n_samples, data.schema)
                 ),
                 change=_change(config, former) if state.state == "missing" else "",
             )
         )
     return Plan(study, data, tuple(cells), known.start_seconds, removed)
+
+
+def _costs(
+    study: StudyConfig, data: DataFacts, known: Measurements
+) -> Callable[[RunConfig, int], Estimate]:
+    """`estimate` of a cell and the impressions that it is trained on, worked out once for all its seeds."""
+    found: dict[tuple[object, ...], Estimate] = {}
+
+    def costs(config: RunConfig, n_trained: int) -> Estimate:
+        alike = (
+            *(config.grade_name, config.model, config.packing, config.distill),
+            *(config.n_samples, config.batch_size, n_trained),
+        )
+        if alike not in found:
+            on_gpu = study.slurm.of_grade(config.grade_name).gpus > 0
+            found[alike] = estimate(config, data, known, on_gpu=on_gpu, n_trained=n_trained)
+        return found[alike]
+
+    return costs
 
 
 def _change(config: RunConfig, former: Mapping[tuple[Any, ...], dict[str, Any]]) -> str:

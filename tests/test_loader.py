@@ -3,8 +3,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from scaling.loader import TOKENS_PER_PART, gather_batch, iterate_test, iterate_training
+from scaling.loader import gather_batch, iterate_test, iterate_training
 from scaling.order import permuted_rows
+from scaling.recipe import TOKENS_PER_PART
 
 
 def test_a_history_is_the_users_latest_events_before_the_impression(tiny_store):

@@ -9,8 +9,9 @@ import torch
 from models.config import SuanOptions
 from models.grades import Grade
 from models.suan import build_suan
-from scaling.loader import TOKENS_PER_PART, gather_batch, gather_packed
+from scaling.loader import gather_batch, gather_packed
 from scaling.packing import group_requests, group_stretches, iterate_packed
+from scaling.recipe import TOKENS_PER_PART
 
 START = SuanOptions(pooling="running", positions="start")
 

@@ -57,6 +57,16 @@ def test_a_finished_run_is_never_overwritten(runs):
     assert path.read_bytes() == before
 
 
+def test_a_record_of_an_older_version_is_told_by_its_version(runs):
+    path = runs.write(RECORD)
+    document = json.loads(path.read_text())
+    del document["config"]["warmup_steps"]
+    document["config"]["schema_version"] = 2
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=r"of run schema 2.* give --runs another folder; remove"):
+        runs.read(CONFIG.signature)
+
+
 def test_all_records_come_smallest_first(runs):
     large = replace(RECORD, config=replace(CONFIG, n_samples=9999))
     for record in (large, RECORD):

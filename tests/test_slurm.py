@@ -99,14 +99,14 @@ def test_an_array_of_24_cells_keeps_to_its_throttle(sweep, tiny_store):
 def test_packed_cells_share_a_job_and_one_that_fails_stops_no_other(sweep, tiny_store):
     grid = SHORT.format(n_seeds=1) + '"train.learning_rate" = [1e30, 0.01]\n'
     sweep.write(tiny_store, grid, "cells_per_job = 8")
-    assert "8 cells in 1 jobs" in sweep.submit()
+    assert "8 cells in 1 job" in sweep.submit()
     sweep.wait(lambda: sweep.states() == {"done": 4, "failed": 4})
     sweep.wait_idle()
     assert "nothing to do" in sweep.submit()  # an exception waits for somebody to read it
     rows = sweep.status()["cells"]
     assert {row["failure"] for row in rows if row["state"] == "failed"} == {"exception"}
     text = sweep("retry", sweep.study, "--cluster", "slurm", "--class", "exception")
-    assert "4 cells in 1 jobs" in text
+    assert "4 cells in 1 job" in text
 
 
 def test_cheap_grades_come_first_each_class_in_an_array_of_its_own(sweep, tiny_store):
@@ -188,7 +188,7 @@ def test_a_cancelled_cell_is_kept_and_goes_on(sweep, long_store, long_result):
     sweep.write(long_store, LONG)
     sweep.submit()
     sweep.wait_trained()
-    assert "cancelled 1 jobs" in sweep("cancel", sweep.study, "--yes")
+    assert "cancelled 1 job" in sweep("cancel", sweep.study, "--yes")
     sweep.wait_idle()
     assert "no job waits or runs" in sweep("cancel", sweep.study, "--yes")
     assert sweep.states() in ({"lost": 1}, {"preempted": 1})

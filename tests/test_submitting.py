@@ -45,7 +45,7 @@ def test_only_what_left_the_queue_is_submitted_again(sweep):
     sweep.submit()
     gone = sweep.queue()[2]
     scheduler.cancel_tasks([gone.job_id])
-    assert "submitted 1 cells in 1 jobs" in sweep.submit()
+    assert "submitted 1 cell in 1 job" in sweep.submit()
     assert sweep.states() == {"queued": 4}
 
 
@@ -182,7 +182,7 @@ def test_a_cell_that_is_being_trained_is_left_alone(sweep):
     lease = claim(sweep.runs.folder(sweep.signatures()[0]), done=lambda: False)
     assert "submitted 3 cells" in sweep.submit()
     lease.end("lost")
-    assert "submitted 1 cells" in sweep.submit()
+    assert "submitted 1 cell" in sweep.submit()
 
 
 def test_a_job_that_ended_without_its_cell_says_why(sweep):

@@ -60,6 +60,11 @@ def runs_root(option: Path | None) -> Path:
     return root
 
 
+def counted(n: int, noun: str) -> str:
+    """Return e.g. `1 cell` or `3 cells`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def format_duration(seconds: float) -> str:
     """Return e.g. `3:07` or `1:03:07`."""
     minutes, rest = divmod(round(seconds), 60)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.cli.options import AsJson, Budget, Output, Overrides, Runs, Study
-from scaling.cli.output import emit, format_duration, format_hours, format_table, runs_root
+from scaling.cli.output import counted, emit, format_duration, format_hours, format_table, runs_root
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _plan_text(made: Plan, budget: float | None) -> str:
     lines = [
         format_table(list(columns.values()), rows),
         "",
-        f"{len(made.cells)} cells: {told}",
+        f"{counted(len(made.cells), 'cell')}: {told}",
         f"to do: {flops:.2e} training FLOPs, about {format_duration(made.seconds)} of one core or GPU "
         f"({format_hours(made.seconds / 3600)} GPU-hours), {made.start_seconds:.0f} s of each for its start",
         f"spent: {format_hours(made.spent_seconds / 3600)} GPU-hours",

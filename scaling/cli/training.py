@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.cli.choosing import chosen_by, confirm
-from scaling.cli.output import format_duration, is_live
+from scaling.cli.output import counted, format_duration, is_live
 from scaling.cli.planning import load_plan, tell_budget
 from scaling.errors import UserError, nearest
 
@@ -131,9 +131,9 @@ def _submit_to_slurm(request: Request, failed_only: bool) -> int:
     for submission in submissions:
         resources = submission.resources or {}
         logger.info(
-            "submitted %d cells in %d jobs as %s: %s GPUs, %s MiB, %s minutes, %s at once",
-            sum(map(len, submission.cells)),
-            len(submission.cells),
+            "submitted %s in %s as %s: %s GPUs, %s MiB, %s minutes, %s at once",
+            counted(sum(map(len, submission.cells)), "cell"),
+            counted(len(submission.cells), "job"),
             submission.job_ids[0].partition("_")[0],
             resources.get("gpus"),
             resources.get("memory_mib"),
@@ -151,9 +151,11 @@ def _cancel_removed(made: Plan, store: RunStore, yes: bool) -> None:
     from sweeps.survey import jobs_of_removed
 
     jobs = jobs_of_removed(made, store)
-    if jobs and confirm(f"Cancel {len(jobs)} jobs of cells that are no more in the grid?", yes):
+    if jobs and confirm(
+        f"Cancel {counted(len(jobs), 'job')} of cells that are no more in the grid?", yes
+    ):
         cancel_tasks(jobs)
-        logger.info("cancelled %d jobs", len(jobs))
+        logger.info("cancelled %s", counted(len(jobs), "job"))
 
 
 def _tell_nothing_to_do(made: Plan, study: Path) -> None:

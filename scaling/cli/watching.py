@@ -14,7 +14,7 @@ import typer
 
 from scaling.cli.choosing import cell_by_signature, chosen_by, confirm
 from scaling.cli.options import AsJson, Only, Overrides, Runs, Study, Yes
-from scaling.cli.output import format_duration, format_hours, format_table
+from scaling.cli.output import counted, format_duration, format_hours, format_table
 from scaling.cli.planning import STANDINGS, load_plan, load_study_and_store
 from scaling.errors import UserError
 
@@ -145,10 +145,12 @@ def cancel(
         logger.info("%s: no job waits or runs", study)
         return
     also = [c for c in made.cells if c.job is not None and c.job.job_id in jobs and c not in cells]
-    told = f", and with them {len(also)} other cells" if also else ""
-    if confirm(f"Cancel {len(jobs)} jobs with {len(cells)} cells{told}?", yes):
+    told = f", and with them {counted(len(also), 'other cell')}" if also else ""
+    if confirm(
+        f"Cancel {counted(len(jobs), 'job')} with {counted(len(cells), 'cell')}{told}?", yes
+    ):
         cancel_tasks(jobs)
-        logger.info("cancelled %d jobs", len(jobs))
+        logger.info("cancelled %s", counted(len(jobs), "job"))
 
 
 def throttle(
