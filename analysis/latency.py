@@ -13,7 +13,7 @@ from analysis.table import rises
 from scaling.errors import UserError
 from scaling.serving_report import Latency, ServingReport, read_serving
 
-__all__ = ["best_under", "pareto_front", "plot_latency", "served_models"]
+__all__ = ["best_under", "measured_counts", "pareto_front", "plot_latency", "served_models"]
 
 # Families in the order of their colours and markers, colour-blind safe (Okabe and Ito).
 _LOOKS = {
@@ -33,6 +33,16 @@ _TAUGHT = {
 }
 # A model is served as well as it can be: the first of these ways that was measured.
 _SERVED = ("parallel", "repeated")
+
+
+def measured_counts(table: pd.DataFrame, folder: Path) -> list[int]:
+    """Return the numbers of candidates that some run's latency was measured for; empty without any.
+
+    Raises:
+        UserError: a measurement is damaged.
+    """
+    reports = (read_serving(folder / str(name)) for name in table["signature"])
+    return sorted({one.n_candidates for r in reports if r is not None for one in r.latencies})
 
 
 def served_models(

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from analysis import report_sections as sections
-from analysis.figures import Picture, draw_figures
+from analysis.figures import Picture, draw_figures, draw_latency
 from analysis.html_page import page
+from analysis.latency import measured_counts
 from analysis.lawfit import LawFit
 from analysis.study import StudyFits, fit_study
 from analysis.table import default_metrics, runs_table, split_variants, write_table
@@ -18,6 +20,9 @@ from scaling.files import atomic_path, write_text
 from scaling.records import RunStore
 
 __all__ = ["AnalysisResult", "analyse", "analyse_table", "write_report"]
+
+# Candidates of a request, if so many were measured; else the most that were.
+_CANDIDATES = 100
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ def analyse(
         title=title,
         planned=planned,
         notes=notes,
+        latencies=_latencies(table, study_folder),
         provenance=sections.run_provenance(records),
     )
 
@@ -89,6 +95,7 @@ def analyse_table(
     metrics: Sequence[str] | None = None,
     planned: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
+    latencies: Mapping[str, Picture] = MappingProxyType({}),
     provenance: Sequence[tuple[str, str]] = (),
 ) -> AnalysisResult:
     """Analyse any table with n_params, n_samples and a metric; see `analyse`.
@@ -100,6 +107,7 @@ def analyse_table(
         metrics: columns to fit; by default a falling and a rising one (`default_metrics`).
         planned: planned runs, or None.
         notes: remarks on the table for the report.
+        latencies: figures of accuracy against latency, by name.
         provenance: names and values for the report's last section.
 
     Raises:
@@ -123,8 +131,9 @@ def analyse_table(
         for fitted in study.metrics.values():
             fits |= {prefix + _slug(name): fit for name, fit in fitted.named().items()}
         for name, picture in pictures[study.label].items():
-            with atomic_path(paths["figures"] / f"{prefix}{name}.png") as path:
-                path.write_bytes(picture.png)
+            _write_picture(paths["figures"] / f"{prefix}{name}.png", picture)
+    for name, picture in latencies.items():
+        _write_picture(paths["figures"] / f"{name}.png", picture)
     for name, fit in fits.items():
         write_text(paths["fits"] / f"{name}.json", fit.to_json() + "\n")
     write_report(
@@ -134,6 +143,7 @@ def analyse_table(
         figures=pictures,
         planned=planned,
         notes=notes,
+        latencies=latencies,
         provenance=provenance,
     )
     lines = [study.text() for study in studies]
@@ -151,6 +161,7 @@ def write_report(
     figures: Mapping[str, Mapping[str, Picture]],
     planned: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
+    latencies: Mapping[str, Picture] = MappingProxyType({}),
     provenance: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write the report: one HTML file that needs nothing else.
@@ -162,15 +173,30 @@ def write_report(
         figures: by name, for each variant's label.
         planned: planned runs, or None.
         notes: remarks on the table.
+        latencies: figures of accuracy against latency, by name.
         provenance: names and values for the last section.
     """
-    body = [sections.overview(studies, planned, notes)]
+    body = [sections.overview(studies, planned, notes), sections.teachers(studies)]
     for study in studies:
         body += sections.variant(study, figures.get(study.label, {}))
+    body.append(sections.served(latencies))
     body += [sections.checklist(studies), sections.provenance(provenance)]
     runs = sum(len(study.table) for study in studies)
     cells = sum(len(study.cells) for study in studies)
     write_text(path, page(title, f"{runs} runs in {cells} cells.", body))
+
+
+def _latencies(table: pd.DataFrame, folder: Path) -> dict[str, Picture]:
+    counts = measured_counts(table, folder)
+    if not counts:
+        return {}
+    n_candidates = _CANDIDATES if _CANDIDATES in counts else counts[-1]
+    return draw_latency(table, folder, default_metrics(table), n_candidates=n_candidates)
+
+
+def _write_picture(file: Path, picture: Picture) -> None:
+    with atomic_path(file) as path:
+        path.write_bytes(picture.png)
 
 
 def _slug(text: Any) -> str:
