@@ -8,6 +8,8 @@ from models.sparse_pattern import SparsePattern
 
 __all__ = ["N_TIME_BUCKETS", "CategoricalFeature", "InputSchema", "SuanOptions"]
 
+# Nobody's history is longer.
+_LONGEST = 1_000_000
 # LightSUAN's window and dilation where a study names none
 _WINDOW, _DILATION = 16, 16
 
@@ -98,8 +100,8 @@ class SuanOptions:
             raise ValueError(f"dropout is {self.dropout}, expected 0 <= dropout < 1")
         for name, default in (("window", _WINDOW), ("dilation", _DILATION)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, expected a positive number of events")
+            if value is not None and not 1 <= value <= _LONGEST:
+                raise ValueError(f"{name} is {value}, expected 1 to {_LONGEST:,} events")
             if value is None and self.kind == "lightsuan":
                 object.__setattr__(self, name, default)
 

@@ -244,7 +244,8 @@ class StudyConfig:
         known = {**GRADES, **self.grades}
         base = name.removeprefix(_LIGHT) if self.is_light(name) else name
         if base not in known:
-            raise UserError(f"{key}: there is no grade {name}{nearest(name, known)}")
+            names = [f"{_LIGHT}{one}" for one in GRADES] if self.is_light(name) else known
+            raise UserError(f"{key}: there is no grade {name}{nearest(name, names)}")
         return known[base]
 
     def is_light(self, name: str) -> bool:

@@ -48,6 +48,12 @@ class DistillConfig:
     def __post_init__(self) -> None:
         """Refuse what is no weight or temperature."""
         _check_term(self.weight, self.temperature)
+        if isinstance(self.teacher_samples, int) and self.teacher_samples < 1:
+            raise ValueError(
+                f"teacher_samples is {self.teacher_samples}, expected a positive number of impressions"
+            )
+        if self.students == ():
+            raise ValueError("student is empty, expected a grade or several")
 
     @property
     def students(self) -> tuple[str, ...] | None:

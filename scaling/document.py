@@ -52,7 +52,23 @@ def _parsed(kind: type[T], document: Any) -> T:
 def _explanations(kind: type, error: ValidationError) -> list[str]:
     # An unknown key is the likeliest cause of a missing one: tell it first.
     found = sorted(error.errors(), key=lambda e: e["type"] not in _UNKNOWN)
-    return [_explain(kind, e) for e in found]
+    by_key: dict[str, list[Any]] = {}
+    for one in found:
+        by_key.setdefault(_key(one), []).append(one)
+    told = []
+    for key, errors in by_key.items():
+        types = {e["type"]: e for e in errors}
+        if "literal_error" in types and "int_type" in types:  # a number or a word
+            words, given = types["literal_error"]["ctx"]["expected"], errors[0]["input"]
+            told.append(f"{key}: expected an integer or {words}, got {given!r}")
+        else:
+            told += [_explain(kind, e) for e in errors]
+    return told
+
+
+def _key(error: Mapping[str, Any]) -> str:
+    parts = (str(part) for part in error["loc"])
+    return ".".join(p for p in parts if p not in _UNION_NAMES and not p.startswith(_UNION_PREFIXES))
 
 
 @cache
@@ -61,12 +77,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _explain(kind: type, error: Mapping[str, Any]) -> str:
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(
-        part
-        for part in location
-        if part not in _UNION_NAMES and not part.startswith(_UNION_PREFIXES)
-    )
+    location, key = [str(part) for part in error["loc"]], _key(error)
     if error["type"] in _UNKNOWN:
         valid = _valid_keys(kind, location[:-1])
         return f"{key}: unknown key{nearest(location[-1], valid)}"

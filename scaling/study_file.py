@@ -153,6 +153,8 @@ def _check_axes(study: StudyConfig) -> None:
             raise UserError(f"grid.{axis}: is no axis; set it in [{section}]")
         if not values:
             raise UserError(f"grid.{axis}: empty; expected at least one value")
+        if any(value in values[:i] for i, value in enumerate(values)):
+            raise UserError(f"grid.{axis}: a value stands twice")
         for value in values:
             current = asdict(getattr(study, section))
             from_document(_AXIS_SECTIONS[section], {**current, option: value}, f"grid.{axis}")
@@ -175,7 +177,14 @@ def _check_teachers(study: StudyConfig) -> None:
             )
     for one in teachers:
         study.grade(one.teacher, "distill.teacher")
-    if study.distill.freeze_teacher and not any(one.teacher_init for one in teachers):
+    begun = any(one.teacher_init for one in teachers)
+    if not begun and (
+        study.distill.teacher_samples != "largest" or "distill.teacher_samples" in grid.axes
+    ):
+        raise UserError(
+            "distill.teacher_samples: needs a teacher_init; a teacher from scratch sees what its student does"
+        )
+    if study.distill.freeze_teacher and not begun:
         raise UserError(
             "distill.freeze_teacher: needs a teacher_init; a teacher from scratch must learn"
         )

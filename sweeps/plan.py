@@ -3,14 +3,15 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from models.accounting import model_size
-from scaling.config import RunConfig, StudyConfig
+from scaling.config import RunConfig, StudyConfig, TrainConfig
 from scaling.dataset import DataFacts
-from scaling.distillation import NO_TEACHER, DistillConfig, teacher_flops
+from scaling.distillation import NO_TEACHER, Distillation, DistillConfig, teacher_flops
 from scaling.records import RunState, RunStore
 from scaling.trajectory import group_runs, lease_key, trained_samples
 from sweeps.cell import PlannedCell
@@ -18,8 +19,9 @@ from sweeps.estimate import Estimate, Measurements, estimate, measurements, read
 from sweeps.grid import grid_cells
 from sweeps.history import former_runs, read_history
 from sweeps.scheduler import QueuedTask
+from sweeps.teachers import teacher_folders
 
-__all__ = ["Plan", "PlannedCell", "axis_values", "make_plan"]
+__all__ = ["Plan", "PlannedCell", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,31 @@ class Plan:
             groups.setdefault(key, []).append(cell)
         return [tuple(group) for group in groups.values()]
 
+    def axis_values(self, config: RunConfig) -> dict[str, Any]:
+        """A cell's place on the study's further axes, e.g. `{"model.norm": "rms"}`.
+
+        A teacher's samples are those that it was trained on before.
+        """
+        if not self.study.grid.axes:
+            return {}
+        document = asdict(config)
+        values = {f"model.{name}": value for name, value in document["model"].items()}
+        values |= {f"train.{f.name}": document.get(f.name) for f in fields(TrainConfig)}
+        values |= {"train.recipe_n_samples": self.study.train.recipe_n_samples}
+        values |= _teacher_values(config.distill, self._teacher_samples)
+        return {axis: values[axis] for axis in self.study.grid.axes}
+
+    @cached_property
+    def _teacher_samples(self) -> dict[str, int]:
+        folders = [RunStore(Path(folder)) for folder in teacher_folders(self.study)]
+        named = {c.config.distill.teacher_init for c in self.cells if c.config.distill is not None}
+        return {
+            name: runs.read(name).config.n_samples
+            for name in named
+            for runs in folders
+            if name is not None and runs.has(name)
+        }
+
     def rows(self) -> list[dict[str, Any]]:
         """One flat document per cell, for tables and JSON."""
         known = self.data.fingerprint is not None
@@ -92,7 +119,7 @@ class Plan:
                 "grade": cell.config.grade_name,
                 "n_samples": cell.config.n_samples,
                 "seed": cell.config.seed,
-                **axis_values(self.study, cell.config),
+                **self.axis_values(cell.config),
                 "n_params": cell.size.n_params,
                 "n_embedding_params": cell.size.n_embedding_params,
                 "flops_per_sample": cell.size.flops_per_sample,
@@ -110,29 +137,18 @@ class Plan:
         ]
 
 
-def axis_values(study: StudyConfig, config: RunConfig) -> dict[str, Any]:
-    """The cell's place on the study's further axes, e.g. `{"model.norm": "rms"}`."""
-    if not study.grid.axes:
-        return {}
-    document = asdict(config)
-    values = {**document, **{f"model.{name}": value for name, value in document["model"].items()}}
-    values |= _teacher_values(config)
-    return {axis: values[axis.removeprefix("train.")] for axis in study.grid.axes}
-
-
-def _teacher_values(config: RunConfig) -> dict[str, Any]:
-    one = config.distill
+def _teacher_values(one: Distillation | None, n_samples_of: Mapping[str, int]) -> dict[str, Any]:
+    """A cell's place on the axes of `[distill]`."""
     if one is None:
-        return {f"distill.{f.name}": None for f in fields(DistillConfig)} | {
-            "distill.teacher": NO_TEACHER
-        }
+        names = (f"distill.{f.name}" for f in fields(DistillConfig))
+        return {**dict.fromkeys(names), "distill.teacher": NO_TEACHER}
     return {
         "distill.teacher": one.teacher_name,
         "distill.weight": one.weight,
         "distill.temperature": one.temperature,
         "distill.share_embeddings": one.share_embeddings,
         "distill.teacher_init": one.teacher_init,
-        "distill.teacher_samples": one.teacher_init,
+        "distill.teacher_samples": n_samples_of.get(one.teacher_init or ""),
         "distill.freeze_teacher": one.is_frozen,
     }
 

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from scaling.records import RunStore
-from sweeps.plan import Plan, PlannedCell, axis_values
+from sweeps.plan import Plan, PlannedCell
 
 __all__ = ["progress_line", "status_rows", "status_totals"]
 
@@ -41,7 +41,7 @@ def status_rows(plan: Plan) -> list[dict[str, Any]]:
             "grade": cell.config.grade_name,
             "n_samples": cell.config.n_samples,
             "seed": cell.config.seed,
-            **axis_values(plan.study, cell.config),
+            **plan.axis_values(cell.config),
             "state": cell.standing,
             "step": cell.state.step,
             "n_steps": cell.state.n_steps

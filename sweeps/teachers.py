@@ -13,7 +13,7 @@ from scaling.distillation import NO_TEACHER, Distillation, DistillConfig
 from scaling.errors import UserError
 from scaling.records import MODEL_FILE, RunStore
 
-__all__ = ["Teachers", "teacher_folders", "warn_of_small_teachers"]
+__all__ = ["Teachers", "teacher_folders", "warn_of_teachers"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,9 @@ class Teachers:
             UserError: there is no finished run to begin as, or it fits neither teacher nor data.
         """
         students = wanted.students
-        if wanted.teacher == NO_TEACHER or (students and student.grade_name not in students):
+        if wanted.teacher == NO_TEACHER or (
+            students is not None and student.grade_name not in students
+        ):
             return None
         study = self._study
         grade = study.grade(wanted.teacher, "distill.teacher")
@@ -90,6 +92,11 @@ class Teachers:
                 raise UserError(
                     f"{where}: that run is {chosen.label}, of other sizes or options than {wanted.teacher} here"
                 )
+            if chosen.distill is not None:
+                raise UserError(
+                    f"{where}: that run is {chosen.label}, and what its own teacher had seen would be told "
+                    "of nobody; name a run that was trained alone"
+                )
         if data.fingerprint is not None and chosen.data_fingerprint != data.fingerprint:
             raise UserError(
                 f"{where}: {chosen.label} was trained on other data ({chosen.data_fingerprint[:12]}) than "
@@ -134,8 +141,15 @@ def teacher_folders(study: StudyConfig) -> tuple[str, ...]:
     return tuple(str(_runs(Path(name)).root) for name in named)
 
 
-def warn_of_small_teachers(configs: Iterable[RunConfig], data: DataFacts) -> None:
-    """Tell of each student that costs more than its teacher, once."""
+def warn_of_teachers(study: StudyConfig, configs: Iterable[RunConfig], data: DataFacts) -> None:
+    """Tell of each student that costs more than its teacher, and of teachers that saw other impressions."""
+    same = any(one.teacher_init and one.teacher_samples == "same" for one in study.teachers)
+    orders = study.grid.axes.get("train.data_order", (study.train.data_order,))
+    if same and "independent" in orders:
+        logger.warning(
+            'warning: distill.teacher_samples = "same" is as many as the student\'s, but other impressions: '
+            'each grade has its own order; set train.data_order = "shared" in both studies'
+        )
 
     def cost(config: RunConfig) -> int:
         return model_size(config.grade, config.model, data.schema).flops_per_sample
@@ -145,7 +159,7 @@ def warn_of_small_teachers(configs: Iterable[RunConfig], data: DataFacts) -> Non
         alone = config.teacher_alone
         if alone is not None and cost(config) > cost(alone):
             logger.warning(
-                "distill: the student %s is larger than its teacher %s (%s and %s FLOPs a sample)",
+                "warning: distill: the student %s is larger than its teacher %s (%s and %s FLOPs a sample)",
                 student, teacher, f"{cost(config):,}", f"{cost(alone):,}",
             )  # fmt: skip
 

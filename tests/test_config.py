@@ -179,11 +179,11 @@ def test_window_and_dilation_are_axes(tmp_path):
     [
         (
             'kind = "lightsuan"\nwindow = 0',
-            "model: window is 0, expected a positive number of events",
+            "model: window is 0, expected 1 to 1,000,000 events",
         ),
         (
             'kind = "lightsuan"\ndilation = -3',
-            "dilation is -3, expected a positive number of events",
+            "dilation is -3, expected 1 to 1,000,000 events",
         ),
         ('kind = "lightsuan"\nwindow = 2.5', "model.window: .*2.5"),
         ('kind = "lightsaun"', "model.kind: 'lightsaun' is not one of 'suan' or 'lightsuan'"),

@@ -98,6 +98,12 @@ def test_a_study_without_a_teacher_has_the_cells_that_it_had(cells_of):
         ("", 'teacher = "SUAN-2"\ntemperature = 0.0', "temperature is 0.0"),
         ("", 'teacher = "SUAN-2"\nstudent = "SUAN-3"', "SUAN-3 is not in the grid"),
         ("", 'teacher = "SUAN-2"\nfreeze_teacher = true', "needs a teacher_init"),
+        ("", 'teacher = "SUAN-2"\nteacher_samples = 160', "needs a teacher_init"),
+        ("", 'teacher = "SUAN-2"\nteacher_samples = -7', "teacher_samples is -7"),
+        ("", 'teacher = "SUAN-2"\nteacher_samples = "most"', "an integer or 'largest' or 'same', got 'most'"),
+        ("", 'teacher = "SUAN-2"\nstudent = []', "student is empty"),
+        ('"distill.teacher" = ["SUAN-2", "SUAN-2"]', "", "grid.distill.teacher: a value stands twice"),
+        ("", 'teacher = "LightSUAN-22"', "there is no grade LightSUAN-22, did you mean LightSUAN-2?"),
         ("", 'teacher = "SUAN-2"\nlambda = 2', "distill.lambda: unknown key"),
         ("", 'teacher = "SUAN-2"\nshare_embeddings = true', "SUAN-2 has d = 5 and SUAN-1 d = 3"),
         ("", 'teacher = "SUAN-2"\nteacher_init = "nowhere"', "nowhere: no such folder"),
@@ -176,6 +182,12 @@ def test_a_warm_teacher_that_fits_not_is_told_in_one_line(cells_of, before, tmp_
     shutil.copytree(run, tmp_path / "bare" / run.name)
     (tmp_path / "bare" / run.name / "model.safetensors").unlink()
     assert "kept no model" in message(f'teacher_init = "bare/{run.name}"')
+    taught = cells_of('grade = ["SUAN-1"]\nn_samples = [160]', 'teacher = "SUAN-2"')[0]
+    apprentice = replace(before.read(run.name), config=taught)
+    before_taught = RunStore(tmp_path / "taught")
+    before_taught.write(apprentice)
+    named = before_taught.folder(taught.signature)
+    assert "what its own teacher had seen" in message(f'teacher_init = "{named}"')
     other = 'teacher = "SUAN-2"'
     with pytest.raises(UserError, match="of other sizes or options than SUAN-2 here"):
         cells_of(GRID, f'{other}\nteacher_init = "{run}"')
@@ -192,6 +204,26 @@ def test_a_teacher_of_other_data_is_refused(cells_of, before, tiny_store, tmp_pa
     facts = replace(data_facts(study.data), fingerprint="0" * 64)
     with pytest.raises(UserError, match=r"trained on other data .* whose ids mean other things"):
         grid_cells(study, facts)
+
+
+@pytest.mark.parametrize("order", ["shared", "independent"])
+def test_a_teacher_of_as_many_but_other_impressions_is_a_warning(cells_of, before, capsys, order):
+    init = f'teacher = "SUAN-1"\nteacher_init = "{before.root}"\nteacher_samples = "same"'
+    cells_of(GRID, init)
+    with pytest.raises(SystemExit):
+        main(["plan", "study.toml", "--set", f"train.data_order={order}"])
+    assert ("but other impressions" in capsys.readouterr().err) == (order == "independent")
+
+
+def test_a_plan_tells_teachers_of_one_grade_apart_by_their_samples(cells_of, before, capsys):
+    cells_of(
+        GRID + '\n"distill.teacher_samples" = [160, "largest"]',
+        f'teacher = "SUAN-1"\nteacher_init = "{before.root}"',
+    )
+    with pytest.raises(SystemExit):
+        main(["plan", "study.toml", "--json"])
+    rows = json.loads(capsys.readouterr().out)["cells"]
+    assert [row["distill.teacher_samples"] for row in rows] == [160, 160, 320, 320]
 
 
 def test_a_job_trains_the_cells_with_the_teachers_of_the_study(

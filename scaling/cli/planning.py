@@ -81,7 +81,7 @@ def load_plan(
     """
     from scaling.dataset import data_facts, ensure_data
     from sweeps.survey import survey
-    from sweeps.teachers import warn_of_small_teachers
+    from sweeps.teachers import warn_of_teachers
 
     config, store = load_study_and_store(study, overrides, runs)
     try:
@@ -94,7 +94,7 @@ def load_plan(
         if str(error).startswith(("grid", "data.", "distill.")):  # a key of the study: say of which
             raise UserError(f"{study}: {error}") from error
         raise
-    warn_of_small_teachers([cell.config for cell in made.cells], made.data)
+    warn_of_teachers(config, [cell.config for cell in made.cells], made.data)
     return made, store
 
 
