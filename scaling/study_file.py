@@ -178,9 +178,7 @@ def _check_teachers(study: StudyConfig) -> None:
     for one in teachers:
         study.grade(one.teacher, "distill.teacher")
     begun = any(one.teacher_init for one in teachers)
-    if not begun and (
-        study.distill.teacher_samples != "largest" or "distill.teacher_samples" in grid.axes
-    ):
+    if not begun and any(one.teacher_samples != "largest" for one in teachers):
         raise UserError(
             "distill.teacher_samples: needs a teacher_init; a teacher from scratch sees what its student does"
         )

@@ -68,13 +68,16 @@ def read_history(runs: RunStore) -> History:
     return History(runs, folders, records)
 
 
-def former_runs(runs: RunStore, signatures: Sequence[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
+def former_runs(
+    runs: RunStore, signatures: Sequence[str]
+) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
     """The configurations of runs that are no more in the grid, by grade, size and seed."""
-    found = {}
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for signature in signatures:
         with suppress(OSError, ValueError, KeyError):
             document = json.loads((runs.folder(signature) / "config.json").read_bytes())
-            found[document["grade_name"], document["n_samples"], document["seed"]] = document
+            key = (document["grade_name"], document["n_samples"], document["seed"])
+            found.setdefault(key, []).append(document)
     return found
 
 

@@ -230,25 +230,31 @@ def _costs(
     return costs
 
 
-def _change(config: RunConfig, former: Mapping[tuple[Any, ...], dict[str, Any]]) -> str:
-    old = former.get((config.grade_name, config.n_samples, config.seed))
-    if old is None:
+def _change(config: RunConfig, former: Mapping[tuple[Any, ...], Sequence[dict[str, Any]]]) -> str:
+    """How a cell differs from the run that is most like it, of its grade, size and seed."""
+    olds = former.get((config.grade_name, config.n_samples, config.seed))
+    if not olds:
         return ""
-    before, after = _flat(old), _flat(asdict(config))
-    told = [
+    after = _flat(asdict(config))
+    told = min((_differences(_flat(old), after) for old in olds), key=len)
+    return f"changed since an older run: {', '.join(told[:3])}{', ...' if told[3:] else ''}"
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return [
         f"{key} {before.get(key)} -> {value}"
         for key, value in after.items()
         if before.get(key) != value
     ]
-    return f"changed since an older run: {', '.join(told[:3])}{', ...' if told[3:] else ''}"
 
 
-def _flat(document: dict[str, Any]) -> dict[str, Any]:
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in document.items():
-        flat |= (
-            {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
-        )
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
