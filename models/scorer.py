@@ -4,60 +4,28 @@ Needs this package, torch, numpy and safetensors, and nothing that trains. docs/
 """
 
 import json
+import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from models.compiled_scoring import load_scoring
+from models.compiled_scoring import MOST_CANDIDATES, load_scoring
 from models.config import InputSchema, SuanOptions
 from models.grades import Grade
+from models.request import Candidates, History, SchemaError, read_candidates, read_history
 from models.suan import SUAN
-from models.user_state import UserState, encode_user, score_candidates
+from models.user_state import UserState, encode_user, fingerprint, score_candidates
 
 __all__ = ["Candidates", "History", "SchemaError", "Scorer", "UserState"]
 
-
-class SchemaError(ValueError):
-    """Arrays that are not of the features that the model was trained on; one line says which."""
-
-
-@dataclass(frozen=True)
-class History:
-    """A user before a request.
-
-    Attributes:
-        behaviours: ids by feature [L], oldest first; of more than the model's L the latest are read.
-        times: unix seconds [L].
-        profile: an id by feature.
-    """
-
-    behaviours: Mapping[str, ArrayLike]
-    times: ArrayLike
-    profile: Mapping[str, ArrayLike] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What a request may show.
-
-    Attributes:
-        features: ids by feature [M].
-        time: unix seconds of the request.
-        context: ids by feature, [M] or one for all.
-        numeric: floats by feature, [M] or one for all.
-    """
-
-    features: Mapping[str, ArrayLike]
-    time: int
-    context: Mapping[str, ArrayLike] = field(default_factory=dict)
-    numeric: Mapping[str, ArrayLike] = field(default_factory=dict)
+# What a model's file tells of it beside its parameters.
+_TOLD = ("grade", "options", "schema")
 
 
 class Scorer:
@@ -85,6 +53,7 @@ class Scorer:
             )
         self.model = model.eval()
         self._schema, self._utc_offset = schema, utc_offset_seconds
+        self._fingerprint = fingerprint(model)
         self._compiled: Any = None
 
     @classmethod
@@ -92,21 +61,46 @@ class Scorer:
         """Read the model that a finished run kept: its `model.safetensors`, or its folder.
 
         Raises:
-            OSError: there is no such file.
-            ValueError: it is no model of this version, or its histories cannot be shared.
+            OSError: there is no such file, or it cannot be read.
+            ValueError: it is no model of this version, its histories cannot be shared, or there is no such device.
         """
         path = Path(path)
         path = path / "model.safetensors" if path.is_dir() else path
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path}: no such file; give the folder of a finished run, or its model.safetensors"
+            )
         try:
             with safe_open(path, "pt") as opened:
-                facts = {key: json.loads(value) for key, value in opened.metadata().items()}
+                header = opened.metadata() or {}
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            if missing := [name for name in _TOLD if name not in header]:
+                raise ValueError(f"its header has no {', '.join(missing)}")
+            facts = {name: json.loads(header[name]) for name in _TOLD}
+            utc_offset_seconds = int(header.get("utc_offset_seconds", 0))
             schema = _Schema.from_document(facts["schema"])
             model = SUAN(Grade(**facts["grade"]), SuanOptions(**facts["options"]), schema)
             model.load_state_dict(tensors)
-        except (SafetensorError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{path}: not a model of this version: {error}") from error
-        return cls(model.to(torch.device(device)), schema, facts.get("utc_offset_seconds", 0))
+        except OSError as error:
+            raise OSError(f"{path}: cannot be read: {error}") from error
+        except (
+            SafetensorError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+        ) as error:
+            raise ValueError(
+                f"{path}: not a model of this version: {_line(error)}; expected what `scaling run` keeps"
+            ) from error
+        try:
+            model = model.to(torch.device(device))
+        except (RuntimeError, AssertionError) as error:  # torch built without it
+            raise ValueError(
+                f"device {device}: expected cpu, or a GPU that torch finds, e.g. cuda: {_line(error)}"
+            ) from error
+        return cls(model, schema, utc_offset_seconds)
 
     @torch.inference_mode()
     def encode(self, history: History) -> UserState:
@@ -116,19 +110,17 @@ class Scorer:
             SchemaError: its arrays are not of the model's features.
         """
         max_len = self.model.grade.max_len
-        times = np.atleast_1d(np.asarray(history.times, np.int64))
-        behaviours = self._stack("behaviour", history.behaviours, len(times))
-        profile = self._stack("profile", history.profile, 1)[0]
-        seconds = self._tensor(times[-max_len:])
+        rows = read_history(self._schema, history)
+        seconds = self._tensor(rows.times[-max_len:])
+        ids = self._tensor(rows.behaviours[-max_len:]), self._tensor(rows.profile)
         hours = self._hours(seconds)
-        ids = self._tensor(behaviours[-max_len:]), self._tensor(profile)
-        return encode_user(self.model, ids[0], seconds, hours, ids[1])
+        return encode_user(self.model, ids[0], seconds, hours, ids[1], self._fingerprint)
 
     def score(self, state: UserState, candidates: Candidates) -> NDArray[np.float64]:
         """Return the click probabilities of the candidates [M].
 
         Raises:
-            SchemaError: their arrays are not of the model's features.
+            SchemaError: their arrays are not of the model's features, or the state is another model's.
         """
         probabilities: NDArray[np.float64] = 1 / (1 + np.exp(-self.logits(state, candidates)))
         return probabilities
@@ -138,17 +130,24 @@ class Scorer:
         """Return the logits of the candidates [M].
 
         Raises:
-            SchemaError: their arrays are not of the model's features.
+            SchemaError: their arrays are not of the model's features, or the state is another model's.
         """
-        n_candidates = max((np.size(ids) for ids in candidates.features.values()), default=0)
-        ids = self._stack("candidate", candidates.features, n_candidates)
-        context = self._stack("context", candidates.context, n_candidates)
-        numeric = self._stack_numeric(candidates.numeric, n_candidates)
-        time = self._tensor(np.array([candidates.time]))
+        if not isinstance(state, UserState):
+            raise SchemaError(f"state: {type(state).__name__}, expected what `encode` returned")
+        if state.model != self._fingerprint:
+            raise SchemaError(
+                "state: of another model; encode the history with the one that scores"
+            )
+        rows = read_candidates(self._schema, candidates)
+        n_candidates = len(rows.features)
+        if n_candidates == 0:
+            return np.empty(0)
+        time = self._tensor(rows.time)
         request = time, self._hours(time)
-        features = self._tensor(ids), self._tensor(context)
-        numbers = self._tensor(numeric).to(self.model.embeddings.weight.dtype)
-        if self._compiled is not None and min(n_candidates, len(state.key_times)) > 1:
+        features = self._tensor(rows.features), self._tensor(rows.context)
+        numbers = self._tensor(rows.numeric).to(self.model.embeddings.weight.dtype)
+        fits = 1 < n_candidates <= MOST_CANDIDATES and len(state.key_times) > 1
+        if self._compiled is not None and fits:
             logits = self._compiled(request, features, numbers, state.tensors)
         else:
             logits = score_candidates(self.model, state, request, features, numbers)
@@ -158,9 +157,14 @@ class Scorer:
     def use_compiled(self, path: Path | str) -> None:
         """Score with what `models.compiled_scoring.compile_scoring` wrote for this model on such a machine.
 
-        Requests of one candidate, and users with fewer than two behaviours, are scored as before.
+        Requests of one candidate or of more than `MOST_CANDIDATES`, and users with fewer than two
+        behaviours, are scored as before.
+
+        Raises:
+            OSError: there is no such file.
+            ValueError: it is no compiled pass, that of another model, or not for this machine.
         """
-        self._compiled = load_scoring(path)
+        self._compiled = load_scoring(path, self._fingerprint)
 
     def _hours(self, seconds: Tensor) -> Tensor:
         """Hour of the day plus one, as `scaling.loader` gives it."""
@@ -169,46 +173,9 @@ class Scorer:
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.tensor(array, device=self.model.embeddings.weight.device)
 
-    def _stack(self, group: str, arrays: Mapping[str, ArrayLike], n_rows: int) -> NDArray[np.int64]:
-        """Stack a group's ids [rows, features] in the model's order; a single id stands for all rows."""
-        features: Any = getattr(self._schema, group)
-        names = [feature.name for feature in features]
-        _check_names(group, names, arrays)
-        ids = np.empty((n_rows, len(names)), np.int64)
-        for column, feature in enumerate(features):
-            values = np.asarray(arrays[feature.name])
-            size = self._schema.vocabularies[feature.vocabulary]
-            _check_values(f"{group} {feature.name}", values, n_rows, "iu", "ids")
-            if values.size and not 0 <= values.min() <= values.max() < size:
-                raise SchemaError(
-                    f"{group} {feature.name}: ids from {values.min()} to {values.max()}, but its vocabulary "
-                    f"has 0 to {size - 1}"
-                )
-            ids[:, column] = values
-        return ids
 
-    def _stack_numeric(self, arrays: Mapping[str, ArrayLike], n_rows: int) -> NDArray[np.float32]:
-        names = list(self._schema.numeric)
-        _check_names("numeric", names, arrays)
-        stacked = np.empty((n_rows, len(names)), np.float32)
-        for column, name in enumerate(names):
-            values = np.asarray(arrays[name])
-            _check_values(f"numeric {name}", values, n_rows, "iuf", "numbers")
-            stacked[:, column] = values
-        return stacked
-
-
-def _check_names(group: str, names: list[str], arrays: Mapping[str, ArrayLike]) -> None:
-    if set(arrays) != set(names):
-        told = [", ".join(some) or "none" for some in (names, arrays)]
-        raise SchemaError(f"{group}: this model reads the features {told[0]}; given are {told[1]}")
-
-
-def _check_values(where: str, values: NDArray[Any], n_rows: int, kinds: str, what: str) -> None:
-    fits = values.ndim == 0 or values.shape == (n_rows,) or values.shape == (1,)
-    if not fits or (values.size and values.dtype.kind not in kinds):
-        shape = " x ".join(map(str, values.shape)) or "one value"
-        raise SchemaError(f"{where}: {values.dtype} ({shape}), expected {n_rows} {what}")
+def _line(error: Exception) -> str:
+    return textwrap.shorten(str(error), 160, placeholder=" ...")
 
 
 class _Feature(NamedTuple):

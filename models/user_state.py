@@ -7,6 +7,7 @@ or without dual alignment.
 Shapes: L behaviours, M candidates, S keys that a candidate reads, D token width, P profile features; one user.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from models.sparse_attention import gap_buckets
 from models.suan import SUAN, UnifiedAttentionBlock
 from models.tokens import Layout, RunningMean
 
-__all__ = ["BlockState", "UserState", "encode_user", "score_candidates"]
+__all__ = ["BlockState", "UserState", "encode_user", "fingerprint", "score_candidates"]
 
 
 class BlockState(NamedTuple):
@@ -43,7 +44,7 @@ class BlockState(NamedTuple):
 
 @dataclass(frozen=True)
 class UserState:
-    """An encoded user, good for every request until the history or the profile changes.
+    """An encoded user, good for every request to its model until the history or the profile changes.
 
     Attributes:
         blocks: what candidates need of each block.
@@ -52,6 +53,7 @@ class UserState:
         key_times: seconds of the keys that candidates read, int64 [S].
         key_bias: their bias by distance [S].
         last: the last behaviour's token [1, 1, D], zero without one; read by models that are not target-aware.
+        model: `fingerprint` of the model that encoded it; no other can read it.
     """
 
     blocks: tuple[BlockState, ...]
@@ -60,6 +62,7 @@ class UserState:
     key_times: Tensor
     key_bias: Tensor
     last: Tensor
+    model: str
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -71,9 +74,9 @@ class UserState:
 
     @classmethod
     def from_tensors(cls, model: SUAN, tensors: Sequence[Tensor]) -> "UserState":
-        """Return the state of `model` that holds these tensors."""
+        """Return the state of `model`, unnamed, that holds these tensors."""
         parts, options = iter(tensors), model.options
-        own = [next(parts) for _ in range(5)]
+        profile, n_behaviours, key_times, key_bias, last = (next(parts) for _ in range(5))
         blocks = []
         for _ in model.blocks:
             kept: dict[str, tuple[Tensor, ...]] = {}
@@ -83,7 +86,7 @@ class UserState:
             if options.fusion == "dual":
                 kept["total" if options.pooling == "running" else "gate"] = (next(parts),)
             blocks.append(BlockState(keys_values, **kept))
-        return cls(tuple(blocks), *own)
+        return cls(tuple(blocks), profile, n_behaviours, key_times, key_bias, last, "")
 
     @property
     def n_bytes(self) -> int:
@@ -91,8 +94,21 @@ class UserState:
         return sum(part.numel() * part.element_size() for part in self.tensors)
 
 
+def fingerprint(model: SUAN) -> str:
+    """Return 64 hex digits that tell a model from others: of its grade, options, inputs and parameters."""
+    inputs = {
+        group: getattr(model.embeddings, f"_{group}")
+        for group in ("behaviour", "candidate", "context", "profile")
+    }
+    digest = hashlib.sha256(repr((model.grade, model.options, model._slots)).encode())
+    for name, part in {**inputs, **model.state_dict()}.items():
+        digest.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
+        digest.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def encode_user(
-    model: SUAN, behaviours: Tensor, times: Tensor, hours: Tensor, profile: Tensor
+    model: SUAN, behaviours: Tensor, times: Tensor, hours: Tensor, profile: Tensor, name: str
 ) -> UserState:
     """Encode a history.
 
@@ -102,10 +118,11 @@ def encode_user(
         times: seconds [L], int64.
         hours: hour of the day plus one [L].
         profile: ids [P].
+        name: the model's `fingerprint`, which is kept with the state.
     """
     embedded = embed(model, "profile", profile[None])
     if len(times) == 0:
-        return _encode_nobody(model, times, embedded)
+        return _encode_nobody(model, times, embedded, name)
     options, n_behaviours = model.options, len(times)
     lengths = torch.tensor([n_behaviours], device=times.device)
     layout = Layout(lengths, n_behaviours, 0, None, options.pattern)
@@ -126,10 +143,11 @@ def encode_user(
         states.append(state)
     table = model.bias.position
     key_bias = x_BND.new_zeros(len(columns)) if table is None else table[distances]
-    return UserState(tuple(states), embedded, lengths, times[columns], key_bias, x_BND[:, -1:])
+    last = x_BND[:, -1:]
+    return UserState(tuple(states), embedded, lengths, times[columns], key_bias, last, name)
 
 
-def _encode_nobody(model: SUAN, times: Tensor, profile_BPd: Tensor) -> UserState:
+def _encode_nobody(model: SUAN, times: Tensor, profile_BPd: Tensor, name: str) -> UserState:
     """A user without a history: candidates read themselves, and its means are zero."""
     states = []
     for block in model.blocks:
@@ -146,7 +164,7 @@ def _encode_nobody(model: SUAN, times: Tensor, profile_BPd: Tensor) -> UserState
             kept = {"total": (zero,)} if running else {"gate": (fusion.gate(zero),)}
         states.append(BlockState(no_keys, fusion.keys_values(profile_BPd), **kept))
     no_bias, nothing = profile_BPd.new_zeros(0), times.new_zeros(1)
-    return UserState(tuple(states), profile_BPd, nothing, times, no_bias, zero)
+    return UserState(tuple(states), profile_BPd, nothing, times, no_bias, zero, name)
 
 
 @dataclass
