@@ -3,14 +3,13 @@
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.cost import read_cost
 from analysis.frontier_plot import plot_frontier
-from analysis.latency import best_under, plot_latency, served_models
+from analysis.latency import Served, best_under
+from analysis.latency_plot import plot_latency
 from analysis.plots import plot_curves, plot_holdout, plot_residuals
 from analysis.study import MetricFits, StudyFits
 
@@ -46,29 +45,18 @@ def draw_figures(study: StudyFits, kinds: Sequence[str] | None = None) -> dict[s
     return pictures
 
 
-def draw_latency(
-    table: pd.DataFrame,
-    folder: Path,
-    metrics: Sequence[str],
-    *,
-    n_candidates: int = 100,
-    budget_ms: float = 10.0,
-) -> dict[str, Picture]:
-    """Draw each metric against the latency that `scaling serve-bench` measured, e.g. `auc-latency`.
-
-    Raises:
-        UserError: no run was measured, or none with so many candidates.
-    """
+def draw_latency(served: Sequence[Served], *, budget_ms: float = 10.0) -> dict[str, Picture]:
+    """Draw each metric against the latency that `scaling serve-bench` measured, e.g. `auc-latency`."""
     pictures = {}
-    for metric in metrics:
-        models = served_models(table, folder, metric, n_candidates=n_candidates)
-        ax = plot_latency(models, metric, budget_ms=budget_ms)
+    for one in served:
+        ax = plot_latency(one.models, one.metric, budget_ms=budget_ms)
         caption = (
-            f"{metric} against the p99 latency of a request of {n_candidates} candidates, "
-            f"{int(models['n_samples'].iloc[0]):,} training samples; "
-            f"{best_under(models, metric, budget_ms)}."
+            f"{one.metric} against the p99 latency of a request of {one.n_candidates} candidates, "
+            f"{int(one.models['n_samples'].iloc[0]):,} training samples; "
+            f"{best_under(one.models, one.metric, budget_ms)}."
         )
-        pictures[f"{metric}-latency"] = _picture(ax, caption)
+        caption += "".join(f" {note[0].upper()}{note[1:]}." for note in one.notes)
+        pictures[f"{one.metric}-latency"] = _picture(ax, caption)
     return pictures
 
 

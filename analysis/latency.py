@@ -1,38 +1,55 @@
 """Accuracy against latency: served models, the Pareto front, and the best model under a latency budget."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
 
-from analysis.plots import LABELS, dress, new_axes
+from analysis.plots import LABELS
+from analysis.points import require_columns
 from analysis.table import rises
+from analysis.variants import telling_columns, value_text, variant_columns
+from scaling.distillation import NO_TEACHER
 from scaling.errors import UserError
 from scaling.serving_report import Latency, ServingReport, read_serving
 
-__all__ = ["best_under", "measured_counts", "pareto_front", "plot_latency", "served_models"]
+__all__ = ["Served", "best_under", "measured_counts", "pareto_front", "served_models"]
 
-# Families in the order of their colours and markers, colour-blind safe (Okabe and Ito).
-_LOOKS = {
-    "SUAN": ("#0072b2", "o"),
-    "LightSUAN": ("#d55e00", "s"),
-    "distilled LightSUAN": ("#009e73", "D"),
-    "distilled SUAN": ("#cc79a7", "^"),
-}
-_GREY = "#666666"
-# What tells distilled runs apart, with what is told before the value (`analysis.table.TEACHER_COLUMNS`).
-_TAUGHT = {
-    "distill": "",
-    "teacher_grade": "",
-    "teacher_data": "data ",
-    "distill_weight": "lambda ",
-    "distill_temperature": "t ",
-}
 # A model is served as well as it can be: the first of these ways that was measured.
 _SERVED = ("parallel", "repeated")
+# Of fewer requests the 99th percentile is about the slowest.
+_ENOUGH_REQUESTS = 100
+# How a column's value is told of a model; others are told as `column value`.
+_WORDS = {
+    "distill": "{}",
+    "distill_weight": "lambda {}",
+    "distill_temperature": "temperature {}",
+    "data_order": "{} order",
+    "data_fingerprint": "data {}",
+    "n_params": "{} parameters",
+    "max_len": "L {}",
+}
+
+
+@dataclass(frozen=True)
+class Served:
+    """The models of a study that were measured, all of one data size.
+
+    Attributes:
+        models: one row per model, the fastest first: model (a name for people), family, grade, n_samples,
+            n_seeds, the metric and its standard error `stderr` over the seeds, p50_ms, p99_ms and n_requests.
+        metric: its column.
+        n_candidates: that a request scores.
+        notes: what else a reader must know, a sentence each.
+    """
+
+    models: pd.DataFrame
+    metric: str
+    n_candidates: int
+    notes: tuple[str, ...]
 
 
 def measured_counts(table: pd.DataFrame, folder: Path) -> list[int]:
@@ -41,17 +58,18 @@ def measured_counts(table: pd.DataFrame, folder: Path) -> list[int]:
     Raises:
         UserError: a measurement is damaged.
     """
-    reports = (read_serving(folder / str(name)) for name in table["signature"])
-    return sorted({one.n_candidates for r in reports if r is not None for one in r.latencies})
+    reports = _read_reports(table, folder).values()
+    return sorted({one.n_candidates for report in reports for one in report.latencies})
 
 
 def served_models(
     table: pd.DataFrame, folder: Path, metric: str, *, n_candidates: int = 100
-) -> pd.DataFrame:
-    """Return one row per model at the largest data size, with its latency and its metric over seeds.
+) -> Served:
+    """Put together what each model reaches and how fast it answers, at the largest data size.
 
-    Columns: model (a name for people), family, teacher, grade, window, dilation, n_samples, n_seeds, the metric, its standard error, p50_ms, p99_ms
-    (medians over seeds), ordered by latency.
+    Runs are seeds of one model if the table tells no other difference between them. A model's metric is that
+    of all its seeds at that size; its latency, which does not depend on what it was trained on, is the median
+    over those of its runs that were measured.
 
     Args:
         table: of a study's runs, with their signatures.
@@ -60,88 +78,38 @@ def served_models(
         n_candidates: that a request scores.
 
     Raises:
-        UserError: no run was measured, or none with so many candidates.
+        UserError: there is no such metric, no run was measured, none with so many candidates, or some with
+            other numbers of threads.
     """
-    reports = {str(name): read_serving(folder / str(name)) for name in table["signature"]}
-    measured = {name: report for name, report in reports.items() if report is not None}
-    if not measured:
+    require_columns(table, ["n_samples", metric])
+    reports = _read_reports(table, folder)
+    if not reports:
         raise UserError(
             f"{folder}: no run's latency was measured; `scaling serve-bench {folder}` does"
         )
-    found = {name: _latency(report, n_candidates) for name, report in measured.items()}
-    if not any(found.values()):
-        known = sorted({one.n_candidates for r in measured.values() for one in r.latencies})
+    latencies = {name: _latency(report, n_candidates) for name, report in reports.items()}
+    found = {name: latency for name, latency in latencies.items() if latency is not None}
+    if not found:
+        known = sorted({one.n_candidates for r in reports.values() for one in r.latencies})
         raise UserError(
             f"{folder}: no latency for {n_candidates} candidates; measured were "
             f"{', '.join(map(str, known))}"
         )
-    rows = []
-    distilled = table[table["distill"] != "none"] if "distill" in table.columns else table[:0]
-    taught = [c for c in _TAUGHT if c in table.columns and len(distilled[c].unique()) > 1]
-    for run in table.to_dict("records"):
-        latency = found.get(str(run["signature"]))
-        if latency is not None and pd.notna(run[metric]):
-            model = measured[str(run["signature"])].model
-            light = model["kind"] == "lightsuan"
-            rows.append(
-                {
-                    "family": _family(run, light),
-                    "teacher": _teacher(run, taught),
-                    "grade": run["grade"],
-                    "window": model["window"] if light else 0,
-                    "dilation": model["dilation"] if light else 0,
-                    "n_samples": run["n_samples"],
-                    "p50_ms": latency.p50_ms,
-                    "p99_ms": latency.p99_ms,
-                    metric: run[metric],
-                }
-            )
-    models = pd.DataFrame(rows)
-    models = models[models["n_samples"] == models["n_samples"].max()]
-    keys = ["family", "teacher", "grade", "window", "dilation", "n_samples"]
-    grouped = models.groupby(keys, sort=False)
-    summary = grouped.agg(
-        n_seeds=(metric, "size"),
-        **{metric: (metric, "mean"), "stderr": (metric, "sem")},
-        p50_ms=("p50_ms", "median"),
-        p99_ms=("p99_ms", "median"),
+    _check_threads(folder, {name: reports[name] for name in found})
+    runs = _runs(table, reports, found)
+    usable = runs["is_measured"] & np.isfinite(runs[metric])
+    if not usable.any():
+        raise UserError(f"{folder}: no measured model has a {metric}")
+    n_samples = runs.loc[usable, "n_samples"].max()
+    shown = runs[usable & (runs["n_samples"] == n_samples)]
+    _check_seeds(shown)
+    models = _models(shown, metric)
+    notes = (
+        *_left_out(runs, shown, n_samples),
+        *_few_requests(models),
+        *_environments([reports[name].environment for name in found]),
     )
-    models = pd.DataFrame(summary.reset_index().sort_values("p99_ms", ignore_index=True))
-    models.insert(0, "model", [_name(model, models) for model in models.to_dict("records")])
-    return models
-
-
-def _name(model: dict[Any, Any], models: pd.DataFrame) -> str:
-    """The grade by its family, e.g. distilled LightSUAN-3; with k and r where those vary."""
-    name = str(model["grade"])
-    if model["window"] and not name.startswith("Light"):
-        name = f"Light{name}" if name.startswith("SUAN") else f"LightSUAN {name}"
-    if model["family"].startswith("distilled"):
-        name = f"distilled {name}"
-        if model["teacher"]:
-            name += f" ({model['teacher']})"
-    light = models[models["window"] > 0]
-    if model["window"] and len(light[["window", "dilation"]].drop_duplicates()) > 1:
-        name += f" (k={model['window']}, r={model['dilation']})"
-    return name
-
-
-def _latency(report: ServingReport, n_candidates: int) -> Latency | None:
-    found = {one.way: one for one in report.latencies if one.n_candidates == n_candidates}
-    return next((found[way] for way in _SERVED if way in found), None)
-
-
-def _family(run: dict[Any, Any], light: bool) -> str:
-    family = "LightSUAN" if light else "SUAN"
-    return family if run.get("distill", "none") == "none" else f"distilled {family}"
-
-
-def _teacher(run: dict[Any, Any], columns: list[str]) -> str:
-    """How a distilled run was taught, as far as the table's runs differ in it, e.g. `frozen SUAN-3 lambda 4`."""
-    if run.get("distill", "none") == "none":
-        return ""
-    told = {column: str(run[column]) for column in columns}
-    return " ".join(f"{_TAUGHT[column]}{value}" for column, value in told.items())
+    return Served(models, metric, n_candidates, notes)
 
 
 def pareto_front(models: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -164,45 +132,166 @@ def best_under(models: pd.DataFrame, metric: str, budget_ms: float) -> str:
     )
 
 
-def plot_latency(
-    models: pd.DataFrame, metric: str, *, budget_ms: float = 10.0, ax: Axes | None = None
-) -> Axes:
-    """Plot a metric against p99 latency, one colour per family, the Pareto front and a budget.
+def _read_reports(table: pd.DataFrame, folder: Path) -> dict[str, ServingReport]:
+    reports = {str(name): read_serving(folder / str(name)) for name in table["signature"]}
+    return {name: report for name, report in reports.items() if report is not None}
 
-    Args:
-        models: from `served_models`.
-        metric: its column.
-        budget_ms: latency that a request may take.
-        ax: where to plot; a new figure by default.
-    """
-    if ax is None:
-        ax = new_axes()
-    front = pareto_front(models, metric)
-    end = max(float(models["p99_ms"].max()), budget_ms) * 1.5
-    ax.step(
-        [*front["p99_ms"], end], [*front[metric], front[metric].iloc[-1]], where="post",
-        color="black", lw=1.0, ls="--", label="Pareto front", zorder=1,
-    )  # fmt: skip
-    for family, part in models.groupby("family", sort=False):
-        colour, marker = _LOOKS[str(family)]
-        ax.errorbar(
-            part["p99_ms"], part[metric], yerr=part["stderr"].fillna(0.0), fmt=marker, color=colour,
-            ms=6.5, mec="white", mew=0.6, elinewidth=1.0, capsize=2.0, label=str(family), zorder=3,
-        )  # fmt: skip
-        for _, model in part.iterrows():
-            ax.annotate(
-                str(model["model"]), (model["p99_ms"], model[metric]), (6, 4), fontsize=7.5,
-                textcoords="offset points", color=colour,
-            )  # fmt: skip
-    ax.axvline(budget_ms, color=_GREY, lw=1.2, ls=":", label=f"budget {budget_ms:g} ms", zorder=0)
-    ax.set_xscale("log")
-    ax.set_xlim(float(models["p99_ms"].min()) / 1.3, end)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("p99 latency of a request (ms)")
-    ax.set_ylabel(LABELS.get(metric, metric))
-    ax.set_title(best_under(models, metric, budget_ms), fontsize=9, loc="left")
-    dress(ax)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
-    return ax
+
+def _latency(report: ServingReport, n_candidates: int) -> Latency | None:
+    found = {one.way: one for one in report.latencies if one.n_candidates == n_candidates}
+    return next((found[way] for way in _SERVED if way in found), None)
+
+
+def _check_threads(folder: Path, reports: Mapping[str, ServingReport]) -> None:
+    """Refuse latencies of different numbers of threads, which say nothing of the models."""
+    threads = pd.Series({name: report.n_threads for name, report in reports.items()})
+    counts = threads.value_counts()
+    if len(counts) < 2:
+        return
+    most, other = int(counts.index[0]), int(counts.index[1])
+    first, second = (threads.index[threads == n][0] for n in (most, other))
+    raise UserError(
+        f"{folder}: run {first} was measured with --threads {most} and run {second} with {other}, which cannot "
+        f"be compared; measure again: `scaling serve-bench {folder / second} --threads {most}`"
+        + (f", and so {counts.iloc[1:].sum() - 1} more" if counts.iloc[1:].sum() > 1 else "")
+    )
+
+
+def _runs(
+    table: pd.DataFrame, reports: Mapping[str, ServingReport], found: Mapping[str, Latency]
+) -> pd.DataFrame:
+    """The table with each run's model, by number and by name, and with its latency where it was measured."""
+    candidates = ("grade", *variant_columns(table, "teacher_grade"), "n_params", "max_len")
+    keys = telling_columns(table, [c for c in candidates if c in table.columns])
+    signatures = table["signature"].astype(str)
+    light = {name: float(report.model["kind"] == "lightsuan") for name, report in reports.items()}
+    runs = table.assign(
+        number=table.groupby(keys, dropna=False, sort=False).ngroup(),
+        is_light=[light.get(name, np.nan) for name in signatures],
+        **{
+            column: [getattr(found.get(name), column, np.nan) for name in signatures]
+            for column in ("p50_ms", "p99_ms", "n_requests")
+        },
+    )
+    by_model = runs.groupby("number")
+    runs["is_light"] = by_model["is_light"].transform("max") == 1
+    runs["n_requests"] = by_model["n_requests"].transform("min")
+    for column in ("p50_ms", "p99_ms"):
+        runs[column] = by_model[column].transform("median")
+    taught = table[table["distill"] != NO_TEACHER] if "distill" in table.columns else table[:0]
+    told = [c for c in keys if c not in ("distill", "teacher_grade") or len(taught[c].unique()) > 1]
+    rows = runs.to_dict("records")
+    return runs.assign(
+        model=[_name(row, told) for row in rows],
+        family=[_family(row) for row in rows],
+        is_measured=runs["p99_ms"].notna(),
+    )
+
+
+def _models(shown: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per model, over its seeds."""
+    same = ("model", "family", "grade", "n_samples", "p50_ms", "p99_ms", "n_requests")
+    summary = shown.groupby("number", sort=False).agg(
+        **{column: (column, "first") for column in same},
+        n_seeds=(metric, "size"),
+        **{metric: (metric, "mean"), "stderr": (metric, "sem")},
+    )
+    return pd.DataFrame(summary.sort_values("p99_ms", ignore_index=True))
+
+
+def _check_seeds(shown: pd.DataFrame) -> None:
+    twice = (
+        shown[shown.duplicated(["number", "seed"], keep=False)]
+        if "seed" in shown.columns
+        else shown[:0]
+    )
+    if len(twice):
+        run = twice.iloc[0]
+        raise UserError(
+            f"{run['model']} D={int(run['n_samples'])} stands twice with seed {run['seed']} (runs "
+            f"{' and '.join(twice['signature'].astype(str)[twice['number'] == run['number']][:2])}): the table "
+            "does not tell them apart; choose with --where"
+        )
+
+
+def _family(run: Mapping[Any, Any]) -> str:
+    family = "LightSUAN" if run["is_light"] else "SUAN"
+    return f"distilled {family}" if _is_distilled(run) else family
+
+
+def _is_distilled(run: Mapping[Any, Any]) -> bool:
+    return bool(run.get("distill", NO_TEACHER) != NO_TEACHER)
+
+
+def _name(run: Mapping[Any, Any], columns: Sequence[str]) -> str:
+    """A model by what tells it from the others, e.g. LightSUAN-1 after SUAN-2, frozen, same data."""
+    name = str(run.get("grade", "SUAN"))
+    if run["is_light"] and not name.startswith("Light"):
+        name = f"Light{name}" if name.startswith("SUAN") else f"LightSUAN {name}"
+    if _is_distilled(run):
+        teacher = "teacher_grade" in columns
+        name = f"{name} after {run['teacher_grade']}" if teacher else f"distilled {name}"
+    else:
+        columns = [c for c in columns if not c.startswith(("distill", "teacher_"))]
+    told = [_told(run, column) for column in columns if not pd.isna(run[column])]
+    return ", ".join([name, *filter(None, told)])
+
+
+def _told(run: Mapping[Any, Any], column: str) -> str:
+    value = run[column]
+    if column in ("grade", "teacher_grade", "model.kind"):
+        return ""  # in the name already
+    if column == "teacher_data":
+        # as many impressions are the same ones only where both runs took them in one order
+        same = "as many seen" if run.get("teacher_n_new_samples", 0) > 0 else "same data"
+        known = {NO_TEACHER: "", "same": same}
+        return known[value] if value in known else f"{int(value):,} seen"
+    if column == "distill_share_embeddings":
+        return "shared embeddings" if value else "own embeddings"
+    text = f"{int(value):,}" if column == "n_params" else value_text(value)
+    plain = column.removeprefix("model.").replace("_", " ")
+    return _WORDS.get(column, f"{plain} {{}}").format(text)
+
+
+def _left_out(runs: pd.DataFrame, shown: pd.DataFrame, n_samples: Any) -> list[str]:
+    absent = runs[~runs["number"].isin(shown["number"])]
+    notes = []
+    for part, why in (
+        (absent[~absent["is_measured"]], "not measured"),
+        (absent[absent["is_measured"]], f"not trained on {int(n_samples):,} samples"),
+    ):
+        if len(part):
+            notes.append(f"left out, {why}: {_few(dict.fromkeys(part['model']))}")
+    return notes
+
+
+def _few_requests(models: pd.DataFrame) -> list[str]:
+    few = models[models["n_requests"] < _ENOUGH_REQUESTS]
+    if few.empty:
+        return []
+    return [
+        f"p99 of {len(few)} of {len(models)} models is of fewer than {_ENOUGH_REQUESTS} requests "
+        f"({int(few['n_requests'].min())} at the fewest), so about the slowest one and no ground to choose by; "
+        "measure with more --seconds"
+    ]
+
+
+def _environments(environments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say if the latencies come from different machines or versions."""
+    told = dict.fromkeys(
+        f"{e.get('device')}, {e.get('platform')}, torch {(e.get('versions') or {}).get('torch')}"
+        for e in environments
+    )
+    if len(told) < 2:
+        return []
+    first, second = list(told)[:2]
+    return [
+        f"latencies come from {len(told)} machines or versions ({first}; {second}) and are hardly comparable; "
+        "measure all on one"
+    ]
+
+
+def _few(names: Iterable[str]) -> str:
+    known = list(names)
+    more = f" and {len(known) - 4} more" if len(known) > 4 else ""
+    return ", ".join(known[:4]) + more

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.table import variant_columns
+from analysis.points import require_columns
+from analysis.variants import describe_variants, value_text, variant_label
 from scaling.errors import UserError
 
-__all__ = ["describe_variants", "paired_differences"]
+__all__ = ["paired_differences"]
 
 _PAIR = ("data_fingerprint", "n_samples", "seed")
 
@@ -38,8 +39,9 @@ def paired_differences(
         `METRIC_high`.
 
     Raises:
-        UserError: the baseline is empty or ambiguous, or there is no pair.
+        UserError: a metric is no column of numbers, the baseline is empty or ambiguous, or there is no pair.
     """
+    require_columns(table, metrics)
     base, pair = table[baseline], [c for c in _PAIR if c in table.columns]
     if base.empty:
         raise UserError("no run is the baseline")
@@ -47,7 +49,7 @@ def paired_differences(
     twice = base[base.duplicated(pair, keep=False)]
     if len(twice):
         told = " and ".join(
-            f"{name} {value!r}"
+            f"{name}={value_text(value)}"
             for name in names
             for value in twice[name].unique()[:2]
             if len(twice[name].unique()) > 1
@@ -62,7 +64,8 @@ def paired_differences(
         if pairs.empty:
             continue
         if pairs["seed"].duplicated().any():
-            raise UserError(f"several runs of a seed are one variant ({row}); choose with --where")
+            told = variant_label(groups, values)
+            raise UserError(f"several runs of a seed are one variant ({told}); choose with --where")
         row["n_pairs"] = len(pairs)
         for metric in metrics:
             row |= _difference(metric, pairs[metric], pairs[f"{metric}_base"], confidence)
@@ -70,19 +73,6 @@ def paired_differences(
     if not rows:
         raise UserError("no other run has the data size and the seed of a baseline's")
     return pd.DataFrame(rows)
-
-
-def describe_variants(table: pd.DataFrame) -> list[str]:
-    """The columns that name a variant: its grade, its teacher's, and what else tells some of them apart."""
-    names = ["grade", *variant_columns(table, "teacher_grade")]
-    names = [name for name in names if name in table.columns and name != "data_fingerprint"]
-    for name in reversed(names):  # what follows from the others need not be told
-        if name in ("grade", "distill", "teacher_grade"):
-            continue
-        rest = [other for other in names if other != name]
-        if len(table[rest].drop_duplicates()) == len(table[names].drop_duplicates()):
-            names = rest
-    return names
 
 
 def _difference(

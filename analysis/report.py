@@ -3,26 +3,29 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import pandas as pd
 
 from analysis import report_sections as sections
+from analysis import report_serving
 from analysis.figures import Picture, draw_figures, draw_latency
+from analysis.file_names import file_names
 from analysis.html_page import page
-from analysis.latency import measured_counts
+from analysis.latency import Served, measured_counts, served_models
 from analysis.lawfit import LawFit
 from analysis.study import StudyFits, fit_study
-from analysis.table import default_metrics, runs_table, split_variants, write_table
+from analysis.table import default_metrics, named_sizes, runs_table, write_table
+from analysis.variants import split_variants
 from scaling.errors import UserError
 from scaling.files import atomic_path, write_text
 from scaling.records import RunStore
 
-__all__ = ["AnalysisResult", "analyse", "analyse_table", "write_report"]
+__all__ = ["AnalysisResult", "analyse", "analyse_table"]
 
 # Candidates of a request, if so many were measured; else the most that were.
 _CANDIDATES = 100
+# Bytes of a file's name for the variant and for the fit or figure; a file system takes 255 in all.
+_VARIANT, _NAME = 80, 120
 
 
 @dataclass(frozen=True)
@@ -33,56 +36,72 @@ class AnalysisResult:
         fits: every fit with intervals, by the name of its file.
         paths: what was written, by kind: table, fits, figures (folders) and report.
         text: cells, exponents with intervals and paths, for people.
+        success: whether every joint law is determined by the data.
     """
 
     fits: dict[str, LawFit]
     paths: dict[str, Path]
     text: str
-
-    @property
-    def success(self) -> bool:
-        """Whether every joint law is determined by the data."""
-        return all(fit.success for name, fit in self.fits.items() if name.endswith("-joint"))
+    success: bool
 
 
 def analyse(
     study_folder: Path,
     *,
     title: str,
+    table: pd.DataFrame | None = None,
     planned: pd.DataFrame | None = None,
     out: Path | None = None,
+    metrics: Sequence[str] | None = None,
+    x: str = "n_params",
+    data: str = "n_samples",
+    notes: Sequence[str] = (),
 ) -> AnalysisResult:
     """Analyse the finished runs of a study: writes table, fits, figures and report.
 
     Args:
         study_folder: the study's run folder.
         title: of the report.
+        table: the rows of its `runs_table` to analyse; all by default.
         planned: one row per planned run with grade, n_samples, seed, signature and state; runs in
             the folder that are not planned are left out, and planned ones that are missing are named.
         out: where to write; the study's folder by default.
+        metrics: columns to fit; by default a falling and a rising one (`default_metrics`).
+        x: column of the model's size.
+        data: column of the data size.
+        notes: remarks on the table for the report.
 
     Raises:
         UserError: there is no finished run, a record is damaged, or a file cannot be written.
     """
-    table = runs_table(study_folder)
-    notes = []
+    if table is None:
+        table = runs_table(study_folder)
+    told = list(notes)
     if planned is not None:
         wanted = table["signature"].isin(planned["signature"])
         if not wanted.any():
             raise UserError(f"{study_folder}: none of the planned runs is finished yet")
         if not wanted.all():
             count = int((~wanted).sum())
-            notes.append(f"{count} finished runs in the folder are not of this plan: left out.")
+            told.append(f"{count} finished runs in the folder are not of this plan: left out.")
         table = table[wanted].reset_index(drop=True)
     chosen = set(table["signature"])
     records = [r for r in RunStore(study_folder).read_all() if r.signature in chosen]
+    served: list[Served] = []
+    try:
+        served = _served(table, study_folder, metrics or default_metrics(table))
+    except UserError as error:  # what cannot be compared by latency still has its laws
+        told.append(f"No figure of latency: {error}.")
     return analyse_table(
         table,
         out or study_folder,
         title=title,
+        metrics=metrics,
+        x=x,
+        data=data,
         planned=planned,
-        notes=notes,
-        latencies=_latencies(table, study_folder),
+        notes=told,
+        served=served,
         provenance=sections.run_provenance(records),
     )
 
@@ -93,21 +112,27 @@ def analyse_table(
     *,
     title: str,
     metrics: Sequence[str] | None = None,
+    x: str = "n_params",
+    data: str = "n_samples",
     planned: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
-    latencies: Mapping[str, Picture] = MappingProxyType({}),
+    served: Sequence[Served] = (),
     provenance: Sequence[tuple[str, str]] = (),
 ) -> AnalysisResult:
-    """Analyse any table with n_params, n_samples and a metric; see `analyse`.
+    """Analyse any table with two sizes and a metric; see `analyse`.
+
+    Everything is made before the first file is written.
 
     Args:
         table: one row per run.
         out: folder that gets table.csv, fits/, figures/ and report.html.
         title: of the report.
         metrics: columns to fit; by default a falling and a rising one (`default_metrics`).
+        x: column of the model's size.
+        data: column of the data size.
         planned: planned runs, or None.
         notes: remarks on the table for the report.
-        latencies: figures of accuracy against latency, by name.
+        served: models with their latencies, for each metric.
         provenance: names and values for the report's last section.
 
     Raises:
@@ -116,90 +141,71 @@ def analyse_table(
     wanted = list(metrics or default_metrics(table))
     if not wanted:
         raise UserError("table: neither a column logloss nor auc; name the metric with --y")
-    studies = [fit_study(part, wanted, label) for label, part in split_variants(table).items()]
+    sized = named_sizes(table, x, data)
+    notes = [*notes, *_size_notes(table, sized, x, data)]
+    studies = [fit_study(part, wanted, label) for label, part in split_variants(sized).items()]
+    pictures = {study.label: draw_figures(study) for study in studies}
+    latencies = draw_latency(served)
     paths = {
         "table": out / "table.csv",
         "fits": out / "fits",
         "figures": out / "figures",
         "report": out / "report.html",
     }
-    write_table(table, paths["table"])
-    fits: dict[str, LawFit] = {}
-    pictures = {study.label: draw_figures(study) for study in studies}
+    fits, drawn = _by_file(studies, pictures)
+    drawn |= {name: latencies[label] for label, name in file_names(latencies, _NAME).items()}
+    body = [sections.overview(studies, planned, notes), report_serving.teachers(table, wanted)]
     for study in studies:
-        prefix = _slug(study.label)
-        for fitted in study.metrics.values():
-            fits |= {prefix + _slug(name): fit for name, fit in fitted.named().items()}
-        for name, picture in pictures[study.label].items():
-            _write_picture(paths["figures"] / f"{prefix}{name}.png", picture)
-    for name, picture in latencies.items():
-        _write_picture(paths["figures"] / f"{name}.png", picture)
-    for name, fit in fits.items():
-        write_text(paths["fits"] / f"{name}.json", fit.to_json() + "\n")
-    write_report(
-        paths["report"],
-        studies,
-        title=title,
-        figures=pictures,
-        planned=planned,
-        notes=notes,
-        latencies=latencies,
-        provenance=provenance,
-    )
+        body += sections.variant(study, pictures[study.label])
+    body.append(report_serving.served(served, latencies))
+    body += [sections.checklist(studies), sections.provenance(provenance)]
+    n_cells = sum(len(study.cells) for study in studies)
+    html = page(title, f"{len(sized)} runs in {n_cells} cells.", body)
     lines = [study.text() for study in studies]
     if planned is not None and (absent := sections.absent_text(planned)):
         lines.append(absent)
     lines.append("\n".join(f"{kind:<8} {path}" for kind, path in paths.items()))
-    return AnalysisResult(fits, paths, "\n\n".join(lines))
+    write_table(table, paths["table"])
+    for name, picture in drawn.items():
+        with atomic_path(paths["figures"] / f"{name}.png") as path:
+            path.write_bytes(picture.png)
+    for name, fit in fits.items():
+        write_text(paths["fits"] / f"{name}.json", fit.to_json() + "\n")
+    write_text(paths["report"], html)
+    success = all(m.joint.success for study in studies for m in study.metrics.values())
+    return AnalysisResult(fits, paths, "\n\n".join(lines), success)
 
 
-def write_report(
-    path: Path,
-    studies: Sequence[StudyFits],
-    *,
-    title: str,
-    figures: Mapping[str, Mapping[str, Picture]],
-    planned: pd.DataFrame | None = None,
-    notes: Sequence[str] = (),
-    latencies: Mapping[str, Picture] = MappingProxyType({}),
-    provenance: Sequence[tuple[str, str]] = (),
-) -> None:
-    """Write the report: one HTML file that needs nothing else.
-
-    Args:
-        path: the file.
-        studies: one for each variant.
-        title: its heading.
-        figures: by name, for each variant's label.
-        planned: planned runs, or None.
-        notes: remarks on the table.
-        latencies: figures of accuracy against latency, by name.
-        provenance: names and values for the last section.
-    """
-    body = [sections.overview(studies, planned, notes), sections.teachers(studies)]
+def _by_file(
+    studies: Sequence[StudyFits], pictures: Mapping[str, Mapping[str, Picture]]
+) -> tuple[dict[str, LawFit], dict[str, Picture]]:
+    """Every fit and every figure by the name of its file."""
+    prefixes = file_names((study.label for study in studies), _VARIANT)
+    fits: dict[str, LawFit] = {}
+    drawn: dict[str, Picture] = {}
     for study in studies:
-        body += sections.variant(study, figures.get(study.label, {}))
-    body.append(sections.served(latencies))
-    body += [sections.checklist(studies), sections.provenance(provenance)]
-    runs = sum(len(study.table) for study in studies)
-    cells = sum(len(study.cells) for study in studies)
-    write_text(path, page(title, f"{runs} runs in {cells} cells.", body))
+        prefix = f"{prefixes[study.label]}-" if study.label else ""
+        own = {name: fit for m in study.metrics.values() for name, fit in m.named().items()}
+        fits |= {prefix + name: own[label] for label, name in file_names(own, _NAME).items()}
+        figures = pictures[study.label]
+        drawn |= {
+            prefix + name: figures[label] for label, name in file_names(figures, _NAME).items()
+        }
+    return fits, drawn
 
 
-def _latencies(table: pd.DataFrame, folder: Path) -> dict[str, Picture]:
+def _size_notes(table: pd.DataFrame, sized: pd.DataFrame, x: str, data: str) -> list[str]:
+    notes = []
+    if (x, data) != ("n_params", "n_samples"):
+        notes.append(f"N is the column {x}, D the column {data}.")
+    if absent := len(table) - len(sized):
+        notes.append(f"{absent} of {len(table)} runs have no teacher, so no {x}: left out.")
+    return notes
+
+
+def _served(table: pd.DataFrame, folder: Path, metrics: Sequence[str]) -> list[Served]:
     counts = measured_counts(table, folder)
     if not counts:
-        return {}
+        return []
     n_candidates = _CANDIDATES if _CANDIDATES in counts else counts[-1]
-    return draw_latency(table, folder, default_metrics(table), n_candidates=n_candidates)
-
-
-def _write_picture(file: Path, picture: Picture) -> None:
-    with atomic_path(file) as path:
-        path.write_bytes(picture.png)
-
-
-def _slug(text: Any) -> str:
-    """A label as a part of a file's name."""
-    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in str(text))
-    return f"{kept}-" if kept and "=" in str(text) else kept
+    return [served_models(table, folder, m, n_candidates=n_candidates) for m in metrics]

@@ -10,7 +10,7 @@ from analysis.html_page import definitions, figure, number, paragraph, section
 from analysis.html_page import table as html_table
 from analysis.lawfit import LawFit
 from analysis.study import MetricFits, StudyFits, truth_verdict
-from analysis.table import default_metrics, size_label
+from analysis.table import size_label
 from scaling.records import RunRecord
 
 __all__ = [
@@ -19,8 +19,6 @@ __all__ = [
     "overview",
     "provenance",
     "run_provenance",
-    "served",
-    "teachers",
     "variant",
 ]
 
@@ -74,43 +72,6 @@ def overview(
             *warnings,
         ],
     )
-
-
-def teachers(studies: Sequence[StudyFits]) -> str:
-    """Who taught the distilled runs, and what data each teacher had seen; empty without any."""
-    table = pd.concat([study.table for study in studies], ignore_index=True)
-    if "distill" not in table.columns or (table["distill"] == "none").all():
-        return ""
-    taught = table[table["distill"] != "none"]
-    keys = ["distill", "teacher_grade", "teacher_n_samples", "teacher_n_new_samples", "n_samples"]
-    metrics = [m for m in default_metrics(table) if f"teacher_{m}" in table.columns]
-    rows = []
-    for _, part in taught.groupby(keys, sort=False):
-        way, grade, before, new, own = part[keys].iloc[0]
-        means = [f"{part[c].mean():.5f}" for m in metrics for c in (f"teacher_{m}", m)]
-        told = [f"{int(before):,}" if before else "none", f"{int(new):,}" if new else "none"]
-        rows.append([str(way), str(grade), f"{int(own):,}", *told, f"{len(part)}", *means])
-    header = ["teacher", "grade", "D", "seen before", "beyond D", "runs"]
-    header += [f"{whose}{m}" for m in metrics for whose in ("teacher's ", "")]
-    return section(
-        "Teachers",
-        [
-            html_table(header, rows),
-            paragraph(
-                "cold: from scratch beside the student; warm: trained before and going on; frozen: "
-                "trained before and left so. Seen before: impressions that the teacher was trained on "
-                "before the run; beyond D: those of them that the student does not see. Compare a "
-                "student of a teacher that has seen more also with a plain model of as many.",
-                "note",
-            ),
-        ],
-    )
-
-
-def served(latencies: Mapping[str, Picture]) -> str:
-    """Accuracy against latency; empty where nothing was measured."""
-    drawn = [figure(picture.png, picture.caption) for picture in latencies.values()]
-    return section("What can be served", drawn)
 
 
 def absent_text(planned: pd.DataFrame) -> str:

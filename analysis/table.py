@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.points import require_columns
 from scaling.distillation import NO_TEACHER
 from scaling.errors import UserError
 from scaling.files import write_text
@@ -23,12 +24,11 @@ __all__ = [
     "cell_table",
     "check_runs",
     "default_metrics",
+    "named_sizes",
     "read_table",
     "rises",
     "runs_table",
     "size_label",
-    "split_variants",
-    "variant_columns",
     "write_table",
 ]
 
@@ -74,23 +74,11 @@ TEACHER_COLUMNS = {
     "teacher_flops_per_sample": "the teacher's forward FLOPs of one sample",
     "teacher_n_samples": "impressions that the teacher was trained on before the run; 0: from scratch",
     "teacher_n_new_samples": "how many of these the student does not see",
-    "teacher_data": "none, same (exactly the student's), or their number",
+    "teacher_data": "none, same (as many as the student's), or their number",
 }
 
-# Two runs that differ in one of these are never fitted together, nor are those of other options.
-_APART = (
-    *("data_fingerprint", "schedule", "data_order", "packing", "precision"),
-    *(
-        "distill",
-        "distill_weight",
-        "distill_temperature",
-        "distill_share_embeddings",
-        "teacher_data",
-    ),
-    "student_grade",  # of a table whose sizes are the teachers'
-)
-# These follow from the recipe, unless the study varies them within a cell.
-_RECIPE = ("batch_size", "learning_rate")
+# Of a run's own model; its training FLOPs are of both.
+_STUDENT_SIZES = ("n_layers", "n_heads", "d", "max_len", "n_embedding_params", "flops_per_sample")
 _RISING = ("auc", "accuracy", "ndcg", "recall", "hit_rate", "hr", "map", "mrr", "precision", "r2")
 
 
@@ -163,9 +151,8 @@ def _teacher_cells(record: RunRecord) -> dict[str, object]:
     settings, teacher = record.config.distill, record.teacher
     if settings is None or teacher is None:
         return {"distill": NO_TEACHER, "teacher_grade": NO_TEACHER, "teacher_data": NO_TEACHER}
-    data = str(teacher.n_samples)
-    if teacher.n_samples == record.config.n_samples and not teacher.n_new_samples:
-        data = "same"
+    # by the number alone: one setting of a study stays one value, whatever order its runs saw their data in
+    data = "same" if teacher.n_samples == record.config.n_samples else str(teacher.n_samples)
     return {
         "distill": settings.way,
         "distill_weight": settings.weight,
@@ -220,33 +207,25 @@ def default_metrics(table: pd.DataFrame) -> list[str]:
     return [column for column in chosen if table[column].notna().any()] or chosen
 
 
-def split_variants(table: pd.DataFrame, x: str = "n_params") -> dict[str, pd.DataFrame]:
-    """Split a table into parts that one law may describe, by a label such as `model.norm=rms`.
+def named_sizes(table: pd.DataFrame, x: str, data: str) -> pd.DataFrame:
+    """The table with its sizes, and the grades that have them, under the names that figures and reports use.
 
-    Runs on other data, of another schedule or order, with other model options or taught otherwise are kept
-    apart. So are those of other teachers, unless `x`, the law's size, is the teacher's: then it is those of
-    other students. A table that holds nothing to split is one part, labelled with the empty string.
+    Where the size is the teacher's, runs without one are left out, and so are the student's other sizes.
+
+    Raises:
+        UserError: there is no such column, it holds no numbers, or no run has a teacher.
     """
-    columns = variant_columns(table, "grade" if x.startswith("teacher_") else "teacher_grade")
-    known = ("grade", "n_params", "teacher_grade", "n_samples", "seed")
-    cell = [c for c in known if c in table.columns]
-    n_cells = len(table.drop_duplicates(cell)) if cell else len(table)
-    for column in _RECIPE:
-        if column in table.columns and len(table.drop_duplicates([*cell, column])) > n_cells:
-            columns.append(column)
-    if not columns:
-        return {"": table}
-    parts = {}
-    for values, part in table.groupby(columns, sort=True, dropna=False):
-        label = ", ".join(f"{c}={v}" for c, v in zip(columns, values, strict=True))
-        parts[label] = part.reset_index(drop=True)
-    return parts
-
-
-def variant_columns(table: pd.DataFrame, *more: str) -> list[str]:
-    """The columns in which runs differ that no law describes together, with `more` if these vary."""
-    columns = [c for c in table.columns if c in (*_APART, *more) or str(c).startswith("model.")]
-    return [str(c) for c in columns if len(table[c].unique()) > 1]
+    require_columns(table, [x, data])
+    if x.startswith("teacher_") and {"grade", "teacher_grade"} <= set(table.columns):
+        table = table[table[x].notna()].reset_index(drop=True)
+        if table.empty:
+            raise UserError(f"table: no run has a teacher, so none has a {x}")
+        table = table.drop(columns=[c for c in _STUDENT_SIZES if c in table.columns])
+        table = table.rename(columns={"grade": "student_grade", "teacher_grade": "grade"})
+        table[x] = table[x].astype(int)
+    clash = [c for c, old in (("n_params", x), ("n_samples", data)) if c != old]
+    kept = table.drop(columns=[c for c in clash if c in table.columns])
+    return kept.rename(columns={x: "n_params", data: "n_samples"})
 
 
 def check_runs(table: pd.DataFrame) -> None:

@@ -76,7 +76,7 @@ def test_foreign_runs_of_several_recipes_are_fitted_together_with_a_warning(run,
     table.to_csv(tmp_path / "mixed.csv", index=False)
     code, _, err = run("fit", tmp_path / "mixed.csv")
     assert code == 0
-    assert "differ in more than sizes (learning_rate=0.0001; learning_rate=0.001)" in err
+    assert "differ in more than sizes: learning_rate (2: 0.0001, 0.001)" in err
     table.assign(signature="x").to_csv(tmp_path / "ours.csv", index=False)
     assert run("fit", tmp_path / "ours.csv")[0] == 2
 
@@ -119,7 +119,8 @@ def test_a_parameter_can_be_held(run, csv):
         (["--x", "n_param"], "no column n_param, did you mean n_params?"),
         (["--hold", "E=x"], "--hold E=x: expected NAME=NUMBER"),
         (["--hold", "gamma=1"], "gamma cannot be held"),
-        (["--where", "n_param=1"], "expected COLUMN=VALUE, did you mean n_params?"),
+        (["--where", "n_param=1"], "no column n_param, did you mean n_params?"),
+        (["--where", "n_params"], "--where n_params: expected COLUMN=VALUE, e.g. n_params=10000"),
         (["--where", "n_params=1"], "--where n_params=1: no such row"),
         (["--rising", "--limit", "0.5"], "a rising metric cannot lie above its limit 0.5"),
         (["--weights", "stderr"], "no column logloss_stderr"),

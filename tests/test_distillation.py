@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import scaling.run
-from analysis.table import runs_table, split_variants
+from analysis.table import runs_table
+from analysis.variants import split_variants
 from models.accounting import model_size
 from models.config import SuanOptions
 from models.distillation import distillation_loss, latest_behaviours

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.paired import describe_variants, paired_differences
+from analysis.paired import paired_differences
+from analysis.variants import describe_variants
 from scaling.cli.app import main
 from scaling.errors import UserError
 
@@ -87,7 +88,7 @@ def test_a_variant_is_named_by_what_tells_it_apart():
     ("baseline", "message"),
     [
         ("z", "no run is the baseline"),
-        ("b", "several runs of a seed are the baseline: packing 'none' and packing 'request'"),
+        ("b", "several runs of a seed are the baseline: packing=none and packing=request"),
     ],
 )
 def test_a_baseline_is_one_variant(baseline, message):
@@ -115,3 +116,30 @@ def test_the_verb_prints_every_variant(tmp_path, capsys):
         main([*arguments[:-1], "packing=non"])
     assert end.value.code == 2
     assert "--baseline packing=non: no such row, did you mean none?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--y", "aux"], "--y aux: no column aux, did you mean auc?"),
+        (["--y", "grade"], "column grade holds 'a' in row 0, expected numbers"),
+        (["--baseline", "packing"], "--baseline packing: expected COLUMN=VALUE, e.g. packing=none"),
+    ],
+)
+def test_bad_use_is_one_line(tmp_path, capsys, arguments, message):
+    path = tmp_path / "runs.csv"
+    make_table().to_csv(path, index=False)
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(path), "--baseline", "grade=a", *arguments])
+    err = capsys.readouterr().err
+    assert (end.value.code, err.count("\n")) == (2, 1)
+    assert message in err
+
+
+def test_runs_that_nothing_tells_apart_are_no_pair():
+    table = make_table()
+    twice = pd.concat([table, table[table["grade"] == "b"]])
+    with pytest.raises(
+        UserError, match=r"several runs of a seed are one variant \(grade=b, packing="
+    ):
+        paired_differences(twice, twice["grade"] == "a", ["auc"])

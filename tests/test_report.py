@@ -14,11 +14,15 @@ from analysis.lawfit import LawFit
 from analysis.laws import Additive
 from analysis.report import analyse, analyse_table
 from analysis.report_sections import absent_text
+from analysis.report_serving import teachers
 from models.config import SuanOptions
 from models.grades import GRADES
+from scaling.cli import main
 from scaling.config import RunConfig
+from scaling.distillation import Distillation
 from scaling.errors import UserError
-from scaling.records import RunRecord, RunStore
+from scaling.records import RunRecord, RunStore, TeacherRecord
+from scaling.serving_report import Latency, ServingReport, write_serving
 
 PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
 SIZES = {"SUAN-0": 2_000, "SUAN-2": 9_000, "SUAN-3": 30_000, "SUAN-4": 100_000}
@@ -47,7 +51,7 @@ def write_runs(folder, table):
             grade_name=row["grade"], grade=GRADES[row["grade"]], model=SuanOptions(),
             n_samples=row["n_samples"], seed=row["seed"], batch_size=64, learning_rate=1e-3,
             schedule="decay", data_order=row.get("data_order", "independent"),
-            data_fingerprint="f" * 64, warmup_steps=10,
+            data_fingerprint="f" * 64, warmup_steps=10, distill=row.get("distill"),
         )  # fmt: skip
         metrics = {k: row[k] for k in ("soft_logloss", "soft_auc")}
         store.write(
@@ -56,6 +60,7 @@ def write_runs(folder, table):
                 flops_per_sample=20 * row["n_params"], flops=60 * row["n_params"],
                 metrics={**metrics, "logloss": 0.5, "auc": 0.7}, train_loss=0.6,
                 train_seconds=1.0, samples_per_second=1e4, peak_memory_gib=0.4,
+                teacher=row.get("teacher"),
                 provenance={
                     "truth": {"bayes_logloss": 0.4, "bayes_auc": 0.8},
                     "git_commit": "0123456789abcdef", "git_dirty": False,
@@ -214,3 +219,182 @@ def test_analysis_does_not_import_torch():
     modules = "report, figures, fit, holdout, plots, table, study"
     code = f"import sys\nfrom analysis import {modules}\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def write_taught(folder):
+    """SUAN-0 alone, and after frozen teachers of two grades that saw four times its data."""
+    table = make_table(seeds=2).query("grade == 'SUAN-0'")
+    parts = [table.assign(distill=None, teacher=None)]
+    for grade, n_params in (("SUAN-2", 9_000), ("SUAN-3", 30_000)):
+        distill = Distillation(grade, GRADES[grade], SuanOptions(), None, 1.0, 1.0, False, "f" * 16)
+        teachers = [
+            TeacherRecord(n_params, 10, 20 * n_params, {"soft_auc": 0.75}, 4 * n, 3 * n)
+            for n in table["n_samples"]
+        ]
+        parts.append(table.assign(distill=distill, teacher=teachers))
+    write_runs(folder, pd.concat(parts, ignore_index=True).astype({"distill": object}))
+    return folder
+
+
+def measure(folder, n_threads=(1, 1)):
+    for i, record in enumerate(RunStore(folder).read_all()):
+        latency = Latency("parallel", 100, 200, 1.0, 2.0, 3.0, 1.0, 1e5)
+        report = ServingReport(
+            record.signature, {"kind": "suan"}, 16, 100, n_threads[i > 0], (latency,), {}
+        )
+        write_serving(folder / record.signature, report)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_report_of_distilled_runs_tells_the_teachers_and_their_data(tmp_path):
+    folder = write_taught(tmp_path / "s")
+    text = analyse(folder, title="t").paths["report"].read_text()
+    rows = re.findall(r"<tr>(.*?)</tr>", text[text.index("<h2>Teachers") :])
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+    told = ["SUAN-0", "4,096", "SUAN-3", "frozen", "16,384", "12,288", "2"]
+    assert [row[:7] for row in cells].count(told) == 1
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_students_of_other_weights_have_lines_of_their_own():
+    table = pd.DataFrame(
+        {
+            "grade": "S", "n_params": 10, "n_samples": 100, "distill": "cold",
+            "distill_weight": [1.0, 4.0], "teacher_grade": "T", "teacher_n_params": 20,
+            "teacher_n_samples": 0, "teacher_n_new_samples": 0, "teacher_auc": 0.8,
+            "auc": [0.6, 0.7],
+        }
+    )  # fmt: skip
+    page = teachers(table, ["auc"])
+    assert "distill_weight" in page
+    assert "0.60000" in page
+    assert "0.70000" in page
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_report_of_measured_runs_shows_accuracy_against_latency(tmp_path):
+    write_runs(tmp_path / "s", make_table(seeds=1)[:8])
+    measure(tmp_path / "s")
+    result = analyse(tmp_path / "s", title="t")
+    text = result.paths["report"].read_text()
+    assert "What can be served" in text
+    assert "the best model under 10 ms is SUAN-2" in text
+    assert (result.paths["figures"] / "soft_auc-latency.png").exists()
+    Page(text)
+
+
+def test_plain_runs_that_nobody_measured_have_neither_section(analysed):
+    text = analysed.paths["report"].read_text()
+    assert "Teachers" not in text
+    assert "What can be served" not in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_latencies_that_cannot_be_compared_do_not_stop_the_report(tmp_path):
+    write_runs(tmp_path / "s", make_table(seeds=1)[:8])
+    measure(tmp_path / "s", n_threads=(4, 1))
+    text = analyse(tmp_path / "s", title="t").paths["report"].read_text()
+    assert "No figure of latency: " in text
+    assert "What can be served" not in text
+
+
+def test_a_variant_with_a_long_name_gets_files_of_its_own(tmp_path):
+    table = make_table(seeds=1)[:4]
+    options = {f"model.option_{i}_of_many": ["a" * 100, "b" * 100] for i in range(3)}
+    crossed = pd.concat(
+        [
+            table.assign(**{name: values[i == chosen] for i, (name, values) in enumerate(options.items())})
+            for chosen in range(3)
+        ]
+    )  # fmt: skip
+    result = analyse_table(crossed, tmp_path, title="t", metrics=["soft_auc"])
+    joint = [path for path in result.paths["fits"].iterdir() if path.stem.endswith("-joint")]
+    assert len(joint) == 3
+    assert len({path.name for path in result.paths["figures"].glob("*-data.png")}) == 3
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_fails_before_the_first_file_leaves_none(tmp_path, monkeypatch):
+    def fail(*_):
+        raise UserError("no page")
+
+    monkeypatch.setattr("analysis.report.page", fail)
+    with pytest.raises(UserError, match="no page"):
+        analyse_table(make_table(seeds=1), tmp_path / "out", title="t")
+    assert not (tmp_path / "out").exists()
+
+
+def report_of(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main(["report", *map(str, arguments)])
+    return end.value.code
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_sizes_asked_for_are_those_of_a_studys_laws(tmp_path, capsys):
+    folder = write_taught(tmp_path / "s")
+    assert report_of(folder, "--x", "teacher_n_params") == 0
+    page = (folder / "report.html").read_text()
+    assert "N is the column teacher_n_params" in page
+    assert "8 of 24 runs have no teacher" in page
+    assert "soft_logloss: 4 runs in 2 cells" in capsys.readouterr().out
+    assert report_of(folder, "--x", "teacher_n_param") == 2
+    assert "did you mean teacher_n_params?" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_part_of_a_study_keeps_its_provenance_and_says_which_part(tmp_path):
+    folder = write_taught(tmp_path / "s")
+    assert report_of(folder, "--where", "distill=none") == 0
+    page = (folder / "report.html").read_text()
+    assert "Only runs with distill=none." in page
+    assert "torch 2.13.0" in page
+
+
+def run_of(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        main([str(a) for a in arguments])
+    return end.value.code, *capsys.readouterr()
+
+
+def test_the_table_shows_who_taught_and_what_differs(tmp_path, capsys):
+    folder = write_taught(tmp_path / "s")
+    _, out, _ = run_of(capsys, "table", folder)
+    shown = out.splitlines()[0].split()
+    assert [c for c in shown if c.startswith(("distill", "teacher"))] == [
+        "distill", "teacher_grade", "teacher_data"
+    ]  # fmt: skip
+    assert "16384" in out
+
+
+def test_many_variants_are_told_in_one_short_line_with_a_choice(tmp_path, capsys):
+    folder = write_taught(tmp_path / "s")
+    code, _, err = run_of(capsys, "fit", folder)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "distill (2: frozen, none), teacher_grade (3: SUAN-2, SUAN-3, none)" in err
+    choice = err.split("e.g. ")[1].split()
+    assert run_of(capsys, "fit", folder, *choice)[0] == 1  # one variant, of too few sizes
+    assert len(err) < 500
+
+
+def test_the_frontier_of_what_nobody_measured_names_the_verb_that_measures(tmp_path, capsys):
+    folder = write_taught(tmp_path / "s")
+    code, _, err = run_of(capsys, "plot", folder, "--kind", "frontier")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"not measured yet: `scaling serve-bench {folder}` first" in err
+
+
+def test_the_frontier_of_latency_needs_no_law(tmp_path, capsys):
+    folder = write_taught(tmp_path / "s")
+    measure(folder)
+    code, out, err = run_of(capsys, "plot", folder, "--kind", "frontier", "--y", "soft_auc")
+    assert (code, out.split()) == (0, [str(folder / "figures" / "soft_auc-latency.png")])
+    assert err.splitlines()[-1].startswith("no frontier of training cost: it takes one variant")
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", "nan", "inf"])
+def test_a_budget_of_no_time_is_refused(tmp_path, capsys, budget):
+    folder = write_taught(tmp_path / "s")
+    code, _, err = run_of(capsys, "plot", folder, "--budget-ms", budget)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--budget-ms" in err

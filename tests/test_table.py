@@ -11,17 +11,19 @@ from analysis.table import (
     cell_table,
     check_runs,
     default_metrics,
+    named_sizes,
     read_table,
     rises,
     runs_table,
-    split_variants,
     write_table,
 )
+from analysis.variants import split_variants
 from models.config import SuanOptions
 from models.grades import GRADES
 from scaling.config import RunConfig
+from scaling.distillation import Distillation
 from scaling.errors import UserError
-from scaling.records import RunRecord, RunStore
+from scaling.records import RunRecord, RunStore, TeacherRecord
 
 
 def make_record(grade="SUAN-1", n_samples=4096, seed=0, logloss=0.5, truth=True, **options):
@@ -177,3 +179,36 @@ def test_runs_that_begin_alike_name_their_trajectory(store):
     assert table[4096, 0] == table[8192, 0]
     assert table[4096, 0].startswith("trajectory-")
     assert pd.isna(table[8192, 1])
+
+
+def taught(n_before, n_new, **options):
+    """A run whose teacher had seen `n_before` impressions."""
+    distill = Distillation(
+        "SUAN-2", GRADES["SUAN-2"], SuanOptions(), None, 1.0, 1.0, False, "f" * 16
+    )
+    record = make_record(distill=distill, **options)
+    return replace(record, teacher=TeacherRecord(3000, 9000, 30_000, {"auc": 0.8}, n_before, n_new))
+
+
+def test_a_teacher_of_as_many_impressions_is_one_series_whatever_the_order(store):
+    store.write(taught(1024, 770, n_samples=1024))
+    store.write(taught(4096, 0, n_samples=4096))
+    assert runs_table(store.root)["teacher_data"].tolist() == ["same", "same"]
+    store.write(taught(4096, 3072, n_samples=1024, seed=1))
+    assert set(runs_table(store.root)["teacher_data"]) == {"same", "4096"}
+
+
+def test_a_law_of_the_teachers_size_is_of_runs_with_a_teacher(store):
+    store.write(make_record())
+    store.write(taught(4096, 0))
+    sized = named_sizes(runs_table(store.root), "teacher_n_params", "n_samples")
+    assert sized[["grade", "student_grade", "n_params"]].to_numpy().tolist() == [
+        ["SUAN-2", "SUAN-1", 3000]
+    ]
+
+
+def test_a_table_without_teachers_has_none_to_size_by(store):
+    store.write(taught(4096, 0))
+    plain = runs_table(store.root).assign(teacher_n_params=np.nan)
+    with pytest.raises(UserError, match="no run has a teacher, so none has a teacher_n_params"):
+        named_sizes(plain, "teacher_n_params", "n_samples")

@@ -10,7 +10,7 @@ import typer
 
 from scaling.cli.options import AsJson, Output, Runs, Where
 from scaling.cli.output import emit, format_table
-from scaling.cli.tables import json_records, load_tables, matching, metrics_of
+from scaling.cli.tables import json_records, load_tables, matching, metrics_of, whole_numbers
 
 __all__ = ["add_verbs"]
 
@@ -57,11 +57,12 @@ def compare(
 
     Example: scaling compare studies/packing.toml --baseline packing=none --where grade=SUAN-1
     """
-    from analysis.paired import describe_variants, paired_differences
+    from analysis.paired import paired_differences
+    from analysis.variants import describe_variants
 
     rows = load_tables(source, runs, where)
     base = matching(rows, baseline, "--baseline")
-    metrics = y or metrics_of(rows)
+    metrics = metrics_of(rows, y)
     if "data_order" in rows.columns and (rows["data_order"] == "independent").any():
         logger.warning(
             'pairs of other sizes have other data (data_order = "independent"): '
@@ -71,9 +72,10 @@ def compare(
     names = describe_variants(rows)
     header = [*names, "n_samples", "n_pairs"]
     header += [c for m in metrics for c in (m, "difference", f"{confidence:.0%} interval")]
+    told = whole_numbers(table[[*names, "n_samples", "n_pairs"]]).to_numpy().tolist()
     lines = [
         [
-            *(row[name] for name in (*names, "n_samples", "n_pairs")),
+            *variant,
             *(
                 cell
                 for m in metrics
@@ -84,7 +86,7 @@ def compare(
                 )
             ),
         ]
-        for row in table.to_dict("records")
+        for variant, row in zip(told, table.to_dict("records"), strict=True)
     ]
     own = [
         f"against {', '.join(baseline)} at n_samples {int(str(size)):,}: "

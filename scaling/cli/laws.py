@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,16 +12,22 @@ from scaling.cli import budget
 from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
 from scaling.cli.output import emit, format_table
 from scaling.cli.tables import (
+    Loaded,
     json_records,
     load_table,
     metrics_of,
-    named_sizes,
     one_variant,
     parse_numbers,
     planned_runs,
     predictions,
+    whole_numbers,
 )
 from scaling.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.figures import Picture
 
 __all__ = ["add_verbs"]
 
@@ -32,6 +38,8 @@ Metrics = Annotated[
     typer.Option("--y", help="Column of a metric; repeatable [default: a logloss and an AUC]."),
 ]
 
+# Of a figure's name; a file system takes 255.
+_MOST_BYTES = 120
 _TABLE_COLUMNS = ("grade", "n_params", "max_len", "n_samples", "seed", "flops", "train_seconds")
 
 
@@ -63,12 +71,24 @@ def table(
         write_table(rows, output)
         print(output)
         return
-    options = [c for c in rows.columns if str(c).startswith("model.")]
-    metrics = ["logloss", "auc", *default_metrics(rows)]
-    shown = [c for c in (*_TABLE_COLUMNS, *options, *dict.fromkeys(metrics)) if c in rows.columns]
-    shown = shown or [str(c) for c in rows.columns]
-    text = format_table(shown, rows[shown].to_numpy(dtype=object).tolist())
+    metrics = list(dict.fromkeys(["logloss", "auc", *default_metrics(rows)]))
+    wanted = [c for c in (*_TABLE_COLUMNS, *_told_apart(rows)) if c in rows.columns]
+    metrics = [c for c in metrics if c in rows.columns]
+    shown = [*dict.fromkeys(wanted), *metrics] or [str(c) for c in rows.columns]
+    told = whole_numbers(rows[shown].drop(columns=metrics)).join(rows[metrics])[shown]
+    text = format_table(shown, told.to_numpy(dtype=object).tolist())
     emit(text, json_records(rows), as_json=as_json, output=output)
+
+
+def _told_apart(rows: pd.DataFrame) -> list[str]:
+    """The columns in which runs differ beside their sizes; of distilled ones always who taught them."""
+    from analysis.variants import variant_columns
+
+    taught = ["distill", "teacher_grade", "teacher_data"]
+    varied = [
+        c for c in variant_columns(rows, "teacher_grade") if len(rows[c].dropna().unique()) > 1
+    ]
+    return [*(c for c in taught if c in rows.columns), *varied]
 
 
 def fit(
@@ -143,7 +163,7 @@ def fit(
     from analysis.table import rises
 
     rows = one_variant(load_table(source, runs, where).table, x)
-    metric = y or metrics_of(rows)[0]
+    metric = metrics_of(rows, [y] if y else None)[0]
     for name, value, valid in (
         ("loss", loss, ("gaussian", "huber")),
         ("residual", residual or "raw", ("raw", "log")),
@@ -204,7 +224,7 @@ def holdout(
     from analysis.table import rises
 
     rows = one_variant(load_table(source, runs, where).table, x)
-    metric = y or metrics_of(rows)[0]
+    metric = metrics_of(rows, [y] if y else None)[0]
     laws = joint_laws(metric)
     if law:
         laws = [build_law(name, rising=rises(metric)) for name in law]
@@ -241,7 +261,7 @@ def plot(
         int, typer.Option(min=1, help="Candidates per request, for the frontier of latency.")
     ] = 100,
     budget_ms: Annotated[
-        float, typer.Option(min=0.0, help="What a request may take, for the same, ms.")
+        float, typer.Option(help="What a request may take, for the same, ms.")
     ] = 10.0,
     runs: Runs = None,
     where: Where = None,
@@ -256,37 +276,67 @@ def plot(
 
     Example: scaling plot studies/quickstart.toml --kind data -o figures
     """
-    from analysis.figures import KINDS, draw_figures, draw_latency
+    from analysis.figures import KINDS, draw_figures
+    from analysis.file_names import file_names
     from analysis.study import fit_study
+    from analysis.table import named_sizes
     from scaling.files import atomic_path
-    from scaling.serving_report import SERVING_FILE
 
     for name in kind or ():
         if name not in KINDS:
             raise UserError(f"--kind {name}: no such figure{nearest(name, KINDS)}")
+    if not 0 < budget_ms < float("inf"):
+        raise UserError(f"--budget-ms {budget_ms:g}: expected a positive number of milliseconds")
     loaded = load_table(source, runs, where)
-    metrics = y or metrics_of(loaded.table)
-    pictures = {}
-    served = loaded.is_study and any(loaded.folder.glob(f"*/{SERVING_FILE}"))
-    if served and "frontier" in (kind or KINDS):
-        pictures = draw_latency(
-            loaded.table, loaded.folder, metrics, n_candidates=candidates, budget_ms=budget_ms
-        )
-        for name, picture in pictures.items():
-            logger.info("%s: %s", name, picture.caption)
+    metrics = metrics_of(loaded.table, y)
+    pictures: dict[str, Picture] = {}
+    if loaded.is_study and "frontier" in (kind or KINDS):
+        try:
+            pictures = _latency_figures(loaded, metrics, candidates, budget_ms)
+        except UserError as error:
+            if kind:
+                raise
+            logger.warning("no figure of latency: %s", error)
     try:
         rows = named_sizes(one_variant(loaded.table, x), x, data)
         pictures |= draw_figures(fit_study(rows, metrics), kind)
     except UserError as error:
-        if kind != ["frontier"] or not pictures:
+        if kind != ["frontier"]:
             raise
-        logger.warning("no law, so no frontier of training cost: %s", error)
+        if not pictures and loaded.is_study:
+            raise UserError(
+                f"{loaded.folder}: not measured yet: `scaling serve-bench {loaded.folder}` first, for the "
+                f"frontier of latency; and for that of training cost {error}"
+            ) from error
+        if not pictures:
+            raise
+        logger.warning("no frontier of training cost: it takes one variant; choose with --where")
     folder = output or loaded.folder / "figures"
-    for name, picture in pictures.items():
+    for label, name in file_names(pictures, _MOST_BYTES).items():
         path = folder / f"{name}.png"
         with atomic_path(path) as temporary:
-            temporary.write_bytes(picture.png)
+            temporary.write_bytes(pictures[label].png)
         print(path)
+
+
+def _latency_figures(
+    loaded: Loaded, metrics: list[str], candidates: int, budget_ms: float
+) -> dict[str, Picture]:
+    """Accuracy against latency, by name; nothing where nothing was measured."""
+    from analysis.figures import draw_latency
+    from analysis.latency import best_under, measured_counts, served_models
+
+    if not measured_counts(loaded.table, loaded.folder):
+        return {}
+    served = [
+        served_models(loaded.table, loaded.folder, metric, n_candidates=candidates)
+        for metric in metrics
+    ]
+    for one in served:
+        logger.info("%s: %s", one.metric, best_under(one.models, one.metric, budget_ms))
+    for note in dict.fromkeys(note for one in served for note in one.notes):
+        logger.warning("%s", note)
+    return draw_latency(served, budget_ms=budget_ms)
 
 
 def report(
@@ -310,16 +360,16 @@ def report(
     from analysis.report import analyse, analyse_table
 
     loaded = load_table(source, runs, where)
-    if loaded.is_study and not where and not y:
-        result = analyse(
-            loaded.folder, title=loaded.title, planned=planned_runs(source, runs), out=output
-        )
+    asked: dict[str, Any] = {"title": loaded.title, "metrics": metrics_of(loaded.table, y)}
+    asked |= {"x": x, "data": data}
+    asked["notes"] = [f"Only runs with {', '.join(where)}."] if where else []
+    if loaded.is_study:
+        # Of a part of the study nobody knows which planned runs belong to it.
+        planned = None if where else planned_runs(source, runs)
+        result = analyse(loaded.folder, table=loaded.table, planned=planned, out=output, **asked)
     else:
+        provenance = [("Table", str(source))]
         result = analyse_table(
-            named_sizes(loaded.table, x, data),
-            output or loaded.folder,
-            title=loaded.title,
-            metrics=y,
-            provenance=[("Table", str(source))],
+            loaded.table, output or loaded.folder, provenance=provenance, **asked
         )
     print(result.text)

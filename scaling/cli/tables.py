@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Loaded",
+    "choices",
     "json_records",
     "load_table",
     "load_tables",
     "matching",
     "metrics_of",
-    "named_sizes",
     "one_variant",
     "parse_numbers",
     "parse_sizes",
     "planned_runs",
     "predictions",
+    "whole_numbers",
 ]
 
 logger = logging.getLogger(__name__)
@@ -112,24 +114,37 @@ def _tell_missing(source: Path, runs: Path | None) -> None:
 
 
 def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where") -> pd.Series:
-    """Which rows fulfil all conditions COLUMN=VALUE, boolean.
+    """Which rows fulfil all conditions COLUMN=VALUE, boolean; whole numbers with or without a point.
 
     Raises:
         UserError: a condition is none, or no row is left.
     """
+    from analysis.variants import value_text
+
     found = rows[rows.columns[0]].notna() | True
     for condition in conditions:
         column, equals, wanted = condition.partition("=")
-        if not equals or column not in rows.columns:
-            known = [str(c) for c in rows.columns]
-            raise UserError(f"{option} {condition}: expected COLUMN=VALUE{nearest(column, known)}")
-        values = rows[column].astype(str)
-        if not (found & (values == wanted)).any():
-            raise UserError(
-                f"{option} {condition}: no such row{nearest(wanted, set(values[found]))}"
-            )
-        found = found & (values == wanted)
+        if column not in rows.columns:
+            known = choices(column, (str(c) for c in rows.columns))
+            raise UserError(f"{option} {condition}: no column {column or 'is named'}{known}")
+        told = rows[column].map(value_text)
+        if not equals:
+            example = f"{column}={told[found].mode().iloc[0]}"
+            raise UserError(f"{option} {condition}: expected COLUMN=VALUE, e.g. {example}")
+        here = found & ((told == wanted) | (rows[column].astype(str) == wanted))
+        if not here.any():
+            raise UserError(f"{option} {condition}: no such row{choices(wanted, set(told[found]))}")
+        found = here
     return found
+
+
+def choices(name: str, valid: Iterable[str], most: int = 12) -> str:
+    """As `nearest`, but of many valid names only the first are told."""
+    known = sorted(valid)
+    told = nearest(name, known)
+    if len(known) <= most or "did you mean" in told:
+        return told
+    return f", expected one of: {', '.join(known[:most])} and {len(known) - most} more"
 
 
 def _filtered(rows: pd.DataFrame, where: list[str] | None) -> pd.DataFrame:
@@ -144,47 +159,69 @@ def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
     Raises:
         UserError: our runs differ in more than sizes and seed, or one stands twice.
     """
-    from analysis.table import check_runs, split_variants
+    from analysis.table import check_runs
+    from analysis.variants import split_variants
 
     variants = split_variants(rows, x)
     if len(variants) > 1:
-        text = f"the runs differ in more than sizes ({'; '.join(list(variants)[:6])})"
-        if "signature" in rows.columns:
-            raise UserError(f"{text}: choose with --where")
+        text = f"the runs differ in more than sizes: {_differences(rows, x)}"
+        largest = max(variants, key=lambda label: len(variants[label]))
+        choice = " ".join(f"--where {part}" for part in largest.split(", "))
         # Their seeds may repeat from one recipe to the next.
-        logger.warning("%s: fitted together; choose with --where", text)
-        return rows
+        if "signature" not in rows.columns:
+            logger.warning("%s; fitted together, choose e.g. %s", text, choice)
+            return rows
+        raise UserError(f"{text}; choose one variant of {len(variants)}, e.g. {choice}")
     check_runs(rows)
     return rows
 
 
-def named_sizes(rows: pd.DataFrame, x: str, data: str) -> pd.DataFrame:
-    """The table with its sizes, and the grades that have them, under the names that figures and reports use."""
-    from analysis.points import require_columns
+def _differences(rows: pd.DataFrame, x: str, most: int = 3) -> str:
+    """The columns in which variants differ, each with some of its values."""
+    from analysis.variants import telling_columns, value_text, variant_columns
 
-    require_columns(rows, [x, data])
-    if x.startswith("teacher_") and {"grade", "teacher_grade"} <= set(rows.columns):
-        rows = rows.rename(columns={"grade": "student_grade", "teacher_grade": "grade"})
-    clash = [c for c, old in (("n_params", x), ("n_samples", data)) if c != old]
-    kept = rows.drop(columns=[c for c in clash if c in rows.columns])
-    return kept.rename(columns={x: "n_params", data: "n_samples"})
+    apart = variant_columns(rows, "grade" if x.startswith("teacher_") else "teacher_grade")
+    told = []
+    for column in telling_columns(rows, apart):
+        values = sorted({value_text(value) for value in rows[column].dropna()})
+        more = ", ..." if len(values) > most else ""
+        told.append(f"{column} ({len(values)}: {', '.join(values[:most])}{more})")
+    return ", ".join(told)
 
 
-def metrics_of(rows: pd.DataFrame) -> list[str]:
-    """The metrics to fit when none is named.
+def metrics_of(rows: pd.DataFrame, wanted: list[str] | None = None) -> list[str]:
+    """The metrics to fit: those wanted, or the table's logloss and AUC.
 
     Raises:
-        UserError: the table has neither a logloss nor an AUC.
+        UserError: the table has no such column, or where none is named neither a logloss nor an AUC.
     """
-    from analysis.table import default_metrics
+    from analysis.table import RUN_COLUMNS, TEACHER_COLUMNS, default_metrics
 
-    metrics = default_metrics(rows)
+    for name in wanted or ():
+        if name not in rows.columns:
+            others = {str(c) for c in rows.columns} - {*RUN_COLUMNS, *TEACHER_COLUMNS}
+            own = (c for c in others if not c.startswith(("model.", "teacher_")))
+            metrics = [c for c in own if not c.endswith("_stderr")]
+            raise UserError(f"--y {name}: no column {name}{choices(name, metrics)}")
+    metrics = wanted or default_metrics(rows)
     if not metrics:
-        names = ", ".join(str(c) for c in rows.columns)
+        names = choices("", (str(c) for c in rows.columns)).removeprefix(", expected one of: ")
         raise UserError(
             f"the table has neither logloss nor auc: name the metric with --y ({names})"
         )
     return metrics
+
+
+def whole_numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows for people: numbers of columns that hold only whole ones without a point, absent ones as None."""
+    import pandas as pd
+
+    told = rows.astype(object)
+    for name in rows.columns:
+        column = rows[name]
+        if pd.api.types.is_float_dtype(column) and column.dropna().mod(1).eq(0).all():
+            told[name] = pd.Series([None if v != v else int(v) for v in column], dtype=object)
+    return told
 
 
 def parse_numbers(pairs: list[str] | None) -> dict[str, float]:
