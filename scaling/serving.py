@@ -1,7 +1,9 @@
 """Measure how long a trained model takes to score the candidates of a request, in four ways."""
 
+import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -60,7 +62,7 @@ def bench_serving(
         state_bytes,
         n_threads,
         tuple(latencies),
-        describe_environment("cpu"),
+        {**describe_environment("cpu"), "processor": _processor()},
     )
 
 
@@ -143,6 +145,15 @@ def _batch(schema: Schema, history: History, request: Candidates, rows: slice) -
         numeric=numeric,
         label=torch.empty(n),
     )
+
+
+def _processor() -> str:
+    """The processor's name, as far as it can be known."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _measure(way: str, n_candidates: int, request: Callable[[], object], seconds: float) -> Latency:

@@ -1,7 +1,7 @@
 """How fast a model serves: what `scaling serve-bench` measures and keeps beside its run. Free of torch."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +11,16 @@ from scaling.document import from_document
 from scaling.errors import UserError
 from scaling.files import write_json
 
-__all__ = ["SERVING_FILE", "WAYS", "Latency", "ServingReport", "read_serving", "write_serving"]
+__all__ = [
+    "ENOUGH_REQUESTS",
+    "SERVING_FILE",
+    "WAYS",
+    "Latency",
+    "ServingReport",
+    "merge_reports",
+    "read_serving",
+    "write_serving",
+]
 
 SERVING_FILE = "serving.json"
 
@@ -22,6 +31,9 @@ WAYS = {
     "parallel": "the history encoded once, the candidates in one pass",
     "cached": "as parallel, the history encoded by an earlier request",
 }
+
+# Of fewer, the 99th percentile is about the slowest.
+ENOUGH_REQUESTS = 100
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,11 @@ class Latency:
     cpu_ms: float
     candidates_per_second: float
 
+    @property
+    def enough_seconds(self) -> float:
+        """How long it takes to measure `ENOUGH_REQUESTS`."""
+        return ENOUGH_REQUESTS * self.n_candidates / self.candidates_per_second
+
 
 @dataclass(frozen=True)
 class ServingReport:
@@ -57,7 +74,7 @@ class ServingReport:
         max_len: L.
         state_bytes: an encoded user's; None where histories cannot be shared.
         n_threads: that a request may use.
-        environment: versions, platform, device (`scaling.provenance.describe_environment`).
+        environment: versions, platform, device (`scaling.provenance.describe_environment`), processor.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -69,6 +86,24 @@ class ServingReport:
     n_threads: int
     latencies: tuple[Latency, ...]
     environment: dict[str, Any]
+
+
+def merge_reports(earlier: ServingReport, report: ServingReport) -> ServingReport | None:
+    """Return a report with what an earlier one of the same run has of other ways or numbers of candidates.
+
+    None where they were not measured alike: with other threads, versions or on another machine.
+    """
+
+    def circumstances(one: ServingReport) -> ServingReport:
+        environment = {key: value for key, value in one.environment.items() if key != "command"}
+        return replace(one, latencies=(), environment=environment)
+
+    if circumstances(earlier) != circumstances(report):
+        return None
+    measured = {(one.n_candidates, one.way): one for one in (*earlier.latencies, *report.latencies)}
+    places = {way: place for place, way in enumerate(WAYS)}
+    order = sorted(measured, key=lambda pair: (pair[0], places.get(pair[1], len(places))))
+    return replace(report, latencies=tuple(measured[pair] for pair in order))
 
 
 def write_serving(run_folder: Path, report: ServingReport) -> Path:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scaling.cli.options import AsJson, Output
-from scaling.cli.output import emit, format_table
+from scaling.cli.output import counted, emit, format_duration, format_table
 from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from scaling.config import RunConfig
+    from scaling.records import RunRecord
+    from scaling.serving_report import Latency, ServingReport
 
 __all__ = ["add_verbs"]
 
@@ -18,6 +28,41 @@ logger = logging.getLogger(__name__)
 
 # Wall-clock time over CPU time from which latencies say more of the machine's other work than of the model.
 _BUSY = 1.3
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run to measure; of one without a record only the folder is known."""
+
+    folder: Path
+    config: RunConfig | None
+
+    @property
+    def has_model(self) -> bool:
+        from scaling.records import MODEL_FILE
+
+        return (self.folder / MODEL_FILE).exists()
+
+    @property
+    def model(self) -> str | None:
+        """For people, e.g. LightSUAN-1 after SUAN-2, frozen."""
+        if self.config is None:
+            return None
+        name, taught = self.config.grade_name, self.config.distill
+        if self.config.model.kind == "lightsuan" and not name.startswith("Light"):
+            name = f"Light{name}"
+        return name if taught is None else f"{name} after {taught.teacher_name}, {taught.way}"
+
+    @property
+    def label(self) -> str:
+        if self.config is None:
+            return self.folder.name
+        return f"{self.folder.name} {self.model} D={self.config.n_samples} s{self.config.seed}"
+
+    @property
+    def cells(self) -> list[object]:
+        own = (self.config.n_samples, self.config.seed) if self.config else (None, None)
+        return [self.folder.resolve().name, self.model, *own]
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -29,13 +74,16 @@ def serve_bench(
     run: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Folder of a finished run; several are taken in turn."
+            metavar="RUN...",
+            help="Folder of a finished run, or a study's: one seed of each of its models.",
         ),
     ],
     candidates: Annotated[
         str, typer.Option(metavar="M,...", help="Candidates that a request scores.")
     ] = "1,10,100,500",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that a request may use.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads that a request may use; at most the cores.")
+    ] = 1,
     seconds: Annotated[
         float, typer.Option(min=0.0, help="Seconds spent on each way and number of candidates.")
     ] = 2.0,
@@ -46,49 +94,201 @@ def serve_bench(
 
     single: a forward pass for each candidate; repeated: one batch, the history repeated; parallel: the
     history encoded once, all candidates in one pass; cached: as parallel, the history encoded before.
+    Latencies for other numbers of candidates stay in serving.json, if they were measured alike.
 
     Example: scaling serve-bench runs/quickstart --candidates 1,100
     """
-    from dataclasses import asdict
-
-    from scaling.serving import bench_serving
-    from scaling.serving_report import write_serving
     from sweeps.job import prepare_process
 
     numbers = _numbers(candidates)
+    _check_effort(threads, seconds)
+    runs = _with_models([one for folder in run for one in _runs(folder)])
     prepare_process()
-    folders = [one for folder in run for one in _run_folders(folder)]
-    reports = []
-    for folder in folders:
-        report = bench_serving(folder, numbers, n_threads=threads, seconds=seconds)
-        write_serving(folder, report)
-        reports.append(report)
-    all_latencies = [latency for report in reports for latency in report.latencies]
-    waited = sum(one.p50_ms for one in all_latencies) / sum(one.cpu_ms for one in all_latencies)
+    measured = _measure(runs, numbers, threads, seconds)
+    latencies = [latency for _, report in measured for latency in report.latencies]
+    _warn(latencies)
+    rows = [
+        [*one.cells, *asdict(latency).values()]
+        for one, report in measured
+        for latency in report.latencies
+    ]
+    header = ["run", "model", "n_samples", "seed", *asdict(latencies[0])]
+    document = [asdict(report) for _, report in measured]
+    emit(format_table(header, rows), document, as_json=as_json, output=output)
+
+
+def _measure(
+    runs: Sequence[_Run], numbers: Sequence[int], threads: int, seconds: float
+) -> list[tuple[_Run, ServingReport]]:
+    """Measure runs one after the other, tell of each, and keep each report as soon as it is there.
+
+    Raises:
+        UserError: no model can be read.
+    """
+    from scaling.serving import bench_serving
+    from scaling.serving_report import WAYS
+
+    whole = len(runs) * len(numbers) * len(WAYS) * seconds
+    logger.info("measuring %s: at least %s", counted(len(runs), "model"), format_duration(whole))
+    measured: list[tuple[_Run, ServingReport]] = []
+    n_replaced, begin = 0, time.monotonic()
+    for done, one in enumerate(runs, 1):
+        try:
+            report = bench_serving(one.folder, numbers, n_threads=threads, seconds=seconds)
+        except UserError as error:
+            if len(runs) == 1:
+                raise
+            logger.warning("%d/%d %s left out: %s", done, len(runs), one.label, error)
+            continue
+        n_replaced += _keep(one.folder, report)
+        measured.append((one, report))
+        left = (time.monotonic() - begin) / done * (len(runs) - done)
+        logger.info(
+            "%d/%d %s: %s%s", done, len(runs), one.label, _told(report),
+            f", about {format_duration(left)} to go" if done < len(runs) else "",
+        )  # fmt: skip
+    if not measured:
+        raise UserError(f"none of {counted(len(runs), 'model')} could be measured; see above")
+    if n_replaced:
+        logger.warning(
+            "earlier latencies of %s were replaced: measured with other threads, versions or on another machine",
+            counted(n_replaced, "run"),
+        )
+    return measured
+
+
+def _keep(folder: Path, report: ServingReport) -> bool:
+    """Write a report beside its run; return whether an earlier one that cannot stand beside it gave way."""
+    from scaling.serving_report import merge_reports, read_serving, write_serving
+
+    try:
+        earlier = read_serving(folder)
+    except UserError:  # damaged, of which its reader says: measure again
+        earlier = None
+    merged = report if earlier is None else merge_reports(earlier, report)
+    write_serving(folder, merged or report)
+    return merged is None
+
+
+def _told(report: ServingReport) -> str:
+    # parallel where histories can be shared
+    latency = [one for one in report.latencies if one.way != "cached"][-1]
+    return (
+        f"{latency.way}, {counted(latency.n_candidates, 'candidate')}: p99 {latency.p99_ms:.3g} ms"
+    )
+
+
+def _warn(latencies: Sequence[Latency]) -> None:
+    """Say what makes the latencies worth little."""
+    from scaling.serving_report import ENOUGH_REQUESTS
+
+    waited = sum(one.p50_ms for one in latencies) / sum(one.cpu_ms for one in latencies)
     if waited > _BUSY:
         logger.warning(
             "requests took %.1f times their CPU time: other work had the machine; measure on an idle one",
             waited,
         )
-    rows = [
-        [report.signature, *asdict(latency).values()]
-        for report in reports
-        for latency in report.latencies
-    ]
-    header = ["run", *asdict(reports[0].latencies[0])]
-    document = [asdict(report) for report in reports]
-    emit(format_table(header, rows), document, as_json=as_json, output=output)
+    few = [one for one in latencies if one.n_requests < ENOUGH_REQUESTS]
+    if few:
+        slowest = max(few, key=lambda one: one.enough_seconds)
+        logger.warning(
+            "%d of %d latencies are of fewer than %d requests, whose p99 says little; --seconds %d would do for "
+            "all of them (%s of %s is the slowest)",
+            *(len(few), len(latencies), ENOUGH_REQUESTS, math.ceil(slowest.enough_seconds)),
+            *(slowest.way, counted(slowest.n_candidates, "candidate")),
+        )
 
 
-def _run_folders(folder: Path) -> list[Path]:
+def _runs(folder: Path) -> list[_Run]:
+    """A run, or of a study the first seed of each model and data size, the smallest first."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected that of a finished run")
     of_study = sorted(path.parent for path in folder.glob("*/record.json"))
-    return of_study or [folder]
+    if not of_study:
+        record = _record(folder)
+        return [_Run(folder, record.config if record else None)]
+    from scaling.records import ordered_records
+
+    found = [record for record in map(_record, of_study) if record is not None]
+    models: dict[object, list[_Run]] = {}
+    for record in ordered_records(found):
+        one = _Run(folder / record.signature, record.config)
+        models.setdefault(_but_for_the_seed(record), []).append(one)
+    if len(models) < len(found):
+        logger.info(
+            "%s: one seed of each model and data size, %d of %d runs; name a run's folder to measure another",
+            *(folder, len(models), len(found)),
+        )
+    # the records are in the order of their seeds
+    return [next((one for one in seeds if one.has_model), seeds[0]) for seeds in models.values()]
+
+
+def _but_for_the_seed(record: RunRecord) -> object:
+    """What the seeds of a model share: the teacher's run is one for each."""
+    config = replace(record.config, seed=0)
+    if config.distill is None or record.teacher is None:
+        return config
+    distill = replace(config.distill, teacher_init=None)
+    return replace(config, distill=distill), config.distill.way, record.teacher.n_samples
+
+
+def _record(folder: Path) -> RunRecord | None:
+    from scaling.records import RunStore
+
+    runs = RunStore(folder.resolve().parent)
+    name = folder.resolve().name
+    if not runs.has(name):
+        return None
+    try:
+        return runs.read(name)
+    except UserError as error:
+        logger.warning("%s", error)
+        return None
+
+
+def _with_models(runs: Sequence[_Run]) -> list[_Run]:
+    """The runs that can be measured, each once; others are told.
+
+    Raises:
+        UserError: there is none, or a folder cannot be written.
+    """
+    from scaling.records import MODEL_FILE
+
+    once = list({one.folder.resolve(): one for one in runs}.values())
+    found = [one for one in once if one.has_model]
+    if not once:
+        raise UserError("no record can be read; see above")
+    if not found:
+        others = f", nor of {counted(len(once) - 1, 'other run')}" if len(once) > 1 else ""
+        raise UserError(
+            f"{once[0].folder / MODEL_FILE}: no such file{others}; "
+            "a run keeps its model when it is done, unless [run] keep_model = false"
+        )
+    missing = [one.label for one in once if not one.has_model]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        logger.warning(
+            "left out without a %s ([run] keep_model = false?): %s%s",
+            *(MODEL_FILE, ", ".join(missing[:3]), more),
+        )
+    for one in found:
+        if not os.access(one.folder, os.W_OK):
+            raise UserError(f"{one.folder}: cannot be written, but serving.json is kept there")
+    return found
+
+
+def _check_effort(threads: int, seconds: float) -> None:
+    n_cores = len(os.sched_getaffinity(0))
+    if threads > n_cores:
+        raise UserError(
+            f"--threads {threads}: this process may use {counted(n_cores, 'core')}; give at most {n_cores}"
+        )
+    if not math.isfinite(seconds):
+        raise UserError(f"--seconds {seconds}: expected a finite number of seconds, e.g. 2")
 
 
 def _numbers(text: str) -> list[int]:
     numbers = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if min(numbers) < 1:
         raise UserError(f"--candidates {text}: expected positive whole numbers, e.g. 1,10,100")
-    return numbers
+    return list(dict.fromkeys(numbers))
