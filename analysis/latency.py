@@ -1,6 +1,6 @@
 """Accuracy against latency: served models, the Pareto front, and the best model under a latency budget."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import pandas as pd
 
 from analysis.plots import LABELS
 from analysis.points import require_columns
+from analysis.served_names import family, model_names
 from analysis.table import rises
-from analysis.variants import telling_columns, value_text, variant_columns
-from scaling.distillation import NO_TEACHER
+from analysis.variants import telling_columns, variant_columns
 from scaling.errors import UserError
 from scaling.serving_report import Latency, ServingReport, read_serving
 
@@ -22,16 +22,6 @@ __all__ = ["Served", "best_under", "measured_counts", "pareto_front", "served_mo
 _SERVED = ("parallel", "repeated")
 # Of fewer requests the 99th percentile is about the slowest.
 _ENOUGH_REQUESTS = 100
-# How a column's value is told of a model; others are told as `column value`.
-_WORDS = {
-    "distill": "{}",
-    "distill_weight": "lambda {}",
-    "distill_temperature": "temperature {}",
-    "data_order": "{} order",
-    "data_fingerprint": "data {}",
-    "n_params": "{} parameters",
-    "max_len": "L {}",
-}
 
 
 @dataclass(frozen=True)
@@ -96,12 +86,14 @@ def served_models(
             f"{', '.join(map(str, known))}"
         )
     _check_threads(folder, {name: reports[name] for name in found})
-    runs = _runs(table, reports, found)
+    keys = _model_columns(table)
+    runs = _runs(table, keys, reports, found)
     usable = runs["is_measured"] & np.isfinite(runs[metric])
     if not usable.any():
         raise UserError(f"{folder}: no measured model has a {metric}")
     n_samples = runs.loc[usable, "n_samples"].max()
     shown = runs[usable & (runs["n_samples"] == n_samples)]
+    shown = shown.assign(model=model_names(shown, keys))
     _check_seeds(shown)
     models = _models(shown, metric)
     notes = (
@@ -157,12 +149,19 @@ def _check_threads(folder: Path, reports: Mapping[str, ServingReport]) -> None:
     )
 
 
+def _model_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that tell a model from the table's others; the sizes where a grade's name does not."""
+    columns = ("grade", *variant_columns(table, "teacher_grade"), "n_params", "max_len")
+    return telling_columns(table, [c for c in columns if c in table.columns])
+
+
 def _runs(
-    table: pd.DataFrame, reports: Mapping[str, ServingReport], found: Mapping[str, Latency]
+    table: pd.DataFrame,
+    keys: list[str],
+    reports: Mapping[str, ServingReport],
+    found: Mapping[str, Latency],
 ) -> pd.DataFrame:
     """The table with each run's model, by number and by name, and with its latency where it was measured."""
-    candidates = ("grade", *variant_columns(table, "teacher_grade"), "n_params", "max_len")
-    keys = telling_columns(table, [c for c in candidates if c in table.columns])
     signatures = table["signature"].astype(str)
     light = {name: float(report.model["kind"] == "lightsuan") for name, report in reports.items()}
     runs = table.assign(
@@ -178,12 +177,9 @@ def _runs(
     runs["n_requests"] = by_model["n_requests"].transform("min")
     for column in ("p50_ms", "p99_ms"):
         runs[column] = by_model[column].transform("median")
-    taught = table[table["distill"] != NO_TEACHER] if "distill" in table.columns else table[:0]
-    told = [c for c in keys if c not in ("distill", "teacher_grade") or len(taught[c].unique()) > 1]
-    rows = runs.to_dict("records")
     return runs.assign(
-        model=[_name(row, told) for row in rows],
-        family=[_family(row) for row in rows],
+        model=model_names(runs, keys),
+        family=[family(row) for row in runs.to_dict("records")],
         is_measured=runs["p99_ms"].notna(),
     )
 
@@ -214,45 +210,6 @@ def _check_seeds(shown: pd.DataFrame) -> None:
         )
 
 
-def _family(run: Mapping[Any, Any]) -> str:
-    family = "LightSUAN" if run["is_light"] else "SUAN"
-    return f"distilled {family}" if _is_distilled(run) else family
-
-
-def _is_distilled(run: Mapping[Any, Any]) -> bool:
-    return bool(run.get("distill", NO_TEACHER) != NO_TEACHER)
-
-
-def _name(run: Mapping[Any, Any], columns: Sequence[str]) -> str:
-    """A model by what tells it from the others, e.g. LightSUAN-1 after SUAN-2, frozen, same data."""
-    name = str(run.get("grade", "SUAN"))
-    if run["is_light"] and not name.startswith("Light"):
-        name = f"Light{name}" if name.startswith("SUAN") else f"LightSUAN {name}"
-    if _is_distilled(run):
-        teacher = "teacher_grade" in columns
-        name = f"{name} after {run['teacher_grade']}" if teacher else f"distilled {name}"
-    else:
-        columns = [c for c in columns if not c.startswith(("distill", "teacher_"))]
-    told = [_told(run, column) for column in columns if not pd.isna(run[column])]
-    return ", ".join([name, *filter(None, told)])
-
-
-def _told(run: Mapping[Any, Any], column: str) -> str:
-    value = run[column]
-    if column in ("grade", "teacher_grade", "model.kind"):
-        return ""  # in the name already
-    if column == "teacher_data":
-        # as many impressions are the same ones only where both runs took them in one order
-        same = "as many seen" if run.get("teacher_n_new_samples", 0) > 0 else "same data"
-        known = {NO_TEACHER: "", "same": same}
-        return known[value] if value in known else f"{int(value):,} seen"
-    if column == "distill_share_embeddings":
-        return "shared embeddings" if value else "own embeddings"
-    text = f"{int(value):,}" if column == "n_params" else value_text(value)
-    plain = column.removeprefix("model.").replace("_", " ")
-    return _WORDS.get(column, f"{plain} {{}}").format(text)
-
-
 def _left_out(runs: pd.DataFrame, shown: pd.DataFrame, n_samples: Any) -> list[str]:
     absent = runs[~runs["number"].isin(shown["number"])]
     notes = []
@@ -270,7 +227,7 @@ def _few_requests(models: pd.DataFrame) -> list[str]:
     if few.empty:
         return []
     return [
-        f"p99 of {len(few)} of {len(models)} models is of fewer than {_ENOUGH_REQUESTS} requests "
+        f"the p99 of {len(few)} of {len(models)} models is of fewer than {_ENOUGH_REQUESTS} requests "
         f"({int(few['n_requests'].min())} at the fewest), so about the slowest one and no ground to choose by; "
         "measure with more --seconds"
     ]
@@ -294,4 +251,4 @@ def _environments(environments: Iterable[Mapping[str, Any]]) -> list[str]:
 def _few(names: Iterable[str]) -> str:
     known = list(names)
     more = f" and {len(known) - 4} more" if len(known) > 4 else ""
-    return ", ".join(known[:4]) + more
+    return "; ".join(known[:4]) + more

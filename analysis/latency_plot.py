@@ -30,8 +30,11 @@ _LOOKS = {
 }
 _GREY = "#666666"
 # How far from its point a label may lie, points; from the second on a line leads to it.
-_DISTANCES = (7.0, 18.0, 30.0, 44.0, 60.0)
-_SIDES = ((1, 0.4), (-1, 0.4), (1, -0.4), (-1, -0.4), (0, 1), (0, -1))
+_DISTANCES = (7.0, 18.0, 30.0, 44.0, 60.0, 80.0, 105.0, 135.0)
+_SIDES = (
+    *((1, 0.4), (-1, 0.4), (1, -0.4), (-1, -0.4), (0, 1), (0, -1)),
+    *((1, 1), (-1, 1), (1, -1), (-1, -1)),
+)
 _ALIGN = {-1: "right", 0: "center", 1: "left"}
 _FONT = 7.5
 
@@ -73,8 +76,8 @@ def plot_latency(
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("p99 latency of a request (ms)")
     ax.set_ylabel(LABELS.get(metric, metric))
-    told = textwrap.fill(best_under(models, metric, budget_ms), 90)
-    ax.set_title(told, fontsize=9, loc="left")
+    told = best_under(models, metric, budget_ms).replace(" ms", "\u00a0ms")
+    ax.set_title(textwrap.fill(told, 90), fontsize=9, loc="left")
     dress(ax)
     # Groups before lines, as in the other figures.
     handles, labels = ax.get_legend_handles_labels()
@@ -103,7 +106,7 @@ def _label(ax: Axes, models: pd.DataFrame, metric: str, front: set[str]) -> None
     ]
     wanted = models["model"].isin(front | set(best)).to_numpy()
     for i in [*np.flatnonzero(wanted), *np.flatnonzero(~wanted)]:
-        name, family = str(models["model"].iloc[i]), str(models["family"].iloc[i])
+        name, family = textwrap.fill(models["model"].iloc[i], 34), str(models["family"].iloc[i])
         text = ax.text(0, 0, name, fontsize=_FONT)
         box = text.get_window_extent()
         text.remove()

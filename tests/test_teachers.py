@@ -304,4 +304,4 @@ def test_students_of_several_teachers_are_not_fitted_together_in_their_own_size(
     with pytest.raises(SystemExit) as end:  # nor plain ones with distilled ones in the teacher's
         main(["fit", str(taught), "--x", "teacher_n_params"])
     assert end.value.code == 2
-    assert "distill=cold; distill=none" in capsys.readouterr().err
+    assert "distill (2: cold, none)" in capsys.readouterr().err
