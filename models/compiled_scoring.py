@@ -1,7 +1,7 @@
 """The pass over a request's candidates, compiled ahead of time by torch.export and AOTInductor.
 
-Compiling takes minutes and a C++ compiler, and holds for the kind of processor that it was done on; it saves about two
-thirds of the time of a cached request (`benchmarks/light.py compiled`), most of which is calls. The encoding of a
+Compiling takes minutes and a C++ compiler, and holds for the kind of processor that it was done on; it saves more than
+half of the time of a cached request (`benchmarks/light.py compiled`), most of which is calls. The encoding of a
 history is left as it is: its time is in its products.
 """
 
