@@ -14,14 +14,12 @@ from analysis.served_names import family, model_names
 from analysis.table import rises
 from analysis.variants import telling_columns, variant_columns
 from scaling.errors import UserError
-from scaling.serving_report import Latency, ServingReport, read_serving
+from scaling.serving_report import ENOUGH_REQUESTS, Latency, ServingReport, read_serving
 
 __all__ = ["Served", "best_under", "measured_counts", "pareto_front", "served_models"]
 
 # A model is served as well as it can be: the first of these ways that was measured.
 _SERVED = ("parallel", "repeated")
-# Of fewer requests the 99th percentile is about the slowest.
-_ENOUGH_REQUESTS = 100
 
 
 @dataclass(frozen=True)
@@ -223,11 +221,11 @@ def _left_out(runs: pd.DataFrame, shown: pd.DataFrame, n_samples: Any) -> list[s
 
 
 def _few_requests(models: pd.DataFrame) -> list[str]:
-    few = models[models["n_requests"] < _ENOUGH_REQUESTS]
+    few = models[models["n_requests"] < ENOUGH_REQUESTS]
     if few.empty:
         return []
     return [
-        f"the p99 of {len(few)} of {len(models)} models is of fewer than {_ENOUGH_REQUESTS} requests "
+        f"the p99 of {len(few)} of {len(models)} models is of fewer than {ENOUGH_REQUESTS} requests "
         f"({int(few['n_requests'].min())} at the fewest), so about the slowest one and no ground to choose by; "
         "measure with more --seconds"
     ]
