@@ -47,7 +47,8 @@ check: $(VENV)/.dev
 slurm-test: $(VENV)/.test
 	@echo "== slurm: sweeps on a cluster of several nodes on this machine"
 	@$(BIN)/python tests/slurm_cluster.py install --accounting
-	@$(BIN)/python -m pytest -q -m slurm tests/test_slurm.py
+	@# mostly they wait; each process has clusters of its own
+	@$(BIN)/python -m pytest -q -n 2 -m slurm tests/test_slurm.py
 
 CHAOS_SECONDS ?= 180
 slurm-chaos: $(VENV)/.test
