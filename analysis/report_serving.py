@@ -16,11 +16,14 @@ __all__ = ["served", "teachers"]
 
 def teachers(table: pd.DataFrame, metrics: Sequence[str]) -> str:
     """Who taught the distilled runs, and what data each teacher had seen; empty without any."""
-    if "distill" not in table.columns or (table["distill"] == NO_TEACHER).all():
+    sizes = ["n_params", "n_samples", "teacher_n_params", "teacher_n_samples"]
+    needed = {"grade", "distill", "teacher_grade", "teacher_n_new_samples", *sizes}
+    if not needed <= set(table.columns):  # a foreign table may mean anything by `distill`
         return ""
-    taught = table[table["distill"] != NO_TEACHER].sort_values(
-        ["n_params", "n_samples", "teacher_n_params", "teacher_n_samples"], kind="stable"
-    )
+    told = table[["distill", "teacher_n_samples", "teacher_n_new_samples"]].notna().all(axis=1)
+    taught = table[told & (table["distill"] != NO_TEACHER)].sort_values(sizes, kind="stable")
+    if taught.empty:
+        return ""
     known = {"grade": "student", "n_samples": "D", "teacher_grade": "teacher", "distill": "how"}
     keys = [*known, "teacher_n_samples"]
     apart = telling_columns(taught, [*keys, *variant_columns(taught)])

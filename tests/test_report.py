@@ -272,6 +272,29 @@ def test_students_of_other_weights_have_lines_of_their_own():
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("value", [0.1, "word", np.nan])
+def test_a_foreign_column_distill_is_no_teacher(tmp_path, value):
+    result = analyse_table(make_table().assign(distill=value), tmp_path, title="x")
+    assert ">Teachers<" not in result.paths["report"].read_text()
+
+
+def test_students_whose_teacher_is_not_told_are_passed_over():
+    rows = [
+        {"grade": "A", "n_params": 1, "n_samples": 4096, "seed": s, "auc": 0.6,
+         "distill": way, "teacher_grade": "B", "teacher_n_params": 9,
+         "teacher_n_samples": before, "teacher_n_new_samples": before}
+        for s, (way, before) in enumerate([("frozen", 4096.0), ("warm", np.nan), (np.nan, 4096.0)])
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    text = teachers(table, ["auc"])
+    assert "frozen</td>" in text
+    assert "warm</td>" not in text
+    assert "nan" not in text
+    assert teachers(table[1:], ["auc"]) == ""
+    assert teachers(table.drop(columns="teacher_n_new_samples"), ["auc"]) == ""
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_the_report_of_measured_runs_shows_accuracy_against_latency(tmp_path):
     write_runs(tmp_path / "s", make_table(seeds=1)[:8])
     measure(tmp_path / "s")
