@@ -77,6 +77,8 @@ def read_history(schema: InputSchema, history: History) -> UserRows:
     Raises:
         SchemaError: its arrays are not of the schema's features, or its times are not in order.
     """
+    if not isinstance(history, History):
+        raise SchemaError(f"history: {type(history).__name__}, expected a History")
     times = _read_times("times", history.times, "[L], oldest first", n_dims=1)
     earlier = np.flatnonzero(times[1:] < times[:-1])
     if len(earlier):
@@ -99,6 +101,8 @@ def read_candidates(schema: InputSchema, candidates: Candidates) -> CandidateRow
     Raises:
         SchemaError: its arrays are not of the schema's features.
     """
+    if not isinstance(candidates, Candidates):
+        raise SchemaError(f"candidates: {type(candidates).__name__}, expected Candidates")
     time = _read_times("time", candidates.time, "of the request", n_dims=0)
     features = _named("candidate", [f.name for f in schema.candidate], candidates.features)
     n_rows = max((array.size for array in features.values()), default=0)

@@ -96,7 +96,7 @@ class Scorer:
             ) from error
         try:
             model = model.to(torch.device(device))
-        except (RuntimeError, AssertionError) as error:  # torch built without it
+        except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
             raise ValueError(
                 f"device {device}: expected cpu, or a GPU that torch finds, e.g. cuda: {_line(error)}"
             ) from error
@@ -138,6 +138,9 @@ class Scorer:
             raise SchemaError(
                 "state: of another model; encode the history with the one that scores"
             )
+        device = self.model.embeddings.weight.device
+        if state.profile.device != device:
+            raise SchemaError(f"state: on {state.profile.device}, but the model is on {device}")
         rows = read_candidates(self._schema, candidates)
         n_candidates = len(rows.features)
         if n_candidates == 0:
@@ -164,6 +167,9 @@ class Scorer:
             OSError: there is no such file.
             ValueError: it is no compiled pass, that of another model, or not for this machine.
         """
+        device = self.model.embeddings.weight.device
+        if device.type != "cpu":
+            raise ValueError(f"{path}: compiled for the CPU, but the model is on {device}")
         self._compiled = load_scoring(path, self._fingerprint)
 
     def _hours(self, seconds: Tensor) -> Tensor:

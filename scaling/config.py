@@ -321,6 +321,11 @@ class RunConfig:
         return _digest(self, "grade_name", "n_samples")
 
     @property
+    def order(self) -> tuple[Any, ...]:
+        """What the order of the training impressions depends on: runs alike in it take the same ones first."""
+        return (self.seed, "shared" if self.data_order == "shared" else asdict(self.grade))
+
+    @property
     def label(self) -> str:
         """A short name for people, e.g. `SUAN-2 D=16384 s0`."""
         teacher = "" if self.distill is None else f" after {self.distill.teacher_name}"

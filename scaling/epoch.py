@@ -1,7 +1,6 @@
 """The steps of a run's one epoch: how many, how many impressions each has seen, and the batches themselves."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +33,7 @@ class Epoch:
     def __init__(self, config: RunConfig, store: EventStore, groups: Groups | None = None) -> None:
         self.config, self._store, self._groups = config, store, groups
         size, batch = config.n_samples, config.batch_size
-        shared = config.data_order == "shared"
-        self._order = order_key("order", config.seed, "shared" if shared else asdict(config.grade))
+        self._order = order_key("order", *config.order)
         self.seen: NDArray[np.int64] = (
             np.minimum(np.arange(batch, size + batch, batch), size)
             if groups is None

@@ -144,7 +144,10 @@ class RunStore:
         path = self.folder(signature) / "record.json"
         try:
             document = _read_json(path)
-            _check_version(document, path)
+        except UserError as error:
+            raise UserError(f"{error}; remove {path.parent} to train the run again") from error
+        _check_version(document, path)
+        try:
             record = from_document(RunRecord, document, str(path))
         except UserError as error:
             raise UserError(f"{error}; remove {path.parent} to train the run again") from error

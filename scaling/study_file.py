@@ -149,7 +149,7 @@ def _check_axes(study: StudyConfig) -> None:
         valid = [f.name for f in fields(_AXIS_SECTIONS[section])]
         if option not in valid:
             raise UserError(f"grid.{axis}: there is no such option{nearest(option, valid)}")
-        if axis in ("train.share_prefix", "distill.student"):
+        if axis in ("train.share_prefix", "train.recipe_n_samples", "distill.student"):
             raise UserError(f"grid.{axis}: is no axis; set it in [{section}]")
         if not values:
             raise UserError(f"grid.{axis}: empty; expected at least one value")

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +18,7 @@ from sweeps.estimate import Estimate, Measurements, estimate, measurements, read
 from sweeps.grid import grid_cells
 from sweeps.history import former_runs, read_history
 from sweeps.scheduler import QueuedTask
-from sweeps.teachers import teacher_folders
+from sweeps.teachers import runs_before
 
 __all__ = ["Plan", "PlannedCell", "make_plan"]
 
@@ -95,20 +94,13 @@ class Plan:
         document = asdict(config)
         values = {f"model.{name}": value for name, value in document["model"].items()}
         values |= {f"train.{f.name}": document.get(f.name) for f in fields(TrainConfig)}
-        values |= {"train.recipe_n_samples": self.study.train.recipe_n_samples}
         values |= _teacher_values(config.distill, self._teacher_samples)
         return {axis: values[axis] for axis in self.study.grid.axes}
 
     @cached_property
     def _teacher_samples(self) -> dict[str, int]:
-        folders = [RunStore(Path(folder)) for folder in teacher_folders(self.study)]
-        named = {c.config.distill.teacher_init for c in self.cells if c.config.distill is not None}
-        return {
-            name: runs.read(name).config.n_samples
-            for name in named
-            for runs in folders
-            if name is not None and runs.has(name)
-        }
+        before = runs_before(self.study, [cell.config for cell in self.cells])
+        return {name: config.n_samples for name, config in before.items()}
 
     def rows(self) -> list[dict[str, Any]]:
         """One flat document per cell, for tables and JSON."""
@@ -242,9 +234,9 @@ def _change(config: RunConfig, former: Mapping[tuple[Any, ...], Sequence[dict[st
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return [
-        f"{key} {before.get(key)} -> {value}"
-        for key, value in after.items()
-        if before.get(key) != value
+        f"{key} {before.get(key)} -> {after.get(key)}"
+        for key in dict.fromkeys([*after, *before])
+        if before.get(key) != after.get(key)
     ]
 
 

@@ -1,7 +1,7 @@
 """The teachers of a study's cells: their settings resolved, and the finished runs that warm ones begin as."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from scaling.distillation import NO_TEACHER, Distillation, DistillConfig
 from scaling.errors import UserError
 from scaling.records import MODEL_FILE, RunStore
 
-__all__ = ["Teachers", "teacher_folders", "warn_of_teachers"]
+__all__ = ["Teachers", "runs_before", "teacher_folders", "warn_of_teachers"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,10 @@ class Teachers:
         runs = _runs(path)
         if runs.root == path.resolve():
             chosen = self._run_of_study(runs, wanted, teacher, student)
+        elif wanted.teacher_samples != "largest":
+            raise UserError(
+                f"distill.teacher_samples: {path} is one run's folder; name that of its study's runs to choose"
+            )
         elif not runs.has(path.resolve().name):
             raise UserError(f"{where}: that run is not finished; let it end first")
         else:
@@ -141,13 +145,12 @@ def teacher_folders(study: StudyConfig) -> tuple[str, ...]:
     return tuple(str(_runs(Path(name)).root) for name in named)
 
 
-def warn_of_teachers(study: StudyConfig, configs: Iterable[RunConfig], data: DataFacts) -> None:
+def warn_of_teachers(study: StudyConfig, configs: Sequence[RunConfig], data: DataFacts) -> None:
     """Tell of each student that costs more than its teacher, and of teachers that saw other impressions."""
-    same = any(one.teacher_init and one.teacher_samples == "same" for one in study.teachers)
-    orders = study.grid.axes.get("train.data_order", (study.train.data_order,))
-    if same and "independent" in orders:
+    before = runs_before(study, configs)
+    if any(_saw_others(c, before.get(c.distill.teacher_init or "")) for c in configs if c.distill):
         logger.warning(
-            'warning: distill.teacher_samples = "same" is as many as the student\'s, but other impressions: '
+            "warning: distill: there are teachers that saw as many impressions as their students, but others: "
             'each grade has its own order; set train.data_order = "shared" in both studies'
         )
 
@@ -162,6 +165,24 @@ def warn_of_teachers(study: StudyConfig, configs: Iterable[RunConfig], data: Dat
                 "warning: distill: the student %s is larger than its teacher %s (%s and %s FLOPs a sample)",
                 student, teacher, f"{cost(config):,}", f"{cost(alone):,}",
             )  # fmt: skip
+
+
+def runs_before(study: StudyConfig, configs: Iterable[RunConfig]) -> dict[str, RunConfig]:
+    """The finished runs that the cells' teachers begin as, by signature."""
+    folders = [RunStore(Path(folder)) for folder in teacher_folders(study)]
+    named = dict.fromkeys(c.distill.teacher_init for c in configs if c.distill is not None)
+    return {
+        name: runs.read(name).config
+        for name in named
+        for runs in folders
+        if name is not None and runs.has(name)
+    }
+
+
+def _saw_others(student: RunConfig, teacher: RunConfig | None) -> bool:
+    if teacher is None or teacher.n_samples != student.n_samples:
+        return False
+    return teacher.order != student.order
 
 
 def _runs(path: Path) -> RunStore:

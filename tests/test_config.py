@@ -174,6 +174,12 @@ def test_window_and_dilation_are_axes(tmp_path):
     assert load_study(path).grid.axes == {"model.window": (4, 8), "model.dilation": (2,)}
 
 
+def test_the_recipes_size_is_no_axis(study):
+    study.write_text(STUDY.replace("[grid]", '[grid]\n"train.recipe_n_samples" = [100, 200]'))
+    with pytest.raises(UserError, match="is no axis"):
+        load_study(study)
+
+
 @pytest.mark.parametrize(
     ("model", "told"),
     [

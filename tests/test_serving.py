@@ -272,6 +272,7 @@ def test_a_run_without_a_model_is_told(tmp_path, capsys):
     for arguments, told in (
         ([str(tmp_path)], "no such file; a run keeps its model"),
         ([str(tmp_path / "no")], "no such folder"),
+        ([str(tmp_path / "s.toml")], "a study file; give the folder of its runs"),
         ([str(tmp_path), "--candidates", "1,x"], "--candidates 1,x: expected positive whole"),
     ):
         with pytest.raises(SystemExit) as exited:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -161,6 +162,8 @@ def test_a_warm_teacher_is_the_run_of_its_grade_and_the_students_seed(cells_of, 
     run = before.folder(found[1].signature)
     cells = cells_of(GRID, f'teacher = "SUAN-1"\nteacher_init = "{run}"')
     assert teachers_of(cells, before) == [found[1]] * 2
+    with pytest.raises(UserError, match="is one run's folder"):
+        cells_of(GRID, f'teacher = "SUAN-1"\nteacher_init = "{run}"\nteacher_samples = "same"')
 
 
 def test_a_warm_teacher_that_fits_not_is_told_in_one_line(cells_of, before, tmp_path):
@@ -208,11 +211,22 @@ def test_a_teacher_of_other_data_is_refused(cells_of, before, tiny_store, tmp_pa
 
 @pytest.mark.parametrize("order", ["shared", "independent"])
 def test_a_teacher_of_as_many_but_other_impressions_is_a_warning(cells_of, before, capsys, order):
+    """Those of `before` have a shared order."""
     init = f'teacher = "SUAN-1"\nteacher_init = "{before.root}"\nteacher_samples = "same"'
     cells_of(GRID, init)
     with pytest.raises(SystemExit):
         main(["plan", "study.toml", "--set", f"train.data_order={order}"])
-    assert ("but other impressions" in capsys.readouterr().err) == (order == "independent")
+    told = "as their students, but others" in capsys.readouterr().err
+    assert told == (order == "independent")
+
+
+def test_a_cell_that_has_lost_its_teacher_is_told_so(cells_of, tiny_store, capsys):
+    (taught,) = cells_of('grade = ["SUAN-0"]\nn_samples = [160]', 'teacher = "SUAN-1"')
+    train_run(taught, tiny_store, RunStore(Path("runs") / "tiny"))
+    cells_of('grade = ["SUAN-0"]\nn_samples = [160]')
+    with pytest.raises(SystemExit):
+        main(["plan", "study.toml"])
+    assert "distill.teacher_name SUAN-1 -> None" in capsys.readouterr().out
 
 
 def test_a_plan_tells_teachers_of_one_grade_apart_by_their_samples(cells_of, before, capsys):

@@ -89,7 +89,7 @@ def compare(
         for variant, row in zip(told, table.to_dict("records"), strict=True)
     ]
     own = [
-        f"against {', '.join(baseline)} at n_samples {int(str(size)):,}: "
+        f"against {', '.join(baseline)} at n_samples {float(str(size)):,.15g}: "
         + ", ".join(f"{m} {part[m].mean():.5f}" for m in metrics)
         for size, part in rows[base].groupby("n_samples")
     ]

@@ -216,7 +216,7 @@ def _plan_text(made: Plan, budget: float | None) -> str:
     guessed = sum(1 for c in made.cells if c.source == "guess" and c.state.state != "done")
     if guessed:
         lines.append(
-            f"{guessed} times are guesses, at {guess_text(on_gpu)}; `scaling benchmark` measures them"
+            f"guessed at {guess_text(on_gpu)}: {counted(guessed, 'time')}; `scaling benchmark` measures them"
         )
     if made.study.train.share_prefix:
         alone = sum(cell.config.n_samples for cell in made.cells)
@@ -230,8 +230,18 @@ def _plan_text(made: Plan, budget: float | None) -> str:
         lines.append(
             f"budget: {budget:g} GPU-hours {verdict}, the whole study takes {format_hours(total)}"
         )
+    late = [
+        c
+        for c in made.cells
+        if 2 * c.config.warmup_steps * c.config.batch_size > c.config.n_samples
+    ]
+    if late and made.study.train.recipe_n_samples is not None:
+        lines.append(
+            f"warning: warm up for over half of their steps: {counted(len(late), 'cell')}; "
+            "lower train.recipe_n_samples"
+        )
     if made.removed:
-        lines.append(f"{len(made.removed)} runs are there that are no more in the grid")
+        lines.append(f"no more in the grid: {counted(len(made.removed), 'run')}")
     if made.silence:
         lines.append(f"queue not known: {made.silence}")
     if made.data.fingerprint is None:

@@ -201,9 +201,15 @@ def _warn(latencies: Sequence[Latency]) -> None:
 
 def _runs(folder: Path) -> list[_Run]:
     """A run, or of a study the first seed of each model and data size, the smallest first."""
+    if folder.suffix == ".toml":
+        raise UserError(f"{folder}: a study file; give the folder of its runs, e.g. runs/NAME")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected that of a finished run")
     of_study = sorted(path.parent for path in folder.glob("*/record.json"))
+    if not of_study and any(folder.glob("*/*/record.json")):
+        raise UserError(
+            f"{folder}: holds several studies; give the folder of one, e.g. {folder}/NAME"
+        )
     if not of_study:
         record = _record(folder)
         return [_Run(folder, record.config if record else None)]
