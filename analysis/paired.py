@@ -39,20 +39,24 @@ def paired_differences(
         `METRIC_high`.
 
     Raises:
-        UserError: a metric is no column of numbers, the baseline is empty or ambiguous, or there is no pair.
+        UserError: a metric or n_samples is no column of numbers, there is no seed, the baseline is empty or ambiguous, or there is no pair.
     """
-    require_columns(table, metrics)
+    require_columns(table, ["n_samples", *metrics])
+    if "seed" not in table.columns:
+        raise UserError("table: no column seed: a pair is of one seed")
     base, pair = table[baseline], [c for c in _PAIR if c in table.columns]
     if base.empty:
         raise UserError("no run is the baseline")
     names = describe_variants(table)
     twice = base[base.duplicated(pair, keep=False)]
     if len(twice):
+        differ = [name for name in names if len(twice[name].unique()) > 1]
+        if not differ:
+            row = twice[pair].iloc[0]
+            told = ", ".join(f"{column} {value_text(row[column])}" for column in pair)
+            raise UserError(f"several runs of a seed are the baseline: {told} stands twice")
         told = " and ".join(
-            f"{name}={value_text(value)}"
-            for name in names
-            for value in twice[name].unique()[:2]
-            if len(twice[name].unique()) > 1
+            f"{name}={value_text(value)}" for name in differ for value in twice[name].unique()[:2]
         )
         raise UserError(f"several runs of a seed are the baseline: {told}; name one variant")
     rows = []

@@ -45,10 +45,12 @@ def split_variants(table: pd.DataFrame, x: str = "n_params") -> dict[str, pd.Dat
     columns = telling_columns(table, apart)
     if not columns:
         return {"": table}
-    return {
-        variant_label(columns, values): part.reset_index(drop=True)
-        for values, part in table.groupby(columns, sort=True, dropna=False)
-    }
+    told = _varied_without_teacher(table, columns)
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for values, part in table.groupby(columns, sort=True, dropna=False):
+        parts.setdefault(variant_label(columns, values, told), []).append(part)
+    # values of one text, such as 1 and "1", are one variant
+    return {label: pd.concat(same, ignore_index=True) for label, same in parts.items()}
 
 
 def variant_columns(table: pd.DataFrame, *more: str) -> list[str]:
@@ -77,21 +79,36 @@ def telling_columns(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 
 
 def describe_variants(table: pd.DataFrame) -> list[str]:
-    """The columns that name a variant: its grade, its teacher's, and what else tells some of them apart."""
-    names = ["grade", *variant_columns(table, "teacher_grade")]
+    """The columns that name a variant: its grade, its teacher's, and what else tells some of them apart.
+
+    The model's size is one where neither a grade nor anything else tells it.
+    """
+    names = ["grade", *variant_columns(table, "teacher_grade"), "n_params"]
     return telling_columns(
         table, [n for n in names if n in table.columns and n != "data_fingerprint"]
     )
 
 
-def variant_label(columns: Sequence[str], values: Iterable[object]) -> str:
+def _varied_without_teacher(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """The columns in which runs without a teacher differ; in a foreign table also a lambda may be one."""
+    if "distill" not in table.columns:
+        return []
+    plain = table[table["distill"] == NO_TEACHER]
+    return [column for column in columns if len(plain[column].unique()) > 1]
+
+
+def variant_label(
+    columns: Sequence[str], values: Iterable[object], always: Sequence[str] = ()
+) -> str:
     """Name a variant by its values, e.g. `distill=cold, teacher_grade=SUAN-3`.
 
-    What it does not have is not told: a run without a teacher has neither a teacher's grade nor a lambda.
+    What it does not have is not told: a run without a teacher has neither a teacher's grade nor a lambda,
+    unless these columns are among those that are told `always`.
     """
     told = dict(zip(columns, values, strict=True))
     if told.get("distill") == NO_TEACHER:
-        told = {c: v for c, v in told.items() if not c.startswith(("distill_", "teacher_"))}
+        taught = [c for c in columns if c.startswith(("distill_", "teacher_")) and c not in always]
+        told = {c: v for c, v in told.items() if c not in taught}
     known = {c: v for c, v in told.items() if not pd.isna(v)} or told  # type: ignore[call-overload]
     return ", ".join(f"{column}={value_text(value)}" for column, value in known.items())
 

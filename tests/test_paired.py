@@ -143,3 +143,39 @@ def test_runs_that_nothing_tells_apart_are_no_pair():
         UserError, match=r"several runs of a seed are one variant \(grade=b, packing="
     ):
         paired_differences(twice, twice["grade"] == "a", ["auc"])
+
+
+def test_without_grades_variants_are_named_by_their_parameters():
+    table = make_table().assign(n_params=lambda t: np.where(t["grade"] == "a", 10, 20))
+    table = table.drop(columns="grade")
+    assert describe_variants(table) == ["packing", "n_params"]
+    message = "several runs of a seed are the baseline: n_params=10 and n_params=20; name one"
+    with pytest.raises(UserError, match=message):
+        paired_differences(table, table["packing"] == "none", ["auc"])
+
+
+def test_a_baseline_that_stands_twice_is_told_by_its_size_and_seed():
+    table = make_table()
+    twice = pd.concat([table, table[table["grade"] == "a"]])
+    with pytest.raises(UserError, match="baseline: n_samples 100, seed 0 stands twice"):
+        paired_differences(twice, twice["grade"] == "a", ["auc"])
+
+
+@pytest.mark.parametrize("column", ["seed", "n_samples"])
+def test_what_pairs_runs_must_be_there(tmp_path, capsys, column):
+    path = tmp_path / "runs.csv"
+    make_table().drop(columns=column).to_csv(path, index=False)
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(path), "--baseline", "grade=a"])
+    err = capsys.readouterr().err
+    assert (end.value.code, err.count("\n")) == (2, 1)
+    assert f"no column {column}" in err
+
+
+def test_data_sizes_may_be_written_with_a_point(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    make_table().astype({"n_samples": float}).to_csv(path, index=False)
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(path), "--baseline", "grade=a"])
+    assert end.value.code == 0
+    assert "against grade=a at n_samples 200: " in capsys.readouterr().out

@@ -41,6 +41,26 @@ def test_a_label_tells_what_differs_and_a_plain_run_has_no_lambda():
     ]
 
 
+def test_no_row_is_lost_where_plain_runs_differ_in_a_lambda():
+    ways = [("none", 1.0), ("none", 2.0), ("none", np.nan), ("cold", 1.0)]
+    table = pd.DataFrame(
+        [{"grade": "A", "distill": way, "distill_weight": w, "seed": s} for way, w in ways for s in (0, 1)]
+    )  # fmt: skip
+    parts = split_variants(table)
+    assert {label: len(part) for label, part in parts.items()} == {
+        "distill=cold, distill_weight=1": 2,
+        "distill=none, distill_weight=1": 2,
+        "distill=none, distill_weight=2": 2,
+        "distill=none": 2,
+    }
+
+
+def test_values_of_one_text_are_one_variant():
+    table = pd.DataFrame({"grade": "A", "model.x": [1, "1", "p"], "seed": [0, 1, 2]})
+    parts = split_variants(table)
+    assert {label: len(part) for label, part in parts.items()} == {"model.x=1": 2, "model.x=p": 1}
+
+
 def test_dropping_what_follows_mixes_nothing():
     table = make_table()
     every = variant_columns(table, "teacher_grade")
