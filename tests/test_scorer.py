@@ -290,9 +290,9 @@ def test_a_state_of_another_model_is_refused(tiny_store):
 
 def test_what_is_no_history_and_no_request_is_told(tiny_store):
     scorer = Scorer(make_model(tiny_store, SuanOptions()), tiny_store.schema)
-    with pytest.raises(SchemaError, match="^history: int, expected a History"):
+    with pytest.raises(SchemaError, match=r"^history: int, expected a History"):
         scorer.encode(5)
-    with pytest.raises(SchemaError, match="^candidates: int, expected Candidates"):
+    with pytest.raises(SchemaError, match=r"^candidates: int, expected Candidates"):
         scorer.score(scorer.encode(user_of(tiny_store, 400)), 5)
 
 
