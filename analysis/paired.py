@@ -52,8 +52,8 @@ def paired_differences(
     if len(twice):
         differ = [name for name in names if len(twice[name].unique()) > 1]
         if not differ:
-            row = twice[pair].iloc[0]
-            told = ", ".join(f"{column} {value_text(row[column])}" for column in pair)
+            first = twice[pair].iloc[0]
+            told = ", ".join(f"{column} {value_text(first[column])}" for column in pair)
             raise UserError(f"several runs of a seed are the baseline: {told} stands twice")
         told = " and ".join(
             f"{name}={value_text(value)}" for name in differ for value in twice[name].unique()[:2]

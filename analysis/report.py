@@ -136,12 +136,12 @@ def analyse_table(
         provenance: names and values for the report's last section.
 
     Raises:
-        UserError: a column is missing, or a file cannot be written.
+        UserError: a column is missing, a size is a metric, or a file cannot be written.
     """
     wanted = list(metrics or default_metrics(table))
     if not wanted:
         raise UserError("table: neither a column logloss nor auc; name the metric with --y")
-    sized = named_sizes(table, x, data)
+    sized = named_sizes(table, x, data, wanted)
     notes = [*notes, *_size_notes(table, sized, x, data)]
     studies = [fit_study(part, wanted, label) for label, part in split_variants(sized).items()]
     pictures = {study.label: draw_figures(study) for study in studies}

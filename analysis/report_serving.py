@@ -20,8 +20,8 @@ def teachers(table: pd.DataFrame, metrics: Sequence[str]) -> str:
     needed = {"grade", "distill", "teacher_grade", "teacher_n_new_samples", *sizes}
     if not needed <= set(table.columns):  # a foreign table may mean anything by `distill`
         return ""
-    told = table[["distill", "teacher_n_samples", "teacher_n_new_samples"]].notna().all(axis=1)
-    taught = table[told & (table["distill"] != NO_TEACHER)].sort_values(sizes, kind="stable")
+    full = table[["distill", "teacher_n_samples", "teacher_n_new_samples"]].notna().all(axis=1)
+    taught = table[full & (table["distill"] != NO_TEACHER)].sort_values(sizes, kind="stable")
     if taught.empty:
         return ""
     known = {"grade": "student", "n_samples": "D", "teacher_grade": "teacher", "distill": "how"}

@@ -88,9 +88,12 @@ def fit_study(table: pd.DataFrame, metrics: Sequence[str], label: str = "") -> S
     """Fit everything that a report shows to a table with n_params, n_samples and the metrics.
 
     Raises:
-        UserError: a column is missing or a run is counted twice.
+        UserError: a column is missing, a run is counted twice, or one has no grade while others do.
     """
     check_runs(table)
+    if "grade" in table.columns and (absent := table["grade"].isna()).any():
+        row = table.index[absent][0]
+        raise UserError(f"table: grade is empty in row {row}; name all, or leave the column out")
     if "grade" not in table.columns:
         table = table.assign(grade=[size_label(float(n)) for n in table["n_params"]])
     require_columns(table, ["n_params", "n_samples", *metrics])

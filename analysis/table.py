@@ -207,25 +207,45 @@ def default_metrics(table: pd.DataFrame) -> list[str]:
     return [column for column in chosen if table[column].notna().any()] or chosen
 
 
-def named_sizes(table: pd.DataFrame, x: str, data: str) -> pd.DataFrame:
+def named_sizes(
+    table: pd.DataFrame, x: str, data: str, metrics: Sequence[str] = ()
+) -> pd.DataFrame:
     """The table with its sizes, and the grades that have them, under the names that figures and reports use.
 
     Where the size is the teacher's, runs without one are left out, and so are the student's other sizes.
 
+    Args:
+        table: one row per run.
+        x: column of the model's size.
+        data: column of the data size.
+        metrics: columns that are no size, beside those that are metrics by their name.
+
     Raises:
-        UserError: there is no such column, it holds no numbers, or no run has a teacher.
+        UserError: there is no such column, it holds no numbers or a metric, or no run has a teacher.
     """
     require_columns(table, [x, data])
+    for name in (x, data):
+        if name in metrics or _is_metric(table, name):
+            raise UserError(f"table: column {name} is a metric, not a size")
     if x.startswith("teacher_") and {"grade", "teacher_grade"} <= set(table.columns):
         table = table[table[x].notna()].reset_index(drop=True)
         if table.empty:
             raise UserError(f"table: no run has a teacher, so none has a {x}")
-        table = table.drop(columns=[c for c in _STUDENT_SIZES if c in table.columns])
+        student = [c for c in _STUDENT_SIZES if c in table.columns and c != data]
+        table = table.drop(columns=student)
         table = table.rename(columns={"grade": "student_grade", "teacher_grade": "grade"})
-        table[x] = table[x].astype(int)
-    clash = [c for c, old in (("n_params", x), ("n_samples", data)) if c != old]
+        if table[x].mod(1).eq(0).all():  # a float only for the runs without a teacher
+            table[x] = table[x].astype(int)
+    clash = [c for c in ("n_params", "n_samples") if c not in (x, data)]
     kept = table.drop(columns=[c for c in clash if c in table.columns])
     return kept.rename(columns={x: "n_params", data: "n_samples"})
+
+
+def _is_metric(table: pd.DataFrame, name: str) -> bool:
+    """Whether a column is a metric by its name, or a teacher's value of a column that is no size."""
+    own = name.removeprefix("teacher_")
+    teachers = own != name and own in table.columns and own not in RUN_COLUMNS
+    return teachers or rises(own) or own.endswith("logloss")
 
 
 def check_runs(table: pd.DataFrame) -> None:
@@ -254,7 +274,7 @@ def cell_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """
     known = ("grade", "n_params", "flops_per_sample", "flops", "max_len", "n_samples")
     keys = [c for c in known if c in table.columns]
-    groups = table.groupby(keys, sort=False)
+    groups = table.groupby(keys, sort=False, dropna=False)
     cells = groups.size().rename("n_seeds").reset_index()
     for metric in metrics:
         grouped = groups[metric]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.study import fit_study
 from analysis.table import (
     RUN_COLUMNS,
     cell_table,
@@ -212,3 +213,55 @@ def test_a_table_without_teachers_has_none_to_size_by(store):
     plain = runs_table(store.root).assign(teacher_n_params=np.nan)
     with pytest.raises(UserError, match="no run has a teacher, so none has a teacher_n_params"):
         named_sizes(plain, "teacher_n_params", "n_samples")
+
+
+def make_sizes():
+    return pd.DataFrame(
+        {
+            "n_params": [10, 20], "n_samples": [300, 400], "flops": [5, 6], "auc": 0.6,
+            "loss": 0.5, "grade": "A", "teacher_grade": "T", "teacher_n_params": [50.0, 60.0],
+            "teacher_tokens": [0.5, 1.5], "teacher_loss": 0.4, "teacher_auc": 0.7,
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("x", "data"), [("n_samples", "n_params"), ("flops", "n_params"), ("n_samples", "flops")]
+)
+def test_a_size_of_another_name_is_never_dropped(x, data):
+    table = make_sizes()
+    sized = named_sizes(table, x, data)
+    assert sized["n_params"].tolist() == table[x].tolist()
+    assert sized["n_samples"].tolist() == table[data].tolist()
+    assert sized.columns.is_unique
+
+
+def test_only_whole_sizes_of_teachers_lose_their_point():
+    table = make_sizes()
+    whole = named_sizes(table, "teacher_n_params", "n_samples")["n_params"]
+    assert (whole.dtype, whole.tolist()) == (int, [50, 60])
+    assert named_sizes(table, "teacher_tokens", "n_samples")["n_params"].tolist() == [0.5, 1.5]
+
+
+@pytest.mark.parametrize("column", ["auc", "loss", "teacher_auc", "teacher_loss"])
+def test_a_metric_is_no_size(column):
+    message = f"column {column} is a metric, not a size"
+    with pytest.raises(UserError, match=message):
+        named_sizes(make_sizes(), column, "n_samples", ["loss"])
+    with pytest.raises(UserError, match=message):
+        named_sizes(make_sizes(), "n_params", column, ["loss"])
+
+
+def test_a_cell_without_a_length_is_a_cell():
+    table = pd.DataFrame(
+        {"grade": "A", "n_params": [1, 2], "max_len": [8, np.nan], "n_samples": 10, "auc": 0.5}
+    )
+    assert cell_table(table, ["auc"])["n_params"].tolist() == [1, 2]
+
+
+def test_a_run_without_a_grade_is_told():
+    table = pd.DataFrame(
+        {"grade": ["A", None], "n_params": [1, 2], "n_samples": 10, "seed": 0, "auc": 0.5}
+    )
+    with pytest.raises(UserError, match="grade is empty in row 1"):
+        fit_study(table, ["auc"])

@@ -298,7 +298,7 @@ def plot(
                 raise
             logger.warning("no figure of latency: %s", error)
     try:
-        rows = named_sizes(one_variant(loaded.table, x), x, data)
+        rows = named_sizes(one_variant(loaded.table, x), x, data, metrics)
         pictures |= draw_figures(fit_study(rows, metrics), kind)
     except UserError as error:
         if kind != ["frontier"]:
