@@ -149,8 +149,12 @@ def _check_threads(folder: Path, reports: Mapping[str, ServingReport]) -> None:
 
 def _model_columns(table: pd.DataFrame) -> list[str]:
     """The columns that tell a model from the table's others; the sizes where a grade's name does not."""
+    return telling_columns(table, _known_columns(table))
+
+
+def _known_columns(table: pd.DataFrame) -> list[str]:
     columns = ("grade", *variant_columns(table, "teacher_grade"), "n_params", "max_len")
-    return telling_columns(table, [c for c in columns if c in table.columns])
+    return [c for c in columns if c in table.columns]
 
 
 def _runs(
@@ -161,9 +165,13 @@ def _runs(
 ) -> pd.DataFrame:
     """The table with each run's model, by number and by name, and with its latency where it was measured."""
     signatures = table["signature"].astype(str)
+    # the same teacher is "same" at one data size and a number at another
+    taught = [c for c in (*_known_columns(table), "teacher_n_samples") if c in table.columns]
+    taught = [c for c in taught if c != "teacher_data" or "teacher_n_samples" not in taught]
     light = {name: float(report.model["kind"] == "lightsuan") for name, report in reports.items()}
     runs = table.assign(
         number=table.groupby(keys, dropna=False, sort=False).ngroup(),
+        as_taught=table.groupby(taught, dropna=False, sort=False).ngroup(),
         is_light=[light.get(name, np.nan) for name in signatures],
         **{
             column: [getattr(found.get(name), column, np.nan) for name in signatures]
@@ -209,7 +217,8 @@ def _check_seeds(shown: pd.DataFrame) -> None:
 
 
 def _left_out(runs: pd.DataFrame, shown: pd.DataFrame, n_samples: Any) -> list[str]:
-    absent = runs[~runs["number"].isin(shown["number"])]
+    is_shown = runs["number"].isin(shown["number"]) | runs["as_taught"].isin(shown["as_taught"])
+    absent = runs[~is_shown]
     notes = []
     for part, why in (
         (absent[~absent["is_measured"]], "not measured"),
@@ -234,7 +243,8 @@ def _few_requests(models: pd.DataFrame) -> list[str]:
 def _environments(environments: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say if the latencies come from different machines or versions."""
     told = dict.fromkeys(
-        f"{e.get('device')}, {e.get('platform')}, torch {(e.get('versions') or {}).get('torch')}"
+        ", ".join(str(e[name]) for name in ("device", "platform", "processor") if e.get(name))
+        + f", torch {(e.get('versions') or {}).get('torch')}"
         for e in environments
     )
     if len(told) < 2:

@@ -171,6 +171,22 @@ def test_all_models_are_of_the_largest_data_size_and_the_others_are_named(study)
     assert served.notes == ("left out, not trained on 4,000 samples: LightSUAN-1; LightSUAN-2",)
 
 
+def test_a_teacher_of_the_largest_size_is_the_same_at_that_size(study):
+    table, folder = study
+    larger = distilled(table, teacher_data="same").assign(n_samples=4000)
+    small = distilled(table, teacher_data="4000").assign(signature=table["signature"] + "-small")
+    both = pd.concat([larger, small])
+    both["teacher_n_samples"] = np.where(both["distill"] == "none", np.nan, 4000)
+    for signature in small["signature"]:
+        (folder / signature).mkdir()
+        report = read_serving(folder / signature.removesuffix("-small"))
+        write_serving(folder / signature, replace(report, signature=signature))
+    assert served_models(both, folder, "auc").notes == ()
+    both.loc[both["teacher_data"] == "4000", "teacher_n_samples"] = 2000
+    [note] = served_models(both, folder, "auc").notes
+    assert note.startswith("left out, not trained on 4,000 samples: distilled LightSUAN-2")
+
+
 def test_a_model_is_not_called_by_what_only_others_differ_in(study):
     table, folder = study
     small = distilled(table).assign(n_samples=500, signature=table["signature"] + "-small")
@@ -218,6 +234,16 @@ def test_latencies_of_two_machines_are_told(study):
     measure(folder, "b1-0", environment=HERE | {"platform": "Darwin"})
     [note] = served_models(table, folder, "auc").notes
     assert "2 machines or versions (cpu, Linux, torch 2.13.0; cpu, Darwin, torch 2.13.0)" in note
+
+
+def test_two_processors_are_two_machines(study):
+    table, folder = study
+    for path in folder.glob("*/serving.json"):
+        measure(folder, path.parent.name, environment=HERE | {"processor": "EPYC"})
+    assert served_models(table, folder, "auc").notes == ()
+    measure(folder, "b1-0", environment=HERE | {"processor": "Xeon"})
+    [note] = served_models(table, folder, "auc").notes
+    assert "(cpu, Linux, EPYC, torch 2.13.0; cpu, Linux, Xeon, torch 2.13.0)" in note
 
 
 def test_percentiles_of_few_requests_are_told(study):
