@@ -412,7 +412,18 @@ def test_the_frontier_of_latency_needs_no_law(tmp_path, capsys):
     measure(folder)
     code, out, err = run_of(capsys, "plot", folder, "--kind", "frontier", "--y", "soft_auc")
     assert (code, out.split()) == (0, [str(folder / "figures" / "soft_auc-latency.png")])
-    assert err.splitlines()[-1].startswith("no frontier of training cost: it takes one variant")
+    assert err.splitlines()[-1].startswith(
+        "no frontier of training cost: the runs differ in more than sizes: distill"
+    )
+
+
+@pytest.mark.parametrize("option", ["--x", "--data"])
+def test_the_frontier_of_latency_takes_no_size_that_is_not_there(tmp_path, capsys, option):
+    folder = write_taught(tmp_path / "s")
+    measure(folder)
+    code, out, err = run_of(capsys, "plot", folder, "--kind", "frontier", option, "foo")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "no column foo" in err
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "nan", "inf"])

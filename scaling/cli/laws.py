@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,8 @@ Metrics = Annotated[
 
 # Of a figure's name; a file system takes 255.
 _MOST_BYTES = 120
+# Characters of an error that is told as a warning.
+_MOST_TOLD = 300
 _TABLE_COLUMNS = ("grade", "n_params", "max_len", "n_samples", "seed", "flops", "train_seconds")
 
 
@@ -289,6 +292,7 @@ def plot(
         raise UserError(f"--budget-ms {budget_ms:g}: expected a positive number of milliseconds")
     loaded = load_table(source, runs, where)
     metrics = metrics_of(loaded.table, y)
+    named_sizes(loaded.table, x, data, metrics)  # wrong sizes are told before anything is drawn
     pictures: dict[str, Picture] = {}
     if loaded.is_study and "frontier" in (kind or KINDS):
         try:
@@ -310,7 +314,8 @@ def plot(
             ) from error
         if not pictures:
             raise
-        logger.warning("no frontier of training cost: it takes one variant; choose with --where")
+        told = textwrap.shorten(str(error), _MOST_TOLD, placeholder=" ...")
+        logger.warning("no frontier of training cost: %s", told)
     folder = output or loaded.folder / "figures"
     for label, name in file_names(pictures, _MOST_BYTES).items():
         path = folder / f"{name}.png"
