@@ -50,7 +50,8 @@ def overview(
     if "seed" in table.columns:
         counts = pd.concat([study.cells["n_seeds"] for study in studies])
         few, many = int(counts.min()), int(counts.max())
-        facts.append(f"{few if few == many else f'{few} to {many}'} seeds per cell.")
+        told = f"{many}" if few == many else f"{few} to {many}"
+        facts.append(f"{told} seed{'s' * (many > 1)} per cell.")
     if "train_seconds" in table.columns:
         facts.append(f"{table['train_seconds'].sum() / 3600:.2f} hours of training in all.")
     warnings = [paragraph(note, "warn") for note in notes]

@@ -8,6 +8,8 @@ from scaling.distillation import NO_TEACHER
 
 __all__ = [
     "describe_variants",
+    "largest_variant",
+    "law_columns",
     "split_variants",
     "telling_columns",
     "value_text",
@@ -41,8 +43,7 @@ def split_variants(table: pd.DataFrame, x: str = "n_params") -> dict[str, pd.Dat
     apart. So are those of other teachers, unless `x`, the law's size, is the teacher's: then it is those of
     other students. A table that holds nothing to split is one part, labelled with the empty string.
     """
-    apart = variant_columns(table, "grade" if x.startswith("teacher_") else "teacher_grade")
-    columns = telling_columns(table, apart)
+    columns = law_columns(table, x)
     if not columns:
         return {"": table}
     told = _varied_without_teacher(table, columns)
@@ -51,6 +52,20 @@ def split_variants(table: pd.DataFrame, x: str = "n_params") -> dict[str, pd.Dat
         parts.setdefault(variant_label(columns, values, told), []).append(part)
     # values of one text, such as 1 and "1", are one variant
     return {label: pd.concat(same, ignore_index=True) for label, same in parts.items()}
+
+
+def law_columns(table: pd.DataFrame, x: str = "n_params") -> list[str]:
+    """The columns that tell variants of a law of the size `x` apart; empty where one law may describe all."""
+    apart = variant_columns(table, "grade" if x.startswith("teacher_") else "teacher_grade")
+    return telling_columns(table, apart)
+
+
+def largest_variant(table: pd.DataFrame, x: str = "n_params") -> dict[str, str]:
+    """The columns and values that choose the variant of most runs, as `--where COLUMN=VALUE` takes them."""
+    columns = law_columns(table, x)
+    part = max(split_variants(table, x).values(), key=len)
+    values = [part[column].iloc[0] for column in columns]
+    return _variant_values(columns, values, _varied_without_teacher(table, columns))
 
 
 def variant_columns(table: pd.DataFrame, *more: str) -> list[str]:
@@ -100,7 +115,15 @@ def _varied_without_teacher(table: pd.DataFrame, columns: Sequence[str]) -> list
 def variant_label(
     columns: Sequence[str], values: Iterable[object], always: Sequence[str] = ()
 ) -> str:
-    """Name a variant by its values, e.g. `distill=cold, teacher_grade=SUAN-3`.
+    """Name a variant by its values, e.g. `distill=cold, teacher_grade=SUAN-3`."""
+    told = _variant_values(columns, values, always)
+    return ", ".join(f"{column}={value}" for column, value in told.items())
+
+
+def _variant_values(
+    columns: Sequence[str], values: Iterable[object], always: Sequence[str] = ()
+) -> dict[str, str]:
+    """The columns and values that name a variant, as `--where COLUMN=VALUE` takes them.
 
     What it does not have is not told: a run without a teacher has neither a teacher's grade nor a lambda,
     unless these columns are among those that are told `always`.
@@ -110,7 +133,7 @@ def variant_label(
         taught = [c for c in columns if c.startswith(("distill_", "teacher_")) and c not in always]
         told = {c: v for c, v in told.items() if c not in taught}
     known = {c: v for c, v in told.items() if not pd.isna(v)} or told  # type: ignore[call-overload]
-    return ", ".join(f"{column}={value_text(value)}" for column, value in known.items())
+    return {column: value_text(value) for column, value in known.items()}
 
 
 def value_text(value: object) -> str:

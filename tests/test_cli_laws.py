@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -79,6 +80,21 @@ def test_foreign_runs_of_several_recipes_are_fitted_together_with_a_warning(run,
     assert "differ in more than sizes: learning_rate (2: 0.0001, 0.001)" in err
     table.assign(signature="x").to_csv(tmp_path / "ours.csv", index=False)
     assert run("fit", tmp_path / "ours.csv")[0] == 2
+
+
+def test_a_suggested_choice_is_one_a_shell_takes(run, tmp_path, caplog):
+    path = tmp_path / "mixed.csv"
+    values = ["a, b=c d", "p", "q"]
+    table = make_table()
+    parts = [table.assign(**{"model.x": v})[: 48 - i] for i, v in enumerate(values)]
+    pd.concat(parts).assign(signature="s").to_csv(path, index=False)
+    code, _, err = run("fit", path)
+    assert (code, err.count("\n")) == (2, 1)
+    choice = shlex.split(err.split("e.g. ")[1])
+    assert choice == ["--where", "model.x=a, b=c d"]
+    assert run("fit", path, *choice)[0] == 0
+    _, _, err = run("fit", path, "--where", "model.x")
+    assert "e.g. 'model.x=a, b=c d'" in err
 
 
 def test_fit_reads_stdin_and_writes_a_file(run, tmp_path, monkeypatch):

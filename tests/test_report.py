@@ -272,6 +272,13 @@ def test_students_of_other_weights_have_lines_of_their_own():
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("seeds", "told"), [(1, " 1 seed per cell."), (2, " 2 seeds per cell.")])
+def test_seeds_are_counted_in_words(tmp_path, seeds, told):
+    result = analyse_table(make_table(seeds), tmp_path, title="x")
+    assert told in result.paths["report"].read_text()
+
+
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("value", [0.1, "word", np.nan])
 def test_a_foreign_column_distill_is_no_teacher(tmp_path, value):
     result = analyse_table(make_table().assign(distill=value), tmp_path, title="x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where")
             raise UserError(f"{option} {condition}: no column {column or 'is named'}{known}")
         told = rows[column].map(value_text)
         if not equals:
-            example = f"{column}={told[found].mode().iloc[0]}"
+            example = shlex.quote(f"{column}={told[found].mode().iloc[0]}")
             raise UserError(f"{option} {condition}: expected COLUMN=VALUE, e.g. {example}")
         here = found & ((told == wanted) | (rows[column].astype(str) == wanted))
         if not here.any():
@@ -160,13 +161,13 @@ def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
         UserError: our runs differ in more than sizes and seed, or one stands twice.
     """
     from analysis.table import check_runs
-    from analysis.variants import split_variants
+    from analysis.variants import largest_variant, split_variants
 
     variants = split_variants(rows, x)
     if len(variants) > 1:
         text = f"the runs differ in more than sizes: {_differences(rows, x)}"
-        largest = max(variants, key=lambda label: len(variants[label]))
-        choice = " ".join(f"--where {part}" for part in largest.split(", "))
+        largest = largest_variant(rows, x)
+        choice = " ".join(f"--where {shlex.quote(f'{c}={v}')}" for c, v in largest.items())
         # Their seeds may repeat from one recipe to the next.
         if "signature" not in rows.columns:
             logger.warning("%s; fitted together, choose e.g. %s", text, choice)
@@ -178,11 +179,10 @@ def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
 
 def _differences(rows: pd.DataFrame, x: str, most: int = 3) -> str:
     """The columns in which variants differ, each with some of its values."""
-    from analysis.variants import telling_columns, value_text, variant_columns
+    from analysis.variants import law_columns, value_text
 
-    apart = variant_columns(rows, "grade" if x.startswith("teacher_") else "teacher_grade")
     told = []
-    for column in telling_columns(rows, apart):
+    for column in law_columns(rows, x):
         values = sorted({value_text(value) for value in rows[column].dropna()})
         more = ", ..." if len(values) > most else ""
         told.append(f"{column} ({len(values)}: {', '.join(values[:most])}{more})")
