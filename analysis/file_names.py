@@ -4,7 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 from hashlib import sha256
 
-__all__ = ["file_names"]
+__all__ = ["FIGURE_BYTES", "file_names"]
+
+# Of a fit's or a figure's name; a file system takes 255 in all, a variant's among them.
+FIGURE_BYTES = 120
 
 _DIGITS = 8
 

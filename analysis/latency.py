@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.plots import LABELS
 from analysis.points import require_columns
 from analysis.served_names import family, model_names
-from analysis.table import rises
+from analysis.table import first_few, rises
 from analysis.variants import telling_columns, variant_columns
 from scaling.errors import UserError
 from scaling.serving_report import ENOUGH_REQUESTS, Latency, ServingReport, read_serving
@@ -225,7 +225,7 @@ def _left_out(runs: pd.DataFrame, shown: pd.DataFrame, n_samples: Any) -> list[s
         (absent[absent["is_measured"]], f"not trained on {int(n_samples):,} samples"),
     ):
         if len(part):
-            notes.append(f"left out, {why}: {_few(dict.fromkeys(part['model']))}")
+            notes.append(f"left out, {why}: {first_few(dict.fromkeys(part['model']), 4)}")
     return notes
 
 
@@ -254,9 +254,3 @@ def _environments(environments: Iterable[Mapping[str, Any]]) -> list[str]:
         f"latencies come from {len(told)} machines or versions ({first}; {second}) and are hardly comparable; "
         "measure all on one"
     ]
-
-
-def _few(names: Iterable[str]) -> str:
-    known = list(names)
-    more = f" and {len(known) - 4} more" if len(known) > 4 else ""
-    return "; ".join(known[:4]) + more

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import report_sections as sections
 from analysis import report_serving
 from analysis.figures import Picture, draw_figures, draw_latency
-from analysis.file_names import file_names
+from analysis.file_names import FIGURE_BYTES, file_names
 from analysis.html_page import page
 from analysis.latency import Served, measured_counts, served_models
 from analysis.lawfit import LawFit
@@ -24,8 +24,8 @@ __all__ = ["AnalysisResult", "analyse", "analyse_table"]
 
 # Candidates of a request, if so many were measured; else the most that were.
 _CANDIDATES = 100
-# Bytes of a file's name for the variant and for the fit or figure; a file system takes 255 in all.
-_VARIANT, _NAME = 80, 120
+# Bytes of a file's name for the variant.
+_VARIANT = 80
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def analyse_table(
         "report": out / "report.html",
     }
     fits, drawn = _by_file(studies, pictures)
-    drawn |= {name: latencies[label] for label, name in file_names(latencies, _NAME).items()}
+    drawn |= {name: latencies[label] for label, name in file_names(latencies, FIGURE_BYTES).items()}
     body = [sections.overview(studies, planned, notes), report_serving.teachers(table, wanted)]
     for study in studies:
         body += sections.variant(study, pictures[study.label])
@@ -186,10 +186,11 @@ def _by_file(
     for study in studies:
         prefix = f"{prefixes[study.label]}-" if study.label else ""
         own = {name: fit for m in study.metrics.values() for name, fit in m.named().items()}
-        fits |= {prefix + name: own[label] for label, name in file_names(own, _NAME).items()}
+        fits |= {prefix + name: own[label] for label, name in file_names(own, FIGURE_BYTES).items()}
         figures = pictures[study.label]
         drawn |= {
-            prefix + name: figures[label] for label, name in file_names(figures, _NAME).items()
+            prefix + name: figures[label]
+            for label, name in file_names(figures, FIGURE_BYTES).items()
         }
     return fits, drawn
 

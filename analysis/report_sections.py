@@ -10,7 +10,7 @@ from analysis.html_page import definitions, figure, number, paragraph, section
 from analysis.html_page import table as html_table
 from analysis.lawfit import LawFit
 from analysis.study import MetricFits, StudyFits, truth_verdict
-from analysis.table import size_label
+from analysis.table import first_few, size_label
 from scaling.records import RunRecord
 
 __all__ = [
@@ -339,12 +339,7 @@ def run_provenance(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
     ]
     if times:
         add("Trained", f"{min(times)} to {max(times)}")
-    return [(name, _few(list(values))) for name, values in seen.items()]
-
-
-def _few(values: Sequence[str]) -> str:
-    shown = "; ".join(values[:6])
-    return f"{shown} and {len(values) - 6} more" if len(values) > 6 else shown
+    return [(name, first_few(values, 6)) for name, values in seen.items()]
 
 
 def provenance(items: Sequence[tuple[str, str]]) -> str:

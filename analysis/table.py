@@ -4,7 +4,7 @@ Missing is NaN. Everything downstream (fits, plots, report) reads such a table a
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,6 +24,7 @@ __all__ = [
     "cell_table",
     "check_runs",
     "default_metrics",
+    "first_few",
     "named_sizes",
     "read_table",
     "rises",
@@ -285,6 +286,13 @@ def cell_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         cells[f"{metric}_mean_stderr"] = pooled / np.sqrt(np.maximum(count, 1))
     order = [c for c in ("n_params", "flops_per_sample", "n_samples") if c in keys]
     return cells.sort_values(order, kind="stable", ignore_index=True)
+
+
+def first_few(names: Iterable[str], most: int) -> str:
+    """The first names, for people, and how many more there are."""
+    known = list(names)
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return "; ".join(known[:most]) + more
 
 
 def size_label(value: float) -> str:

@@ -39,8 +39,6 @@ Metrics = Annotated[
     typer.Option("--y", help="Column of a metric; repeatable [default: a logloss and an AUC]."),
 ]
 
-# Of a figure's name; a file system takes 255.
-_MOST_BYTES = 120
 # Characters of an error that is told as a warning.
 _MOST_TOLD = 300
 _TABLE_COLUMNS = ("grade", "n_params", "max_len", "n_samples", "seed", "flops", "train_seconds")
@@ -280,7 +278,7 @@ def plot(
     Example: scaling plot studies/quickstart.toml --kind data -o figures
     """
     from analysis.figures import KINDS, draw_figures
-    from analysis.file_names import file_names
+    from analysis.file_names import FIGURE_BYTES, file_names
     from analysis.study import fit_study
     from analysis.table import named_sizes
     from scaling.files import atomic_path
@@ -317,7 +315,7 @@ def plot(
         told = textwrap.shorten(str(error), _MOST_TOLD, placeholder=" ...")
         logger.warning("no frontier of training cost: %s", told)
     folder = output or loaded.folder / "figures"
-    for label, name in file_names(pictures, _MOST_BYTES).items():
+    for label, name in file_names(pictures, FIGURE_BYTES).items():
         path = folder / f"{name}.png"
         with atomic_path(path) as temporary:
             temporary.write_bytes(pictures[label].png)

@@ -9,7 +9,15 @@ from typing import Any
 
 from scaling.errors import UserError
 
-__all__ = ["emit", "format_duration", "format_hours", "format_table", "is_live", "runs_root"]
+__all__ = [
+    "counted",
+    "emit",
+    "format_duration",
+    "format_hours",
+    "format_table",
+    "is_live",
+    "runs_root",
+]
 
 
 def is_live() -> bool:
