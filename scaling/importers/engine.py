@@ -82,10 +82,13 @@ class Engine:
 
     def __init__(self, folder: Path, limits: Limits, progress: Progress) -> None:
         self._folder, self._limits, self.progress = folder, limits, progress
+        self._running, self._closing = False, threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
         """Open the database."""
         import duckdb
+        import pandas as pd  # noqa: F401  # DuckDB would, and tell an interrupt there as its absence
 
         # The rest is for Python, the stream that is being written, and what the engine does not count.
         memory = max(0.6 * self._limits.memory_gib, self._limits.memory_gib - 1.5)
@@ -98,14 +101,22 @@ class Engine:
         if self._limits.threads is not None:
             config["threads"] = self._limits.threads
         self._connection = duckdb.connect(str(self._folder / "import.duckdb"), config=config)
-        self.run("SET enable_progress_bar = true")  # or there is no progress to ask for
-        self.run("SET enable_progress_bar_print = false")
-        self.run("SET TimeZone = 'UTC'")
-        self.run("CREATE SCHEMA core")
+        try:
+            self._watcher.start()
+            self.run("SET enable_progress_bar = true")  # or there is no progress to ask for
+            self.run("SET enable_progress_bar_print = false")
+            self.run("SET TimeZone = 'UTC'")
+            self.run("CREATE SCHEMA core")
+        except BaseException:  # an interrupt, too: a living watcher would keep the database open
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the database; its folder is the caller's to remove."""
+        self._closing.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
         self._connection.close()
 
     def run(self, sql: str) -> "duckdb.DuckDBPyConnection":
@@ -114,8 +125,12 @@ class Engine:
         Raises:
             UserError: no room on the disk or in memory; other errors of the engine are passed on.
         """
-        with _errors_told(self._limits), self._watched():
-            return self._connection.execute(sql)
+        with _errors_told(self._limits):
+            self._running = True
+            try:
+                return self._connection.execute(sql)
+            finally:
+                self._running = False
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return all rows of a small result."""
@@ -153,23 +168,14 @@ class Engine:
         """Read files in their order from now on, which is slower: for the search of a bad row."""
         self.run("SET preserve_insertion_order = true")
 
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Report the running query's progress until it is done."""
-        done = threading.Event()
-
-        def watch() -> None:
-            while not done.wait(POLL):
-                with suppress(Exception):  # progress is a courtesy, and the engine may be closing
+    def _watch(self) -> None:
+        """Report the progress of running queries until the engine closes."""
+        while not self._closing.wait(POLL):
+            if self._running:
+                with suppress(
+                    Exception
+                ):  # progress is a courtesy, and the query may just have ended
                     self.progress.within(self._connection.query_progress() / 100)
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            done.set()
-            watcher.join()
 
 
 @contextmanager
