@@ -1,10 +1,10 @@
 """What a cluster cannot do, told before anything is queued."""
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 
 from scaling.errors import UserError, nearest
-from scaling.records import RunStore
 from sweeps import scheduler
 from sweeps.environment import inside_a_job
 from sweeps.mounts import why_not_shared
@@ -63,15 +63,18 @@ def check_partition(array: JobArray, partitions: Mapping[str, Partition]) -> Par
     return found
 
 
-def check_shared(runs: RunStore, arrays: Sequence[JobArray]) -> None:
-    """Refuse a run folder that the nodes cannot see, as far as this can be known from here.
+def check_shared(folders: Mapping[Path, str]) -> None:
+    """Refuse folders that the nodes cannot see, as far as this can be known from here.
+
+    Args:
+        folders: each with what to do if it is not shared.
 
     Raises:
-        UserError: the folder lies on a file system of this machine alone.
+        UserError: a folder lies on a file system of this machine alone.
     """
     hosts = scheduler.node_hosts() - {socket.gethostname(), socket.gethostname().split(".")[0]}
-    if arrays and hosts and (reason := why_not_shared(runs.root)):
-        raise UserError(
-            f"{runs.root}: {reason}, which {sorted(hosts)[0]} and the other nodes cannot see; "
-            "name a folder on a shared file system with --runs"
-        )
+    for folder, advice in folders.items():
+        if hosts and (reason := why_not_shared(folder)):
+            raise UserError(
+                f"{folder}: {reason}, which {sorted(hosts)[0]} and the other nodes cannot see; {advice}"
+            )

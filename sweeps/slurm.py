@@ -33,6 +33,7 @@ from sweeps.submissions import (
     write_submission,
 )
 from sweeps.survey import ask_queue
+from sweeps.teachers import teacher_folders
 from sweeps.throttle import rebalance
 
 __all__ = ["SlurmOptions", "adopt_orphans", "submit_slurm"]
@@ -86,7 +87,7 @@ def submit_slurm(
             _rebalance_with_those_of_before(plan, runs, options)
             return plan, []
         arrays = _arrays(plan, cells, options)
-        check_shared(runs, arrays)
+        check_shared(_read_by_jobs(plan, runs))
         _persist_endings(plan, runs, cells)
         code = snapshot(runs) if options.copy_code else None
         made: list[Submission] = []
@@ -94,6 +95,16 @@ def submit_slurm(
             made.append(_submit(plan, runs, array, throttle, code, options, bool(made)))
         _rebalance_with_those_of_before(plan, runs, options)
     return plan, made
+
+
+def _read_by_jobs(plan: Plan, runs: RunStore) -> dict[Path, str]:
+    """The folders that a job reads, each with what to do if its node cannot."""
+    teachers = "move it to a shared file system and name it there: distill.teacher_init"
+    return {
+        runs.root: "name a folder on a shared file system with --runs",
+        plan.data.path: "move it to a shared file system and name it there: data.path",
+        **{Path(folder): teachers for folder in teacher_folders(plan.study)},
+    }
 
 
 def adopt_orphans(runs: RunStore) -> None:

@@ -137,12 +137,25 @@ def test_a_partitions_limit_shortens_jobs(sweep):
     assert read_submissions(sweep.runs)[0].resources["minutes"] == 60
 
 
-def test_a_folder_that_other_hosts_cannot_see_is_refused(sweep, monkeypatch):
+@pytest.mark.parametrize(
+    ("which", "advice"),
+    [
+        (lambda sweep: sweep.runs.root, "with --runs"),
+        (lambda sweep: sweep.plan().data.path, "name it there: data.path"),
+    ],
+)
+def test_a_folder_that_other_hosts_cannot_see_is_refused(sweep, monkeypatch, which, advice):
+    hidden = which(sweep)
     monkeypatch.setenv("FAKE_HOST", "far-away")
     monkeypatch.setattr(
-        "sweeps.checks.why_not_shared", lambda _: "lies in the tmpfs of this machine"
+        "sweeps.checks.why_not_shared",
+        lambda folder: "is hidden" if folder.resolve() == hidden else None,
     )
-    assert "which far-away and the other nodes cannot see" in sweep.submit(code=2)
+    told = f"{hidden.name}: is hidden, which far-away and the other nodes cannot see; "
+    message = sweep.submit(code=2)
+    assert told in message
+    assert advice in message
+    assert not read_submissions(sweep.runs)
 
 
 def test_inside_a_job_only_with_a_clean_environment(sweep, monkeypatch):
