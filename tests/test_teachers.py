@@ -119,14 +119,22 @@ def test_a_bad_teacher_is_told_in_one_line(cells_of, grid, distill, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_student_larger_than_its_teacher_is_a_warning(cells_of, capsys):
+@pytest.mark.parametrize(
+    ("verb", "count"),
+    [
+        (["plan"], 1),
+        (["submit", "--cluster", "debug", "--only", "grade=SUAN-1"], 1),
+        (["status"], 0),
+    ],
+)
+def test_a_student_larger_than_its_teacher_is_a_warning_of_what_plans(
+    cells_of, capsys, verb, count
+):
     cells_of('grade = ["SUAN-2", "SUAN-1"]\nn_samples = [160]', 'teacher = "SUAN-1"')
-    with pytest.raises(SystemExit) as end:
-        main(["plan", "study.toml"])
-    assert end.value.code == 0
+    with pytest.raises(SystemExit):
+        main([verb[0], "study.toml", *verb[1:]])
     told = capsys.readouterr().err
-    assert told.count("larger than its teacher") == 1
-    assert "the student SUAN-2 is larger than its teacher SUAN-1" in told
+    assert told.count("the student SUAN-2 is larger than its teacher SUAN-1") == count
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sweeps.plan import Plan
     from sweeps.scheduler import QueuedTask
 
-__all__ = ["add_verbs", "load_plan", "load_study_and_store", "tell_budget"]
+__all__ = ["add_verbs", "load_plan", "load_study_and_store", "tell_budget", "warn_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,6 @@ def load_plan(
     """
     from scaling.dataset import data_facts, ensure_data
     from sweeps.survey import survey
-    from sweeps.teachers import warn_of_teachers
 
     config, store = load_study_and_store(study, overrides, runs)
     try:
@@ -94,8 +93,14 @@ def load_plan(
         if str(error).startswith(("grid", "data.", "distill.")):  # a key of the study: say of which
             raise UserError(f"{study}: {error}") from error
         raise
-    warn_of_teachers(config, [cell.config for cell in made.cells], made.data)
     return made, store
+
+
+def warn_of(made: Plan) -> None:
+    """Tell what is doubtful about a plan; said where it is laid out or begun, not at every look at it."""
+    from sweeps.teachers import warn_of_teachers
+
+    warn_of_teachers(made.study, [cell.config for cell in made.cells], made.data)
 
 
 def plan(
@@ -113,6 +118,7 @@ def plan(
     Example: scaling plan studies/quickstart.toml --budget-gpu-hours 2
     """
     made, _ = load_plan(study, overrides, runs)
+    warn_of(made)
     totals = {
         "n_cells": len(made.cells),
         "states": dict(Counter(cell.standing for cell in made.cells)),

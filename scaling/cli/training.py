@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from scaling.cli.choosing import chosen_by, confirm
 from scaling.cli.output import counted, format_duration, is_live
-from scaling.cli.planning import load_plan, tell_budget
+from scaling.cli.planning import load_plan, tell_budget, warn_of
 from scaling.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
     from sweeps.local import local_seconds, n_slots, run_debug, run_local
 
     made, store = load_plan(request.study, request.overrides, request.runs, make_data=True)
+    warn_of(made)
     cells = _select(made, request, failed_only=failed_only)
     if not cells:
         _tell_nothing_to_do(made, request.study)
@@ -109,6 +110,7 @@ def _submit_to_slurm(request: Request, failed_only: bool) -> int:
     check_shell(clean_env=request.clean_env)  # before any data are generated
     where = (request.study, request.overrides, request.runs)
     made, store = load_plan(*where, make_data=True)
+    warn_of(made)
     if request.cancel_removed:
         _cancel_removed(made, store, request.yes)
 
