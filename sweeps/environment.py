@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scaling.provenance import COMMAND_VARIABLE
 
-__all__ = ["inside_a_job", "worker_environment"]
+__all__ = ["inside_a_job", "overriding_variables", "worker_environment"]
 
 # sbatch keeps the submitter's environment in its own files and gives it to every job.
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE_KEY", re.IGNORECASE)
@@ -20,11 +20,34 @@ _OF_A_JOB = re.compile(
     r"(MASTER_ADDR|MASTER_PORT|RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|CUDA_VISIBLE_DEVICES)$"
 )
 _KEPT = ("SLURM_CONF",)  # where the cluster is
+# sbatch lets these override what the script says: the study's resources, and what jobs are found by.
+_OVERRIDING = frozenset(
+    f"SBATCH_{name}"
+    for name in (
+        *(
+            "ARRAY_INX",
+            "JOB_NAME",
+            "OUTPUT",
+            "ERROR",
+            "OPEN_MODE",
+            "REQUEUE",
+            "NO_REQUEUE",
+            "SIGNAL",
+        ),
+        *("PARTITION", "TIMELIMIT", "MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU", "EXPORT", "WAIT"),
+        *("GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK", "CPUS_PER_GPU", "GRES", "EXCLUSIVE"),
+    )
+)
 
 
 def inside_a_job() -> str | None:
     """The SLURM job that this process runs in, if it does."""
     return os.environ.get("SLURM_JOB_ID")
+
+
+def overriding_variables() -> list[str]:
+    """The variables of this shell that would override what a study says; `worker_environment` takes them out."""
+    return sorted(_OVERRIDING & os.environ.keys())
 
 
 @contextmanager
@@ -43,7 +66,7 @@ def worker_environment(code: Path | None = None) -> Iterator[None]:
     in_a_job = inside_a_job() is not None
     for name in before:
         of_a_job = in_a_job and _OF_A_JOB.match(name) and name not in _KEPT
-        if _SECRET.search(name) or of_a_job:
+        if _SECRET.search(name) or of_a_job or name in _OVERRIDING:
             del os.environ[name]
     os.environ.update(wanted)
     try:

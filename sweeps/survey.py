@@ -28,12 +28,12 @@ def survey(
     study: StudyConfig,
     data: DataFacts,
     runs: RunStore,
-    tasks: Sequence[QueuedTask] | None = None,
+    tasks: Sequence[QueuedTask] | SilentSchedulerError | None = None,
 ) -> Plan:
     """Plan a study, with its queued jobs and with the endings of those that are gone; read-only.
 
     The queue is asked before the files are read: what ends between the two looks is then done, and not
-    missing. `tasks` is the queue if it has been asked already.
+    missing. `tasks` is the queue if it has been asked already, or the error with which it stayed silent.
 
     Raises:
         UserError: as `make_plan`.
@@ -44,7 +44,9 @@ def survey(
         try:
             tasks = ask_queue(runs, submissions)
         except SilentSchedulerError as error:
-            tasks, silence = [], str(error)
+            tasks = error
+    if isinstance(tasks, SilentSchedulerError):
+        tasks, silence = [], str(tasks)
     plan = make_plan(study, data, runs, cells_in_queue(submissions, tasks))
     if not submissions:
         return plan

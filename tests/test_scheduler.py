@@ -1,5 +1,6 @@
 """What SLURM's commands print, in the forms that its versions and sites give it."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -40,6 +41,15 @@ def test_queued_tasks_are_known_by_their_folder(prints):
         QueuedTask("12_3", "RUNNING", "n1", "a"),
         QueuedTask("12_4", "PENDING", "JobArrayTaskLimit", "a"),
     ]
+
+
+def test_filters_of_the_users_own_do_not_hide_jobs(monkeypatch, tmp_path):
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\nenv | grep -q ^SQUEUE_ || echo '1|PENDING|Priority||/r/a/x.sh'\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
+    assert scheduler.queued_tasks("x") == [QueuedTask("1", "PENDING", "Priority", "a")]
 
 
 def test_a_job_id_of_another_cluster_is_not_taken_for_ours():

@@ -12,6 +12,8 @@ from slurm_sweep import Sweep
 
 from scaling.lease import claim
 from sweeps import scheduler
+from sweeps.environment import worker_environment
+from sweeps.scheduler import SilentSchedulerError
 from sweeps.submissions import read_submissions
 
 GRID = """\
@@ -229,3 +231,52 @@ def test_a_snapshot_is_what_the_jobs_run(sweep):
     assert "submitit.core._submit" in script
     for package in ("models", "scaling", "sweeps", "analysis"):
         assert (Path(submission.code) / package / "__init__.py").is_file()
+
+
+def test_variables_of_the_shell_do_not_override_the_study(sweep, monkeypatch):
+    """sbatch would take the name from it, and the next submit would not find the jobs."""
+    monkeypatch.setenv("SBATCH_JOB_NAME", "other")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "ours")
+    with worker_environment():
+        assert "SBATCH_JOB_NAME" not in os.environ
+        assert os.environ["SBATCH_ACCOUNT"] == "ours"
+    assert "SBATCH_JOB_NAME of this shell: not heeded" in sweep.submit()
+
+
+def test_conditions_that_no_cell_meets_together_are_told(sweep):
+    arguments = ("--only", "grade=SUAN-0", "--only", "grade=SUAN-1")
+    assert "no cell meets this and the other conditions" in sweep.submit(*arguments, code=2)
+
+
+def test_logs_are_followed_until_no_job_holds_the_cell(sweep):
+    sweep.submit()
+    sweep("cancel", sweep.study, "--yes")
+    text = sweep("logs", sweep.study, sweep.signatures()[0], "--follow")
+    assert "no job holds cell" in text
+
+
+def test_a_silent_controller_is_asked_no_more_often_than_one_that_answers(sweep, monkeypatch):
+    sweep.submit("--only", "grade=SUAN-0")
+    lease = claim(sweep.runs.folder(sweep.signatures()[-1]), done=lambda: False)
+    asked, looks = [], []
+
+    def silent(name):
+        asked.append(name)
+        raise SilentSchedulerError("squeue gave no answer")
+
+    def look(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweeps.survey.queued_tasks", silent)
+    monkeypatch.setattr("scaling.cli.watching.time.sleep", look)
+    sweep("status", sweep.study, "--watch", code=130)
+    lease.end("lost")
+    assert len(asked) == 1
+
+
+def test_a_budget_without_an_end_is_refused(sweep):
+    assert "less than or equal to" in sweep(
+        "plan", sweep.study, "--budget-gpu-hours", "inf", code=2
+    )

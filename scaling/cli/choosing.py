@@ -51,6 +51,10 @@ def chosen_by(made: Plan, only: list[str] | None) -> list[PlannedCell]:
         if wanted not in values:
             raise UserError(f"--only {condition}: no cell has that {key}{nearest(wanted, values)}")
         cells = [cell for cell in cells if str(getattr(cell.config, name)) == wanted]
+        if not cells:
+            raise UserError(
+                f"--only {condition}: no cell meets this and the other conditions; several mean all of them"
+            )
     return cells
 
 

@@ -54,7 +54,10 @@ Limit = Annotated[
 Budget = Annotated[
     float | None,
     typer.Option(
-        "--budget-gpu-hours", min=0.0, help="What the study may cost, with what is spent already."
+        "--budget-gpu-hours",
+        min=0.0,
+        max=1e12,
+        help="What the study may cost, with what is spent already.",
     ),
 ]
 ForceResume = Annotated[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scaling.config import StudyConfig
     from scaling.records import RunStore
     from sweeps.plan import Plan
-    from sweeps.scheduler import QueuedTask
+    from sweeps.scheduler import QueuedTask, SilentSchedulerError
 
 __all__ = ["add_verbs", "load_plan", "load_study_and_store", "tell_budget", "warn_of"]
 
@@ -70,7 +70,7 @@ def load_plan(
     runs: Path | None,
     *,
     make_data: bool = False,
-    tasks: Sequence[QueuedTask] | None = None,
+    tasks: Sequence[QueuedTask] | SilentSchedulerError | None = None,
 ) -> tuple[Plan, RunStore]:
     """Read the study and lay it out against its runs and its queued jobs; `tasks` is the queue, if asked already.
 

@@ -105,9 +105,15 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
 
 def _submit_to_slurm(request: Request, failed_only: bool) -> int:
     from sweeps.checks import check_shell
+    from sweeps.environment import overriding_variables
     from sweeps.slurm import SlurmOptions, submit_slurm
 
     check_shell(clean_env=request.clean_env)  # before any data are generated
+    if ignored := overriding_variables():
+        logger.warning(
+            "warning: %s of this shell: not heeded, as the study says what its jobs get ([slurm])",
+            ", ".join(ignored),
+        )
     where = (request.study, request.overrides, request.runs)
     made, store = load_plan(*where, make_data=True)
     warn_of(made)

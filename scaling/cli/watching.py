@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ from scaling.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.plan import Plan
-    from sweeps.scheduler import QueuedTask
+    from sweeps.scheduler import QueuedTask, SilentSchedulerError
 
 __all__ = ["add_verbs"]
 
@@ -73,10 +75,11 @@ def status(
 
     Example: scaling status studies/quickstart.toml --watch
     """
-    made, _ = load_plan(study, overrides, runs)
-    _print_status(made, only, as_json=as_json)
     if watch:
         made = _watch(study, overrides, runs, only, as_json=as_json)
+    else:
+        made, _ = load_plan(study, overrides, runs)
+        _print_status(made, only, as_json=as_json)
     if check and len(made.with_standing("done")) < len(made.cells):
         raise typer.Exit(1)
 
@@ -106,8 +109,17 @@ def logs(
         raise UserError(f"cell {cell}: was never given to a job; `scaling submit {study}` does it")
     submission, job_id = found
     offsets = {submission.log(job_id, channel): 0 for channel in ("out", "err")}
+    asked = time.monotonic()
     while True:
-        over = not follow or made.state_now(planned, store).state in ("done", "failed")
+        state = made.state_now(planned, store).state
+        if follow and time.monotonic() - asked > _SECONDS_BETWEEN_QUESTIONS:
+            made, _ = load_plan(study, overrides, runs)
+            planned = cell_by_signature(made, cell, study)
+            asked = time.monotonic()
+        over = not follow or state in ("done", "failed", "lost")
+        # SLURM knows of jobs that write no more; a local driver has the cell wait without a word
+        if submission.cluster == "slurm" and not made.silence:
+            over = over or planned.standing not in ("running", "queued")
         for path in offsets:
             if path.exists():
                 if not offsets[path]:
@@ -120,7 +132,9 @@ def logs(
             break
         time.sleep(1.0)
     if not any(offsets.values()):
-        logger.info("job %s has written nothing yet", job_id)
+        logger.info("job %s has written nothing", job_id)
+    if follow and state not in ("done", "failed"):
+        logger.info("no job holds cell %s any more; `scaling submit %s` goes on", cell, study)
 
 
 def cancel(
@@ -186,26 +200,33 @@ def _watch(
     from sweeps.submissions import read_submissions
     from sweeps.survey import ask_queue
 
-    tasks: Sequence[QueuedTask] | None = None
-    asked = 0.0
-    while True:
+    tasks: Sequence[QueuedTask] | SilentSchedulerError | None = None
+    asked = -math.inf
+    for look in itertools.count():
         _, store = load_study_and_store(study, overrides, runs)
         if time.monotonic() - asked > _SECONDS_BETWEEN_QUESTIONS:
             try:
                 tasks = ask_queue(store, read_submissions(store))
-            except SilentSchedulerError:
-                tasks = None  # it is asked again, and told
+            except SilentSchedulerError as error:
+                tasks = error
             asked = time.monotonic()
         made, _ = load_plan(study, overrides, runs, tasks=tasks)
-        if not made.with_standing("running", "queued"):
-            _print_status(made, only, as_json=as_json)
+        is_last = not made.with_standing("running", "queued")
+        # one line per look, for programs that follow
+        _print_status(made, only, as_json=as_json, again=look > 0 and not is_last, indent=None)
+        if is_last:
             return made
-        _print_status(made, only, as_json=as_json, again=True)
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+    raise AssertionError
 
 
 def _print_status(
-    made: Plan, only: list[str] | None, *, as_json: bool, again: bool = False
+    made: Plan,
+    only: list[str] | None,
+    *,
+    as_json: bool,
+    again: bool = False,
+    indent: int | None = 2,
 ) -> None:
     from sweeps.status import status_rows, status_totals
 
@@ -218,8 +239,7 @@ def _print_status(
     totals = status_totals(made)
     if as_json:
         document = {"study": made.study.name, "cells": rows, "totals": totals}
-        # one line per look, for programs that follow
-        print(json.dumps(document, indent=None if again else 2, allow_nan=False), flush=True)
+        print(json.dumps(document, indent=indent, allow_nan=False), flush=True)
         return
     text = f"{_table(rows, made)}\n\n{_totals_text(totals)}"
     if again and sys.stdout.isatty():
