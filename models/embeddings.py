@@ -56,20 +56,19 @@ class FeatureEmbeddings(nn.Module):
 
     def __init__(self, schema: InputSchema, d: int, std: float) -> None:
         super().__init__()
-        first: dict[str, int] = {}
-        n_rows = 0
-        for name, size in schema.vocabularies.items():
-            first[name] = n_rows  # id 1 of the vocabulary is row first + 1
-            n_rows += size - 1
-        self.weight = nn.Parameter(torch.randn(n_rows + 1, d) * std)
+        n_rows, offsets = _layout(schema)
+        self.weight = nn.Parameter(torch.randn(n_rows, d) * std)
         with torch.no_grad():
             self.weight[0] = 0
-        self.register_buffer("_scratch", torch.empty(n_rows + 1, dtype=torch.int64), False)
-        for group in ("behaviour", "candidate", "context", "profile"):
-            offsets = torch.tensor(
-                [first[feature.vocabulary] for feature in getattr(schema, group)], dtype=torch.int64
-            )
-            self.register_buffer(f"_{group}", offsets, persistent=False)
+        self.register_buffer("_scratch", torch.empty(n_rows, dtype=torch.int64), False)
+        for group, first in offsets.items():
+            self.register_buffer(f"_{group}", torch.tensor(first, dtype=torch.int64), False)
+
+    def is_of(self, schema: InputSchema) -> bool:
+        """Whether the table's rows are laid out for this schema."""
+        n_rows, offsets = _layout(schema)
+        own = {group: getattr(self, f"_{group}").tolist() for group in offsets}
+        return self.weight.shape[0] == n_rows and own == offsets
 
     def rows(self, group: str, ids: Tensor) -> Tensor:
         """Return the table's rows of a group's ids [..., features]; padding stays 0."""
@@ -80,3 +79,14 @@ class FeatureEmbeddings(nn.Module):
         """Return the embeddings [..., d] of rows."""
         embedded: Tensor = _LookUp.apply(self.weight, rows, self._scratch)  # type: ignore[no-untyped-call]
         return embedded
+
+
+def _layout(schema: InputSchema) -> tuple[int, dict[str, list[int]]]:
+    """The number of rows, and for each group its features' first rows: a vocabulary's id 1 is in the next one."""
+    first: dict[str, int] = {}
+    n_rows = 0
+    for name, size in schema.vocabularies.items():
+        first[name] = n_rows
+        n_rows += size - 1
+    groups = ("behaviour", "candidate", "context", "profile")
+    return n_rows + 1, {g: [first[f.vocabulary] for f in getattr(schema, g)] for g in groups}

@@ -45,7 +45,13 @@ class Scorer:
 
         Raises:
             ValueError: the model's encoding of a history depends on the candidate.
+            SchemaError: the model was built for another schema.
         """
+        if not model.embeddings.is_of(schema):
+            raise SchemaError(
+                "schema: not the one that the model was built for (other features, their order, or sizes of "
+                "vocabularies)"
+            )
         if model.options.fusion == "dual" and model.options.pooling == "all":
             raise ValueError(
                 'with pooling = "all" a history\'s encoding depends on the candidate and cannot be shared; '
@@ -95,6 +101,7 @@ class Scorer:
                 f"{path}: not a model of this version: {_line(error)}; expected what `scaling run` keeps"
             ) from error
         try:
+            torch.empty(1, device=device).item()  # a device without data, such as meta, fails here
             model = model.to(torch.device(device))
         except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
             raise ValueError(

@@ -15,6 +15,7 @@ __all__ = ["NO_TEACHER", "DistillConfig", "Distillation", "teacher_flops"]
 NO_TEACHER = "none"
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
+_MOST_WEIGHT, _MOST_TEMPERATURE = 1e6, 1e3
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,10 @@ def teacher_flops(settings: Distillation, n_samples: int, schema: InputSchema) -
 
 
 def _check_term(weight: float, temperature: float) -> None:
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"weight is {weight}, expected a number of at least 0")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}, expected a positive number")
+    # beyond these a softened logit or its square is no float32 any more
+    if not 0 <= weight <= _MOST_WEIGHT:
+        raise ValueError(f"weight is {weight:g}, expected a number from 0 to {_MOST_WEIGHT:g}")
+    if not 1 / _MOST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE:
+        raise ValueError(
+            f"temperature is {temperature:g}, expected a number from {1 / _MOST_TEMPERATURE:g} to {_MOST_TEMPERATURE:g}"
+        )

@@ -60,7 +60,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
             )
         grid["axes"] = axes
         distill = document.get("distill")
-        if "grade" not in grid and isinstance(distill, dict) and distill.get("student"):
+        if "grade" not in grid and isinstance(distill, dict) and "student" in distill:
             student = distill["student"]
             grid["grade"] = [student] if isinstance(student, str) else student
     study = from_document(StudyConfig, document, str(path))
@@ -107,14 +107,14 @@ def _check(study: StudyConfig) -> None:
 
 def _check_grid(study: StudyConfig) -> None:
     grid = study.grid
-    for key in ("grade", "n_samples"):
-        values = getattr(grid, key)
+    named = "distill.student" if grid.grade == study.distill.students else "grid.grade"
+    for key, values in ((named, grid.grade), ("grid.n_samples", grid.n_samples)):
         if not values:
-            raise UserError(f"grid.{key}: empty; expected at least one value")
+            raise UserError(f"{key}: empty; expected at least one value")
         if len(set(values)) < len(values):
-            raise UserError(f"grid.{key}: a value stands twice")
+            raise UserError(f"{key}: a value stands twice")
     for grade in grid.grade:
-        study.grade(grade)
+        study.grade(grade, named)
     for size in grid.n_samples:
         if size != "all" and size < 1:
             raise UserError(f"grid.n_samples: {size} is not a positive number of impressions")

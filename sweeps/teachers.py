@@ -1,6 +1,7 @@
 """The teachers of a study's cells: their settings resolved, and the finished runs that warm ones begin as."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,7 @@ class Teachers:
         """The signature of the run that the teacher begins as."""
         path, data = Path(wanted.teacher_init), self._data
         where = f"distill.teacher_init: {path}"
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112  # which a name too long is not, either
             raise UserError(
                 f"{where}: no such folder; expected a finished run's, or that of a study's runs"
             )

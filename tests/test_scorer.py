@@ -494,8 +494,22 @@ def test_a_folder_without_a_model_is_told(tmp_path):
         Scorer.load(tmp_path)
 
 
-def test_a_device_that_is_not_there_is_told(tiny_store, tmp_path):
+@pytest.mark.parametrize("device", ["foo", "meta"])
+def test_a_device_that_cannot_score_is_told(tiny_store, tmp_path, device):
     path = save_own(tiny_store, tmp_path, make_model(tiny_store, SuanOptions()))
-    with pytest.raises(ValueError, match=r"^device foo: expected cpu, or a GPU") as error:
-        Scorer.load(path, device="foo")
+    with pytest.raises(ValueError, match=rf"^device {device}: expected cpu, or a GPU") as error:
+        Scorer.load(path, device=device)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["order", "vocabulary", "profile"])
+def test_another_schema_than_the_models_is_told(tiny_store, part):
+    schema = tiny_store.schema
+    larger = {name: size + 500 for name, size in schema.vocabularies.items()}
+    others = {
+        "order": replace(schema, candidate=schema.candidate[::-1]),
+        "vocabulary": replace(schema, vocabularies=larger),
+        "profile": replace(schema, profile=()),
+    }
+    with pytest.raises(SchemaError, match="not the one that the model was built for"):
+        Scorer(make_model(tiny_store, LIGHT), others[part])

@@ -108,13 +108,23 @@ def test_of_a_study_the_first_seed_of_each_model_is_measured(finish, capsys, tmp
     finish(model=SuanOptions(pooling="all"))
     code, lines, error = bench(capsys, tmp_path / "study", *QUICK)
     assert code == 0
-    cells = [line.split()[1:5] for line in lines[1:]]
+    cells = [" ".join(line.split()[1:7]) for line in lines[1:]]
     # of a mean over the candidate no history can be shared
     assert sorted(cells) == sorted(
-        [["Lightown", n_samples, "0", way] for n_samples in ("64", "128") for way in WAYS]
-        + [["own", "64", "0", way] for way in ("single", "repeated")]
+        [f"Lightown, pooling behaviours {size} 0 {way}" for size in (64, 128) for way in WAYS]
+        + [f"own, pooling all 64 0 {way}" for way in ("single", "repeated")]
     )
     assert "one seed of each model and data size, 3 of 7 runs" in error
+
+
+def test_models_of_several_windows_are_told_apart(finish, capsys, tmp_path):
+    for window in (2, 8):
+        finish(model=replace(LIGHT, window=window))
+    _, lines, _ = bench(capsys, tmp_path / "study", *QUICK)
+    assert {" ".join(line.split()[1:4]) for line in lines[1:]} == {
+        "Lightown, window 2",
+        "Lightown, window 8",
+    }
 
 
 def test_a_named_run_is_measured_whatever_its_seed(finish, capsys):
@@ -258,7 +268,10 @@ def test_enough_seconds_are_those_of_a_hundred_requests():
     ("arguments", "told"),
     [
         (("--threads", "100000"), "--threads 100000: this process may use {} core"),
-        (("--seconds", "inf"), "--seconds inf: expected a finite number of seconds"),
+        (("--seconds", "inf"), "--seconds inf: expected at most 3600"),
+        (("--seconds", "1e300"), "--seconds 1e+300: expected at most 3600"),
+        (("--candidates", "1,1000000000000"), "expected whole numbers from 1 to 100,000"),
+        (("--candidates", "1" * 5000), "expected whole numbers from 1 to 100,000"),
     ],
 )
 def test_what_cannot_end_well_is_refused_before(run_folder, capsys, arguments, told):
@@ -273,7 +286,7 @@ def test_a_run_without_a_model_is_told(tmp_path, capsys):
         ([str(tmp_path)], "no such file; a run keeps its model"),
         ([str(tmp_path / "no")], "no such folder"),
         ([str(tmp_path / "s.toml")], "a study file; give the folder of its runs"),
-        ([str(tmp_path), "--candidates", "1,x"], "--candidates 1,x: expected positive whole"),
+        ([str(tmp_path), "--candidates", "1,x"], "--candidates 1,x: expected whole"),
     ):
         with pytest.raises(SystemExit) as exited:
             main(["serve-bench", *arguments])

@@ -1,6 +1,7 @@
 """Teachers in a study: grades by name, the cells that have one, and the finished run that a warm one begins as."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -95,14 +96,17 @@ def test_a_study_without_a_teacher_has_the_cells_that_it_had(cells_of):
         ("", 'teacher = "SUAN-22"', "distill.teacher: there is no grade SUAN-22, did you mean SUAN-2?"),
         ('"distill.teacher" = ["none", "SAUN-3"]', "", "there is no grade SAUN-3, did you mean SUAN-3?"),
         ("", "weight = 2.0", 'distill.teacher: missing; name a grade, e.g. "SUAN-5"'),
-        ("", 'teacher = "SUAN-2"\nweight = -1.0', "distill: weight is -1.0"),
-        ("", 'teacher = "SUAN-2"\ntemperature = 0.0', "temperature is 0.0"),
+        ("", 'teacher = "SUAN-2"\nweight = -1.0', "distill: weight is -1,"),
+        ("", 'teacher = "SUAN-2"\ntemperature = 0.0', "temperature is 0,"),
         ("", 'teacher = "SUAN-2"\nstudent = "SUAN-3"', "SUAN-3 is not in the grid"),
         ("", 'teacher = "SUAN-2"\nfreeze_teacher = true', "needs a teacher_init"),
         ("", 'teacher = "SUAN-2"\nteacher_samples = 160', "needs a teacher_init"),
         ("", 'teacher = "SUAN-2"\nteacher_samples = -7', "teacher_samples is -7"),
         ("", 'teacher = "SUAN-2"\nteacher_samples = "most"', "an integer or 'largest' or 'same', got 'most'"),
         ("", 'teacher = "SUAN-2"\nstudent = []', "student is empty"),
+        ("", 'teacher = "SUAN-2"\ntemperature = 1e20', "expected a number from 0.001 to 1000"),
+        ("", 'teacher = "SUAN-2"\nweight = 1e30', "expected a number from 0 to 1e+06"),
+        ("", f'teacher = "SUAN-2"\nteacher_init = "{"a" * 300}"', "aaa: no such folder"),
         ('"distill.teacher" = ["SUAN-2", "SUAN-2"]', "", "grid.distill.teacher: a value stands twice"),
         ("", 'teacher = "LightSUAN-22"', "there is no grade LightSUAN-22, did you mean LightSUAN-2?"),
         ("", 'teacher = "SUAN-2"\nlambda = 2', "distill.lambda: unknown key"),
@@ -327,3 +331,16 @@ def test_students_of_several_teachers_are_not_fitted_together_in_their_own_size(
         main(["fit", str(taught), "--x", "teacher_n_params"])
     assert end.value.code == 2
     assert "distill (2: cold, none)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ("['SUAN-11111']", "distill.student: there is no grade SUAN-11111"),
+        ("['SUAN-1', 'SUAN-1']", "distill.student: a value stands twice"),
+        ("[]", "distill: student is empty"),
+    ],
+)
+def test_students_that_are_the_grid_are_told_by_their_own_key(cells_of, student, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        cells_of("n_samples = [160]", f"teacher = 'SUAN-2'\nstudent = {student}")

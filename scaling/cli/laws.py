@@ -41,6 +41,7 @@ Metrics = Annotated[
 
 # Characters of an error that is told as a warning.
 _MOST_TOLD = 300
+_MOST_BUDGET_MS = 1e6
 _TABLE_COLUMNS = ("grade", "n_params", "max_len", "n_samples", "seed", "flops", "train_seconds")
 
 
@@ -286,8 +287,10 @@ def plot(
     for name in kind or ():
         if name not in KINDS:
             raise UserError(f"--kind {name}: no such figure{nearest(name, KINDS)}")
-    if not 0 < budget_ms < float("inf"):
-        raise UserError(f"--budget-ms {budget_ms:g}: expected a positive number of milliseconds")
+    if not 0 < budget_ms <= _MOST_BUDGET_MS:
+        raise UserError(
+            f"--budget-ms {budget_ms:g}: expected a positive number of milliseconds, at most {_MOST_BUDGET_MS:g}"
+        )
     loaded = load_table(source, runs, where)
     metrics = metrics_of(loaded.table, y)
     named_sizes(loaded.table, x, data, metrics)  # wrong sizes are told before anything is drawn

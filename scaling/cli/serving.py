@@ -6,8 +6,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,14 +28,19 @@ logger = logging.getLogger(__name__)
 
 # Wall-clock time over CPU time from which latencies say more of the machine's other work than of the model.
 _BUSY = 1.3
+_MOST_CANDIDATES, _MOST_SECONDS = 100_000, 3600.0
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A run to measure; of one without a record only the folder is known."""
+    """A run to measure; of one without a record only the folder is known.
+
+    `told` is what else tells its model from the study's others, e.g. window 8.
+    """
 
     folder: Path
     config: RunConfig | None
+    told: str = ""
 
     @property
     def has_model(self) -> bool:
@@ -51,7 +56,8 @@ class _Run:
         name, taught = self.config.grade_name, self.config.distill
         if self.config.model.kind == "lightsuan" and not name.startswith("Light"):
             name = f"Light{name}"
-        return name if taught is None else f"{name} after {taught.teacher_name}, {taught.way}"
+        name = name if taught is None else f"{name} after {taught.teacher_name}, {taught.way}"
+        return f"{name}, {self.told}" if self.told else name
 
     @property
     def label(self) -> str:
@@ -217,8 +223,10 @@ def _runs(folder: Path) -> list[_Run]:
 
     found = [record for record in map(_record, of_study) if record is not None]
     models: dict[object, list[_Run]] = {}
+    options, seen = _differing_options(found), _seen_by_teachers(found)
     for record in ordered_records(found):
-        one = _Run(folder / record.signature, record.config)
+        told = _what_differs(record, options, seen)
+        one = _Run(folder / record.signature, record.config, told)
         models.setdefault(_but_for_the_seed(record), []).append(one)
     if len(models) < len(found):
         logger.info(
@@ -227,6 +235,42 @@ def _runs(folder: Path) -> list[_Run]:
         )
     # the records are in the order of their seeds
     return [next((one for one in seeds if one.has_model), seeds[0]) for seeds in models.values()]
+
+
+def _differing_options(records: Sequence[RunRecord]) -> list[str]:
+    """The options in which a study's models differ, but for the kind, which is in their names."""
+    models = [record.config.model for record in records]
+    names = [field.name for field in fields(models[0]) if field.name != "kind"] if models else []
+    # a SUAN beside LightSUANs has no window at all
+    return [n for n in names if len({getattr(one, n) for one in models} - {None}) > 1]
+
+
+def _seen_by_teachers(records: Sequence[RunRecord]) -> dict[object, set[int]]:
+    """How much the teachers of each name and of students of each data size had seen."""
+    seen: dict[object, set[int]] = {}
+    for record in records:
+        if record.teacher is not None:
+            seen.setdefault(_taught(record), set()).add(record.teacher.n_samples)
+    return seen
+
+
+def _taught(record: RunRecord) -> object:
+    taught = record.config.distill
+    return taught and (taught.teacher_name, taught.way, record.config.n_samples)
+
+
+def _what_differs(
+    record: RunRecord, options: Sequence[str], seen: Mapping[object, set[int]]
+) -> str:
+    model = record.config.model
+    told = [
+        f"{name.replace('_', ' ')} {getattr(model, name)}"
+        for name in options
+        if getattr(model, name) is not None
+    ]
+    if record.teacher is not None and len(seen[_taught(record)]) > 1:
+        told.append(f"{record.teacher.n_samples:,} seen")
+    return ", ".join(told)
 
 
 def _but_for_the_seed(record: RunRecord) -> object:
@@ -289,12 +333,16 @@ def _check_effort(threads: int, seconds: float) -> None:
         raise UserError(
             f"--threads {threads}: this process may use {counted(n_cores, 'core')}; give at most {n_cores}"
         )
-    if not math.isfinite(seconds):
-        raise UserError(f"--seconds {seconds}: expected a finite number of seconds, e.g. 2")
+    if not seconds <= _MOST_SECONDS:
+        raise UserError(f"--seconds {seconds:g}: expected at most {_MOST_SECONDS:g}, e.g. 2")
 
 
 def _numbers(text: str) -> list[int]:
-    numbers = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
-    if min(numbers) < 1:
-        raise UserError(f"--candidates {text}: expected positive whole numbers, e.g. 1,10,100")
+    parts = [part.strip() for part in text.split(",")]
+    longest = len(str(_MOST_CANDIDATES))
+    numbers = [int(part) if part.isdecimal() and len(part) <= longest else 0 for part in parts]
+    if not 1 <= min(numbers) <= max(numbers) <= _MOST_CANDIDATES:
+        raise UserError(
+            f"--candidates {text[:60]}: expected whole numbers from 1 to {_MOST_CANDIDATES:,}, e.g. 1,10,100"
+        )
     return list(dict.fromkeys(numbers))

@@ -158,11 +158,13 @@ def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
     Of runs that are not ours only their owner knows what may be fitted together: they get a warning.
 
     Raises:
-        UserError: our runs differ in more than sizes and seed, or one stands twice.
+        UserError: there is no column `x`, our runs differ in more than sizes and seed, or one stands twice.
     """
     from analysis.table import check_runs
     from analysis.variants import largest_variant, split_variants
 
+    if x not in rows.columns:  # before it is told as one of many variants
+        raise UserError(f"table: no column {x}{nearest(x, [str(name) for name in rows.columns])}")
     variants = split_variants(rows, x)
     if len(variants) > 1:
         text = f"the runs differ in more than sizes: {_differences(rows, x)}"
