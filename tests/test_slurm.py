@@ -340,6 +340,24 @@ def test_two_submits_at_once_queue_each_cell_once(sweep, tiny_store):
     assert sorted(queued) == sorted(sweep.signatures())
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SBATCH_JOB_NAME", "other"),  # what the queue is searched for
+        ("SQUEUE_STATES", "RUNNING"),
+        ("SQUEUE_PARTITION", "none"),
+        ("LOGNAME", "nobody"),  # as su without - leaves it, the other way round
+    ],
+)
+def test_no_variable_of_the_shell_has_cells_queued_twice(
+    sweep, tiny_store, monkeypatch, variable, value
+):
+    sweep.write(tiny_store, SHORT.format(n_seeds=1), '[slurm.options]\nbegin = "now+1hour"')
+    monkeypatch.setenv(variable, value)
+    assert "submitted 4 cells" in sweep.submit()
+    assert "nothing to do, 0 of 4 cells done, 4 queued" in sweep.submit()
+
+
 def test_an_edited_grid_adds_cells_and_cancels_removed_ones_when_asked(sweep, tiny_store):
     sweep.write(tiny_store, SHORT.format(n_seeds=1), "cells_per_job = 1")
     sweep.cluster.run("scontrol", "update", "PartitionName=gpu", "State=DOWN")
