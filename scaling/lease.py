@@ -14,10 +14,14 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import ConfigDict, Field
+
+from scaling.document import fits
 from scaling.errors import StorageError, UserError
 from scaling.files import write_json, write_new
 from scaling.provenance import describe_attempt
@@ -30,6 +34,7 @@ __all__ = [
     "RunBusyError",
     "claim",
     "close_attempt",
+    "is_attempt",
     "is_gone",
     "last_attempt",
     "read_attempts",
@@ -45,6 +50,35 @@ _POLL_SECONDS = 1.0
 # of an attempt's file, what is worth nothing once it has ended
 _MOMENTARY = {"state", "time", "cell", "n_steps", "loss", "samples_per_second"}
 _MOMENTARY |= {"pid_namespace", "pid_started"}
+
+
+# `datetime` ends with the year 9999
+_Time = Annotated[float, Field(ge=0, lt=253_402_300_800)]
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """The types of what is read from an attempt's file; each may be absent, and others may be there."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
+
+    number: int = 0
+    id: str = ""
+    state: Literal["running", "ended"] = "ended"
+    time: _Time = 0.0
+    started: datetime | None = None
+    ended: datetime | None = None
+    failure: Failure | None = None
+    message: str = ""
+    cell: str | None = None
+    first_step: int | None = None
+    step: int = 0
+    n_steps: int = 0
+    loss: float | None = None
+    samples_per_second: float | None = None
+    host: str | None = None
+    pid: int | None = None
+    slurm_job_id: str | None = None
 
 
 class RunBusyError(UserError):
@@ -199,11 +233,11 @@ def last_attempt(folder: Path) -> tuple[int, dict[str, Any]]:
         return 0, {}
     path = folder / "attempts" / f"{numbers[-1]}.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = _read_attempt(path)
         return numbers[-1], {**document, "time": float(document["time"])}
     except FileNotFoundError:  # removed meanwhile: the run is done
         return 0, {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
         with suppress(OSError):
             return numbers[-1], {"state": "running", "time": path.stat().st_mtime}
         return 0, {}
@@ -214,10 +248,13 @@ def read_attempts(folder: Path) -> list[dict[str, Any]]:
     documents = []
     for number in _numbers(folder):
         with suppress(OSError, ValueError):
-            documents.append(
-                json.loads((folder / "attempts" / f"{number}.json").read_text("utf-8"))
-            )
+            documents.append(_read_attempt(folder / "attempts" / f"{number}.json"))
     return documents
+
+
+def is_attempt(document: Any) -> bool:
+    """Whether all that is read from an attempt's document is of its type; else it is damaged."""
+    return fits(_Attempt, json.dumps(document))
 
 
 def remove_attempts(folder: Path) -> None:
@@ -244,6 +281,15 @@ def is_gone(attempt: dict[str, Any], stale_seconds: float, now: float | None = N
         return not isinstance(pid, int) or _start_time(pid) != attempt.get("pid_started")
     age = (time.time() if now is None else now) - float(attempt.get("time", 0.0))
     return age > stale_seconds
+
+
+def _read_attempt(path: Path) -> dict[str, Any]:
+    """Read an attempt's file; a ValueError if it is damaged."""
+    text = path.read_bytes()
+    if not fits(_Attempt, text):
+        raise ValueError(f"{path}: no attempt")
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def _process() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What lies in a study's run folders, read once and unchecked: a plan of ten thousand cells has two seconds."""
+"""What lies in a study's run folders, read once and checked little: a plan of ten thousand cells has two seconds."""
 
 import json
 import os
@@ -7,12 +7,47 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
-from scaling.lease import read_attempts
+from pydantic import ConfigDict
+
+from scaling.document import fits
+from scaling.lease import is_attempt, read_attempts
 from scaling.records import RunStore
 
 __all__ = ["History", "former_runs", "read_history"]
+
+
+_Options = dict[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True)
+class _Distill:
+    teacher: _Options
+    model: _Options
+    learning_rate: float | None
+
+
+@dataclass(frozen=True)
+class _Config:
+    grade: _Options
+    model: _Options
+    packing: str
+    n_samples: int
+    distill: _Distill | None = None
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The types of what a plan takes from a record; older versions' records have these, too."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
+
+    config: _Config
+    metrics: dict[str, float]
+    samples_per_second: float
+    peak_memory_gib: float
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,7 +68,8 @@ class History:
         """The attempts at a run, from its record where it has one."""
         record = self.records.get(signature)
         if record is not None:
-            return list(record["provenance"].get("attempts", ()))
+            attempts = record["provenance"].get("attempts")
+            return list(filter(is_attempt, attempts)) if isinstance(attempts, list) else []
         return read_attempts(self.runs.folder(key))
 
     def spend(self, attempts: Sequence[Mapping[str, Any]]) -> float:
@@ -51,7 +87,7 @@ def read_history(runs: RunStore) -> History:
     """Look at every folder once.
 
     Raises:
-        UserError: a record is no JSON.
+        UserError: a record is damaged.
     """
     folders: frozenset[str] = frozenset()
     with suppress(FileNotFoundError), os.scandir(runs.root) as entries:
@@ -62,8 +98,12 @@ def read_history(runs: RunStore) -> History:
         with suppress(FileNotFoundError, NotADirectoryError):
             try:
                 with open(f"{root}/{name}/record.json", "rb") as file:  # noqa: PTH123
-                    records[name] = json.loads(file.read())
-            except ValueError:
+                    text = file.read()
+            except IsADirectoryError:
+                text = b""
+            if fits(_Record, text):
+                records[name] = json.loads(text)
+            else:
                 runs.read(name)  # says what is wrong and what to do
     return History(runs, folders, records)
 
@@ -83,7 +123,7 @@ def former_runs(
 
 def _seconds(attempt: Mapping[str, Any]) -> float:
     """What an attempt took: to its end, or to its last sign of life."""
-    with suppress(KeyError, ValueError):
+    with suppress(KeyError, TypeError, ValueError, OverflowError):
         start = datetime.fromisoformat(attempt["started"]).timestamp()
         if attempt.get("ended"):
             return datetime.fromisoformat(attempt["ended"]).timestamp() - start

@@ -173,6 +173,38 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path):
         claim(tmp_path / "file" / "cell", done=never)
 
 
+WRONG = {
+    "number": "1",
+    "id": [1],
+    "state": "gone",
+    "time": 1e300,
+    "started": 5,
+    "ended": "soon",
+    "failure": [1],
+    "message": None,
+    "step": "3",
+    "loss": float("inf"),
+    "pid": "7",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_attempt_with_a_wrong_field_is_left_out(take, folder, name):
+    take().end("oom", "killed")
+    take().end("lost")
+    path = folder / "attempts" / "1.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: WRONG[name]}))
+    assert [attempt["number"] for attempt in read_attempts(folder)] == [2]
+
+
+@pytest.mark.parametrize("damage", ["[]", "null", "3", '"x"'])
+def test_a_record_is_written_beside_a_damaged_attempt(take, folder, damage):
+    take().end("oom", "killed")
+    (folder / "attempts" / "1.json").write_text(damage)
+    second = take(stale_seconds=-1.0)
+    assert [attempt["number"] for attempt in second.attempts()] == [2]
+
+
 CLAIMERS = """\
 import sys, threading
 from pathlib import Path

@@ -81,11 +81,11 @@ def test_a_record_in_the_wrong_folder_is_refused(runs):
         runs.read("0" * 16)
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"config": 3}'])
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"config": 3}'])
 def test_a_damaged_record_is_told_not_used(runs, damage):
     path = runs.write(RECORD)
     path.write_text(damage)
-    with pytest.raises(UserError, match=r"record\.json"):
+    with pytest.raises(UserError, match=r"record\.json: \w.*; remove .* to train the run again$"):
         runs.read(CONFIG.signature)
 
 
@@ -138,7 +138,14 @@ def test_a_run_whose_process_is_gone_is_lost_at_once(runs):
     assert (state.state, state.failure, state.attempt) == ("lost", "lost", 1)
 
 
-@pytest.mark.parametrize("damage", ["", "null", "{}", '{"state": "running"}', "[1]"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("", "null", "{}", '{"state": "running"}', "[1]"),
+        '{"state": "ended", "failure": [1], "time": 5}',
+        '{"state": "running", "time": 1e999}',
+    ],
+)
 def test_a_damaged_attempt_counts_by_its_age(runs, damage):
     path = runs.folder(CONFIG.signature) / "attempts" / "1.json"
     path.parent.mkdir(parents=True)
