@@ -11,7 +11,7 @@ from sweeps.mounts import why_not_shared
 from sweeps.resources import JobArray
 from sweeps.scheduler import Partition
 
-__all__ = ["check_partition", "check_shared", "check_shell"]
+__all__ = ["check_logs", "check_partition", "check_shared", "check_shell"]
 
 
 def check_shell(*, clean_env: bool) -> None:
@@ -26,6 +26,18 @@ def check_shell(*, clean_env: bool) -> None:
         raise UserError(
             f"--cluster slurm: this shell is inside job {job}, whose environment its jobs would inherit; "
             "submit from a login node, or add --clean-env"
+        )
+
+
+def check_logs(folder: Path) -> None:
+    """Refuse a folder of runs whose path sbatch would take for a pattern: the logs would go elsewhere.
+
+    Raises:
+        UserError: the path has a `%`.
+    """
+    if "%" in (path := str(folder.resolve())):
+        raise UserError(
+            f"{path}: SLURM expands the % in it; name another folder with --runs, or use --cluster local"
         )
 
 

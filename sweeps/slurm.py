@@ -11,7 +11,7 @@ from scaling.errors import UserError
 from scaling.records import RunStore
 from scaling.trajectory import lease_key
 from sweeps import scheduler
-from sweeps.checks import check_partition, check_shared, check_shell
+from sweeps.checks import check_logs, check_partition, check_shared, check_shell
 from sweeps.environment import worker_environment
 from sweeps.local import cell_job
 from sweeps.plan import Plan, PlannedCell
@@ -78,6 +78,7 @@ def submit_slurm(
             unless the message says so.
     """
     check_shell(clean_env=options.clean_env)
+    check_logs(runs.root)
     with submission_lock(runs):
         adopt_orphans(runs)
         # the queue before the files: what ends in between is then done, and not missing

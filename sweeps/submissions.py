@@ -11,11 +11,14 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TextIO
 
+from pydantic import ConfigDict
+
+from scaling.document import from_document
 from scaling.errors import StorageError, UserError
 from scaling.files import write_json
 from scaling.records import RunStore
@@ -49,6 +52,8 @@ class Submission:
         resources: what each job asked for.
         code: the snapshot that the jobs run from; None is the driver's own code.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
 
     folder: Path
     cluster: Literal["local", "slurm"]
@@ -104,19 +109,9 @@ def read_submissions(runs: RunStore) -> list[Submission]:
     found = []
     for path in sorted((runs.root / "submissions").glob("*/submission.json"), key=_age):
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            found.append(
-                Submission(
-                    folder=path.parent,
-                    cluster=document["cluster"],
-                    cells=tuple(tuple(job) for job in document["cells"]),
-                    job_ids=tuple(document["job_ids"]),
-                    seconds=tuple(document["seconds"]),
-                    resources=document["resources"],
-                    code=document["code"],
-                )
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            document = {**json.loads(path.read_text(encoding="utf-8")), "folder": path.parent}
+            found.append(from_document(Submission, document, "damaged"))
+        except (OSError, ValueError, TypeError, UserError) as error:
             logger.warning("%s: passed over: %s", path, error)
     return found
 
@@ -151,12 +146,19 @@ def submission_lock(runs: RunStore) -> Iterator[None]:
         StorageError: the folder cannot be written, or its file system cannot lock.
         UserError: another driver holds the lock for ten minutes.
     """
-    path = runs.root / "submissions" / "lock"
+    with _locked(runs.root / "submissions" / "lock"):
+        yield  # an error of what is done meanwhile is none of the lock
+
+
+def _locked(path: Path) -> TextIO:
+    """Open a file and lock it until it is closed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
+        with ExitStack() as closing:
+            file = closing.enter_context(path.open("a"))
             _wait_for_lock(file.fileno(), path)
-            yield
+            closing.pop_all()
+            return file
     except OSError as error:
         raise StorageError(f"{path}: cannot be locked: {error.strerror}") from error
 
