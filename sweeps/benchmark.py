@@ -46,9 +46,11 @@ def benchmark_grades(
     What other grades or devices gave before stays in the file.
 
     Raises:
-        UserError: there is no such grade, or the data cannot be had.
+        UserError: there is no such grade, the data cannot be had, or the file is damaged.
         StorageError: the file cannot be written.
     """
+    # a damaged file is told before the measuring, not after it
+    before = {_identity(one): one for one in read_benchmarks(runs_root)}
     device = prepare_process()
     start_seconds = _start_seconds()
     measured = []
@@ -57,7 +59,6 @@ def benchmark_grades(
             logger.info("%s: %d steps at %d sizes", name, n_steps, len(configs))
             measured.append((name, _measure(configs, store, device, start_seconds, n_steps)))
     fresh = {_identity(one): one for _, one in measured}
-    before = {_identity(one): one for one in read_benchmarks(runs_root)}
     write_json(runs_root / BENCHMARK_FILE, [asdict(one) for one in (before | fresh).values()])
     return measured
 

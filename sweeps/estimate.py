@@ -18,6 +18,7 @@ from models.grades import Grade
 from scaling.config import RunConfig
 from scaling.dataset import DataFacts
 from scaling.document import from_document
+from scaling.errors import UserError
 from scaling.recipe import TOKENS_PER_PART
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 BENCHMARK_FILE = "benchmark.json"
+_AGAIN = "remove it, and run `scaling benchmark` again"
 
 # Without any measurement: what one core of 2020 and one GPU of 2020 do on these small models (about a tenth
 # of the GPU's matrix-product rate), and what a step costs whatever its size.
@@ -183,11 +185,15 @@ def read_benchmarks(folder: Path) -> list[Throughput]:
     path = folder / BENCHMARK_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        return list(from_document(tuple[Throughput, ...], document, f"{path}: damaged"))
     except FileNotFoundError:
         return []
-    except (OSError, ValueError):
-        document = None
-    return list(from_document(tuple[Throughput, ...], document, f"{path}"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; {_AGAIN}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: damaged: {error}; {_AGAIN}") from error
+    except UserError as error:
+        raise UserError(f"{error}; {_AGAIN}") from error
 
 
 def _guess_memory(config: RunConfig, size: ModelSize, on_gpu: bool) -> float:
