@@ -101,10 +101,9 @@ def read_history(runs: RunStore) -> History:
                     text = file.read()
             except IsADirectoryError:
                 text = b""
-            if fits(_Record, text):
-                records[name] = json.loads(text)
-            else:
+            if not fits(_Record, text):
                 runs.read(name)  # says what is wrong and what to do
+            records[name] = json.loads(text)
     return History(runs, folders, records)
 
 

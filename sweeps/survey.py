@@ -71,13 +71,12 @@ def jobs_of_removed(plan: Plan, runs: RunStore) -> list[str]:
         SilentSchedulerError: SLURM does not answer.
     """
     submissions = read_submissions(runs)
-    by_folder = {submission.folder.name: submission for submission in submissions}
+    cells = {one.folder.name: dict(enumerate(one.cells)) for one in submissions}
     kept = {cell.config.signature for cell in plan.cells}
-    return [
-        task.job_id
-        for task in ask_queue(runs, submissions)
-        if task.folder in by_folder and kept.isdisjoint(by_folder[task.folder].cells[task.index])
+    held = [
+        (task, cells.get(task.folder, {}).get(task.index)) for task in ask_queue(runs, submissions)
     ]
+    return [task.job_id for task, own in held if own is not None and kept.isdisjoint(own)]
 
 
 def _with_endings(
