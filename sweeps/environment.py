@@ -24,16 +24,8 @@ _KEPT = ("SLURM_CONF",)  # where the cluster is
 _OVERRIDING = frozenset(
     f"SBATCH_{name}"
     for name in (
-        *(
-            "ARRAY_INX",
-            "JOB_NAME",
-            "OUTPUT",
-            "ERROR",
-            "OPEN_MODE",
-            "REQUEUE",
-            "NO_REQUEUE",
-            "SIGNAL",
-        ),
+        *("ARRAY_INX", "JOB_NAME", "OUTPUT", "ERROR", "OPEN_MODE"),
+        *("REQUEUE", "NO_REQUEUE", "SIGNAL"),
         *("PARTITION", "TIMELIMIT", "MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU", "EXPORT", "WAIT"),
         *("GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK", "CPUS_PER_GPU", "GRES", "EXCLUSIVE"),
     )

@@ -97,9 +97,7 @@ def queued_tasks(name: str) -> list[QueuedTask]:
     Raises:
         SilentSchedulerError: SLURM does not answer.
     """
-    text = _call(
-        *("squeue", "-h", "-r", "-a", f"--name={name}", "-o", "%i|%T|%r|%N|%o"),
-    )
+    text = _call("squeue", "-h", "-r", "-a", f"--name={name}", "-o", "%i|%T|%r|%N|%o")
     tasks = []
     for line in text.splitlines():
         job_id, state, reason, nodes, command = line.split("|", 4)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TextIO
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
@@ -66,6 +66,10 @@ class Submission:
     def jobs(self) -> list[tuple[str, tuple[str, ...]]]:
         """The job ids that are known, each with its cells."""
         return list(zip(self.job_ids, self.cells, strict=False))
+
+    def cells_of(self, index: int) -> tuple[str, ...]:
+        """The cells of the job at that place; none where the file, damaged, knows of no such job."""
+        return self.cells[index] if index < len(self.cells) else ()
 
     def log(self, job_id: str, channel: Literal["out", "err"]) -> Path:
         """Where the first task of a job writes."""
@@ -124,8 +128,8 @@ def cells_in_queue(
     found: dict[str, QueuedTask] = {}
     for task in sorted(tasks, key=lambda task: task.is_running):
         submission = by_folder.get(task.folder)
-        if submission is not None and task.index < len(submission.cells):
-            found |= dict.fromkeys(submission.cells[task.index], task)
+        if submission is not None:
+            found |= dict.fromkeys(submission.cells_of(task.index), task)
     return found
 
 
@@ -146,21 +150,15 @@ def submission_lock(runs: RunStore) -> Iterator[None]:
         StorageError: the folder cannot be written, or its file system cannot lock.
         UserError: another driver holds the lock for ten minutes.
     """
-    with _locked(runs.root / "submissions" / "lock"):
-        yield  # an error of what is done meanwhile is none of the lock
-
-
-def _locked(path: Path) -> TextIO:
-    """Open a file and lock it until it is closed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as closing:
-            file = closing.enter_context(path.open("a"))
+    path = runs.root / "submissions" / "lock"
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(path.open("a"))
             _wait_for_lock(file.fileno(), path)
-            closing.pop_all()
-            return file
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be locked: {error.strerror}") from error
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be locked: {error.strerror}") from error
+        yield  # an error of what is done meanwhile is none of the lock
 
 
 def _wait_for_lock(descriptor: int, path: Path) -> None:

@@ -71,12 +71,11 @@ def jobs_of_removed(plan: Plan, runs: RunStore) -> list[str]:
         SilentSchedulerError: SLURM does not answer.
     """
     submissions = read_submissions(runs)
-    cells = {one.folder.name: dict(enumerate(one.cells)) for one in submissions}
+    by_folder = {submission.folder.name: submission for submission in submissions}
     kept = {cell.config.signature for cell in plan.cells}
-    held = [
-        (task, cells.get(task.folder, {}).get(task.index)) for task in ask_queue(runs, submissions)
-    ]
-    return [task.job_id for task, own in held if own is not None and kept.isdisjoint(own)]
+    tasks = [task for task in ask_queue(runs, submissions) if task.folder in by_folder]
+    held = [(task.job_id, by_folder[task.folder].cells_of(task.index)) for task in tasks]
+    return [job_id for job_id, own in held if own and kept.isdisjoint(own)]
 
 
 def _with_endings(

@@ -3,13 +3,16 @@
 import json
 import os
 import sys
+import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_slurm
 import pytest
 from slurm_sweep import Sweep
 
+from scaling.errors import UserError
 from scaling.lease import claim
 from sweeps import scheduler
 from sweeps.environment import worker_environment
@@ -255,6 +258,19 @@ def test_logs_are_followed_until_no_job_holds_the_cell(sweep):
     assert "no job holds cell" in text
 
 
+def test_logs_of_a_lost_cell_that_a_job_holds_again_are_followed_on(sweep, monkeypatch):
+    sweep.submit()
+    claim(sweep.runs.folder(sweep.signatures()[0]), done=lambda: False).end("lost")
+
+    def look(seconds):
+        raise UserError("followed on")
+
+    # of this module alone: other threads of the process sleep, too
+    clock = SimpleNamespace(sleep=look, monotonic=time.monotonic)
+    monkeypatch.setattr("scaling.cli.watching.time", clock)
+    assert "followed on" in sweep("logs", sweep.study, sweep.signatures()[0], "--follow", code=2)
+
+
 def test_a_silent_controller_is_asked_no_more_often_than_one_that_answers(sweep, monkeypatch):
     sweep.submit("--only", "grade=SUAN-0")
     lease = claim(sweep.runs.folder(sweep.signatures()[-1]), done=lambda: False)
@@ -270,7 +286,8 @@ def test_a_silent_controller_is_asked_no_more_often_than_one_that_answers(sweep,
             raise KeyboardInterrupt
 
     monkeypatch.setattr("sweeps.survey.queued_tasks", silent)
-    monkeypatch.setattr("scaling.cli.watching.time.sleep", look)
+    clock = SimpleNamespace(sleep=look, monotonic=time.monotonic)
+    monkeypatch.setattr("scaling.cli.watching.time", clock)
     sweep("status", sweep.study, "--watch", code=130)
     lease.end("lost")
     assert len(asked) == 1

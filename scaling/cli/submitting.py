@@ -9,7 +9,7 @@ import typer
 
 from scaling.cli.choosing import cell_by_signature
 from scaling.cli.options import Budget, ForceResume, Limit, Only, Overrides, Runs, Study, Yes
-from scaling.cli.planning import load_plan
+from scaling.cli.planning import load_plan, warn_of
 from scaling.cli.training import FAILURES, Request, train_cells
 from scaling.errors import UserError, nearest
 
@@ -177,6 +177,7 @@ def train(
     from sweeps.teachers import teacher_folders
 
     made, store = load_plan(study, overrides, runs, make_data=True)
+    warn_of(made)
     planned = cell_by_signature(made, cell, study)
     record = train_run(
         planned.config,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
@@ -116,9 +115,11 @@ def logs(
             made, _ = load_plan(study, overrides, runs)
             planned = cell_by_signature(made, cell, study)
             asked = time.monotonic()
-        over = not follow or state in ("done", "failed", "lost")
-        # SLURM knows of jobs that write no more; a local driver has the cell wait without a word
-        if submission.cluster == "slurm" and not made.silence:
+        over = not follow or state in ("done", "failed")
+        # SLURM may hold what has gone silent, and gone may be what never wrote; a local cell waits without a word
+        if submission.cluster == "local":
+            over = over or state == "lost"
+        elif not made.silence:
             over = over or planned.standing not in ("running", "queued")
         for path in offsets:
             if path.exists():
@@ -202,7 +203,8 @@ def _watch(
 
     tasks: Sequence[QueuedTask] | SilentSchedulerError | None = None
     asked = -math.inf
-    for look in itertools.count():
+    again = False
+    while True:
         _, store = load_study_and_store(study, overrides, runs)
         if time.monotonic() - asked > _SECONDS_BETWEEN_QUESTIONS:
             try:
@@ -213,11 +215,11 @@ def _watch(
         made, _ = load_plan(study, overrides, runs, tasks=tasks)
         is_last = not made.with_standing("running", "queued")
         # one line per look, for programs that follow
-        _print_status(made, only, as_json=as_json, again=look > 0 and not is_last, indent=None)
+        _print_status(made, only, as_json=as_json, again=again and not is_last, indent=None)
         if is_last:
             return made
+        again = True
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-    raise AssertionError
 
 
 def _print_status(

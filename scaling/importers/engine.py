@@ -171,10 +171,9 @@ class Engine:
     def _watch(self) -> None:
         """Report the progress of running queries until the engine closes."""
         while not self._closing.wait(POLL):
+            # progress is a courtesy, and the query may just have ended
             if self._running:
-                with suppress(
-                    Exception
-                ):  # progress is a courtesy, and the query may just have ended
+                with suppress(Exception):
                     self.progress.within(self._connection.query_progress() / 100)
 
 
