@@ -46,15 +46,15 @@ check: $(VENV)/.dev
 
 slurm-test: $(VENV)/.test
 	@echo "== slurm: sweeps on a cluster of several nodes on this machine"
-	@$(BIN)/python tests/slurm_cluster.py install --accounting
+	@$(BIN)/python tests/support/slurm_cluster.py install --accounting
 	@# mostly they wait; each process has clusters of its own
-	@$(BIN)/python -m pytest -q -n 2 -m slurm tests/test_slurm.py
+	@$(BIN)/python -m pytest -q -n 2 -m slurm tests/cluster/test_slurm.py
 
 CHAOS_SECONDS ?= 180
 slurm-chaos: $(VENV)/.test
 	@echo "== slurm: $(CHAOS_SECONDS) seconds of chaos"
-	@$(BIN)/python tests/slurm_cluster.py install
-	@CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/python -m pytest -q -s -m slurm tests/test_slurm_chaos.py
+	@$(BIN)/python tests/support/slurm_cluster.py install
+	@CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/python -m pytest -q -s -m slurm tests/cluster/test_slurm_chaos.py
 
 fix: $(VENV)/.dev
 	@echo "== fix: ruff check --fix, ruff format"

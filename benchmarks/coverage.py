@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from analysis.fit import fit_law
-from analysis.lawfit import Interval, LawFit
+from analysis.fit import LawFit, fit_law
 from analysis.laws import Additive
-from scaling.files import write_json
+from analysis.uncertainty import Interval
+from scaling.atomic_files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
 NAMES = ("alpha", "beta", "E")

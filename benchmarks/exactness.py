@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 
 from analysis.fit import fit_law
 from analysis.laws import Additive
-from scaling.files import write_json
+from scaling.atomic_files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "exactness.json"
 DELTA = 1e-3

@@ -25,12 +25,11 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from analysis.bootstrap import bootstrap_draws
 from analysis.fit import fit_law
 from analysis.laws import Additive
-from analysis.points import gather_points
-from analysis.problem import Problem
-from scaling.files import write_json
+from analysis.optimum import Problem, gather_points
+from analysis.uncertainty import bootstrap_draws
+from scaling.atomic_files import write_json
 
 ROOT = Path(__file__).parents[1]
 EPOCH = ROOT.parent / "shared/reference/fits/epoch_chinchilla/svg_extracted_data.csv"

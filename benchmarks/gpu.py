@@ -23,12 +23,11 @@ from plain_suan import PlainSUAN
 from train_step import random_batch, schema
 
 from models.accounting import model_size
-from models.config import SuanOptions
 from models.grades import GRADES
+from models.model_options import SuanOptions
 from models.suan import build_suan
-from scaling.device import autocast, compile_blocks
-from scaling.optimisers import build_optimisers
-from scaling.recipe import BETAS
+from scaling.study import BETAS
+from scaling.training import autocast, build_optimisers, compile_blocks
 
 STEPS = 20
 

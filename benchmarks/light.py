@@ -18,20 +18,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import attention
-from models.attention import RelativeBias, SelfAttention
-from models.compiled_scoring import compile_scoring
-from models.config import SuanOptions
+from models.attention import (
+    Layout,
+    RelativeBias,
+    SelfAttention,
+    gap_buckets,
+    sparse_attention,
+    sparse_bias,
+    sparse_pays,
+)
+from models.attention import bias as bias_module
 from models.grades import Grade
-from models.light_attention import sparse_pays
-from models.scorer import Scorer
-from models.sparse_attention import gap_buckets, sparse_attention, sparse_bias
+from models.model_options import SuanOptions
+from models.scoring import Scorer, compile_scoring
 from models.sparse_pattern import SparsePattern, fit_tiles
 from models.suan import build_suan
-from models.tokens import Layout
-from scaling.serving import random_candidates, random_history, ways_to_score
+from scaling.process import prepare_process
+from scaling.serving.latency_bench import random_candidates, random_history, ways_to_score
 from scaling.store import Feature, Schema
-from sweeps.job import prepare_process
 
 WIDTH, HEADS, ROUNDS = 64, 4, 21
 CASES = {200: (8, 8, 16), 500: (4, 16, 16), 1000: (2, 32, 32), 2000: (1, 32, 32)}  # L: batch, k, r
@@ -177,7 +181,7 @@ def crossover() -> list[dict[str, float]]:
             layout = Layout(torch.tensor([length]), length, 0, None, pattern)
 
             def run(sparse, layer=layer, bias=bias, x=x, times=times, layout=layout, n=length):
-                attention.sparse_pays = lambda *_: sparse
+                bias_module.sparse_pays = lambda *_: sparse
                 with torch.inference_mode():
                     added = bias(times, layout, torch.float32, skip_future=True)
                     layer(layer(x, added, n), added, n)
@@ -196,7 +200,7 @@ def crossover() -> list[dict[str, float]]:
                     "chosen": "sparse" if sparse_pays(pattern, length) else "dense",
                 }
             )
-    attention.sparse_pays = sparse_pays
+    bias_module.sparse_pays = sparse_pays
     return rows
 
 
@@ -229,9 +233,9 @@ def serving(n_candidates: int = 100) -> list[dict[str, float]]:
             single = ways.pop("single")
 
             def dense(single=single, history=history, request=request):
-                attention.sparse_pays = lambda *_: False
+                bias_module.sparse_pays = lambda *_: False
                 scores = single(history, request)
-                attention.sparse_pays = sparse_pays
+                bias_module.sparse_pays = sparse_pays
                 return scores
 
             calls = {n: lambda w=w, h=history, r=request: w(h, r) for n, w in ways.items()}
@@ -299,7 +303,7 @@ def gpu() -> list[dict[str, float]]:
     """bf16 on a GPU: FlexAttention, the tiles and dense attention, forward and backward; empty without one."""
     if not torch.cuda.is_available():
         return []
-    from models.flex_attention import FlexBias, flex_sparse_attention
+    from models.attention import FlexBias, flex_sparse_attention
 
     rows = []
     for length in (1000, 2000):

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.config import SuanOptions
 from models.grades import Grade
-from scaling.config import RunConfig
-from scaling.loader import iterate_training
+from models.model_options import SuanOptions
+from scaling.batches import iterate_training
 from scaling.store import Events, Feature, Impressions, Schema, open_store, write_store
+from scaling.study import RunConfig
 
 SCHEMA = Schema(
     behaviour=(
@@ -70,8 +70,8 @@ def throughput(folder: Path, max_len: int) -> dict[str, float]:
     """CPU seconds of gathering against those of training the smallest model of that length."""
     import torch
 
-    from scaling.train import train_model
-    from sweeps.job import prepare_process
+    from scaling.process import prepare_process
+    from scaling.training import train_model
 
     prepare_process()
     torch.set_flush_denormal(True)
@@ -110,12 +110,12 @@ def throughput(folder: Path, max_len: int) -> dict[str, float]:
 MEMORY = """
 import sys
 from pathlib import Path
-from models.config import SuanOptions
+from models.model_options import SuanOptions
 from models.grades import GRADES
-from scaling.config import RunConfig
+from scaling.study import RunConfig
 from scaling.store import open_store
-from scaling.train import train_model
-from sweeps.job import prepare_process
+from scaling.training import train_model
+from scaling.process import prepare_process
 prepare_process()
 store = open_store(Path(sys.argv[1]))
 config = RunConfig("SUAN-3", GRADES["SUAN-3"], SuanOptions(), 12800, 0, 256, 0.001, "constant",

@@ -17,11 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from models.accounting import model_size
-from scaling.dataset import data_facts, ensure_data
 from scaling.records import RunStore
-from scaling.study_file import load_study
-from sweeps.grid import grid_cells
-from sweeps.submissions import Submission, new_folder, write_submission
+from scaling.study import data_facts, ensure_data, load_study
+from sweeps.planning import grid_cells
+from sweeps.queue import Submission, new_folder, write_submission
 
 STUDY = """\
 [study]

@@ -15,15 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from models.config import SuanOptions
 from models.grades import GRADES
-from scaling.config import RunConfig, RunOptions
-from scaling.recipe import recipe, warmup_steps
+from models.model_options import SuanOptions
+from scaling.process import prepare_process
 from scaling.records import RunStore
-from scaling.run import train_runs
 from scaling.store import EventStore, open_store
-from scaling.trajectory import group_runs, lease_key
-from sweeps.job import prepare_process
+from scaling.study import RunConfig, RunOptions, group_runs, lease_key, recipe_for, warmup_steps
+from scaling.training import train_runs
 
 SIZES = (4096, 16384, 65536)
 N_SEEDS = 2
@@ -44,7 +42,7 @@ def configs(
     """The runs of one grade and seed, over all sizes."""
     made = []
     for size in SIZES:
-        rule = recipe(at[0] or size, GRADES[grade].d * len(store.schema.behaviour))
+        rule = recipe_for(at[0] or size, GRADES[grade].d * len(store.schema.behaviour))
         warmup = warmup_steps(math.ceil((at[1] or size) / rule.batch_size))
         made.append(
             RunConfig(

@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from plain_suan import PlainSUAN
 
 from models.accounting import model_size
-from models.config import SuanOptions
 from models.grades import Grade
+from models.model_options import SuanOptions
 from models.suan import Batch, build_suan
-from scaling.optimisers import build_optimisers
-from scaling.recipe import BETAS, TOKENS_PER_PART
+from scaling.process import prepare_process
 from scaling.store import Feature, Schema
-from sweeps.job import prepare_process
+from scaling.study import BETAS, TOKENS_PER_PART
+from scaling.training import build_optimisers
 
 ROUNDS = 5
 

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.fit import fit_law
-from analysis.lawfit import LawFit
+from analysis.fit import LawFit, fit_law
 from analysis.laws import Additive, Broken, DataConstrained, TiedAdditive
-from scaling.files import write_text
+from scaling.atomic_files import write_text
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT.parent / "shared" / "reference" / "fits"

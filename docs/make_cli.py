@@ -7,8 +7,7 @@ from pathlib import Path
 
 import typer.main
 
-from scaling.cli import main
-from scaling.cli.app import app
+from scaling.cli.app import app, main
 
 __all__ = ["help_text", "render", "verbs"]
 

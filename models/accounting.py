@@ -7,8 +7,9 @@ last block is read); FLOPs as an axis of a law must not depend on such savings.
 from dataclasses import dataclass
 from itertools import pairwise
 
-from models.config import N_TIME_BUCKETS, InputSchema, SuanOptions
 from models.grades import Grade
+from models.input_schema import InputSchema
+from models.model_options import N_TIME_BUCKETS, SuanOptions
 
 __all__ = ["ModelSize", "model_size"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.config import InputSchema
+from models.input_schema import InputSchema
 
 __all__ = ["FeatureEmbeddings", "sum_rows"]
 

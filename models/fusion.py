@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.attention import RunningMean
 from models.layers import ELEMENTS_IN_CACHE, in_cache, last_tokens
-from models.tokens import RunningMean
 
 __all__ = ["AdaptiveFusion"]
 
@@ -141,7 +141,7 @@ class AdaptiveFusion(nn.Module):
 
         It is added to `stream_BND` [B, N, D], if that is given. `pool_BN` is the alignment
         mean: its weights, which sum to one or are all zero, or one mean for each token; None stands
-        for no mean at all (plain sum); see `models.tokens.Layout.pool`.
+        for no mean at all (plain sum); see `models.attention.layout.Layout.pool`.
         """
         key_BPHD, value_BPHD = self.keys_values(profile_BPd)
         s_BMD = last_tokens(s_BND, n_out)

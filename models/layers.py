@@ -19,6 +19,7 @@ __all__ = [
     "last_tokens",
 ]
 
+
 # The release divides by (rms + 1e-6); adding the square inside the root is the same to 1e-6 and has
 # a gradient at zero.
 _EPS = 1e-12

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SparsePattern", "Tiles", "fit_tiles"]
 
+
 # What a block's share of a batched product costs besides its pairs, in pairs per query and block.
 _BLOCK_COST = 100
 

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.attention import Bias, RelativeBias, SelfAttention
-from models.config import InputSchema, SuanOptions
+from models.attention import Bias, Layout, RelativeBias, RunningMean, SelfAttention, SparseBias
 from models.embeddings import FeatureEmbeddings
 from models.fusion import AdaptiveFusion
 from models.grades import Grade
+from models.input_schema import InputSchema
 from models.layers import FeedForward, ReluFeedForward, build_norm, last_tokens
-from models.light_attention import SparseBias
-from models.tokens import Layout, RunningMean
+from models.model_options import SuanOptions
 
 __all__ = ["SUAN", "Batch", "UnifiedAttentionBlock", "build_suan"]
+
 
 # Spread of the embeddings at the start; docs/recipe.md has the scan.
 EMBEDDING_STD = 0.1

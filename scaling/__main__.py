@@ -28,6 +28,6 @@ if __name__ == "__main__":
         print(f"error: {message}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 
-    from scaling.cli import main
+    from scaling.cli.app import main
 
     main()

@@ -4,14 +4,11 @@ With the true click probabilities at hand (generated logs) the `soft_` metrics r
 its probability: same expectation, no label noise.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+
+from scaling.arrays import Array
 
 __all__ = ["auc_with_stderr", "entropy", "evaluate", "soft_auc", "true_limits"]
-
-Array = NDArray[Any]
 
 
 def evaluate(label: Array, logit: Array, true_probability: Array | None = None) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from scaling.records import RunStore
-from sweeps.plan import Plan, PlannedCell
+from sweeps.planning import Plan, PlannedCell
 
 __all__ = ["progress_line", "status_rows", "status_totals"]
 

@@ -12,10 +12,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from scaling.cli import comparing, data, laws, runs, serving
+from scaling.cli import data, laws, serve_bench_verb, sweep
 from scaling.errors import UserError
 
 __all__ = ["app", "main"]
+
 
 app = typer.Typer(
     name="scaling",
@@ -26,11 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-runs.add_verbs(app)
-app.add_typer(data.app, name="data")
-laws.add_verbs(app)
-comparing.add_verbs(app)
-serving.add_verbs(app)
+for _part in (sweep, data, laws, serve_bench_verb):
+    _part.add_verbs(app)
 
 _INTERRUPTED = 130
 _debug = False

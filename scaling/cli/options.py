@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = [
     "AsJson",
@@ -23,6 +26,12 @@ __all__ = [
     "X",
     "Y",
     "Yes",
+]
+
+
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--y", help="Column of a metric; repeatable [default: a logloss and an AUC]."),
 ]
 
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]

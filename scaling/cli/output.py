@@ -47,7 +47,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 
 def emit(text: str, document: Any, *, as_json: bool, output: Path | None = None) -> None:
     """Print `document` as JSON or `text` to stdout, or write it to `output` (`-` is stdout)."""
-    from scaling.files import write_text
+    from scaling.atomic_files import write_text
 
     result = json.dumps(document, indent=2, allow_nan=False) if as_json else text
     if output is None or str(output) == "-":

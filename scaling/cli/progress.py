@@ -11,6 +11,7 @@ from scaling.cli.output import is_live
 
 __all__ = ["stopped_cleanly", "told"]
 
+
 WIDTH = 24  # characters of the bar
 EVERY = 10.0  # seconds between two lines where there is no terminal
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from scaling.errors import UserError, nearest
-from scaling.importers.log import Table
+from scaling.importers.declaration import Table
 from scaling.importers.sql import text
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "raise_first_broken",
     "read_through",
 ]
+
 
 PACKED = (".gz", ".zst")
 CHUNK = 1 << 20

@@ -5,10 +5,11 @@ from difflib import get_close_matches
 from zoneinfo import ZoneInfo, available_timezones
 
 from scaling.errors import UserError, nearest
-from scaling.importers.log import Check
+from scaling.importers.declaration import Check
 from scaling.importers.sql import quoted
 
 __all__ = ["LATEST", "check_time", "has_summer_time", "hour", "offset_of", "seconds", "weekday"]
+
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 LATEST = 4_102_444_800  # 2100-01-01: later times are not in the unit that was said

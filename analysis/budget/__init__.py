@@ -1,0 +1,22 @@
+"""What to spend: cost of a run, allocation of a budget, the cells that would narrow an interval most.
+
+Not here: fitting.
+"""
+
+from analysis.budget.allocation import Allocation, allocate, cheapest, frontier, iso_cost, iso_loss
+from analysis.budget.cost import Cost, Unit, read_cost
+from analysis.budget.further_cells import next_cells, with_advice
+
+__all__ = [
+    "Allocation",
+    "Cost",
+    "Unit",
+    "allocate",
+    "cheapest",
+    "frontier",
+    "iso_cost",
+    "iso_loss",
+    "next_cells",
+    "read_cost",
+    "with_advice",
+]

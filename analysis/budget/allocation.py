@@ -1,0 +1,288 @@
+"""How to spend a budget: the frontier N*(C), D*(C), what more buys, curves of equal loss and equal cost.
+
+Everything follows from a fitted joint law and a cost factor x N^power x D. Intervals are those of the law's
+parameters carried over to first order (the optimum's loss needs no more: its slope by N is zero there).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+from scipy.optimize import brentq, minimize_scalar
+
+from analysis.budget.cost import Cost
+from analysis.fit import LawFit
+from analysis.uncertainty import combined
+from scaling.arrays import FloatArray
+from scaling.errors import UserError
+
+__all__ = [
+    "Allocation",
+    "Gain",
+    "Point",
+    "allocate",
+    "cheapest",
+    "frontier",
+    "iso_cost",
+    "iso_loss",
+]
+
+
+# How far from the fitted sizes an optimum is looked for, in units of log size.
+_REACH = 25.0
+_STEP = 1e-4
+_CURVE = 25
+
+
+@dataclass(frozen=True)
+class Point:
+    """The best split of one budget, each number with its interval's ends.
+
+    Attributes:
+        budget: in the cost's unit.
+        n_params, n_samples: the split.
+        metric: of a run there, on the fitted test part.
+        reach: how many times the larger of both sizes lies beyond the largest fitted one; 1 is inside.
+    """
+
+    budget: float
+    n_params: tuple[float, float, float]
+    n_samples: tuple[float, float, float]
+    metric: tuple[float, float, float]
+    reach: float
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What ten times as much of something buys: the metric's improvement and its interval's ends."""
+
+    what: str
+    improvement: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The best use of a budget.
+
+    Attributes:
+        best: at the budget.
+        frontier: from a hundredth to ten times the budget.
+        gains: ten times the parameters, the samples, or the budget.
+        grades: what each known model size reaches within the budget, best first.
+        cost: the formula.
+    """
+
+    best: Point
+    frontier: tuple[Point, ...]
+    gains: tuple[Gain, ...]
+    grades: pd.DataFrame
+    cost: Cost
+
+    def to_document(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "cost": asdict(self.cost),
+            "best": asdict(self.best),
+            "frontier": [asdict(point) for point in self.frontier],
+            "gains": [asdict(gain) for gain in self.gains],
+            "grades": self.grades.to_dict("records"),
+        }
+
+
+def allocate(
+    fit: LawFit,
+    cost: Cost,
+    budget: float,
+    *,
+    grades: "pd.Series[float] | None" = None,
+) -> Allocation:
+    """Find the best model size and data size under a budget.
+
+    Args:
+        fit: of a joint law of N and D.
+        cost: of a run.
+        budget: in the cost's unit.
+        grades: model size by name, to choose from.
+
+    Raises:
+        UserError: the law is not joint, has no curve, or has no best split (it is monotone along the
+            budget, as the multiplicative law is).
+    """
+    if fit.law.variables != ("N", "D"):
+        raise UserError(f"--law {fit.law.name}: a budget needs a law of model size and data size")
+    if not fit.has_curve:
+        raise UserError(f"no law to spend a budget by: {fit.message}")
+    if not 0 < budget < np.inf:
+        raise UserError(f"the budget is {budget:g}, expected a positive number, and a finite one")
+    points = frontier(fit, cost, [budget * 10.0**k for k in (-2.0, -1.0, 0.0, 1.0)])
+    best = points[2]
+    n, d = best.n_params[0], best.n_samples[0]
+    then = points[-1]
+    gains = [
+        _gain(fit, "10 x parameters", (n, d), (10 * n, d)),
+        _gain(fit, "10 x samples", (n, d), (n, 10 * d)),
+        _gain(fit, "10 x budget", (n, d), (then.n_params[0], then.n_samples[0])),
+    ]
+    return Allocation(best, tuple(points), tuple(gains), _by_grade(fit, cost, budget, grades), cost)
+
+
+def frontier(fit: LawFit, cost: Cost, budgets: Sequence[float]) -> list[Point]:
+    """The best split of each budget.
+
+    Raises:
+        UserError: the law has no best split.
+    """
+    return [_point(fit, cost, budget) for budget in budgets]
+
+
+def _optimum(fit: LawFit, cost: Cost, budget: float, theta: FloatArray) -> float:
+    """Log of the best model size for inner parameters (p,)."""
+    law, origin = fit.law, fit.origin
+    total = float(np.log(budget / cost.factor))
+
+    def worth(log_size: float) -> float:
+        logs = [np.array([log_size - origin[0]])]
+        logs.append(np.array([total - cost.power * log_size - origin[1]]))
+        return float(law.sign * law.evaluate(logs, theta[None])[0, 0])
+
+    low, high = (np.log(fit.spans["N"][k]) + s * _REACH for k, s in ((0, -1.0), (1, 1.0)))
+    # The basin first: far away the law is flat to rounding.
+    grid = np.linspace(low, high, 201)
+    logs = [grid - origin[0], total - cost.power * grid - origin[1]]
+    with np.errstate(over="ignore"):
+        values = law.sign * law.evaluate(logs, theta[None])[0]
+    k = int(np.argmin(values))
+    if k in (0, len(grid) - 1):
+        raise UserError(
+            f"the {law.name} law has no best split of a budget: it improves towards "
+            f"{'small' if k == 0 else 'large'} models without end"
+        )
+    found = minimize_scalar(
+        worth, bounds=(grid[k - 1], grid[k + 1]), method="bounded", options={"xatol": 1e-10}
+    )
+    return float(found.x)
+
+
+def _point(fit: LawFit, cost: Cost, budget: float) -> Point:
+    log_size = _optimum(fit, cost, budget, fit.theta)
+    slope = np.zeros(len(fit.theta))
+    for i in range(len(slope)):
+        if fit.law.names[i] not in fit.fixed:
+            step = np.zeros(len(slope))
+            step[i] = _STEP
+            ends = [_optimum(fit, cost, budget, fit.theta + s * step) for s in (1.0, -1.0)]
+            slope[i] = (ends[0] - ends[1]) / (2 * _STEP)
+    half = _half_width(fit, slope)
+    size = np.exp(np.array([log_size, log_size - half, log_size + half]))
+    samples = cost.samples(budget, size)
+    band = fit.band(size[0], samples[0])
+    reach = max(size[0] / fit.spans["N"][1], samples[0] / fit.spans["D"][1], 1.0)
+    return Point(
+        budget,
+        (float(size[0]), float(size[1]), float(size[2])),
+        (float(samples[0]), float(samples[2]), float(samples[1])),
+        (float(band.mean), float(band.lower), float(band.upper)),
+        float(reach),
+    )
+
+
+def _half_width(fit: LawFit, slope: FloatArray) -> float:
+    """Half the interval of a quantity whose derivatives by theta are (p,)."""
+    if not fit.noise.dof:
+        return float("nan")
+    variance, dof = combined(fit.parts, slope[None])
+    return float(np.sqrt(variance[0]) * special.stdtrit(dof[0], 0.5 + fit.level / 2))
+
+
+def _gain(fit: LawFit, what: str, here: Sequence[float], there: Sequence[float]) -> Gain:
+    logs = [np.log([a, b]) - o for a, b, o in zip(here, there, fit.origin, strict=True)]
+    value = fit.law.evaluate(logs, fit.theta[None])[0]
+    columns = fit.law.jacobian(logs, fit.theta)
+    gain = float(fit.law.sign * (value[0] - value[1]))
+    half = _half_width(fit, columns[0] - columns[1])
+    return Gain(what, (gain, gain - half, gain + half))
+
+
+def _by_grade(
+    fit: LawFit, cost: Cost, budget: float, grades: "pd.Series[float] | None"
+) -> pd.DataFrame:
+    if grades is None or not len(grades):
+        return pd.DataFrame(columns=["grade", "n_params", "n_samples", "metric", "lower", "upper"])
+    size = grades.to_numpy(dtype=float)
+    samples = cost.samples(budget, size)
+    band = fit.band(size, samples)
+    table = pd.DataFrame(
+        {
+            "grade": [str(name) for name in grades.index],
+            "n_params": size,
+            "n_samples": samples,
+            "metric": band.mean,
+            "lower": band.lower,
+            "upper": band.upper,
+        }
+    )
+    return table.sort_values("metric", ascending=not fit.law.rising, ignore_index=True)
+
+
+def cheapest(fit: LawFit, cost: Cost, target: float) -> Point:
+    """The cheapest run that reaches a metric.
+
+    Raises:
+        UserError: the target lies beyond E, or cannot be reached at any cost.
+    """
+    if not np.isfinite(target):
+        raise UserError(f"a target of {target:g} cannot be reached: expected a finite number")
+    sign, offset = fit.law.sign, fit.params["E"]
+    if sign * (target - offset) <= 0:
+        raise UserError(f"a target of {target:g} lies beyond the law's limit E = {offset:.4g}")
+    start = float(np.log(cost(fit.spans["N"][0], fit.spans["D"][0])))
+
+    def short(log_budget: float) -> float:
+        budget = float(np.exp(log_budget))
+        size = float(np.exp(_optimum(fit, cost, budget, fit.theta)))
+        return sign * (float(fit.predict(size, cost.samples(budget, size))) - target)
+
+    low = high = start
+    while short(low) < 0 and low > start - _REACH:
+        low -= 2.0
+    while short(high) > 0 and high < start + 2 * _REACH:
+        high += 2.0
+    if short(low) < 0 or short(high) > 0:
+        raise UserError(f"a target of {target:g} is not between what a run can reach")
+    return _point(fit, cost, float(np.exp(brentq(short, low, high, xtol=1e-8))))
+
+
+def iso_cost(fit: LawFit, cost: Cost, budget: float) -> pd.DataFrame:
+    """The metric along one budget, over the fitted sizes and a decade around them."""
+    low, high = fit.spans["N"]
+    size = np.geomspace(low / 10, high * 10, _CURVE)
+    samples = cost.samples(budget, size)
+    band = fit.band(size, samples)
+    return pd.DataFrame(
+        {
+            "n_params": size,
+            "n_samples": samples,
+            "metric": band.mean,
+            "lower": band.lower,
+            "upper": band.upper,
+        }
+    )
+
+
+def iso_loss(fit: LawFit, cost: Cost, target: float) -> pd.DataFrame:
+    """Data and cost that each model size needs to reach a metric; sizes that never do are left out."""
+    low, high = fit.spans["N"]
+    sign, rows = fit.law.sign, []
+    ends = np.log(fit.spans["D"][0]) - 10, np.log(fit.spans["D"][1]) + 25
+    for size in np.geomspace(low / 10, high * 10, _CURVE):
+
+        def short(log_samples: float, size: float = size) -> float:
+            return sign * (float(fit.predict(size, np.exp(log_samples))) - target)
+
+        if short(ends[0]) > 0 > short(ends[1]):
+            samples = float(np.exp(brentq(short, *ends)))
+            rows.append((size, samples, float(cost(size, samples))))
+    return pd.DataFrame(rows, columns=["n_params", "n_samples", "cost"])

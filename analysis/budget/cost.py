@@ -1,0 +1,79 @@
+"""What a run costs: FLOPs or GPU-hours as a power of model size times data size, read off the table."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.table import require_columns
+from scaling.arrays import FloatArray
+from scaling.errors import UserError
+
+__all__ = ["Cost", "Unit", "read_cost"]
+
+
+Unit = Literal["flops", "gpu-hours"]
+
+_COLUMNS: dict[Unit, tuple[str, float]] = {"flops": ("flops", 1.0), "gpu-hours": ("train_seconds", 3600.0)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one run, factor x N^power x D.
+
+    Attributes:
+        unit: of the cost.
+        factor, power: of the formula.
+        spread: root mean square of the relative error at the runs it was read from.
+    """
+
+    unit: Unit
+    factor: float
+    power: float
+    spread: float = 0.0
+
+    def __call__(self, n_params: npt.ArrayLike, n_samples: npt.ArrayLike) -> FloatArray:
+        """Cost of runs."""
+        n, d = np.asarray(n_params, dtype=float), np.asarray(n_samples, dtype=float)
+        return np.asarray(self.factor * n**self.power * d)
+
+    def samples(self, budget: float, n_params: npt.ArrayLike) -> FloatArray:
+        """Samples that a budget buys for each model size."""
+        return np.asarray(budget / self.factor / np.asarray(n_params, dtype=float) ** self.power)
+
+
+def read_cost(table: pd.DataFrame, unit: Unit, *, x: str, data: str) -> Cost:
+    """Fit the cost of a sample to the runs, in logs; without a column `flops` a sample costs 6 N.
+
+    Args:
+        table: one row per run, with the column `flops` or `train_seconds`.
+        unit: of the cost.
+        x: column of the model's size.
+        data: column of the data size.
+
+    Raises:
+        UserError: the column is missing, or no run has a positive cost.
+    """
+    column, scale = _COLUMNS[unit]
+    if column not in table.columns:
+        if unit == "flops":
+            return Cost(unit, 6.0, 1.0)
+        raise UserError(f"table: no column {column}, which a budget in {unit} needs; use --flops")
+    require_columns(table, [x, data, column])
+    rows = table[(table[column] > 0) & (table[x] > 0) & (table[data] > 0)]
+    if rows.empty:
+        raise UserError(f"table: no run has a positive {column}")
+    # A run's start-up weighs in small runs: the largest data size of each model tells its cost.
+    largest = rows[rows[data] == rows.groupby(x)[data].transform("max")]
+    size = np.log(largest[x].to_numpy(dtype=float))
+    each = np.log(
+        largest[column].to_numpy(dtype=float) / scale / largest[data].to_numpy(dtype=float)
+    )
+    centre, spread = size.mean(), np.ptp(size)
+    power = float(np.polyfit(size - centre, each, 1)[0]) if spread > 0 else 1.0
+    level = float(each.mean())
+    error = each - level - power * (size - centre)
+    factor = float(np.exp(level - power * centre))
+    return Cost(unit, factor, power, float(np.sqrt((error**2).mean())))

@@ -1,0 +1,142 @@
+"""Which cells to run next: what each would do to an interval, and at what cost.
+
+Linearised at the fit (D-optimal designs' rank-one update, Fedorov 1972): a cell with S runs adds its squared
+slope to the information; what cells share (the test part, a subset) no cell takes away.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.budget.cost import Cost
+from analysis.fit import LawFit
+from analysis.optimum import inverse_curvature
+from analysis.uncertainty import combined
+from scaling.arrays import FloatArray
+from scaling.errors import UserError, nearest
+
+__all__ = ["next_cells", "settling_note", "with_advice"]
+
+
+def next_cells(
+    fit: LawFit,
+    cost: Cost,
+    *,
+    quantity: str = "alpha",
+    at: Sequence[float] | None = None,
+    seeds: int = 3,
+) -> pd.DataFrame:
+    """Rank the missing cells, those one step beyond the grid, and more seeds of the present ones.
+
+    Args:
+        fit: of a joint law of N and D, with least squares of raw residuals.
+        cost: of a run.
+        quantity: a free parameter other than an amplitude, or "loss" for the law's value `at` sizes.
+        at: n_params and n_samples of the target, for "loss".
+        seeds: runs of a candidate.
+
+    Returns:
+        Columns n_params, n_samples, n_runs (present there), cost (of `seeds` runs), width_now and
+        width_then (of the 95 % interval, linearised), shrinks (share of the width), per_cost (shrinkage per
+        unit of cost); most per cost first.
+
+    Raises:
+        UserError: the fit has no curve or no noise, or the quantity is not one.
+    """
+    if fit.law.variables != ("N", "D") or not fit.has_curve or not fit.noise.dof:
+        raise UserError(f"no interval to shrink: {fit.message}")
+    free = [n for n in fit.law.names if n not in fit.fixed and n not in fit.law.amplitudes]
+    sizes, runs = _present(fit)
+    slopes = _slopes(fit, sizes)
+    used = np.array([n not in fit.fixed for n in fit.law.names]) & (np.abs(slopes).max(axis=0) > 0)
+    if quantity == "loss":
+        if at is None or len(at) != 2:
+            raise UserError("the loss needs a target: --at N_PARAMS,N_SAMPLES")
+        target = _slopes(fit, np.array([at], dtype=float))[0]
+    elif quantity in free:
+        target = np.eye(len(fit.law.names))[fit.law.names.index(quantity)]
+    else:
+        raise UserError(
+            f"--quantity {quantity}: not a quantity{nearest(quantity, [*free, 'loss'])}"
+        )
+    if quantity != "loss" and np.isnan(fit.params[quantity]):
+        raise UserError(f"--quantity {quantity}: no interval to shrink: {fit.message}")
+    variance, information = fit.noise.sd**2, (slopes * runs[:, None]).T @ slopes
+    own = inverse_curvature(information[np.ix_(used, used)]) * variance
+    shared = [part for part in fit.parts if part.source not in ("seeds", "residuals")]
+    fixed = float(combined(shared, target[None])[0][0]) if shared else 0.0
+    candidates = _candidates(sizes)
+    steps = _slopes(fit, candidates)[:, used]
+    pull = steps @ own @ target[used]
+    taken = pull**2 / (variance / seeds + np.einsum("cp,pq,cq->c", steps, own, steps))
+    now = float(target[used] @ own @ target[used]) + fixed
+    then = np.maximum(now - taken, 0.0)
+    known = {(a, b): int(r) for (a, b), r in zip(sizes.tolist(), runs, strict=True)}
+    width = 2 * 1.959964 * np.sqrt(now)
+    price = cost(candidates[:, 0], candidates[:, 1]) * seeds
+    shrinks = 1 - np.sqrt(then / now)
+    table = pd.DataFrame(
+        {
+            "n_params": candidates[:, 0],
+            "n_samples": candidates[:, 1],
+            "n_runs": [known.get((a, b), 0) for a, b in candidates.tolist()],
+            "cost": price,
+            "width_now": width,
+            "width_then": width * np.sqrt(then / now),
+            "shrinks": shrinks,
+            "per_cost": shrinks / price,
+        }
+    )
+    return table.sort_values("per_cost", ascending=False, ignore_index=True, kind="stable")
+
+
+def with_advice(fit: LawFit) -> LawFit:
+    """The fit with a note on the cell that would narrow it most, where profile intervals leave it open."""
+    if fit.interval_method != "profile" or fit.status != "not_identified":
+        return fit
+    note = settling_note(fit)
+    return replace(fit, notes=(*fit.notes, note)) if note else fit
+
+
+def settling_note(fit: LawFit) -> str | None:
+    """Which cell would narrow the first undetermined parameter most, or None where none can be named."""
+    if fit.law.variables != ("N", "D") or not fit.unidentified or not fit.noise.dof:
+        return None
+    name = fit.unidentified[0]
+    if name in fit.law.amplitudes:
+        return None
+    table = next_cells(fit, Cost("flops", 6.0, 1.0), quantity=name)
+    best = table.iloc[int(table["shrinks"].to_numpy().argmax())]
+    n, d = (fit.columns[v] for v in fit.law.variables)
+    return (
+        f"3 runs at {n} {best['n_params']:.3g}, {d} {best['n_samples']:.3g} would narrow {name} by about "
+        f"{best['shrinks']:.0%}, more than any other cell; `scaling next` weighs them by cost"
+    )
+
+
+def _present(fit: LawFit) -> tuple[FloatArray, FloatArray]:
+    """Sizes (cells, 2) and runs (cells,)."""
+    n, d = (fit.columns[v] for v in fit.law.variables)
+    cells = fit.cells.groupby([n, d])["n_rows"].sum()
+    sizes = np.array(cells.index.tolist(), dtype=float).reshape(-1, 2)
+    return sizes, cells.to_numpy(dtype=float)
+
+
+def _slopes(fit: LawFit, sizes: FloatArray) -> FloatArray:
+    logs = [np.log(sizes[:, k]) - fit.origin[k] for k in range(2)]
+    return fit.law.jacobian(logs, fit.theta)
+
+
+def _candidates(sizes: FloatArray) -> FloatArray:
+    """Every cell of the grid and of one step beyond it on each side that is larger."""
+    axes = []
+    for k in range(2):
+        levels = np.unique(sizes[:, k])
+        # One step of the grid, ten at most: an irregular grid may end in a tiny one.
+        step = (levels[-1] / levels[0]) ** (1 / (len(levels) - 1)) if len(levels) > 1 else 4.0
+        axes.append(np.append(levels, levels[-1] * min(max(step, 1.5), 10.0)))
+    if max(len(axis) for axis in axes) > 40:
+        axes = [axis[:: len(axis) // 20] if len(axis) > 40 else axis for axis in axes]
+    return np.array([(a, b) for a in axes[0] for b in axes[1]])

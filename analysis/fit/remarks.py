@@ -1,0 +1,92 @@
+"""Remarks on a fit short of its status: outliers, shared shifts, lack of fit, narrow spans."""
+
+from typing import Any
+
+import numpy as np
+
+from analysis.optimum import Problem
+from analysis.uncertainty import Variance, outlier
+from scaling.arrays import FloatArray
+
+__all__ = ["condition", "decades", "fit_notes"]
+
+
+# A row this unlikely under the law and the other rows is told.
+_OUTLIER_P = 1e-3
+# Scaled Jacobians beyond this: parameters trade off against each other (docs/fitting.md).
+_ILL_CONDITIONED = 100.0
+# With Huber's loss, a row this many robust standard deviations off the law is told.
+_FAR_OFF = 10.0
+
+
+def decades(size: FloatArray) -> float:
+    """Decades that sizes span."""
+    return float(np.log10(size.max() / size.min()))
+
+
+def fit_notes(
+    problem: Problem,
+    residual: FloatArray,
+    weighted: FloatArray,
+    variance: Variance,
+    settings: dict[str, Any],
+) -> list[str]:
+    """Remarks, most serious first.
+
+    Args:
+        problem: what was fitted.
+        residual: (n,) at the optimum.
+        weighted: Jacobian (n, used) times the root of the weights.
+        variance: around the optimum.
+        settings: the fit's `columns` and `y`.
+    """
+    law, points, columns = problem.law, problem.points, settings["columns"]
+    noise = variance.noise
+    notes = []
+    if problem.delta is None:
+        scaled = residual * np.sqrt(points.weights)
+        worst, p = outlier(scaled, weighted)
+        if p < _OUTLIER_P:
+            where = ", ".join(
+                f"{columns[v]} {s[worst]:g}"
+                for v, s in zip(law.variables, points.sizes, strict=True)
+            )
+            notes.append(f"outlier: {settings['y']} at {where} is off the law (p = {p:.1e})")
+        notes += [
+            f"runs of equal {columns[effect.variable]} deviate together (p = {effect.p:.2g}): the law "
+            "bends otherwise, or they shared their luck; intervals are widened by a shared shift of "
+            f"sd {effect.sd:.2g}, known from a few sizes only"
+            for effect in variance.effects
+        ]
+    elif noise.dof and noise.sd > 0:
+        far = np.abs(residual) / noise.sd
+        if far.max() > _FAR_OFF:
+            where = ", ".join(
+                f"{columns[v]} {s[int(far.argmax())]:g}"
+                for v, s in zip(law.variables, points.sizes, strict=True)
+            )
+            count = int((far > _FAR_OFF).sum())
+            notes.append(
+                f"outliers: {count} of {len(far)} rows are more than {_FAR_OFF:g} sd off the law, "
+                f"the worst at {where}"
+            )
+    if not noise.fits:
+        notes.append(
+            f"lack of fit: residuals exceed the seeds' noise (F = {noise.lack_of_fit:.1f}, "
+            f"p = {noise.lack_of_fit_p:.2g}); intervals use the residuals' variance"
+        )
+    if noise.dof and points.n_cells <= int(problem.free.sum()):
+        notes.append("as many parameters as cells: nothing tests the form of the law")
+    number = condition(weighted)
+    if number > _ILL_CONDITIONED:
+        notes.append(f"condition number {number:.0f}: parameters trade off against each other")
+    for variable, size in zip(law.variables, points.sizes, strict=True):
+        if decades(size) < 1:
+            notes.append(f"{columns[variable]} spans only {decades(size):.1f} decades")
+    return notes
+
+
+def condition(weighted: FloatArray) -> float:
+    """Condition number of a Jacobian whose columns are brought to one length."""
+    size = np.linalg.norm(weighted, axis=0)
+    return float(np.linalg.cond(weighted / size)) if weighted.size else float("nan")

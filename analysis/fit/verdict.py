@@ -1,0 +1,253 @@
+"""The verdict on a fit: when to refuse it, its status and notes, and its summary figures."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.fit.law_fit import LawFit, Status
+from analysis.fit.remarks import condition, decades, fit_notes
+from analysis.optimum import Objective, Optimum, Points, Problem
+from analysis.uncertainty import Interval, Noise, Variance
+from scaling.arrays import FloatArray
+from scaling.errors import UserError
+
+__all__ = ["conclude", "refuse", "without_curve"]
+
+
+# An exponent (or ratio) known to no better than this factor is not identified.
+_WIDE = 4.0
+# Beyond this only rounding tells them apart: sizes that grow together, for one.
+_SINGULAR = 1e7
+
+
+def refuse(problem: Problem) -> tuple[Status, str] | None:
+    """Why no curve should be drawn at all, or None.
+
+    Raises:
+        UserError: the metric lies beyond its physical limit.
+    """
+    law, points = problem.law, problem.points
+    if not len(points):
+        return "too_few_points", "no usable row"
+    needed = 2 if "E" in problem.fixed else 3
+    for variable, found in zip(law.variables, points.levels, strict=True):
+        if found < needed:
+            plural = "" if found == 1 else "s"
+            return "too_few_points", f"{found} size{plural} of {variable}, the law needs {needed}"
+    n_free = int(problem.free.sum())
+    if points.n_cells < n_free:
+        return "too_few_points", f"{points.n_cells} cells for {n_free} free parameters"
+    metric = points.metric
+    if np.ptp(metric) <= 1e-12 * np.abs(metric).max():
+        return "not_identified", f"the metric is constant at {metric[0]:g}"
+    beyond = law.sign * (metric - law.bound) < 0
+    if "E" not in problem.fixed and beyond.any():
+        kind, side = ("rising", "above") if law.rising else ("falling", "below")
+        raise UserError(
+            f"table: a {kind} metric cannot lie {side} its limit {law.bound:g}, found "
+            f"{metric[beyond][0]:g}; check the metric's direction or give another limit"
+        )
+    return None
+
+
+def without_curve(
+    problem: Problem, settings: dict[str, Any], status: Status, message: str
+) -> LawFit:
+    """A fit that only says why there is none: every number is NaN."""
+    nan = float("nan")
+    names, points = problem.law.names, problem.points
+    return LawFit(
+        **settings,
+        params=dict.fromkeys(names, nan),
+        stderr=dict.fromkeys(names, nan),
+        intervals={},
+        status=status,
+        message=message,
+        notes=points.left_out,
+        objective=nan,
+        n_points=points.n_rows,
+        n_cells=points.n_cells,
+        n_free=int(problem.free.sum()),
+        noise=Noise(nan, 0, "none"),
+        r_squared=nan,
+        aicc=nan,
+        condition=nan,
+        spans=_spans(problem),
+        at_bound=(),
+        unidentified=(),
+        interval_method="none",
+        n_draws=0,
+        nfev=0,
+        cells=pd.DataFrame(),
+    )
+
+
+def conclude(
+    problem: Problem, optimum: Optimum, variance: Variance, settings: dict[str, Any]
+) -> LawFit:
+    """Judge an optimum and put the fit together.
+
+    Args:
+        problem: what was fitted.
+        optimum: where it ended.
+        variance: around it.
+        settings: the fields of `LawFit` that the fitter knows.
+    """
+    law, points, theta = problem.law, problem.points, optimum.theta
+    noise = variance.noise
+    objective = problem.objective(points.origin)
+    jacobian, residual = objective.jacobian(theta), objective.residuals(theta)
+    seen = problem.seen(jacobian)
+    used = problem.free & seen
+    weighted = jacobian[:, used] * np.sqrt(points.weights)[:, None]
+    params = law.to_params(law.rebased(theta[None], points.origin)[0])
+    for name, visible in zip(law.names, seen, strict=True):
+        if not visible:
+            params[name] = 0.0 if name in law.amplitudes else float("nan")
+    n_free = int(problem.free.sum())
+    at_bound = _at_bound(problem, theta, seen)
+    unidentified = tuple(
+        name
+        for name, interval in settings["intervals"].items()
+        if name not in law.amplitudes and _is_wide(interval, name)
+    )
+    status, message = _status(problem, optimum, noise, at_bound, unidentified, settings)
+    if status == "converged" and condition(weighted) > _SINGULAR:
+        names = " and ".join(settings["columns"][variable] for variable in law.variables)
+        status, message = (
+            "not_identified",
+            (f"the parameters cannot be told apart: vary {names} separately, or hold some"),
+        )
+    squares = float(np.sum(points.weights * residual**2))
+    return LawFit(
+        **settings,
+        params=params,
+        status=status,
+        message=message,
+        notes=(*points.left_out, *fit_notes(problem, residual, weighted, variance, settings)),
+        objective=2 * optimum.value + points.pure_error if problem.delta is None else optimum.value,
+        n_points=points.n_rows,
+        n_cells=points.n_cells,
+        n_free=n_free,
+        noise=noise,
+        r_squared=_r_squared(points, objective, theta),
+        aicc=_aicc(squares, len(points), n_free),
+        condition=condition(weighted),
+        spans=_spans(problem),
+        at_bound=at_bound,
+        unidentified=unidentified,
+        cells=_cells(problem, objective, theta, settings),
+        theta=theta,
+        origin=points.origin,
+    )
+
+
+def _is_wide(interval: Interval, name: str) -> bool:
+    """Whether an interval leaves its parameter undetermined for every practical purpose."""
+    return interval.is_open or (name != "E" and interval.upper > _WIDE * interval.lower)
+
+
+def _spans(problem: Problem) -> dict[str, tuple[float, float]]:
+    if not len(problem.points):
+        return {}
+    pairs = zip(problem.law.variables, problem.points.sizes, strict=True)
+    return {variable: (float(size.min()), float(size.max())) for variable, size in pairs}
+
+
+def _at_bound(problem: Problem, theta: FloatArray, seen: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    law, (lower, upper) = problem.law, problem.bounds()
+    spread = float(np.ptp(problem.points.metric))
+    names = []
+    for i, name in enumerate(law.names):
+        if name in problem.fixed:
+            continue
+        if name in law.amplitudes:
+            if not seen[i]:
+                names.append(name)
+        elif seen[i] or name == "E":
+            # An offset this near its limit is at it for every purpose.
+            margin = 1e-7 * spread if name == "E" else 1e-7
+            if theta[i] <= lower[i] + margin or theta[i] >= upper[i] - margin:
+                names.append(name)
+    return tuple(names)
+
+
+def _status(
+    problem: Problem,
+    optimum: Optimum,
+    noise: Noise,
+    at_bound: tuple[str, ...],
+    unidentified: tuple[str, ...],
+    settings: dict[str, Any],
+) -> tuple[Status, str]:
+    law, columns, y = problem.law, settings["columns"], settings["y"]
+    if not optimum.converged:
+        return "not_converged", "the optimiser stopped before the minimum; please report the table"
+    if at_bound:
+        reasons = []
+        for name in at_bound:
+            if name in law.amplitudes:
+                variable = law.variables[min(law.amplitudes.index(name), len(law.variables) - 1)]
+                verb = "rise" if law.rising else "fall"
+                reasons.append(f"{name} is 0, as {y} does not {verb} with {columns[variable]}")
+            elif name == "E":
+                reasons.append(f"E is at its bound {law.bound:g}, as {y} does not level off")
+            else:
+                reasons.append(f"{name} is at its bound")
+        return "at_bound", "; ".join(reasons)
+    points = problem.points
+    if not noise.dof:
+        return "too_few_points", (
+            f"{points.n_cells} cells for as many parameters: the law passes through every cell"
+        )
+    if unidentified:
+        spans = ", ".join(
+            f"{columns[variable]} {decades(size):.1f} decades in {level} sizes"
+            for variable, size, level in zip(
+                law.variables, points.sizes, points.levels, strict=True
+            )
+        )
+        return "not_identified", (
+            f"the data hardly determine {' and '.join(unidentified)} ({spans}): "
+            "widen the span, add seeds, or hold E"
+        )
+    return "converged", "converged"
+
+
+def _r_squared(points: Points, objective: Objective, theta: FloatArray) -> float:
+    """Share of the rows' variance explained, on the scale of the residuals."""
+    residual = objective.residuals(theta)
+    mean = np.average(points.response, weights=points.weights)
+    left = float(np.sum(points.weights * residual**2)) + points.pure_error
+    total = float(np.sum(points.weights * (points.response - mean) ** 2)) + points.pure_error
+    return 1 - left / total
+
+
+def _aicc(squares: float, n: int, n_free: int) -> float:
+    """Corrected Akaike criterion of squared residuals (Hurvich & Tsai 1989)."""
+    k = n_free + 1  # the variance is estimated too
+    if n - k - 1 < 1 or squares <= 0:
+        return float("nan")
+    return n * float(np.log(squares / n)) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
+
+
+def _cells(
+    problem: Problem, objective: Objective, theta: FloatArray, settings: dict[str, Any]
+) -> pd.DataFrame:
+    points = problem.points
+    fitted = problem.law.evaluate(objective.logs, theta[None])[0]
+    sizes = {
+        settings["columns"][variable]: size
+        for variable, size in zip(problem.law.variables, points.sizes, strict=True)
+    }
+    return pd.DataFrame(
+        {
+            **sizes,
+            "measured": points.metric,
+            "fitted": fitted,
+            "residual": objective.residuals(theta),
+            "n_rows": points.counts.astype(float),
+        }
+    )

@@ -1,0 +1,261 @@
+"""Accuracy against latency: served models, the Pareto front, and the best model under a latency budget."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.latency.naming import family, model_names
+from analysis.table import (
+    LABELS,
+    first_few,
+    require_columns,
+    rises,
+    telling_columns,
+    variant_columns,
+)
+from scaling.errors import UserError
+from scaling.serving import ENOUGH_REQUESTS, Latency, ServingReport, read_serving
+
+__all__ = ["Served", "best_under", "measured_counts", "pareto_front", "served_models"]
+
+
+# A model is served as well as it can be: the first of these ways that was measured.
+_SERVED = ("parallel", "repeated")
+
+
+@dataclass(frozen=True)
+class Served:
+    """The models of a study that were measured, all of one data size.
+
+    Attributes:
+        models: one row per model, the fastest first: model (a name for people), family, grade, n_samples,
+            n_seeds, the metric and its standard error `stderr` over the seeds, p50_ms, p99_ms and n_requests.
+        metric: its column.
+        n_candidates: that a request scores.
+        notes: what else a reader must know, a sentence each.
+    """
+
+    models: pd.DataFrame
+    metric: str
+    n_candidates: int
+    notes: tuple[str, ...]
+
+
+def measured_counts(table: pd.DataFrame, folder: Path) -> list[int]:
+    """Return the numbers of candidates that some run's latency was measured for; empty without any.
+
+    Raises:
+        UserError: a measurement is damaged.
+    """
+    reports = _read_reports(table, folder).values()
+    return sorted({one.n_candidates for report in reports for one in report.latencies})
+
+
+def served_models(
+    table: pd.DataFrame, folder: Path, metric: str, *, n_candidates: int = 100
+) -> Served:
+    """Put together what each model reaches and how fast it answers, at the largest data size.
+
+    Runs are seeds of one model if the table tells no other difference between them. A model's metric is that
+    of all its seeds at that size; its latency, which does not depend on what it was trained on, is the median
+    over those of its runs that were measured.
+
+    Args:
+        table: of a study's runs, with their signatures.
+        folder: the study's; its runs' folders hold what `scaling serve-bench` measured.
+        metric: column.
+        n_candidates: that a request scores.
+
+    Raises:
+        UserError: there is no such metric, no run was measured, none with so many candidates, or some with
+            other numbers of threads.
+    """
+    require_columns(table, ["n_samples", metric])
+    reports = _read_reports(table, folder)
+    if not reports:
+        raise UserError(
+            f"{folder}: no run's latency was measured; `scaling serve-bench {folder}` does"
+        )
+    latencies = {name: _latency(report, n_candidates) for name, report in reports.items()}
+    found = {name: latency for name, latency in latencies.items() if latency is not None}
+    if not found:
+        known = sorted({one.n_candidates for r in reports.values() for one in r.latencies})
+        raise UserError(
+            f"{folder}: no latency for {n_candidates} candidates; measured were "
+            f"{', '.join(map(str, known))}"
+        )
+    _check_threads(folder, {name: reports[name] for name in found})
+    keys = _model_columns(table)
+    runs = _runs(table, keys, reports, found)
+    usable = runs["is_measured"] & np.isfinite(runs[metric])
+    if not usable.any():
+        raise UserError(f"{folder}: no measured model has a {metric}")
+    n_samples = runs.loc[usable, "n_samples"].max()
+    shown = runs[usable & (runs["n_samples"] == n_samples)]
+    shown = shown.assign(model=model_names(shown, keys))
+    _check_seeds(shown)
+    models = _models(shown, metric)
+    notes = (
+        *_left_out(runs, shown, n_samples),
+        *_few_requests(models),
+        *_environments([reports[name].environment for name in found]),
+    )
+    return Served(models, metric, n_candidates, notes)
+
+
+def pareto_front(models: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the models that no other beats in both latency and metric, the fastest first."""
+    ordered = models.sort_values(["p99_ms", metric], ascending=[True, not rises(metric)])
+    gain = ordered[metric] if rises(metric) else -ordered[metric]
+    before = gain.cummax().shift(fill_value=-np.inf)
+    return ordered[gain > before].reset_index(drop=True)
+
+
+def best_under(models: pd.DataFrame, metric: str, budget_ms: float) -> str:
+    """Say which is the best model within a latency budget, in one sentence."""
+    within = models[models["p99_ms"] <= budget_ms]
+    if within.empty:
+        return f"no model stays under {budget_ms:g} ms at p99"
+    best = within.sort_values(metric, ascending=not rises(metric)).iloc[0]
+    return (
+        f"the best model under {budget_ms:g} ms is {best['model']}: "
+        f"{LABELS.get(metric, metric)} {best[metric]:.4f}, p99 {best['p99_ms']:.2g} ms"
+    )
+
+
+def _read_reports(table: pd.DataFrame, folder: Path) -> dict[str, ServingReport]:
+    reports = {str(name): read_serving(folder / str(name)) for name in table["signature"]}
+    return {name: report for name, report in reports.items() if report is not None}
+
+
+def _latency(report: ServingReport, n_candidates: int) -> Latency | None:
+    found = {one.way: one for one in report.latencies if one.n_candidates == n_candidates}
+    return next((found[way] for way in _SERVED if way in found), None)
+
+
+def _check_threads(folder: Path, reports: Mapping[str, ServingReport]) -> None:
+    """Refuse latencies of different numbers of threads, which say nothing of the models."""
+    threads = pd.Series({name: report.n_threads for name, report in reports.items()})
+    counts = threads.value_counts()
+    if len(counts) < 2:
+        return
+    most, other = int(counts.index[0]), int(counts.index[1])
+    first, second = (threads.index[threads == n][0] for n in (most, other))
+    raise UserError(
+        f"{folder}: run {first} was measured with --threads {most} and run {second} with {other}, which cannot "
+        f"be compared; measure again: `scaling serve-bench {folder / second} --threads {most}`"
+        + (f", and so {counts.iloc[1:].sum() - 1} more" if counts.iloc[1:].sum() > 1 else "")
+    )
+
+
+def _model_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that tell a model from the table's others; the sizes where a grade's name does not."""
+    return telling_columns(table, _known_columns(table))
+
+
+def _known_columns(table: pd.DataFrame) -> list[str]:
+    columns = ("grade", *variant_columns(table, "teacher_grade"), "n_params", "max_len")
+    return [c for c in columns if c in table.columns]
+
+
+def _runs(
+    table: pd.DataFrame,
+    keys: list[str],
+    reports: Mapping[str, ServingReport],
+    found: Mapping[str, Latency],
+) -> pd.DataFrame:
+    """The table with each run's model, by number and by name, and with its latency where it was measured."""
+    signatures = table["signature"].astype(str)
+    # the same teacher is "same" at one data size and a number at another
+    taught = [c for c in (*_known_columns(table), "teacher_n_samples") if c in table.columns]
+    taught = [c for c in taught if c != "teacher_data" or "teacher_n_samples" not in taught]
+    light = {name: float(report.model["kind"] == "lightsuan") for name, report in reports.items()}
+    runs = table.assign(
+        number=table.groupby(keys, dropna=False, sort=False).ngroup(),
+        as_taught=table.groupby(taught, dropna=False, sort=False).ngroup(),
+        is_light=[light.get(name, np.nan) for name in signatures],
+        **{
+            column: [getattr(found.get(name), column, np.nan) for name in signatures]
+            for column in ("p50_ms", "p99_ms", "n_requests")
+        },
+    )
+    by_model = runs.groupby("number")
+    runs["is_light"] = by_model["is_light"].transform("max") == 1
+    runs["n_requests"] = by_model["n_requests"].transform("min")
+    for column in ("p50_ms", "p99_ms"):
+        runs[column] = by_model[column].transform("median")
+    return runs.assign(
+        model=model_names(runs, keys),
+        family=[family(row) for row in runs.to_dict("records")],
+        is_measured=runs["p99_ms"].notna(),
+    )
+
+
+def _models(shown: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per model, over its seeds."""
+    same = ("model", "family", "grade", "n_samples", "p50_ms", "p99_ms", "n_requests")
+    summary = shown.groupby("number", sort=False).agg(
+        **{column: (column, "first") for column in same},
+        n_seeds=(metric, "size"),
+        **{metric: (metric, "mean"), "stderr": (metric, "sem")},
+    )
+    return pd.DataFrame(summary.sort_values("p99_ms", ignore_index=True))
+
+
+def _check_seeds(shown: pd.DataFrame) -> None:
+    twice = (
+        shown[shown.duplicated(["number", "seed"], keep=False)]
+        if "seed" in shown.columns
+        else shown[:0]
+    )
+    if len(twice):
+        run = twice.iloc[0]
+        raise UserError(
+            f"{run['model']} D={int(run['n_samples'])} stands twice with seed {run['seed']} (runs "
+            f"{' and '.join(twice['signature'].astype(str)[twice['number'] == run['number']][:2])}): the table "
+            "does not tell them apart; choose with --where"
+        )
+
+
+def _left_out(runs: pd.DataFrame, shown: pd.DataFrame, n_samples: Any) -> list[str]:
+    is_shown = runs["number"].isin(shown["number"]) | runs["as_taught"].isin(shown["as_taught"])
+    absent = runs[~is_shown]
+    notes = []
+    for part, why in (
+        (absent[~absent["is_measured"]], "not measured"),
+        (absent[absent["is_measured"]], f"not trained on {int(n_samples):,} samples"),
+    ):
+        if len(part):
+            notes.append(f"left out, {why}: {first_few(dict.fromkeys(part['model']), 4)}")
+    return notes
+
+
+def _few_requests(models: pd.DataFrame) -> list[str]:
+    few = models[models["n_requests"] < ENOUGH_REQUESTS]
+    if few.empty:
+        return []
+    return [
+        f"the p99 of {len(few)} of {len(models)} models is of fewer than {ENOUGH_REQUESTS} requests "
+        f"({int(few['n_requests'].min())} at the fewest), so about the slowest one and no ground to choose by; "
+        "measure with more --seconds"
+    ]
+
+
+def _environments(environments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say if the latencies come from different machines or versions."""
+    told = dict.fromkeys(
+        ", ".join(str(e[name]) for name in ("device", "platform", "processor") if e.get(name))
+        + f", torch {(e.get('versions') or {}).get('torch')}"
+        for e in environments
+    )
+    if len(told) < 2:
+        return []
+    first, second = list(told)[:2]
+    return [
+        f"latencies come from {len(told)} machines or versions ({first}; {second}) and are hardly comparable; "
+        "measure all on one"
+    ]

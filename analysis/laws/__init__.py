@@ -1,0 +1,21 @@
+"""The laws that can be fitted: one frozen class each, and the registry of their names.
+
+Not here: data, losses, optimisers.
+"""
+
+from analysis.laws.base import Law
+from analysis.laws.one_axis import Broken, Saturating
+from analysis.laws.registry import LAWS, build_law
+from analysis.laws.three_axes import DataConstrained
+from analysis.laws.two_axes import Additive, TiedAdditive
+
+__all__ = [
+    "LAWS",
+    "Additive",
+    "Broken",
+    "DataConstrained",
+    "Law",
+    "Saturating",
+    "TiedAdditive",
+    "build_law",
+]

@@ -1,0 +1,168 @@
+"""What a scaling law is: names, bounds, formula and evaluation; the forms are in `curves` and `laws`.
+
+Every law here is linear in an offset E and in amplitudes (A, B, ...) once its shape parameters
+(exponents, breaks) are fixed: y = E +- sum_j A_j phi_j(sizes; shape), + for metrics that fall and - for
+metrics that rise. The fitter relies on that and on nothing else, so adding a law is adding one class.
+
+Inside, a law's parameters are one vector theta = (E, log A_j ..., shape ...), and sizes enter as logs.
+Legend: P parameter vectors at once, n points, J amplitudes, K shape parameters.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from scaling.arrays import FloatArray
+
+__all__ = ["Basis", "Law", "Shape"]
+
+
+Basis = tuple[list[FloatArray], dict[tuple[int, int], FloatArray]]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A parameter that enters a law non-linearly.
+
+    Attributes:
+        name: as reported.
+        lower, upper: bounds, as reported; a fit that ends there says so.
+        first, last: range that the starting grid covers evenly in logs.
+        log: whether theta holds its logarithm.
+    """
+
+    name: str
+    lower: float = 1e-3
+    upper: float = 4.0
+    first: float = 0.02
+    last: float = 2.0
+    log: bool = False
+
+    def inside(self, value: float) -> float:
+        """The reported value as theta holds it."""
+        return float(np.log(value)) if self.log else value
+
+
+@dataclass(frozen=True)
+class Law:
+    """Base of all laws.
+
+    Attributes:
+        rising: whether the metric improves upwards (AUC) instead of downwards (logloss).
+        limit: the metric's physical limit, which E cannot pass: 0 for falling metrics and 1 for
+            rising ones unless given.
+    """
+
+    rising: bool = False
+    limit: float | None = None
+
+    name: ClassVar[str]
+    formula: ClassVar[str]
+    variables: ClassVar[tuple[str, ...]]
+    amplitudes: ClassVar[tuple[str, ...]]
+    shapes: ClassVar[tuple[Shape, ...]]
+    # Variables that are ratios: their logs keep their zero, where the form has its origin.
+    ratios: ClassVar[tuple[str, ...]] = ()
+    saturates: ClassVar[bool] = True
+
+    def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
+        """Evaluate phi_j and its non-zero derivatives by shape parameter.
+
+        Args:
+            logs: one (n,) array of log sizes for each of `variables`.
+            shape: (P, K).
+
+        Returns:
+            J arrays (P, n), and arrays (P, n) by (j, k).
+        """
+        raise NotImplementedError
+
+    def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
+        """Turn theta (P, p) that holds for log sizes measured from `origin` into that of log sizes."""
+        raise NotImplementedError
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters, in theta's order."""
+        return ("E", *self.amplitudes, *(shape.name for shape in self.shapes))
+
+    @property
+    def logged(self) -> npt.NDArray[np.bool_]:
+        """Which entries of theta are logarithms of what is reported, (p,)."""
+        return np.array([False, *(True for _ in self.amplitudes), *(s.log for s in self.shapes)])
+
+    @property
+    def sign(self) -> float:
+        """+1 for falling metrics, -1 for rising ones."""
+        return -1.0 if self.rising else 1.0
+
+    @property
+    def bound(self) -> float:
+        """The value that E cannot pass."""
+        return self.limit if self.limit is not None else (1.0 if self.rising else 0.0)
+
+    @property
+    def fixed(self) -> dict[str, float]:
+        """Parameters that the form itself fixes: a law without offset has E at the metric's limit."""
+        return {} if self.saturates else {"E": self.bound}
+
+    @property
+    def equation(self) -> str:
+        """The formula with its signs, e.g. `E - A N^-alpha` for a rising metric."""
+        text = self.formula.replace("±", "-" if self.rising else "+")
+        if self.saturates:
+            return text
+        return (
+            text.removeprefix("E + ") if self.bound == 0 else text.replace("E", f"{self.bound:g}")
+        )
+
+    def oriented(self, rising: bool) -> Self:
+        """The same form for a metric of the other direction."""
+        return replace(self, rising=rising)
+
+    def to_theta(self, params: Mapping[str, float]) -> FloatArray:
+        """Pack reported parameters into theta (p,)."""
+        values = [params[name] for name in self.names]
+        return np.array(
+            [np.log(v) if log else v for v, log in zip(values, self.logged, strict=True)]
+        )
+
+    def to_params(self, theta: FloatArray) -> dict[str, float]:
+        """Unpack theta (p,) into reported parameters."""
+        return {
+            name: float(np.exp(min(value, 700.0)) if log else value)
+            for name, value, log in zip(self.names, theta, self.logged, strict=True)
+        }
+
+    def evaluate(self, logs: Sequence[FloatArray], theta: FloatArray) -> FloatArray:
+        """Evaluate (P, n) values at theta (P, p)."""
+        n_amplitudes = len(self.amplitudes)
+        phi, _ = self.basis(logs, theta[:, 1 + n_amplitudes :])
+        scale = self.sign * np.exp(theta[:, 1 : 1 + n_amplitudes])
+        value = theta[:, :1] + scale[:, :1] * phi[0]
+        for j in range(1, n_amplitudes):
+            value = value + scale[:, j, None] * phi[j]
+        return value
+
+    def jacobian(self, logs: Sequence[FloatArray], theta: FloatArray) -> FloatArray:
+        """Derivatives (n, p) of the values by theta (p,)."""
+        n_amplitudes = len(self.amplitudes)
+        phi, slopes = self.basis(logs, theta[None, 1 + n_amplitudes :])
+        scale = self.sign * np.exp(theta[1 : 1 + n_amplitudes])
+        columns = np.zeros((len(logs[0]), len(theta)))
+        columns[:, 0] = 1.0
+        for j in range(n_amplitudes):
+            columns[:, 1 + j] = scale[j] * phi[j][0]
+        for (j, k), slope in slopes.items():
+            columns[:, 1 + n_amplitudes + k] += scale[j] * slope[0]
+        return columns
+
+    def __call__(self, params: Mapping[str, float], *sizes: npt.ArrayLike) -> FloatArray:
+        """Evaluate the law at reported `params`; one array of sizes for each of `variables`."""
+        grids = np.broadcast_arrays(*(np.asarray(size, dtype=float) for size in sizes))
+        logs = [np.log(grid).ravel() for grid in grids]
+        value = self.evaluate(logs, self.to_theta(params)[None])[0]
+        return np.asarray(value.reshape(grids[0].shape))

@@ -1,0 +1,43 @@
+"""Every law by its name."""
+
+import math
+
+from analysis.laws.base import Law
+from analysis.laws.one_axis import Broken, Power, Saturating, Shifted
+from analysis.laws.three_axes import DataConstrained, Repeated, SequenceLength
+from analysis.laws.two_axes import Additive, Interaction, Kaplan, Multiplicative, TiedAdditive
+from scaling.errors import UserError, nearest
+
+__all__ = ["LAWS", "build_law"]
+
+
+LAWS: dict[str, type[Law]] = {
+    law.name: law
+    for law in (
+        Power,
+        Saturating,
+        Shifted,
+        Broken,
+        Additive,
+        TiedAdditive,
+        Multiplicative,
+        Kaplan,
+        Interaction,
+        SequenceLength,
+        Repeated,
+        DataConstrained,
+    )
+}
+
+
+def build_law(name: str, *, rising: bool = False, limit: float | None = None) -> Law:
+    """Build a law by name.
+
+    Raises:
+        UserError: there is no such law, or the limit is not a number.
+    """
+    if limit is not None and not math.isfinite(limit):
+        raise UserError(f"limit is {limit:g}, expected a finite number")
+    if name not in LAWS:
+        raise UserError(f"there is no law {name}{nearest(name, LAWS)}")
+    return LAWS[name](rising=rising, limit=limit)

@@ -1,0 +1,63 @@
+"""Starting shapes inside the right basin: score a whole grid of exponents at once.
+
+With the linear part solved for (`projection`), a law has two or three parameters left, few enough to
+look everywhere. With log residuals the weights are divided by y^2, as a relative error is nearly a log
+error; with Huber's loss the squared loss finds the basin.
+"""
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+
+from analysis.laws import Law
+from analysis.optimum.projection import Projection
+from scaling.arrays import FloatArray
+
+__all__ = ["shape_grid", "starting_shapes"]
+
+
+# Points per shape parameter, by the number of them: some thousand in all at most.
+_GRID = (1, 48, 24, 12, 6)
+
+
+def starting_shapes(projection: Projection, fixed: Mapping[str, float], count: int) -> FloatArray:
+    """The `count` best separate shapes (count or fewer, K), best first.
+
+    Args:
+        projection: the squared loss; what it holds is the same for every shape.
+        fixed: values of shape parameters that the fit holds.
+        count: starts wanted.
+    """
+    shape = shape_grid(projection.law, fixed)
+    loss, _ = projection(shape, np.zeros(len(shape), dtype=np.intp))
+    order = np.argsort(loss, kind="stable")
+    if not shape.shape[1]:
+        return shape
+    scaled = shape / np.where(np.ptp(shape, axis=0) > 0, np.ptp(shape, axis=0), 1.0)
+    picked: list[int] = []
+    for candidate in order[: 50 * count]:
+        # Neighbours on the grid lead to the same valley.
+        if all(np.abs(scaled[candidate] - scaled[other]).max() > 0.08 for other in picked):
+            picked.append(int(candidate))
+        if len(picked) == count:
+            break
+    return shape[picked]
+
+
+def shape_grid(law: Law, fixed: Mapping[str, float]) -> FloatArray:
+    """Shapes to score, (G, K), even in logs over each parameter's first to last."""
+    free = [shape for shape in law.shapes if shape.name not in fixed]
+    low = np.array([np.log(shape.first) for shape in free])
+    high = np.array([np.log(shape.last) for shape in free])
+    unit = np.linspace(0, 1, _GRID[len(free)])
+    points = np.array(list(itertools.product(unit, repeat=len(free)))).reshape(-1, len(free))
+    grid = iter((low + points * (high - low)).T)
+    columns = []
+    for shape in law.shapes:
+        if shape.name in fixed:
+            columns.append(np.full(len(points), shape.inside(fixed[shape.name])))
+        else:
+            column = next(grid)
+            columns.append(column if shape.log else np.exp(column))
+    return np.column_stack(columns) if columns else np.empty((1, 0))

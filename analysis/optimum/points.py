@@ -1,0 +1,215 @@
+"""From a table to the points that a law is fitted to: sizes, response, weights and cells.
+
+A cell is one choice of sizes; its rows are seeds. Nothing here knows of laws' shapes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.optimum.shared_runs import SharedRuns, shared_runs
+from analysis.table import require_columns
+from scaling.arrays import FloatArray
+from scaling.errors import UserError
+
+__all__ = ["Points", "gather_points"]
+
+
+Residual = Literal["raw", "log"]
+
+# Metrics between these are fitted alike in any unit; beyond, E's curvature drowns beside an exponent's.
+_SCALE = (1e-10, 1e15)
+# Squares of standard errors must neither overflow nor vanish.
+_ERRORS = (1e-60, 1e60)
+
+
+@dataclass(frozen=True)
+class Points:
+    """What a law is fitted to.
+
+    Attributes:
+        sizes: one (n,) array for each variable of the law.
+        response: (n,) metric, or its logarithm where residuals are taken in logs.
+        weights: (n,) relative precisions; a mean of S seeds weighs S.
+        cell: (n,) index of the cell.
+        counts: (n,) rows that each point stands for.
+        residual: "raw" or "log".
+        pure_error: weighted sum of squares of the rows around their cells' means.
+        pure_error_dof: rows less cells.
+        left_out: why rows were left out, and what else is odd about them, one line each.
+        centred: which log sizes the fit measures from their mean; all of them where None.
+        runs: of cells' means, what runs that serve several cells share; None where there are none.
+        run: (n,) index of each row's run, where the table says it.
+        test_sd: the test part's sampling error, shared by every cell; None where it is not known.
+    """
+
+    sizes: tuple[FloatArray, ...]
+    response: FloatArray
+    weights: FloatArray
+    cell: npt.NDArray[np.int_]
+    counts: npt.NDArray[np.int_]
+    residual: Residual
+    pure_error: float
+    pure_error_dof: int
+    left_out: tuple[str, ...] = ()
+    centred: tuple[bool, ...] | None = None
+    runs: SharedRuns | None = None
+    run: npt.NDArray[np.int_] | None = None
+    test_sd: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.response)
+
+    @property
+    def metric(self) -> FloatArray:
+        """The response on the metric's own scale."""
+        return np.exp(self.response) if self.residual == "log" else self.response
+
+    @property
+    def n_rows(self) -> int:
+        """Rows behind the points."""
+        return int(self.counts.sum())
+
+    @property
+    def n_cells(self) -> int:
+        """Distinct choices of sizes."""
+        return int(self.cell.max()) + 1 if len(self.cell) else 0
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Distinct values of each variable."""
+        return tuple(len(np.unique(size)) for size in self.sizes)
+
+    @property
+    def origin(self) -> tuple[float, ...]:
+        """Mean log sizes, from which the fit measures them; 0 where a size is not to be centred."""
+        centred = self.centred or (True,) * len(self.sizes)
+        return tuple(
+            float(np.log(size).mean()) if wanted else 0.0
+            for size, wanted in zip(self.sizes, centred, strict=True)
+        )
+
+    def logs(self, origin: Sequence[float]) -> list[FloatArray]:
+        """Log sizes measured from `origin`."""
+        return [np.log(size) - o for size, o in zip(self.sizes, origin, strict=True)]
+
+    def means(self) -> "Points":
+        """One point for each cell: the weighted mean of its rows."""
+        weight = np.bincount(self.cell, self.weights).astype(float)
+        mean = np.bincount(self.cell, self.weights * self.response) / weight
+        first = np.unique(self.cell, return_index=True)[1]
+        spread = self.weights * (self.response - mean[self.cell]) ** 2
+        counts = np.bincount(self.cell, self.counts).astype(int)
+        return Points(
+            sizes=tuple(size[first] for size in self.sizes),
+            response=mean,
+            weights=weight,
+            cell=np.arange(len(first)),
+            counts=counts,
+            residual=self.residual,
+            pure_error=float(spread.sum()),
+            pure_error_dof=self.n_rows - len(first),
+            left_out=self.left_out,
+            centred=self.centred,
+            runs=None
+            if self.run is None
+            else shared_runs(self.cell, self.run, self.weights, self.response),
+            test_sd=self.test_sd,
+        )
+
+
+def gather_points(
+    table: pd.DataFrame,
+    variables: Sequence[str],
+    y: str,
+    *,
+    residual: Residual = "raw",
+    stderr: str | None = None,
+    test_error: str | None = None,
+    trajectory: str | None = None,
+) -> Points:
+    """Take one point for each usable row.
+
+    Args:
+        table: one row per run.
+        variables: columns of the law's variables, in its order.
+        y: column of the metric.
+        residual: "log" takes the logarithm of the metric.
+        stderr: column of standard errors to weigh the rows by, or None.
+        test_error: column of the test part's sampling error, which every row shares, or None.
+        trajectory: column that says which run served the row, or None.
+
+    Raises:
+        UserError: a column is missing or not numeric, a size is not positive, or the metric is not
+            positive where its logarithm is asked for.
+    """
+    optional = [column for column in (stderr, test_error) if column]
+    require_columns(table, [*variables, y, *optional])
+    frame = table[[*variables, y]].astype(float)
+    for column in variables:
+        bad = ~(frame[column] > 0) | np.isinf(frame[column])
+        if bad.any():
+            row = frame.index[bad][0]
+            raise UserError(
+                f"table: {column} is {frame[column][row]:g} in row {row}, expected a positive size"
+            )
+    usable = np.isfinite(frame[y]).to_numpy()
+    left_out = tuple(f"row {row}: {y} is {value:g}" for row, value in frame[y][~usable].items())
+    frame = frame[usable]
+    size = frame[y].abs()
+    if len(frame) and size.max() > 0 and not _SCALE[0] <= size.max() <= _SCALE[1]:
+        row = size.idxmax()
+        raise UserError(
+            f"table: {y} is {frame[y][row]:g} in row {row}, expected the largest between "
+            f"{_SCALE[0]:g} and {_SCALE[1]:g}; change its unit"
+        )
+    if residual == "log" and (frame[y] <= 0).any():
+        row = frame.index[frame[y] <= 0][0]
+        raise UserError(f"table: {y} is {frame[y][row]:g} in row {row}, expected positive for logs")
+    metric = frame[y].to_numpy()
+    sizes = tuple(frame[column].to_numpy() for column in variables)
+    _, cell = np.unique(np.column_stack(sizes), axis=0, return_inverse=True)
+    weights = np.ones(len(frame))
+    if stderr:
+        errors = table.loc[usable, stderr].to_numpy(dtype=float)
+        low, high = _ERRORS
+        if not ((errors >= low) & (errors <= high)).all():
+            raise UserError(
+                f"table: {stderr} must be positive and finite in every row to weigh by it"
+            )
+        if residual == "log":
+            errors = errors / metric
+        weights = 1 / errors**2
+        weights /= weights.mean()
+    return Points(
+        sizes=sizes,
+        response=np.log(metric) if residual == "log" else metric,
+        weights=weights,
+        cell=cell.ravel(),
+        counts=np.ones(len(frame), dtype=int),
+        residual=residual,
+        pure_error=0.0,
+        pure_error_dof=0,
+        left_out=left_out,
+        run=_run_codes(table.loc[usable, trajectory]) if trajectory else None,
+        test_sd=_test_sd(table.loc[usable, test_error], metric, residual) if test_error else None,
+    )
+
+
+def _run_codes(trajectory: "pd.Series[Any]") -> npt.NDArray[np.int_]:
+    """Index of each row's run; a row that names none is a run by itself."""
+    code = pd.factorize(trajectory)[0].astype(int)
+    alone = code < 0
+    code[alone] = len(code) + np.arange(int(alone.sum()))
+    return np.asarray(np.unique(code, return_inverse=True)[1])
+
+
+def _test_sd(errors: "pd.Series[float]", metric: FloatArray, residual: Residual) -> float | None:
+    """Root mean square of the errors that are known, on the scale of the residuals."""
+    scaled = errors.to_numpy(dtype=float) / (metric if residual == "log" else 1.0)
+    known = scaled[np.isfinite(scaled) & (scaled >= 0)]
+    return float(np.sqrt((known**2).mean())) if len(known) else None

@@ -1,0 +1,8 @@
+"""Figures: each function takes Axes and returns Axes; only `figures` turns them into PNG bytes.
+
+Not here: the report, or any file.
+"""
+
+from analysis.plots.figures import KINDS, Picture, draw_figures, draw_latency
+
+__all__ = ["KINDS", "Picture", "draw_figures", "draw_latency"]

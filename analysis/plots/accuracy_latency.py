@@ -1,0 +1,160 @@
+"""The figure of accuracy against latency: families of models, the Pareto front, a budget, and labels with room."""
+
+import textwrap
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from analysis.latency import best_under, pareto_front
+from analysis.plots.style import dress, new_axes
+from analysis.table import LABELS, rises
+from scaling.arrays import FloatArray
+
+__all__ = ["plot_latency"]
+
+
+# Families in the order of their colours and markers, colour-blind safe (Okabe and Ito).
+_LOOKS = {
+    "SUAN": ("#0072b2", "o"),
+    "LightSUAN": ("#d55e00", "s"),
+    "distilled LightSUAN": ("#009e73", "D"),
+    "distilled SUAN": ("#cc79a7", "^"),
+}
+GREY = "#666666"
+# How far from its point a label may lie, points; from the second on a line leads to it.
+_DISTANCES = (7.0, 18.0, 30.0, 44.0, 60.0, 80.0, 105.0, 135.0)
+_SIDES = (
+    *((1, 0.4), (-1, 0.4), (1, -0.4), (-1, -0.4), (0, 1), (0, -1)),
+    *((1, 1), (-1, 1), (1, -1), (-1, -1)),
+)
+_ALIGN = {-1: "right", 0: "center", 1: "left"}
+_FONT = 7.5
+
+
+def plot_latency(
+    models: pd.DataFrame, metric: str, *, budget_ms: float = 10.0, ax: Axes | None = None
+) -> Axes:
+    """Plot a metric against p99 latency, one colour per family, the Pareto front and a budget.
+
+    The front and each family's best are labelled, and of the others those that leave room.
+
+    Args:
+        models: of `analysis.latency.served.served_models`.
+        metric: its column.
+        budget_ms: latency that a request may take.
+        ax: where to plot; a new figure by default.
+    """
+    if ax is None:
+        ax = new_axes()
+    front = pareto_front(models, metric)
+    end = max(float(models["p99_ms"].max()), budget_ms) * 1.5
+    for family, (colour, marker) in _LOOKS.items():
+        part = models[models["family"] == family]
+        if len(part):
+            ax.errorbar(
+                part["p99_ms"], part[metric], yerr=part["stderr"].fillna(0.0), fmt=marker, color=colour,
+                ms=6.5, mec="white", mew=0.6, elinewidth=1.0, capsize=2.0, label=family, zorder=3,
+            )  # fmt: skip
+    ax.step(
+        [*front["p99_ms"], end], [*front[metric], front[metric].iloc[-1]], where="post",
+        color="black", lw=1.0, ls="--", label="Pareto front", zorder=1,
+    )  # fmt: skip
+    ax.axvline(budget_ms, color=GREY, lw=1.2, ls=":", label=f"budget {budget_ms:g} ms", zorder=0)
+    ax.set_xscale("log")
+    ax.set_xlim(min(float(models["p99_ms"].min()), budget_ms) / 1.5, end)
+    ax.margins(y=0.1)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("p99 latency of a request (ms)")
+    ax.set_ylabel(LABELS.get(metric, metric))
+    told = best_under(models, metric, budget_ms).replace(" ms", "\u00a0ms")
+    ax.set_title(textwrap.fill(told, 90), fontsize=9, loc="left")
+    dress(ax)
+    # Groups before lines, as in the other figures.
+    handles, labels = ax.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: labels[i] not in _LOOKS)
+    ax.legend(
+        [handles[i] for i in order], [labels[i] for i in order], loc="upper left",
+        bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
+    )  # fmt: skip
+    _label(ax, models, metric, set(front["model"]))
+    return ax
+
+
+def _label(ax: Axes, models: pd.DataFrame, metric: str, front: set[str]) -> None:
+    """Write the models' names where they run into nothing, the front and each family's best first."""
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    if not hasattr(figure.canvas, "get_renderer"):
+        FigureCanvasAgg(figure)
+    # The layout decides where points lie, so it comes first.
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72
+    points = ax.transData.transform(models[["p99_ms", metric]].to_numpy(float))
+    taken = [Bbox.from_extents(*(p - 5 * scale), *(p + 5 * scale)) for p in points]
+    best = models.sort_values(metric, ascending=not rises(metric)).drop_duplicates("family")[
+        "model"
+    ]
+    wanted = models["model"].isin(front | set(best)).to_numpy()
+    for i in [*np.flatnonzero(wanted), *np.flatnonzero(~wanted)]:
+        name, family = textwrap.fill(models["model"].iloc[i], 34), str(models["family"].iloc[i])
+        text = ax.text(0, 0, name, fontsize=_FONT)
+        box = text.get_window_extent()
+        text.remove()
+        distances = _DISTANCES if wanted[i] else _DISTANCES[:2]
+        for distance, (side, lift) in product(distances, _SIDES):
+            offset = np.array([side * distance, lift * distance])
+            place = _place(points[i] + offset * scale, box, side, lift)
+            if not _is_inside(place, ax.bbox) or any(place.overlaps(other) for other in taken):
+                continue
+            if not wanted[i] and np.argmin(_gaps(place, points)) != i:
+                continue  # it would seem to name another point
+            taken.append(place)
+            arrow = {
+                "arrowstyle": "-",
+                "color": _LOOKS[family][0],
+                "lw": 0.5,
+                "shrinkB": 3,
+                "shrinkA": 0,
+            }
+            ax.annotate(
+                name, (models["p99_ms"].iloc[i], models[metric].iloc[i]), tuple(offset),
+                textcoords="offset points", ha=_ALIGN[side], va=_vertical(lift), fontsize=_FONT,
+                color=_LOOKS[family][0], zorder=4, path_effects=[withStroke(linewidth=2, foreground="white")],
+                arrowprops=arrow if distance > _DISTANCES[0] else None,
+            )  # fmt: skip
+            break
+
+
+def _vertical(lift: float) -> str:
+    return "bottom" if lift > 0 else "top"
+
+
+def _place(anchor: FloatArray, box: Bbox, side: int, lift: float) -> Bbox:
+    """Where a label lies that is aligned to a point on one side of it, pixels."""
+    left = anchor[0] + {-1: -box.width, 0: -box.width / 2, 1: 0.0}[side]
+    below = {"bottom": 0.0, "top": -box.height}[_vertical(lift)]
+    return Bbox.from_bounds(left, anchor[1] + below, box.width, box.height)
+
+
+def _gaps(place: Bbox, points: FloatArray) -> FloatArray:
+    """(n,) distance of each point from a label, pixels."""
+    nearest = np.clip(points, (place.x0, place.y0), (place.x1, place.y1))
+    return np.asarray(np.linalg.norm(points - nearest, axis=1))
+
+
+def _is_inside(place: Bbox, frame: Bbox) -> bool:
+    return bool(
+        place.x0 >= frame.x0
+        and place.x1 <= frame.x1
+        and place.y0 >= frame.y0
+        and place.y1 <= frame.y1
+    )

@@ -1,0 +1,68 @@
+"""The figure of a budget: curves of equal metric and of equal cost over both sizes, and the frontier."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from analysis.budget import Cost, frontier
+from analysis.fit import LawFit
+from analysis.plots.style import dress, new_axes
+from analysis.table import LABELS
+from scaling.arrays import FloatArray
+from scaling.errors import UserError
+
+__all__ = ["plot_frontier"]
+
+
+# The map covers this many times the span on each larger side.
+_REACH = 10.0
+GREY, _ACCENT = "#666666", "#c44e52"
+
+
+def plot_frontier(fit: LawFit, cost: Cost, *, ax: Axes | None = None) -> Axes:
+    """Plot a joint law as a map: iso-metric curves, iso-cost lines, the frontier with its interval, the runs.
+
+    Args:
+        fit: of a joint law of N and D, with a curve.
+        cost: of a run.
+        ax: where to plot; a new figure by default.
+    """
+    if ax is None:
+        ax = new_axes()
+    (n_low, n_high), (d_low, d_high) = fit.spans["N"], fit.spans["D"]
+    n = np.geomspace(n_low / 1.5, n_high * _REACH, 120)
+    d = np.geomspace(d_low / 1.5, d_high * _REACH, 120)
+    size, data = np.meshgrid(n, d)
+    drawn = ax.contour(
+        size, data, fit.predict(size, data), levels=12, cmap="viridis", linewidths=1.1
+    )
+    ax.clabel(drawn, fontsize=7, fmt="%.4g")
+    low, high = (float(cost(n[k], d[k])) for k in (0, -1))
+    for budget in 10.0 ** np.arange(np.ceil(np.log10(low)), np.log10(high)):
+        ax.plot(n, cost.samples(budget, n), color=GREY, lw=0.6, ls=":", zorder=1)
+    _draw_frontier(ax, fit, cost, np.geomspace(low, high, 13))
+    cells = fit.cells
+    ax.plot(
+        cells[fit.columns["N"]], cells[fit.columns["D"]], "o", color="black", ms=3.5, ls="",
+        label="runs", zorder=4,
+    )  # fmt: skip
+    ax.set(xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))
+    ax.set_xlabel(LABELS["n_params"])
+    ax.set_ylabel(LABELS["n_samples"])
+    dress(ax)
+    ax.plot([], [], color=GREY, lw=0.6, ls=":", label=f"equal {cost.unit} (decades)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
+              title=f"curves: {LABELS.get(fit.y, fit.y)}", alignment="left")  # fmt: skip
+    return ax
+
+
+def _draw_frontier(ax: Axes, fit: LawFit, cost: Cost, budgets: FloatArray) -> None:
+    try:
+        points = frontier(fit, cost, budgets.tolist())
+    except UserError:
+        return  # a law without a best split has no frontier to draw
+    ends = np.array([[*point.n_params, *point.n_samples] for point in points])
+    ax.plot(ends[:, 0], ends[:, 3], color=_ACCENT, lw=2.0, label="best split", zorder=3)
+    if np.isfinite(ends).all():
+        # Along one budget the ends of N and D belong together crosswise.
+        ax.plot(ends[:, 1], ends[:, 5], color=_ACCENT, lw=0.9, ls="--", label="its interval")
+        ax.plot(ends[:, 2], ends[:, 4], color=_ACCENT, lw=0.9, ls="--")

@@ -1,0 +1,155 @@
+"""The set of figures that a study gets, by name, drawn as PNG."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from analysis.budget import read_cost
+from analysis.latency import Served, best_under
+from analysis.plots.accuracy_latency import plot_latency
+from analysis.plots.budget_frontier import plot_frontier
+from analysis.plots.held_out import plot_holdout
+from analysis.plots.law_curves import plot_curves
+from analysis.plots.residuals import plot_residuals
+from analysis.study_results import MetricFits, StudyFits
+
+__all__ = ["KINDS", "Picture", "draw_figures", "draw_latency"]
+
+
+_DPI = 150
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as PNG with its caption."""
+
+    png: bytes
+    caption: str
+
+
+def draw_figures(study: StudyFits, kinds: Sequence[str] | None = None) -> dict[str, Picture]:
+    """Draw a study's figures by name, e.g. `logloss-data`.
+
+    A figure whose fit does not exist is left out; curves of single groups stand in for a joint law
+    that could not be fitted.
+
+    Args:
+        study: the table and its fits.
+        kinds: of `KINDS`, all by default.
+    """
+    pictures = {}
+    for metric, fits in study.metrics.items():
+        for kind in kinds or tuple(KINDS):
+            drawn = KINDS[kind](study, fits)
+            if drawn is not None:
+                pictures[f"{metric}-{kind}"] = _picture(*drawn)
+    return pictures
+
+
+def draw_latency(served: Sequence[Served], *, budget_ms: float = 10.0) -> dict[str, Picture]:
+    """Draw each metric against the latency that `scaling serve-bench` measured, e.g. `auc-latency`."""
+    pictures = {}
+    for one in served:
+        ax = plot_latency(one.models, one.metric, budget_ms=budget_ms)
+        caption = (
+            f"{one.metric} against the p99 latency of a request of {one.n_candidates} candidates, "
+            f"{int(one.models['n_samples'].iloc[0]):,} training samples; "
+            f"{best_under(one.models, one.metric, budget_ms)}."
+        )
+        caption += "".join(f" {note[0].upper()}{note[1:]}." for note in one.notes)
+        pictures[f"{one.metric}-latency"] = _picture(ax, caption)
+    return pictures
+
+
+def _picture(ax: Axes, caption: str) -> Picture:
+    png = io.BytesIO()
+    ax.figure.savefig(png, format="png", dpi=_DPI)  # type: ignore[union-attr]
+    return Picture(png.getvalue(), caption)
+
+
+def _against_data(study: StudyFits, fits: MetricFits) -> tuple[Axes, str]:
+    fit = fits.joint if fits.joint.has_curve else fits.by_data
+    ax = plot_curves(study.table, fit, y=fits.metric, x="n_samples", truth=fits.truth)
+    return ax, f"{fits.metric} against data size, one colour per grade. {_curves(fits)}"
+
+
+def _against_size(study: StudyFits, fits: MetricFits) -> tuple[Axes, str]:
+    fit = fits.joint if fits.joint.has_curve else fits.by_size
+    ax = plot_curves(study.table, fit, y=fits.metric, x="n_params", truth=fits.truth)
+    return ax, f"{fits.metric} against model size, one colour per data size. {_curves(fits)}"
+
+
+def _against_flops(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
+    column = "flops_per_sample"
+    if column not in study.table.columns or len(study.table[column].unique()) < 2:
+        return None
+    fit = fits.joint if fits.joint.has_curve else None
+    ax = plot_curves(study.table, fit, y=fits.metric, x=column, truth=fits.truth)
+    return ax, f"{fits.metric} against the forward cost of one sample. {_curves(fits)}"
+
+
+def _excess(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
+    if fits.known is not None and fits.known.has_curve and fits.truth is not None:
+        ax = plot_curves(study.table, fits.known, y=fits.metric, minus=fits.truth)
+        return ax, (
+            f"Distance of {fits.metric} to that of the true probabilities, on logarithmic axes; "
+            "curves: the joint law with E held there."
+        )
+    if not fits.joint.success:
+        return None
+    ax = plot_curves(study.table, fits.joint, y=fits.metric, minus=fits.joint.params["E"])
+    return ax, f"Distance of {fits.metric} to the fitted E, on logarithmic axes."
+
+
+def _residuals(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
+    if not fits.joint.has_curve:
+        return None
+    return plot_residuals(fits.joint), (
+        f"Residuals of the joint law of {fits.metric}, in units of each cell's noise. A row or a "
+        "column of one colour is a grade or a data size that the law misses as a whole."
+    )
+
+
+def _holdout(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
+    rows = fits.held_out
+    law = fits.joint.law.name
+    if rows.empty or not (rows["predicted"].notna() & (rows["law"] == law)).any():
+        return None
+    return plot_holdout(rows, law=law), (
+        f"Held-out cells of {fits.metric}: predicted from the smaller cells, with 95 % prediction "
+        "intervals, against measured."
+    )
+
+
+def _frontier(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
+    if not fits.joint.has_curve or fits.joint.law.variables != ("N", "D"):
+        return None
+    cost = read_cost(study.table, "flops", x="n_params", data="n_samples")
+    return plot_frontier(fits.joint, cost), (
+        f"Curves of equal {fits.metric} by the joint law, and the best model and data size for each "
+        "training cost with its 95 % interval; what lies beyond the runs is extrapolated."
+    )
+
+
+def _curves(fits: MetricFits) -> str:
+    if not fits.joint.has_curve:
+        return f"No joint law: {fits.joint.message}; curves are fitted to each group alone."
+    told = "" if fits.joint.success else f" (status: {fits.joint.status.replace('_', ' ')})"
+    return (
+        f"Points: means over seeds with pooled standard errors; curves: the joint law{told} with "
+        "its 95 % confidence band, dashed beyond the largest size."
+    )
+
+
+# Name -> how it is drawn; the names are those of `scaling plot --kind`.
+KINDS: dict[str, Callable[[StudyFits, MetricFits], tuple[Axes, str] | None]] = {
+    "data": _against_data,
+    "size": _against_size,
+    "flops": _against_flops,
+    "excess": _excess,
+    "residuals": _residuals,
+    "holdout": _holdout,
+    "frontier": _frontier,
+}

@@ -1,0 +1,201 @@
+"""Figures of a study: each function takes and returns Axes; nothing here saves or shows.
+
+Colour follows the order of the groups (grades or data sizes) on a scale that colour-blind readers can
+tell apart, the marker is the second cue. What lies beyond the measured span is dashed and shaded.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from analysis.fit import LawFit
+from analysis.plots.style import GREY, MARKERS, colour_of, dress, new_axes, plain
+from analysis.table import LABELS, cell_table, rises, size_label
+from analysis.uncertainty import format_estimate
+from scaling.arrays import FloatArray
+
+__all__ = ["plot_curves"]
+
+
+# How far curves run beyond the largest size.
+_REACH = 4.0
+
+
+def plot_curves(
+    table: pd.DataFrame,
+    fit: LawFit | Mapping[Any, LawFit] | None = None,
+    *,
+    y: str,
+    x: str = "n_samples",
+    group: str | None = None,
+    minus: float | None = None,
+    truth: float | None = None,
+    ax: Axes | None = None,
+    **line_kws: Any,
+) -> Axes:
+    """Plot a metric against data size or model size, one colour per group, with fitted curves.
+
+    Args:
+        table: one row per run.
+        fit: a joint law, or one law of x for each group; a fit without a curve is left out.
+        y: column of the metric.
+        x: column of the horizontal axis: n_samples, n_params or flops_per_sample.
+        group: column that tells curves apart; grade (or n_params) against n_samples, and n_samples
+            against the rest, by default.
+        minus: plot the distance to this offset on logarithmic axes instead of the metric.
+        truth: a known limit of the metric (the Bayes logloss or AUC) to draw.
+        ax: where to plot; a new figure by default.
+        line_kws: of the curves.
+    """
+    if ax is None:
+        ax = new_axes()
+    by_data = x == "n_samples"
+    if group is None:
+        group = ("grade" if "grade" in table.columns else "n_params") if by_data else "n_samples"
+    cells = cell_table(table, [y])
+    levels = list(dict.fromkeys(cells.sort_values("n_params" if by_data else "n_samples")[group]))
+    sign = -1.0 if rises(y) else 1.0
+
+    def height(values: FloatArray) -> FloatArray:
+        return values if minus is None else sign * (values - minus)
+
+    end = float(cells[x].max()) * _REACH
+    for i, level in enumerate(levels):
+        part = cells[cells[group] == level].sort_values(x)
+        colour, marker = colour_of(i, len(levels)), MARKERS[i % len(MARKERS)]
+        label = str(level) if isinstance(level, str) else size_label(float(level))
+        ax.errorbar(
+            part[x], height(part[y].to_numpy()), yerr=part[f"{y}_mean_stderr"].fillna(0.0),
+            fmt=marker, color=colour, ms=6.5, mec="white", mew=0.6, elinewidth=1.0, capsize=2.0,
+            label=label, zorder=3,
+        )  # fmt: skip
+        own = fit.get(level) if isinstance(fit, Mapping) else fit
+        if own is not None and own.has_curve:
+            _draw_curve(ax, own, cells, part, x, end, height, {"color": colour, **line_kws})
+    ax.set_xscale("log")
+    _mark_span(ax, cells, x, end if fit is not None else float(cells[x].max()))
+    if minus is None:
+        _draw_limits(ax, fit if isinstance(fit, LawFit) else None, cells[y].to_numpy(), truth, y)
+        ax.set_ylabel(LABELS.get(y, y))
+    else:
+        ax.set_yscale("log")
+        name = LABELS.get(y, y)
+        ax.set_ylabel(f"{minus:.4f} − {name}" if rises(y) else f"{name} − {minus:.4f}")
+        ax.yaxis.set_major_formatter(plain)
+        ax.yaxis.set_minor_formatter(plain)
+    ax.set_xlabel(LABELS.get(x, x))
+    title = {"n_samples": "samples $D$", "n_params": "parameters $N$"}.get(group, group)
+    dress(ax)
+    _legend(ax, title, upwards=rises(y) and minus is None)
+    return ax
+
+
+def _draw_curve(
+    ax: Axes,
+    fit: LawFit,
+    cells: pd.DataFrame,
+    part: pd.DataFrame,
+    x: str,
+    end: float,
+    height: Any,
+    kws: dict[str, Any],
+) -> None:
+    """One group's curve with its confidence band, dashed beyond the group's largest size."""
+    along = np.geomspace(float(cells[x].min()), end, 120)
+    sizes = _sizes(fit, cells, part, x, along)
+    band = fit.band(*sizes)
+    last = float(cells[x].max())
+    inside, beyond = along <= last * (1 + 1e-9), along >= last * (1 - 1e-9)
+    style: dict[str, Any] = {"lw": 1.5, "zorder": 2, **kws}
+    ax.plot(along[inside], height(band.mean[inside]), **style)
+    ax.plot(along[beyond], height(band.mean[beyond]), **{**style, "ls": "--", "lw": 1.2})
+    # far beyond the points a band says no more than that nothing is known, and would set the scale
+    values = height(cells[fit.y].to_numpy(dtype=float))
+    reach = 1.5 * float(np.ptp(values))
+    limits = (float(values.min()) - reach, float(values.max()) + reach)
+    low, high = (np.clip(height(side), *limits) for side in (band.lower, band.upper))
+    if np.isfinite(low).all():
+        ax.fill_between(along, low, high, color=style["color"], alpha=0.13, lw=0, zorder=1)
+
+
+def _sizes(
+    fit: LawFit, cells: pd.DataFrame, part: pd.DataFrame, x: str, along: FloatArray
+) -> list[FloatArray]:
+    """The law's variables along the horizontal axis."""
+    sizes = []
+    for variable in fit.law.variables:
+        column = fit.columns[variable]
+        if column == x:
+            sizes.append(along)
+        elif x == "flops_per_sample" and column == "n_params":
+            ladder = cells.drop_duplicates(x).sort_values(x)
+            logs = np.log(ladder[x].to_numpy(dtype=float)), np.log(ladder[column].to_numpy(float))
+            slope = (logs[1][-1] - logs[1][0]) / max(logs[0][-1] - logs[0][0], 1e-9)
+            beyond = np.maximum(np.log(along) - logs[0][-1], 0.0) * slope
+            sizes.append(np.exp(np.interp(np.log(along), *logs) + beyond))
+        else:
+            sizes.append(np.full(along.shape, float(part[column].iloc[0])))
+    return sizes
+
+
+def _draw_limits(
+    ax: Axes, fit: LawFit | None, values: FloatArray, truth: float | None, y: str
+) -> None:
+    """Lines of the fitted offset and of the known limit, where they are near enough to show."""
+    reach = 1.5 * float(np.ptp(values))
+    low, high = float(values.min()) - reach, float(values.max()) + reach
+    if fit is not None and fit.has_curve and low <= fit.params["E"] <= high:
+        offset, interval = fit.params["E"], fit.intervals.get("E")
+        label = f"fitted $E$ = {format_estimate(offset, interval)}"
+        ax.axhline(offset, color=GREY, lw=1.2, ls=":", label=label, zorder=1)
+        if interval is not None and not interval.is_open:
+            lower, upper = max(interval.lower, low), min(interval.upper, high)
+            ax.axhspan(lower, upper, color=GREY, alpha=0.10, lw=0, zorder=0)
+    if truth is not None and np.isfinite(truth) and low <= truth <= high:
+        kind = "AUC" if rises(y) else "logloss"
+        ax.axhline(
+            truth, color="black", lw=1.0, ls="-.", label=f"true probabilities' {kind} {truth:.4f}"
+        )
+
+
+def _mark_span(ax: Axes, cells: pd.DataFrame, x: str, end: float) -> None:
+    """Ticks at the measured sizes, and a shade over what lies beyond them."""
+    levels = np.unique(cells[x].to_numpy(dtype=float))
+    last = float(levels[-1])
+    if end > last:
+        ax.axvspan(last, end, color="black", alpha=0.045, lw=0, zorder=0)
+        ax.annotate(
+            "extrapolated", (end, 1.0), (-4, -4), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="right", va="top", fontsize=8, color=GREY,
+        )  # fmt: skip
+    ax.set_xlim(float(levels[0]) / 1.25, max(end, last * 1.25))
+    ticks = _spaced(levels, ax.get_xlim())
+    ax.set_xticks(ticks, [size_label(value) for value in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _spaced(levels: FloatArray, limits: Sequence[float]) -> list[float]:
+    """Those levels whose labels do not run into each other, the largest first."""
+    room = 0.09 * np.log(limits[1] / limits[0])
+    kept: list[float] = []
+    for level in levels[::-1]:
+        if not kept or np.log(kept[-1] / level) >= room:
+            kept.append(float(level))
+    return kept[::-1]
+
+
+def _legend(ax: Axes, title: str, *, upwards: bool) -> None:
+    """Groups in the order in which their curves lie, then the limits."""
+    handles, labels = ax.get_legend_handles_labels()
+    groups = [(h, t) for h, t in zip(handles, labels, strict=True) if hasattr(h, "has_yerr")]
+    others = [(h, t) for h, t in zip(handles, labels, strict=True) if not hasattr(h, "has_yerr")]
+    ordered = [*(groups[::-1] if upwards else groups), *others]
+    ax.legend(
+        [h for h, _ in ordered], [t for _, t in ordered], title=title, alignment="left",
+        loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""The figure of residuals: how far each cell lies from the fitted law."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
+
+from analysis.fit import LawFit
+from analysis.plots.style import GREY, dress, new_axes
+from analysis.table import LABELS, size_label
+
+__all__ = ["plot_residuals"]
+
+
+def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> Axes:
+    """Residuals of a joint law in units of their noise: a map where the sizes form a grid.
+
+    A row or column of one colour is a grade or a data size that the law misses as a whole.
+
+    Raises:
+        ValueError: the fit has no curve or not two variables.
+    """
+    if not fit.has_curve or len(fit.law.variables) != 2:
+        raise ValueError("residuals are mapped for joint laws with a curve")
+    if ax is None:
+        ax = new_axes()
+    x, data = (fit.columns[variable] for variable in fit.law.variables)
+    cells = fit.cells
+    scaled = cells["residual"] * np.sqrt(cells["n_rows"])
+    unit = fit.noise.sd if fit.noise.dof else float(scaled.std())
+    cells = cells.assign(scaled=scaled / unit)
+    columns, rows = np.unique(cells[data]), np.unique(cells[x])
+    if len(cells) > 2 * max(len(columns), len(rows)) and len(columns) <= 12 and len(rows) <= 12:
+        grid = cells.pivot_table(index=x, columns=data, values="scaled").reindex(rows)
+        top = max(3.0, float(np.nanmax(np.abs(grid.to_numpy()))))
+        image = ax.imshow(
+            grid.to_numpy(), origin="lower", aspect="auto",
+            **{"cmap": "PuOr", "norm": TwoSlopeNorm(0.0, -top, top), **image_kws},
+        )  # fmt: skip
+        for (i, j), value in np.ndenumerate(grid.to_numpy()):
+            if np.isfinite(value):
+                dark = abs(value) > 0.65 * top
+                ax.text(
+                    j, i, f"{value:+.1f}", ha="center", va="center", fontsize=9,
+                    color="white" if dark else "black",
+                )  # fmt: skip
+        ax.set_xticks(range(len(columns)), [size_label(v) for v in columns])
+        ax.set_yticks(range(len(rows)), [size_label(v) for v in rows])
+        ax.set_ylabel(LABELS.get(x, x))
+        ax.figure.colorbar(image, ax=ax, label="residual / its noise sd")
+    else:
+        ax.scatter(cells[data], cells["scaled"], c=np.log(cells[x]), cmap="viridis", s=16)
+        ax.axhline(0.0, color=GREY, lw=1.0)
+        ax.set_xscale("log")
+        ax.set_ylabel("residual / its noise sd")
+        dress(ax)
+    ax.set_xlabel(LABELS.get(data, data))
+    return ax

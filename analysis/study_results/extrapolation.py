@@ -1,0 +1,210 @@
+"""Held-out extrapolation: fit on the smaller cells, predict the largest; whole rows and columns.
+
+The score that tells laws apart: in-sample criteria prefer the most flexible form, which then
+extrapolates worst (docs/fitting.md).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.fit import LawFit, fit_law
+from analysis.laws import Law
+from analysis.table import require_columns
+
+__all__ = ["CUTS", "holdout", "score_holdout"]
+
+
+Cut = Literal["data", "size", "corner", "flops"]
+
+# What is held out -> meaning.
+CUTS: dict[Cut, str] = {
+    "data": "the largest data sizes",
+    "size": "the largest models",
+    "corner": "the largest models and the largest data sizes",
+    "flops": "the runs of most training FLOPs",
+}
+# Share of the cells that a FLOPs cut holds out when only one cut is asked for.
+_FLOPS_SHARE = 0.2
+# A law that fits the training cells about as well as the best one and predicts this much worse only fits.
+_AS_WELL, _MUCH_WORSE = 1.25, 2.0
+
+
+def holdout(
+    laws: Sequence[Law],
+    table: pd.DataFrame,
+    *,
+    x: str = "n_params",
+    data: str = "n_samples",
+    y: str = "logloss",
+    cuts: Sequence[Cut] = ("data", "size", "corner"),
+    every_level: bool = False,
+    **options: Any,
+) -> pd.DataFrame:
+    """Predict held-out cells with each law; one row per law, cut and held-out cell.
+
+    Args:
+        laws: joint laws, oriented as the metric is.
+        table: one row per run.
+        x: column of the model's size.
+        data: column of the data size.
+        y: column of the metric.
+        cuts: what to hold out, see `CUTS`; "flops" is cut at the column `flops`, or at size x data.
+        every_level: hold out the largest level, the two largest, and so on, instead of one only.
+        options: of `fit_law`, e.g. `loss` or `fixed`.
+
+    Returns:
+        Columns law, cut, held_out (levels), n_train (runs), fit_error (root mean square relative
+        residual of the training cells), status, reach (how many times beyond the
+        largest training size, of the axis that is cut), x, data, n_seeds, measured, predicted,
+        relative_error, lower, upper (95 % prediction interval of the cell's mean), inside. A law that
+        cannot be fitted below the cut has NaN predictions and says why in `status`.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    require_columns(table, [x, data, y])
+    table = table[np.isfinite(table[y])]
+    rows = []
+    for cut in cuts:
+        for held_out, axis, above in _splits(table, cut, x, data, every_level):
+            train, test = table[~above], table[above]
+            cells = test.groupby([x, data])[y].agg(["mean", "size"]).reset_index()
+            # Without a training run there is nothing to be beyond.
+            reach = axis[above].max() / axis[~above].max() if len(train) else float("nan")
+            for law in laws:
+                fit = fit_law(law, train, x=x, data=data, y=y, **{"interval": "none", **options})
+                base = {
+                    "law": law.name,
+                    "cut": cut,
+                    "held_out": held_out,
+                    "n_train": fit.n_points,
+                    "fit_error": _fit_error(fit),
+                    "status": fit.status,
+                    "reach": reach,
+                }
+                rows.append(_predict(base, fit, cells, x, data))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["law", "cut"])
+
+
+def _fit_error(fit: LawFit) -> float:
+    if not fit.has_curve:
+        return float("nan")
+    relative = fit.cells["fitted"] / fit.cells["measured"] - 1
+    return float(np.sqrt(np.average(relative**2, weights=fit.cells["n_rows"])))
+
+
+def _splits(
+    table: pd.DataFrame, cut: Cut, x: str, data: str, every_level: bool
+) -> list[tuple[int, "pd.Series[float]", "pd.Series[bool]"]]:
+    """Number of levels held out, the axis that is cut, and the rows above the cut."""
+    if cut == "flops":
+        if "flops" in table.columns:
+            require_columns(table, ["flops"])
+        axis = table["flops"] if "flops" in table.columns else table[x] * table[data]
+        # Products of the same cost differ in their last digits.
+        axis = axis.map(lambda flops: float(f"{flops:.9g}"))
+        levels = np.unique(axis)
+        counts = (
+            range(1, len(levels)) if every_level else [int(np.ceil(_FLOPS_SHARE * len(levels)))]
+        )
+        return [(n, axis, axis > levels[-1 - n]) for n in counts if n < len(levels)]
+    axes = {"size": [x], "data": [data], "corner": [x, data]}[cut]
+    levels_of = {column: np.unique(table[column]) for column in axes}
+    most = min(len(levels) for levels in levels_of.values())
+    splits = []
+    for n in range(1, most) if every_level else range(1, min(2, most)):
+        above = pd.Series(False, index=table.index)
+        for column, levels in levels_of.items():
+            above |= table[column] > levels[-1 - n]
+        splits.append((n, table[axes[0]].astype(float), above))
+    return splits
+
+
+def _predict(
+    base: dict[str, Any], fit: Any, cells: pd.DataFrame, x: str, data: str
+) -> pd.DataFrame:
+    measured = cells["mean"].to_numpy()
+    nan = np.full(len(cells), np.nan)
+    columns: dict[str, npt.NDArray[np.float64]] = dict.fromkeys(
+        ("predicted", "lower", "upper"), nan
+    )
+    if fit.has_curve:
+        band = fit.band(cells[x], cells[data], n_runs=cells["size"])
+        columns = {
+            "predicted": band.mean,
+            "lower": band.prediction_lower,
+            "upper": band.prediction_upper,
+        }
+    known = np.isfinite(columns["lower"])
+    inside = (measured >= columns["lower"]) & (measured <= columns["upper"])
+    return pd.DataFrame(
+        {
+            **base,
+            x: cells[x],
+            data: cells[data],
+            "n_seeds": cells["size"],
+            "measured": measured,
+            "predicted": columns["predicted"],
+            "relative_error": columns["predicted"] / measured - 1,
+            "lower": columns["lower"],
+            "upper": columns["upper"],
+            "inside": np.where(known, inside, np.nan),
+        }
+    )
+
+
+def score_holdout(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per law and cut, best first within a cut: how far off, which way, how honest.
+
+    Returns:
+        Columns cut, held_out, law, status, n_train, n_test (cells), reach, mean_absolute_error and
+        mean_error (both relative), worst_error (relative, signed), inside (share of cells inside
+        their prediction interval), fit_error, verdict ("best"; "only fits" for a law that fits the
+        training cells about as well and predicts twice as badly; otherwise empty).
+    """
+    if rows.empty:
+        return pd.DataFrame(columns=["cut", "law"])
+    scores = []
+    for (cut, held_out, law), part in rows.groupby(["cut", "held_out", "law"], sort=False):
+        error = part["relative_error"].to_numpy()
+        inside = part["inside"].to_numpy(dtype=float)
+        finite = bool(np.isfinite(error).all())
+        scores.append(
+            {
+                "cut": cut,
+                "held_out": held_out,
+                "law": law,
+                "status": part["status"].iloc[0],
+                "n_train": part["n_train"].iloc[0],
+                "n_test": len(part),
+                "reach": part["reach"].iloc[0],
+                "mean_absolute_error": float(np.abs(error).mean()),
+                "mean_error": float(error.mean()),
+                "worst_error": float(error[np.abs(error).argmax()]) if finite else float("nan"),
+                "inside": float(inside.mean()),
+                "fit_error": float(part["fit_error"].iloc[0]),
+            }
+        )
+    table = _judged(pd.DataFrame(scores))
+    order = {cut: i for i, cut in enumerate(rows["cut"].unique())}
+    table["order"] = table["cut"].map(order)
+    table = table.sort_values(["order", "held_out", "mean_absolute_error"], ignore_index=True)
+    return table.drop(columns="order")
+
+
+def _judged(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores with a verdict on each law, within its cut."""
+    verdict = np.full(len(scores), "", dtype=object)
+    error, fitted = (scores[c].to_numpy(dtype=float) for c in ("mean_absolute_error", "fit_error"))
+    for index in scores.groupby(["cut", "held_out"], sort=False).indices.values():
+        rows = np.asarray(index)
+        if np.isfinite(error[rows]).any():
+            best = rows[np.nanargmin(error[rows])]
+            as_well = fitted[rows] <= _AS_WELL * fitted[best]
+            verdict[rows[as_well & (error[rows] >= _MUCH_WORSE * error[best])]] = "only fits"
+            verdict[best] = "best"
+    return scores.assign(verdict=verdict)

@@ -1,0 +1,44 @@
+"""The runs table: one row per run, from a study's folder or any CSV; its columns, cells and variants.
+
+Not here: laws and fits.
+"""
+
+from analysis.table.cell_means import cell_table, check_runs
+from analysis.table.collect import RUN_COLUMNS, TEACHER_COLUMNS, read_table, runs_table, write_table
+from analysis.table.columns import default_metrics, named_sizes, require_columns, rises
+from analysis.table.labels import LABELS, first_few, size_label
+from analysis.table.variants import (
+    describe_variants,
+    largest_variant,
+    law_columns,
+    split_variants,
+    telling_columns,
+    value_text,
+    variant_columns,
+    variant_label,
+)
+
+__all__ = [
+    "LABELS",
+    "RUN_COLUMNS",
+    "TEACHER_COLUMNS",
+    "cell_table",
+    "check_runs",
+    "default_metrics",
+    "describe_variants",
+    "first_few",
+    "largest_variant",
+    "law_columns",
+    "named_sizes",
+    "read_table",
+    "require_columns",
+    "rises",
+    "runs_table",
+    "size_label",
+    "split_variants",
+    "telling_columns",
+    "value_text",
+    "variant_columns",
+    "variant_label",
+    "write_table",
+]

@@ -1,0 +1,173 @@
+"""The runs table: one row per finished run, long form, from a study's folder or any CSV.
+
+Missing is NaN. Everything downstream (fits, plots, report) reads such a table and nothing else of a run.
+"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scaling.atomic_files import write_text
+from scaling.errors import UserError
+from scaling.records import RunRecord, RunStore, ordered_records
+from scaling.study import NO_TEACHER, lease_key
+
+__all__ = ["RUN_COLUMNS", "TEACHER_COLUMNS", "read_table", "runs_table", "write_table"]
+
+
+# Column -> meaning; the metrics of the test part (`scaling.metrics.evaluate`) follow by their names.
+RUN_COLUMNS = {
+    "grade": "name of the grade",
+    "n_layers": "attention blocks",
+    "n_heads": "attention heads",
+    "d": "embedding width per feature",
+    "max_len": "latest behaviours that the model reads",
+    "n_params": "parameters without the embedding tables",
+    "n_embedding_params": "parameters of the embedding tables",
+    "flops_per_sample": "forward FLOPs of one sample, two per multiply-add",
+    "flops": "training FLOPs of the run, 3 x forward x samples",
+    "n_samples": "training impressions, each seen once",
+    "seed": "of initialisation, order and dropout",
+    "data_order": "independent: nested order drawn for each (grade, seed); shared: one for all grades",
+    "packing": "impressions that shared a pass in training: none, those of a request, of a stretch",
+    "precision": "of products in training: float32, tf32, bf16",
+    "schedule": "learning-rate schedule",
+    "batch_size": "impressions per step",
+    "learning_rate": "peak rate of the dense parameters",
+    "train_loss": "mean logloss over the epoch, each sample before it was trained on",
+    "bayes_logloss": "logloss of the true probabilities on the test part (generated data)",
+    "bayes_auc": "AUC of the true probabilities on the test part (generated data)",
+    "train_seconds": "wall-clock seconds of the training loop",
+    "samples_per_second": "of the training loop",
+    "peak_memory_gib": "resident memory at its highest, GiB",
+    "data_fingerprint": "first 12 digits of the event store's fingerprint",
+    "signature": "the run's identity",
+    "trajectory": "names the training that runs of several data sizes begin with; empty where none shares it",
+}
+
+# Where a run of the table is distilled; the teacher's metrics follow as `teacher_METRIC`.
+TEACHER_COLUMNS = {
+    "distill": "how the teacher comes by what it knows: none (no teacher), cold, warm, frozen",
+    "distill_weight": "lambda, of the distillation term",
+    "distill_temperature": "t, which divides the logits that are compared",
+    "distill_share_embeddings": "whether both read one feature table",
+    "teacher_grade": "name of the teacher's grade; none without one",
+    "teacher_max_len": "latest behaviours that the teacher reads",
+    "teacher_n_params": "the teacher's parameters without its embedding tables",
+    "teacher_flops_per_sample": "the teacher's forward FLOPs of one sample",
+    "teacher_n_samples": "impressions that the teacher was trained on before the run; 0: from scratch",
+    "teacher_n_new_samples": "how many of these the student does not see",
+    "teacher_data": "none, same (as many as the student's), or their number",
+}
+
+
+def runs_table(*folders: Path) -> pd.DataFrame:
+    """One row per finished run of a study's folder, or of several studies', ordered by size, data and seed.
+
+    A run that stands in two folders is one row.
+
+    Columns are `RUN_COLUMNS`, then `TEACHER_COLUMNS` if a run is distilled, then `model.OPTION` for each
+    option that differs between runs, then the metrics.
+
+    Raises:
+        UserError: there is no such folder, no finished run in it, or a record is damaged.
+    """
+    found: dict[str, RunRecord] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; `scaling run` makes it")
+        own = {record.signature: record for record in RunStore(folder).read_all()}
+        if not own:
+            raise UserError(
+                f"{folder}: no finished run yet; `scaling status` tells where they stand"
+            )
+        found = own | found
+    records = ordered_records(found.values())
+    table = pd.DataFrame([_row(record) for record in records])
+    # one run's luck is its own; said of every run it would only fill the column
+    table["trajectory"] = table["trajectory"].where(table["trajectory"].duplicated(keep=False))
+    options = [column for column in table.columns if column.startswith("model.")]
+    varied = [column for column in options if len(table[column].unique()) > 1]
+    metrics = sorted({name for record in records for name in record.metrics})
+    taught = [record.teacher for record in records if record.teacher is not None]
+    metrics += sorted({f"teacher_{name}" for teacher in taught for name in teacher.metrics})
+    return table[[*RUN_COLUMNS, *(TEACHER_COLUMNS if taught else ()), *varied, *metrics]]
+
+
+def _row(record: RunRecord) -> dict[str, object]:
+    config = record.config
+    truth = record.provenance.get("truth") or {}
+    row: dict[str, object] = {
+        "grade": config.grade_name,
+        **asdict(config.grade),
+        "n_params": record.n_params,
+        "n_embedding_params": record.n_embedding_params,
+        "flops_per_sample": record.flops_per_sample,
+        "flops": record.flops,
+        "n_samples": config.n_samples,
+        "seed": config.seed,
+        "data_order": config.data_order,
+        "packing": config.packing,
+        "precision": config.precision,
+        "schedule": config.schedule,
+        "batch_size": config.batch_size,
+        "learning_rate": config.learning_rate,
+        "train_loss": record.train_loss,
+        "bayes_logloss": truth.get("bayes_logloss", np.nan),
+        "bayes_auc": truth.get("bayes_auc", np.nan),
+        "train_seconds": record.train_seconds,
+        "samples_per_second": record.samples_per_second,
+        "peak_memory_gib": record.peak_memory_gib,
+        "data_fingerprint": config.data_fingerprint[:12],
+        "signature": record.signature,
+        "trajectory": lease_key(config, share_prefix=True),
+    }
+    row |= {f"model.{name}": value for name, value in asdict(config.model).items()}
+    return row | _teacher_cells(record) | record.metrics
+
+
+def _teacher_cells(record: RunRecord) -> dict[str, object]:
+    settings, teacher = record.config.distill, record.teacher
+    if settings is None or teacher is None:
+        return {"distill": NO_TEACHER, "teacher_grade": NO_TEACHER, "teacher_data": NO_TEACHER}
+    # by the number alone: one setting of a study stays one value, whatever order its runs saw their data in
+    data = "same" if teacher.n_samples == record.config.n_samples else str(teacher.n_samples)
+    return {
+        "distill": settings.way,
+        "distill_weight": settings.weight,
+        "distill_temperature": settings.temperature,
+        "distill_share_embeddings": settings.share_embeddings,
+        "teacher_grade": settings.teacher_name,
+        "teacher_max_len": settings.teacher.max_len,
+        "teacher_n_params": teacher.n_params,
+        "teacher_flops_per_sample": teacher.flops_per_sample,
+        "teacher_n_samples": teacher.n_samples,
+        "teacher_n_new_samples": teacher.n_new_samples,
+        "teacher_data": data if teacher.n_samples else NO_TEACHER,
+        **{f"teacher_{name}": value for name, value in teacher.metrics.items()},
+    }
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV with a header; `-` is stdin.
+
+    Raises:
+        UserError: it cannot be read, is not a table, or has no row.
+    """
+    try:
+        table = pd.read_csv(sys.stdin if str(path) == "-" else path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: not a CSV table: {error}") from error
+    if table.empty:
+        raise UserError(f"{path}: the table has no row")
+    return table
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, atomically; numbers keep all their digits."""
+    write_text(path, table.to_csv(index=False))

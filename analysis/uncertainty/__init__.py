@@ -1,0 +1,30 @@
+"""Where a fit's error comes from, and intervals: noise, variance, profile likelihood, bootstrap.
+
+Not here: whether a fit is worth anything (`analysis.fit`).
+"""
+
+from analysis.uncertainty.bootstrap import bootstrap_draws
+from analysis.uncertainty.interval import Band, Interval, format_estimate
+from analysis.uncertainty.noise import Noise, outlier
+from analysis.uncertainty.parameter_summaries import (
+    bootstrap_summary,
+    profile_summary,
+    wald_summary,
+)
+from analysis.uncertainty.variance import Part, Variance, combined, estimate_variance
+
+__all__ = [
+    "Band",
+    "Interval",
+    "Noise",
+    "Part",
+    "Variance",
+    "bootstrap_draws",
+    "bootstrap_summary",
+    "combined",
+    "estimate_variance",
+    "format_estimate",
+    "outlier",
+    "profile_summary",
+    "wald_summary",
+]

@@ -1,0 +1,66 @@
+"""An estimate's interval and a curve's band, and how an estimate is printed."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scaling.arrays import FloatArray
+
+__all__ = ["Band", "Interval", "format_estimate"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Both ends; an open end is the bound that the search ran into, not a limit that the data set."""
+
+    lower: float
+    upper: float
+    open_lower: bool = False
+    open_upper: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the data leave a side open."""
+        return self.open_lower or self.open_upper
+
+    def __contains__(self, value: float) -> bool:
+        return self.lower <= value <= self.upper
+
+
+@dataclass(frozen=True)
+class Band:
+    """Predictions with pointwise intervals, all of the shape of the sizes asked for.
+
+    Attributes:
+        mean: the law.
+        lower, upper: confidence interval of the law's value.
+        prediction_lower, prediction_upper: interval of one new run, its noise included.
+        outside: whether a size lies beyond the fitted span.
+    """
+
+    mean: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    prediction_lower: FloatArray
+    prediction_upper: FloatArray
+    outside: npt.NDArray[np.bool_]
+
+
+def format_estimate(value: float, interval: Interval | None) -> str:
+    """`0.231 [0.214, 0.249]`, rounded to the interval's width; an open end is printed as `open`."""
+    if math.isnan(value):
+        return "not determined"
+    if interval is None:
+        return f"{value:.4g}"
+    ends = (interval.lower, interval.upper)
+    width = max(abs(end - value) for end in ends)
+    if (1e-4 <= abs(value) < 1e4 or value == 0) and 0 < width < 1e4:
+        decimals = min(max(2 - math.floor(math.log10(width)), 0), 6)
+        texts = [f"{number:.{decimals}f}" for number in (value, *ends)]
+    else:
+        texts = [f"{number:.3g}" for number in (value, *ends)]
+    lower = "open" if interval.open_lower else texts[1]
+    upper = "open" if interval.open_upper else texts[2]
+    return f"{texts[0]} [{lower}, {upper}]"

@@ -1,0 +1,137 @@
+"""Intervals and standard errors of the reported parameters, by profile, bootstrap or Wald.
+
+Inside, amplitudes are logs measured at the points' centre; reported ones hold for sizes in their own
+units. This module does the translation; the searching is done in `profile` and `bootstrap`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special
+
+from analysis.laws import Law
+from analysis.optimum import LOG_RANGE, Problem, inverse_curvature
+from analysis.uncertainty.bootstrap import percentile_intervals
+from analysis.uncertainty.interval import Interval
+from analysis.uncertainty.profile_likelihood import profile_intervals
+from analysis.uncertainty.variance import Variance
+from scaling.arrays import FloatArray
+
+__all__ = ["bootstrap_summary", "profile_summary", "wald_summary"]
+
+
+def _reported(law: Law, theta: FloatArray) -> FloatArray:
+    """Theta (P, p) for sizes in their own units, as reported values."""
+    return np.where(law.logged, np.exp(np.clip(theta, -LOG_RANGE, LOG_RANGE)), theta)
+
+
+def profile_summary(
+    problem: Problem, theta: FloatArray, value: float, variance: Variance, level: float
+) -> tuple[dict[str, Interval], FloatArray | None]:
+    """Profile-likelihood interval of each free parameter, and a better optimum if one was met.
+
+    Args:
+        problem: what was fitted, by the squared loss.
+        theta: (p,) optimum around the points' origin.
+        value: its loss.
+        variance: around it.
+        level: of the intervals.
+
+    Returns:
+        The intervals by name, and theta (p,) where the loss is lower than `value`, or None.
+    """
+    law, origin = problem.law, problem.points.origin
+    spread = float(np.ptp(problem.points.response))
+    scale = max(variance.noise.sd, 1e-9 * spread) ** 2
+    # Far from the centre the curvature is too ill-conditioned to invert: invert there, then turn it.
+    centred = inverse_curvature(problem.objective(origin).curvature(theta))
+    turn = _turn(law, theta, origin)
+    wider, dof = variance.inflation(turn)
+    intervals, better = profile_intervals(
+        problem,
+        law.rebased(theta[None], origin)[0],
+        value,
+        turn @ centred @ turn.T,
+        scale,
+        wider * special.stdtrit(dof, 0.5 + level / 2),
+        _longest_steps(problem, theta),
+    )
+    found = {
+        name: _exp(interval) if log else interval
+        for name, interval, log in zip(law.names, intervals, law.logged, strict=True)
+        if interval is not None
+    }
+    if better is None:
+        return found, None
+    return found, law.rebased(better[None], [-o for o in origin])[0]
+
+
+def bootstrap_summary(
+    problem: Problem, draws: FloatArray, level: float
+) -> tuple[dict[str, Interval], dict[str, float]]:
+    """Percentile intervals and standard errors from draws (B, p) around the points' origin."""
+    law, free = problem.law, problem.free
+    lower, upper = problem.bounds()
+    at_lower, at_upper = draws <= lower + 1e-9, draws >= upper - 1e-9
+    values = _reported(law, law.rebased(draws, problem.points.origin))
+    found = percentile_intervals(values, at_lower, at_upper, level)
+    names = [name for name, wanted in zip(law.names, free, strict=True) if wanted]
+    intervals = dict(zip(law.names, found, strict=True))
+    spread = dict(zip(law.names, values.std(axis=0, ddof=1), strict=True))
+    return {n: intervals[n] for n in names}, {n: float(spread[n]) for n in names}
+
+
+def wald_summary(
+    problem: Problem, theta: FloatArray, variance: Variance, level: float
+) -> tuple[dict[str, Interval], dict[str, float]]:
+    """Symmetric intervals (amplitudes: in logs) and standard errors from the curvature.
+
+    Args:
+        problem: what was fitted.
+        theta: (p,) optimum around the points' origin.
+        variance: around it; without degrees of freedom there is no interval.
+        level: of the intervals.
+    """
+    law, origin, logged = problem.law, problem.points.origin, problem.law.logged
+    turn = _turn(law, theta, origin)
+    centre = law.rebased(theta[None], origin)[0]
+    square, dof = variance.spread(turn)
+    known = bool(variance.noise.dof)
+    se = np.sqrt(square) if known else np.full(len(theta), np.nan)
+    quantile = special.stdtrit(dof, 0.5 + level / 2)
+    lower, upper = problem.bounds()
+    intervals, errors = {}, {}
+    value = _reported(law, centre[None])[0]
+    for i, name in enumerate(law.names):
+        if not problem.free[i]:
+            continue
+        errors[name] = float(se[i] * (value[i] if logged[i] else 1.0))
+        low, high = centre[i] - quantile[i] * se[i], centre[i] + quantile[i] * se[i]
+        if logged[i]:
+            intervals[name] = _exp(Interval(low, high))
+        else:
+            ends = max(low, lower[i]), min(high, upper[i])
+            is_open = bool(low < lower[i]), bool(high > upper[i])
+            intervals[name] = Interval(float(ends[0]), float(ends[1]), *is_open)
+    return (intervals if known else {}), errors
+
+
+def _turn(law: Law, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
+    """Derivatives (p, p) of the rebased theta by theta."""
+    # Rebasing is at most bilinear, so these central differences are exact.
+    step = np.eye(len(theta))
+    return np.asarray((law.rebased(theta + step, origin) - law.rebased(theta - step, origin)).T / 2)
+
+
+def _longest_steps(problem: Problem, theta: FloatArray) -> FloatArray:
+    """First steps (p,) that stay sensible: a part of the gap above E, of an exponent, of e."""
+    gap = np.min(problem.law.sign * (problem.points.metric - theta[0]))
+    spread = float(np.ptp(problem.points.metric))
+    steps = np.where(problem.law.logged, 1.0, 0.5 * np.abs(theta))
+    steps[0] = 0.5 * max(float(gap), 1e-3 * spread)
+    return np.maximum(steps, 1e-6)
+
+
+def _exp(interval: Interval) -> Interval:
+    ends = np.exp(np.clip([interval.lower, interval.upper], -LOG_RANGE, LOG_RANGE))
+    return Interval(float(ends[0]), float(ends[1]), interval.open_lower, interval.open_upper)

@@ -1,0 +1,78 @@
+"""What a model is told about itself: its inputs and the paper's variations; free of torch."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from models.input_schema import InputSchema
+from models.sparse_pattern import SparsePattern
+
+__all__ = ["N_TIME_BUCKETS", "SuanOptions"]
+
+
+# Nobody's history is longer.
+_LONGEST = 1_000_000
+# LightSUAN's window and dilation where a study names none
+_WINDOW, _DILATION = 16, 16
+
+# log buckets of the time between two events, ln(seconds) / 0.301 (SUAN's released settings)
+N_TIME_BUCKETS = 128
+
+
+@dataclass(frozen=True)
+class SuanOptions:
+    """The variations that the SUAN paper and its release compare; the defaults are the paper's model.
+
+    Attributes:
+        norm: RMSNorm or LayerNorm (paper, comparison of norms).
+        placement: `pre`: x + f(norm(x)); `post`: norm(x + f(x)); `released`: the authors' code,
+            whose residual is taken from the normalised stream.
+        ffn: SwiGLU, or a plain ReLU network of the same inner width.
+        fusion: how AFNet joins the sequence S and its profile view C: `dual` alignment attention,
+            plain `sum`, or `none` (no AFNet, as wherever the data have no profile).
+        bias: relative attention bias by position, by time, both or none.
+        pooling: tokens that the alignment mean covers: `behaviours` (valid behaviours, so that the
+            history's encoding is the same for every candidate), `all` (paper and release: padding
+            and candidate included), or `running` (valid tokens up to the token itself).
+        positions: the position table counts back from the request (`end`, the paper's) or from the
+            first behaviour read (`start`, under which a stretch of a user's log can share a pass).
+        target_aware: the candidate is the sequence's last token; otherwise it joins in the head only.
+        dropout: rate on each block's residual branches.
+        kind: `suan`, or `lightsuan`, whose tokens read the latest `window` tokens, themselves included,
+            and every `dilation`-th before (paper, LightSUAN); 16 and 16 unless given.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
+
+    norm: Literal["rms", "layer"] = "rms"
+    placement: Literal["pre", "post", "released"] = "pre"
+    ffn: Literal["swiglu", "relu"] = "swiglu"
+    fusion: Literal["dual", "sum", "none"] = "dual"
+    bias: Literal["both", "position", "time", "none"] = "both"
+    pooling: Literal["behaviours", "all", "running"] = "behaviours"
+    positions: Literal["end", "start"] = "end"
+    target_aware: bool = True
+    dropout: float = 0.0
+    kind: Literal["suan", "lightsuan"] = "suan"
+    window: int | None = None
+    dilation: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, expected 0 <= dropout < 1")
+        for name, default in (("window", _WINDOW), ("dilation", _DILATION)):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= _LONGEST:
+                raise ValueError(f"{name} is {value}, expected 1 to {_LONGEST:,} events")
+            if value is None and self.kind == "lightsuan":
+                object.__setattr__(self, name, default)
+
+    def on(self, schema: InputSchema) -> "SuanOptions":
+        """The options as they act on a schema: without features of the user there is nothing to fuse."""
+        return self if schema.profile else replace(self, fusion="none")
+
+    @property
+    def pattern(self) -> SparsePattern | None:
+        """Which past a token reads; None: all of it."""
+        if self.kind == "suan" or self.window is None or self.dilation is None:
+            return None
+        return SparsePattern(self.window, self.dilation)

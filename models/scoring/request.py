@@ -1,0 +1,202 @@
+"""What a server gives a scorer, a user and a request, checked against the features that the model was trained on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from models.input_schema import InputSchema
+
+__all__ = ["Candidates", "History", "SchemaError", "read_candidates", "read_history"]
+
+
+_SECONDS = "whole unix seconds"
+# 2100-01-01, as the importers: what lies beyond was milliseconds
+_LATEST = 4_102_444_800
+
+
+class SchemaError(ValueError):
+    """Arrays that are not of the features that the model was trained on; one line says which."""
+
+
+@dataclass(frozen=True)
+class History:
+    """A user before a request.
+
+    Attributes:
+        behaviours: ids by feature [L], oldest first; of more than the model's L the latest are read.
+        times: whole unix seconds [L], none before the one before it.
+        profile: an id by feature.
+    """
+
+    behaviours: Mapping[str, ArrayLike]
+    times: ArrayLike
+    profile: Mapping[str, ArrayLike] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a request may show.
+
+    Attributes:
+        features: ids by feature [M]; M may be 0.
+        time: of the request, whole unix seconds.
+        context: ids by feature, [M] or one for all.
+        numeric: finite floats by feature, [M] or one for all.
+    """
+
+    features: Mapping[str, ArrayLike]
+    time: int
+    context: Mapping[str, ArrayLike] = field(default_factory=dict)
+    numeric: Mapping[str, ArrayLike] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UserRows:
+    """A checked history in the model's order of features: ids [L, n1], int64 seconds [L], ids [P]."""
+
+    behaviours: NDArray[np.int64]
+    times: NDArray[np.int64]
+    profile: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CandidateRows:
+    """Checked candidates in the model's order: int64 seconds [1], ids [M, nc] and [M, nx], floats [M, nf]."""
+
+    time: NDArray[np.int64]
+    features: NDArray[np.int64]
+    context: NDArray[np.int64]
+    numeric: NDArray[np.float32]
+
+
+def read_history(schema: InputSchema, history: History) -> UserRows:
+    """Check a history.
+
+    Raises:
+        SchemaError: its arrays are not of the schema's features, or its times are not in order.
+    """
+    if not isinstance(history, History):
+        raise SchemaError(f"history: {type(history).__name__}, expected a History")
+    times = _read_times("times", history.times, "[L], oldest first", n_dims=1)
+    earlier = np.flatnonzero(times[1:] < times[:-1])
+    if len(earlier):
+        at = int(earlier[0]) + 1
+        raise SchemaError(
+            f"times: {times[at]} at {at} comes after {times[at - 1]}, expected the oldest first"
+        )
+    behaviours = _named("behaviour", [f.name for f in schema.behaviour], history.behaviours)
+    profile = _named("profile", [f.name for f in schema.profile], history.profile)
+    return UserRows(
+        _stack_ids(schema, "behaviour", behaviours, len(times), may_share=False),
+        times,
+        _stack_ids(schema, "profile", profile, 1, may_share=True)[0],
+    )
+
+
+def read_candidates(schema: InputSchema, candidates: Candidates) -> CandidateRows:
+    """Check a request.
+
+    Raises:
+        SchemaError: its arrays are not of the schema's features.
+    """
+    if not isinstance(candidates, Candidates):
+        raise SchemaError(f"candidates: {type(candidates).__name__}, expected Candidates")
+    time = _read_times("time", candidates.time, "of the request", n_dims=0)
+    features = _named("candidate", [f.name for f in schema.candidate], candidates.features)
+    n_rows = max((array.size for array in features.values()), default=0)
+    context = _named("context", [f.name for f in schema.context], candidates.context)
+    numeric = _named("numeric", list(schema.numeric), candidates.numeric)
+    return CandidateRows(
+        time[None],
+        _stack_ids(schema, "candidate", features, n_rows, may_share=False),
+        _stack_ids(schema, "context", context, n_rows, may_share=True),
+        _stack_numeric(numeric, n_rows),
+    )
+
+
+def _read_times(where: str, given: ArrayLike, shape: str, *, n_dims: int) -> NDArray[np.int64]:
+    times = _array(where, given)
+    if times.ndim != n_dims or (times.size and times.dtype.kind not in "iuf"):
+        raise SchemaError(f"{where}: {_told(times)}, expected {_SECONDS} {shape}")
+    if not times.size:
+        return times.astype(np.int64)
+    if times.dtype.kind == "f" and not (times == np.floor(times)).all():
+        broken = times[times != np.floor(times)].flat[0]
+        raise SchemaError(f"{where}: {broken}, expected {_SECONDS}, e.g. int(time.time())")
+    first, last = times.min(), times.max()
+    if not 0 <= first <= last < _LATEST:
+        worst = first if first < 0 else last
+        raise SchemaError(
+            f"{where}: {worst}, expected {_SECONDS} from 1970 to 2100 (0 to {_LATEST - 1}), not milliseconds"
+        )
+    return times.astype(np.int64)
+
+
+def _named(group: str, names: list[str], given: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+    """Return a group's arrays in the model's order."""
+    if not hasattr(given, "keys"):
+        raise SchemaError(f"{group}: {type(given).__name__}, expected a dict of arrays by feature")
+    if set(given.keys()) != set(names):
+        told = [", ".join(map(str, some)) or "none" for some in (names, given.keys())]
+        raise SchemaError(f"{group}: this model reads the features {told[0]}; given are {told[1]}")
+    return {name: _array(f"{group} {name}", given[name]) for name in names}
+
+
+def _stack_ids(
+    schema: InputSchema,
+    group: str,
+    arrays: Mapping[str, NDArray[Any]],
+    n_rows: int,
+    *,
+    may_share: bool,
+) -> NDArray[np.int64]:
+    """Stack a group's ids [rows, features]; a single id stands for all rows where it may."""
+    ids = np.empty((n_rows, len(arrays)), np.int64)
+    for column, feature in enumerate(getattr(schema, group)):
+        values, where = arrays[feature.name], f"{group} {feature.name}"
+        _check_shape(where, values, n_rows, "iu", "ids", may_share=may_share)
+        size = schema.vocabularies[feature.vocabulary]
+        if values.size and not 0 <= values.min() <= values.max() < size:
+            raise SchemaError(
+                f"{where}: ids from {values.min()} to {values.max()}, but its vocabulary has 0 to {size - 1}"
+            )
+        ids[:, column] = values
+    return ids
+
+
+def _stack_numeric(arrays: Mapping[str, NDArray[Any]], n_rows: int) -> NDArray[np.float32]:
+    stacked = np.empty((n_rows, len(arrays)), np.float32)
+    for column, (name, values) in enumerate(arrays.items()):
+        _check_shape(f"numeric {name}", values, n_rows, "iuf", "numbers", may_share=True)
+        with np.errstate(over="ignore"):
+            stacked[:, column] = values
+        if not np.isfinite(stacked[:, column]).all():
+            raise SchemaError(
+                f"numeric {name}: holds what is not finite in float32, expected finite numbers"
+            )
+    return stacked
+
+
+def _check_shape(
+    where: str, values: NDArray[Any], n_rows: int, kinds: str, what: str, *, may_share: bool
+) -> None:
+    fits = values.shape == (n_rows,) or (may_share and values.shape in ((), (1,)))
+    if not fits or (values.size and values.dtype.kind not in kinds):
+        shared = " or one for all" if may_share and n_rows != 1 else ""
+        raise SchemaError(f"{where}: {_told(values)}, expected {n_rows} {what}{shared}")
+
+
+def _array(where: str, given: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged, or of a GPU
+        raise SchemaError(
+            f"{where}: {type(given).__name__} that makes no array, expected numbers [rows]"
+        ) from error
+
+
+def _told(values: NDArray[Any]) -> str:
+    return f"{values.dtype} ({' x '.join(map(str, values.shape)) or 'one value'})"

@@ -1,0 +1,271 @@
+"""Whether a good store is also good data: leaks, features that know the label, duplicates, unknown ids.
+
+A store can keep every rule of the format and still be wrong: built from a table that was joined with the
+future. Each suspicion is a `Finding`; an `error` is a leak, a `warning` something to know before a study.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from scaling.arrays import Array
+from scaling.audit.duplicates import Duplicates, count_duplicates
+from scaling.audit.feature_facts import (
+    Column,
+    IdCounts,
+    columns,
+    count_ids,
+    future_share,
+    user_column,
+)
+from scaling.errors import UserError
+from scaling.store import UNKNOWN, EventStore, chunks, find_index_breaches, sees_only_the_past
+
+__all__ = ["Audit", "FeatureFacts", "Finding", "audit_store"]
+
+
+# No feature of a real log is worth as much alone: with 0.95 it is a copy of the label, give or take noise.
+SUSPICIOUS_AUC, LABEL_AUC = 0.85, 0.95
+FUTURE_SHARE = 0.75  # see `future_share`
+# Whose click rates a feature may know too early: a number may be the candidate's or the user's.
+_OWNERS = {"candidate": ("candidate",), "profile": ("user",), "numeric": ("candidate", "user")}
+UNKNOWN_SHARE = 0.5
+NOTABLE_SHARE = 0.001
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One suspicion, in one line."""
+
+    severity: Literal["error", "warning"]
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class FeatureFacts:
+    """A feature by itself.
+
+    Attributes:
+        auc: of the training part's click rates by id, in the test part; None when that has one class.
+        n_values: ids that the training part holds.
+        unknown_train, unknown_test: share of the part's impressions with an unknown id.
+        untrained_test: share of the test impressions with an id that is nowhere in the training part.
+        future_share: correlation with what the test part adds to the candidates' or users' click rates, see
+            `future_share`; None where it cannot be told.
+    """
+
+    group: str
+    name: str
+    auc: float | None
+    n_values: int
+    unknown_train: float
+    unknown_test: float
+    untrained_test: float
+    future_share: float | None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything that `scaling data check` tells."""
+
+    features: tuple[FeatureFacts, ...]
+    duplicates: Duplicates
+    without_history: dict[str, float]
+    new_users_test: float
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no finding is an error."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+def audit_store(store: EventStore) -> Audit:
+    """Look through a store, chunk by chunk.
+
+    Raises:
+        UserError: ids, users, labels or history ends out of range; `scaling data validate` tells all of them.
+    """
+    for breach in find_index_breaches(store):
+        raise UserError(f"{breach}; run `scaling data validate {store.path}`")
+    owners = [column for column in (_item(store), user_column(store)) if column is not None]
+    counted = [(owner, count_ids(store, owner)) for owner in owners]
+    trained = _trained_ids(store)
+    features = []
+    for column in columns(store):
+        counts = count_ids(store, column)
+        shares = [
+            share
+            for owner, of_owner in counted
+            if column.name != owner.name and owner.group in _OWNERS.get(column.group, ())
+            if (share := future_share(store, owner, of_owner, column, counts)) is not None
+        ]
+        future = max(shares, key=abs, default=None)
+        features.append(_facts(column, counts, trained.get(column.name), future))
+    duplicates = count_duplicates(store)
+    findings = [
+        *_leaks(store),
+        *(finding for facts in features for finding in _judge(facts, store)),
+        *_repeats(duplicates, store),
+    ]
+    findings.sort(key=lambda finding: finding.severity)
+    return Audit(
+        tuple(features), duplicates, _without_history(store), _new_users(store), tuple(findings)
+    )
+
+
+def _leaks(store: EventStore) -> Iterator[Finding]:
+    first, bad = -1, 0
+    for rows in chunks(store.n_impressions):
+        wrong = np.flatnonzero(~sees_only_the_past(store, rows))
+        first = rows.start + int(wrong[0]) if len(wrong) and not bad else first
+        bad += len(wrong)
+    if bad:
+        yield Finding(
+            "error",
+            "future_event",
+            f"{bad:,} impressions (first: row {first:,}) count an event at or after their own second in "
+            "their history: cut histories strictly before",
+        )
+    if store.split["kind"] == "time":
+        latest = int(store.time[: store.n_train].max())
+        earliest = int(store.time[store.n_train :].min())
+        if latest >= earliest:
+            yield Finding(
+                "error",
+                "overlap",
+                f"the training part runs to {latest}, the test part starts at {earliest}: split at one second",
+            )
+
+
+def _judge(facts: FeatureFacts, store: EventStore) -> Iterator[Finding]:
+    name = f"{facts.group} {facts.name}"
+    auc = facts.auc
+    if auc is not None and auc > LABEL_AUC:
+        yield Finding("error", "label", f"{name} alone has an AUC of {auc:.4f}: it shows the label")
+    elif auc is not None and auc > SUSPICIOUS_AUC:
+        yield Finding(
+            "warning",
+            "auc",
+            f"{name} alone has an AUC of {auc:.4f}: is it known before the impression?",
+        )
+    elif facts.future_share is not None and abs(facts.future_share) > FUTURE_SHARE:
+        whose = "users'" if facts.group == "profile" else "candidates' or users'"
+        yield Finding(
+            "error",
+            "future_statistic",
+            f"{name} knows how the {whose} click rates change in the test part (correlation "
+            f"{facts.future_share:.2f}): a statistic over the whole log? Compute it before the test part",
+        )
+    if facts.group == "history":
+        return
+    if facts.n_values < 2:
+        yield Finding(
+            "warning", "constant", f"{name} has the same value in the whole training part"
+        )
+    if facts.unknown_test > UNKNOWN_SHARE and facts.n_values > 1:
+        yield Finding(
+            "warning",
+            "unknown",
+            f"{name} is unknown in {facts.unknown_test:.1%} of the test part and {facts.unknown_train:.1%} of the "
+            "training part: not known of many, or ids that come and go faster than the split",
+        )
+    if facts.untrained_test > NOTABLE_SHARE:
+        yield Finding(
+            "warning",
+            "untrained",
+            f"{name} has ids in {facts.untrained_test:.2%} of the test part that the training part never "
+            "shows: take the vocabulary from the training part alone",
+        )
+
+
+def _repeats(duplicates: Duplicates, store: EventStore) -> Iterator[Finding]:
+    for what, count, of in (
+        ("impressions repeat another exactly", duplicates.impressions, store.n_impressions),
+        (
+            "impressions repeat another with the other label",
+            duplicates.contradictions,
+            store.n_impressions,
+        ),
+        ("events repeat another exactly", duplicates.events, store.n_events),
+    ):
+        if count > NOTABLE_SHARE * of:
+            yield Finding("warning", "duplicates", f"{count:,} of {of:,} {what}")
+
+
+def _facts(
+    column: Column, counts: IdCounts, trained: Array | None, future: float | None
+) -> FeatureFacts:
+    seen = counts.n_train > 0
+    known = np.arange(column.size) != UNKNOWN
+    has_ids = column.group not in ("numeric", "history")
+    n_test = counts.test.sum()
+
+    def unknown(of: Array) -> float:
+        return float(of[UNKNOWN] / of.sum()) if has_ids else 0.0
+
+    untrained = counts.n_test[~(seen if trained is None else seen | trained) & known].sum()
+    auc = counts.auc
+    return FeatureFacts(
+        group=column.group,
+        name=column.name,
+        auc=None if np.isnan(auc) else auc,
+        n_values=int((seen & known).sum()) if has_ids else int(seen.sum()),
+        unknown_train=unknown(counts.n_train),
+        unknown_test=unknown(counts.n_test),
+        untrained_test=float(untrained / n_test) if has_ids else 0.0,
+        future_share=future,
+    )
+
+
+def _item(store: EventStore) -> Column | None:
+    """Return the candidate feature with the most ids: it stands for the item."""
+    candidates = [column for column in columns(store) if column.group == "candidate"]
+    return max(candidates, key=lambda column: column.size, default=None)
+
+
+def _trained_ids(store: EventStore) -> dict[str, Array]:
+    """Return by candidate feature which ids the training part's events show."""
+    schema, trained_users = store.schema, np.zeros(store.n_users, dtype=bool)
+    for rows in chunks(store.n_train):
+        trained_users[store.user[rows]] = True
+    seen = {}
+    for f in schema.candidate:
+        shared = [b.name for b in schema.behaviour if b.vocabulary == f.vocabulary]
+        seen[f.name] = np.zeros(schema.vocabularies[f.vocabulary], dtype=bool)
+        for rows in chunks(store.n_events if shared else 0):
+            if store.split["kind"] == "time":
+                mine = store.event_time[rows] < store.split["boundary"]
+            else:
+                of_event = np.searchsorted(store.offsets, np.arange(rows.start, rows.stop), "right")
+                mine = trained_users[of_event - 1]
+            for name in shared:
+                seen[f.name][store.behaviours[name][rows][mine]] = True
+    return seen
+
+
+def _without_history(store: EventStore) -> dict[str, float]:
+    counts = np.zeros(2, dtype=np.int64)
+    for rows in chunks(store.n_impressions):
+        empty = store.history_end[rows] == store.offsets[store.user[rows]]
+        in_test = np.arange(rows.start, rows.stop) >= store.n_train
+        counts += [np.count_nonzero(empty & ~in_test), np.count_nonzero(empty & in_test)]
+    return {"train": float(counts[0] / store.n_train), "test": float(counts[1] / store.n_test)}
+
+
+def _new_users(store: EventStore) -> float:
+    trained = np.zeros(store.n_users, dtype=bool)
+    for rows in chunks(store.n_train):
+        trained[store.user[rows]] = True
+    new = 0
+    for rows in chunks(store.n_test):
+        at = slice(rows.start + store.n_train, rows.stop + store.n_train)
+        new += int(np.count_nonzero(~trained[store.user[at]]))
+    return new / store.n_test

@@ -1,0 +1,10 @@
+"""From rows of a store to the batches of a run: which rows, in which order, packed or one by one.
+
+Not here: optimisers and steps (`scaling.training`).
+"""
+
+from scaling.batches.epoch import Epoch, find_groups
+from scaling.batches.gather import iterate_test, iterate_training
+from scaling.batches.permutation import order_key
+
+__all__ = ["Epoch", "find_groups", "iterate_test", "iterate_training", "order_key"]

@@ -1,0 +1,89 @@
+"""The steps of a run's one epoch: how many, how many impressions each has seen, and the batches themselves."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.suan import Batch
+from scaling.batches.gather import iterate_training
+from scaling.batches.packing import (
+    Groups,
+    group_requests,
+    group_stretches,
+    iterate_packed,
+    packed_rows,
+    packed_samples_seen,
+)
+from scaling.batches.permutation import order_key, permuted_rows
+from scaling.store import EventStore
+from scaling.study import RunConfig, rate_factor
+
+__all__ = ["Epoch", "find_groups"]
+
+
+class Epoch:
+    """The epoch that `config` describes over `store`.
+
+    Attributes:
+        seen: impressions seen after each step [n_steps], int64.
+    """
+
+    def __init__(self, config: RunConfig, store: EventStore, groups: Groups | None = None) -> None:
+        self.config, self._store, self._groups = config, store, groups
+        size, batch = config.n_samples, config.batch_size
+        self._order = order_key("order", *config.order)
+        self.seen: NDArray[np.int64] = (
+            np.minimum(np.arange(batch, size + batch, batch), size)
+            if groups is None
+            else packed_samples_seen(groups, size, batch, self._order)
+        )
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the whole epoch."""
+        return len(self.seen)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the dense parameters at `step`."""
+        return self.config.learning_rate * self.rate_factor(step)
+
+    def rate_factor(self, step: int) -> float:
+        """Every learning rate at `step` as a fraction of its peak."""
+        config = self.config
+        return rate_factor(step, self.n_steps, config.warmup_steps, config.schedule)
+
+    def batches(self, first_step: int, tokens_per_part: int) -> Iterator[list[Batch]]:
+        """Yield the steps from `first_step` on, in parts; those before it are not read."""
+        size, batch = self.config.n_samples, self.config.batch_size
+        where = (self._order, first_step, tokens_per_part)
+        if self._groups is not None:
+            return iterate_packed(self._store, self._groups, size, batch, *where)
+        return iterate_training(self._store, size, batch, self.config.max_len, *where)
+
+    def rows(self) -> NDArray[np.int64]:
+        """The impressions of the epoch in its order (that within a step apart) [n_samples]."""
+        size = self.config.n_samples
+        if self._groups is not None:
+            return packed_rows(self._groups, size, self._order)
+        return permuted_rows(np.arange(size), self._store.n_train, self._order)
+
+    def steps_shared(self, longer: "Epoch") -> int:
+        """Return how many first steps of the two have the same samples and the same rates.
+
+        The cool-down has begun before the end, and the last batch may be cut.
+        """
+        n_steps = min(self.n_steps, longer.n_steps)
+        differs = np.flatnonzero(self.seen[:n_steps] != longer.seen[:n_steps])
+        alike = int(differs[0]) if len(differs) else n_steps
+        if self.config.schedule == "decay" and longer.n_steps > self.n_steps:
+            alike = min(alike, self.n_steps // 2 + 1)
+        return alike
+
+
+def find_groups(config: RunConfig, store: EventStore) -> Groups | None:
+    """Return the passes of a packed run, which do not depend on its size; None where it is not packed."""
+    if config.packing == "none":
+        return None
+    group = group_requests if config.packing == "request" else group_stretches
+    return group(store, config.max_len)

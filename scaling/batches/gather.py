@@ -1,0 +1,148 @@
+"""From rows of an event store to the tensors of a batch, by vectorised indexing; no sample is copied twice."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.suan import Batch
+from scaling.batches.permutation import permuted_rows
+from scaling.store import EventStore
+from scaling.study import TOKENS_PER_PART
+
+__all__ = ["gather_batch", "gather_packed", "iterate_test", "iterate_training"]
+
+
+def gather_batch(store: EventStore, rows: NDArray[np.int64], max_len: int) -> Batch:
+    """Read impressions `rows`, a pass each, with their latest `max_len` behaviours.
+
+    The history is as wide as the batch's longest (one column at least), padded on the left.
+    """
+    ends = store.history_end[rows]
+    starts = np.maximum(store.offsets[store.user[rows]], ends - max_len)
+    return _gather(store, rows[:, None], starts, ends, packed=False)
+
+
+def gather_packed(
+    store: EventStore, rows: NDArray[np.int64], starts: NDArray[np.int64], *, stretches: bool
+) -> Batch:
+    """Read passes that share their histories.
+
+    Args:
+        store: of the impressions.
+        rows: impressions of each pass [B, M], of one user and in time order; -1 where there are fewer.
+        starts: the first event of each pass's window [B].
+        stretches: whether a pass holds several requests, each with a history of its own length;
+            otherwise all of a pass's rows are one request's.
+    """
+    ends = np.where(rows >= 0, store.history_end[rows], 0).max(1)
+    return _gather(store, rows, starts, ends, packed=True, stretches=stretches)
+
+
+def _gather(
+    store: EventStore,
+    rows_BM: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    *,
+    packed: bool,
+    stretches: bool = False,
+) -> Batch:
+    present = rows_BM >= 0
+    rows = np.where(present, rows_BM, rows_BM[:, :1])
+    users, n_candidates = store.user[rows[:, 0]], rows.shape[1]
+    lengths = ends - starts
+    width = max(1, int(lengths.max(initial=0)))
+    columns = np.arange(width) - width
+    valid = columns >= -lengths[:, None]
+    events = ends[:, None] + columns
+    np.maximum(events, 0, out=events)
+    behaviours = np.empty((len(rows), width, len(store.schema.behaviour)), np.int64)
+    for index, feature in enumerate(store.schema.behaviour):
+        values = store.behaviours[feature.name].take(events, mode="clip")
+        np.multiply(values, valid, out=behaviours[:, :, index], casting="unsafe")
+    times = np.empty((len(rows), width + n_candidates), np.int64)
+    store.event_time.take(events, out=times[:, :width], mode="clip")
+    times[:, width:] = store.time[rows]
+    hours = (times + store.utc_offset_seconds) // 3600 % 24 + 1
+    hours[:, :width] *= valid
+    own_ends = store.history_end[rows] - ends[:, None] + width
+    schema = store.schema
+    candidates = [store.candidates[f.name][rows] for f in schema.candidate]
+    contexts = [store.contexts[f.name][rows] for f in schema.context]
+    numerics = [store.numerics[name][rows] for name in schema.numeric]
+    label = store.label[rows]
+
+    def shape(columns: list[NDArray[Any]], kind: type) -> Tensor:
+        stacked = _stack(columns, rows.shape, kind)
+        return torch.from_numpy(stacked if packed else stacked[:, 0])
+
+    return Batch(
+        behaviours=torch.from_numpy(behaviours),
+        times=torch.from_numpy(times),
+        hours=torch.from_numpy(hours),
+        lengths=torch.from_numpy(lengths),
+        candidate=shape(candidates, np.int64),
+        context=shape(contexts, np.int64),
+        profile=torch.from_numpy(
+            _stack([store.profiles[f.name][users] for f in schema.profile], users.shape, np.int64)
+        ),
+        numeric=shape(numerics, np.float32),
+        label=torch.from_numpy((label if packed else label[:, 0]).astype(np.float32)),
+        present=torch.from_numpy(present) if packed else None,
+        ends=torch.from_numpy(own_ends) if stretches else None,
+    )
+
+
+def iterate_training(
+    store: EventStore,
+    n_samples: int,
+    batch_size: int,
+    max_len: int,
+    order: int,
+    first_step: int = 0,
+    tokens_per_part: int = TOKENS_PER_PART,
+) -> Iterator[list[Batch]]:
+    """Yield the steps of one epoch over the first `n_samples` of the order named by key `order`.
+
+    A step's batch comes in parts of similar history lengths, so that little is padded, and of at most
+    `tokens_per_part` tokens; their summed gradients are the batch's.
+    """
+    for start in range(first_step * batch_size, n_samples, batch_size):
+        positions = np.arange(start, min(start + batch_size, n_samples), dtype=np.int64)
+        rows = permuted_rows(positions, store.n_train, order)
+        parts = _parts_of_similar_length(store, rows, max_len, tokens_per_part)
+        yield [gather_batch(store, rows[part], max_len) for part in parts]
+
+
+def iterate_test(
+    store: EventStore, max_len: int, tokens_per_batch: int = TOKENS_PER_PART
+) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+    """Yield (positions in the test part, batch) over the whole test part, similar lengths together."""
+    rows = np.arange(store.n_train, store.n_impressions)
+    for part in _parts_of_similar_length(store, rows, max_len, tokens_per_batch):
+        yield part, gather_batch(store, rows[part], max_len)
+
+
+def _parts_of_similar_length(
+    store: EventStore, rows: NDArray[np.int64], max_len: int, n_tokens: int
+) -> Iterator[NDArray[np.int64]]:
+    """Split `rows` into index arrays, longest histories first, each of at most `n_tokens` with padding."""
+    lengths = np.minimum(store.history_end[rows] - store.offsets[store.user[rows]], max_len)
+    order = np.argsort(lengths, kind="stable")
+    stop = len(order)
+    while stop > 0:
+        width = max(1, int(lengths[order[stop - 1]])) + 1
+        start = max(0, stop - max(1, n_tokens // width))
+        yield order[start:stop]
+        stop = start
+
+
+def _stack(columns: list[NDArray[Any]], shape: tuple[int, ...], kind: type) -> NDArray[Any]:
+    stacked: NDArray[Any] = np.empty((*shape, len(columns)), kind)
+    for index, values in enumerate(columns):
+        stacked[..., index] = values
+    return stacked

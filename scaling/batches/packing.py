@@ -1,0 +1,167 @@
+"""Passes that share a history: the impressions of one request, or of a stretch of one user's log.
+
+A stretch is a window of L events. The next one starts L / 2 later, so that an impression reads the latest
+L / 2 to L events (all of them while there are at most L). Memory grows with the number of groups.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.suan import Batch
+from scaling.batches.gather import gather_packed
+from scaling.batches.permutation import permuted_rows
+from scaling.store import EventStore
+from scaling.study import TOKENS_PER_PART
+
+__all__ = [
+    "Groups",
+    "group_requests",
+    "group_stretches",
+    "iterate_packed",
+    "packed_rows",
+    "packed_samples_seen",
+]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The training part's impressions in groups that share a pass.
+
+    Attributes:
+        rows: impressions [n_train], those of a group together and in time order.
+        first: where each group begins in `rows` [G + 1].
+        starts: the first event of each group's window [G].
+        stretches: whether a group holds several requests.
+    """
+
+    rows: NDArray[np.int64]
+    first: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stretches: bool
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Impressions per group [G]."""
+        return np.diff(self.first)
+
+
+def group_requests(store: EventStore, max_len: int) -> Groups:
+    """Group the training impressions by request; each reads the latest `max_len` events before it."""
+    first = _boundaries(np.asarray(store.request[: store.n_train]))
+    leaders = first[:-1]
+    ends = store.history_end[leaders]
+    starts = np.maximum(store.offsets[store.user[leaders]], ends - max_len)
+    return Groups(np.arange(store.n_train), first, starts, stretches=False)
+
+
+def group_stretches(store: EventStore, max_len: int) -> Groups:
+    """Group the training impressions by user and window of `max_len` events."""
+    users, ends = store.user[: store.n_train], store.history_end[: store.n_train]
+    rows = np.lexsort([ends, users]).astype(np.int64)
+    users, ends = users[rows], ends[rows]
+    stride = max(1, max_len // 2)
+    late = ends - store.offsets[users] - max_len  # events beyond the first window
+    window = np.maximum(0, -(-late // stride))
+    first = _boundaries(users * (window.max(initial=0) + 1) + window)
+    leaders = first[:-1]
+    starts = store.offsets[users[leaders]] + window[leaders] * stride
+    return Groups(rows, first, starts, stretches=True)
+
+
+def iterate_packed(
+    store: EventStore,
+    groups: Groups,
+    n_samples: int,
+    batch_size: int,
+    order: int,
+    first_step: int = 0,
+    tokens_per_part: int = TOKENS_PER_PART,
+) -> Iterator[list[Batch]]:
+    """Yield the steps of one epoch over `n_samples` impressions, whole groups in the order of `order`.
+
+    A step holds the groups whose last impression falls into its share of the epoch, about `batch_size`
+    impressions; the very last group is cut so that the epoch has exactly `n_samples`. Smaller sizes are
+    prefixes of larger ones.
+    """
+    sequence, counts, bounds = _schedule(groups, n_samples, batch_size, order)
+    for begin, end in pairwise(bounds[first_step:]):
+        chosen, taken = sequence[begin:end], counts[begin:end]
+        yield list(_parts(store, groups, chosen, taken, tokens_per_part))
+
+
+def packed_samples_seen(
+    groups: Groups, n_samples: int, batch_size: int, order: int
+) -> NDArray[np.int64]:
+    """Return the impressions seen after each step of `iterate_packed`.
+
+    There are fewer steps than samples / batch where groups exceed a batch.
+    """
+    _, counts, bounds = _schedule(groups, n_samples, batch_size, order)
+    seen: NDArray[np.int64] = counts.cumsum()[bounds[1:] - 1]
+    return seen
+
+
+def packed_rows(groups: Groups, n_samples: int, order: int) -> NDArray[np.int64]:
+    """Return the impressions of an epoch of `iterate_packed` [n_samples], in its order."""
+    sequence, counts, _ = _schedule(groups, n_samples, n_samples, order)
+    before = np.repeat(counts.cumsum() - counts, counts)
+    places = np.repeat(groups.first[sequence], counts) + np.arange(n_samples) - before
+    rows: NDArray[np.int64] = groups.rows[places]
+    return rows
+
+
+def _schedule(
+    groups: Groups, n_samples: int, batch_size: int, order: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the groups in order, the impressions taken of each, and where each step begins and ends."""
+    n_groups = len(groups.starts)
+    sequence = permuted_rows(np.arange(n_groups), n_groups, order)
+    done = groups.counts[sequence].cumsum()
+    n_whole = int(np.searchsorted(done, n_samples)) + 1
+    sequence, done = sequence[:n_whole], np.minimum(done[:n_whole], n_samples)
+    counts = np.diff(done, prepend=0)
+    steps = np.searchsorted(done, np.arange(batch_size, n_samples + batch_size, batch_size), "left")
+    # a group larger than a batch spans several shares of the epoch and makes one step
+    bounds = np.unique(np.concatenate([[0], np.minimum(steps + 1, n_whole)]))
+    return sequence, counts, bounds
+
+
+def _parts(
+    store: EventStore,
+    groups: Groups,
+    chosen: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    tokens_per_part: int,
+) -> Iterator[Batch]:
+    """Gather the chosen groups in parts of similar size and few enough tokens."""
+    last = groups.rows[groups.first[chosen] + counts - 1]
+    lengths = store.history_end[last] - groups.starts[chosen]
+    by_length = np.lexsort([lengths, counts])[::-1]
+    begin = 0
+    while begin < len(chosen):
+        end, width, height = begin, 0, 0
+        while end < len(chosen):
+            wider = max(width, int(lengths[by_length[end]]))
+            taller = max(height, int(counts[by_length[end]]))
+            if end > begin and (end + 1 - begin) * (wider + taller) > tokens_per_part:
+                break
+            end, width, height = end + 1, wider, taller
+        part = by_length[begin:end]
+        columns = np.arange(height)
+        rows = np.full((len(part), height), -1, np.int64)
+        taken = columns < counts[part][:, None]
+        places = groups.first[chosen[part]][:, None] + columns
+        rows[taken] = groups.rows[places[taken]]
+        yield gather_packed(store, rows, groups.starts[chosen[part]], stretches=groups.stretches)
+        begin = end
+
+
+def _boundaries(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each run of equal labels begins, and the end."""
+    changes = np.flatnonzero(np.diff(labels)) + 1
+    return np.concatenate([[0], changes, [len(labels)]]).astype(np.int64)

@@ -1,0 +1,124 @@
+"""Event stores in words and tables, for `scaling data show` and `check`."""
+
+from typing import TYPE_CHECKING, Any
+
+from scaling.cli.output import format_table
+
+if TYPE_CHECKING:
+    from scaling.audit import Audit
+
+__all__ = ["describe_audit", "describe_store"]
+
+
+def describe_store(document: dict[str, Any]) -> str:
+    """Return the summary of a store (`summarize_store`) as aligned tables."""
+    schema, counts = document["schema"], document["counts"]
+    facts: list[list[object]] = [
+        ["store", document["path"]],
+        ["source", _source(document["source"])],
+        ["fingerprint", document["fingerprint"]],
+        ["split", _split(document["split"])],
+        ["users", f"{counts['users']:,}"],
+        ["events", f"{counts['events']:,}"],
+        ["requests", f"{counts['requests']:,}"],
+        [
+            "size",
+            f"{document['bytes'] / 1e6:,.1f} MB, {document['bytes_per_impression']:.0f} bytes per impression",
+        ],
+    ]
+    days, sizes = document["days"], document["nested_sizes"]
+    facts += [
+        ["days", f"{len(days)}, {days[0]['date']} to {days[-1]['date']} ({_zone(document)})"],
+        ["data sizes", f"{len(sizes)} by halving, {sizes[0]:,} to {sizes[-1]:,}"],
+    ]
+    facts += [[name, f"{value:.6f}"] for name, value in (document["truth"] or {}).items()]
+    parts = [
+        [part, counts[part], document["base_rate"][part], *document["span"][part]]
+        for part in ("train", "test")
+    ]
+    features = [
+        [
+            group,
+            feature["name"],
+            feature["vocabulary"],
+            schema["vocabularies"][feature["vocabulary"]],
+        ]
+        for group in ("behaviour", "candidate", "context", "profile")
+        for feature in schema[group]
+    ]
+    features += [["numeric", name, "-", None] for name in schema["numeric"]]
+    quantiles = document["history_quantiles"]
+    return "\n\n".join(
+        [
+            "\n".join(f"{name:<14}{value}" for name, value in facts),
+            format_table(["part", "impressions", "base rate", "first (UTC)", "last (UTC)"], parts),
+            format_table(["group", "feature", "vocabulary", "size"], features),
+            "events before an impression\n"
+            + format_table(list(quantiles), [[round(value) for value in quantiles.values()]]),
+        ]
+    )
+
+
+def _source(source: dict[str, Any]) -> str:
+    name = source.get("importer") or source.get("kind", "unknown")
+    settings = source.get("options") or source.get("config") or {}
+    return " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
+
+
+def _split(split: dict[str, Any]) -> str:
+    if split["kind"] == "time":
+        return f"by time, test part from {split['boundary']}"
+    return f"by {split['kind']}"
+
+
+def _zone(document: dict[str, Any]) -> str:
+    hours, seconds = divmod(abs(document["utc_offset_seconds"]), 3600)
+    sign = "-" if document["utc_offset_seconds"] < 0 else "+"
+    return f"UTC{sign}{hours:02d}:{seconds // 60:02d}" if hours or seconds else "UTC"
+
+
+def describe_audit(audit: "Audit") -> str:
+    """Return the audit of a store as aligned tables, findings last."""
+    header = [
+        "group",
+        "feature",
+        "AUC alone",
+        "ids",
+        "unknown train",
+        "unknown test",
+        "untrained test",
+        "future",
+    ]
+    ranked = sorted(audit.features, key=lambda facts: -(facts.auc or 0.0))
+    rows = [
+        [
+            facts.group,
+            facts.name,
+            facts.auc,
+            facts.n_values,
+            facts.unknown_train,
+            facts.unknown_test,
+            facts.untrained_test,
+            facts.future_share,
+        ]
+        for facts in ranked
+    ]
+    repeats = audit.duplicates
+    facts_of_all: list[list[object]] = [
+        ["repeated impressions", f"{repeats.impressions:,}"],
+        ["... with the other label", f"{repeats.contradictions:,}"],
+        ["repeated events", f"{repeats.events:,}"],
+        [
+            "without history",
+            f"{audit.without_history['train']:.2%} of train, {audit.without_history['test']:.2%} of test",
+        ],
+        ["of users not in train", f"{audit.new_users_test:.2%} of test"],
+    ]
+    findings = [f"{finding.severity}: {finding.message}" for finding in audit.findings]
+    return "\n\n".join(
+        [
+            format_table(header, rows),
+            "\n".join(f"{name:<26}{value}" for name, value in facts_of_all),
+            "\n".join(findings) or "nothing suspicious",
+        ]
+    )

@@ -1,0 +1,214 @@
+"""Verbs on event stores: `scaling data import | generate | show | check | validate`."""
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scaling.atomic_files import atomic_path
+from scaling.cli.options import AsJson, Output
+from scaling.cli.output import emit
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["app"]
+
+
+logger = logging.getLogger(__name__)
+
+app = typer.Typer(help="Make and inspect event stores.", no_args_is_help=True)
+
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of an event store.")]
+Out = Annotated[
+    Path, typer.Argument(metavar="OUT", help="Folder of the new store; must not exist.")
+]
+
+
+def _import_help() -> str:
+    from scaling.importers import IMPORTERS
+
+    sets = "\n\n".join(
+        f"{name}: {importer.summary}. Options: "
+        + ", ".join(f"{key}={value}" for key, value in asdict(importer.options).items())
+        for name, importer in IMPORTERS.items()
+    )
+    return (
+        "Turn raw files of a data set into an event store; print its folder. docs/data.md tells where to get each "
+        f"data set and what its options mean.\n\n{sets}\n\n"
+        "Example: scaling data import movielens-1m ml-1m data/movielens-1m --option min_rating=4"
+    )
+
+
+@app.command("import", help=_import_help())
+def import_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The data set, as listed above.")],
+    raw: Annotated[Path, typer.Argument(metavar="RAW", help="Folder of its files as published.")],
+    out: Out,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of this data set; repeatable."),
+    ] = None,
+    memory: Annotated[
+        float, typer.Option(help="Resident memory to stay below, GiB; the output is the same.")
+    ] = 4.0,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads to use; default: all cores.", show_default=False)
+    ] = None,
+) -> None:
+    """Import a data set; the help is made from the table of importers."""
+    from scaling.cli.progress import stopped_cleanly, told
+    from scaling.importers import import_logs
+    from scaling.importers.pipeline import Limits
+
+    started = time.perf_counter()
+    limits = Limits(memory, threads)
+    with stopped_cleanly(), told(f"import {name}") as report:
+        store = import_logs(name, raw, out, _pairs(option or []), limits=limits, report=report)
+    _log_made(store.path, store.n_train, store.n_test, started)
+    print(store.path)
+
+
+@app.command()
+def generate(
+    out: Out,
+    n_train: Annotated[int, typer.Option(help="Impressions of the training part.")],
+    n_test: Annotated[int, typer.Option(help="Impressions of the test part.")] = 8192,
+    seed: Annotated[int, typer.Option(help="Seed of the world and its users.")] = 0,
+    n_items: Annotated[int, typer.Option(help="Items in the world.")] = 10_000,
+    window: Annotated[
+        int, typer.Option(help="Events before an impression that its click depends on.")
+    ] = 128,
+    warmup_events: Annotated[
+        int, typer.Option(help="Median number of a user's events before the first request.")
+    ] = 80,
+) -> None:
+    """Generate a log whose click probabilities are known, as an event store; print its folder.
+
+    The same options give the same bytes. A larger --n-train holds the smaller log and has the same test part.
+
+    Example: scaling data generate data/generated --n-train 65536 --seed 1
+    """
+    from scaling.synthetic import SyntheticConfig, generate_logs
+
+    started = time.perf_counter()
+    try:
+        config = SyntheticConfig(n_train, n_test, seed, n_items, window, warmup_events)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    store = generate_logs(out, config)
+    _log_made(store.path, store.n_train, store.n_test, started)
+    print(store.path)
+
+
+@app.command()
+def show(
+    store: Store,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw history lengths, impressions and base rate by day; .png, .pdf or .svg.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print what a store holds: counts, base rates, features, history lengths, split, span, data sizes.
+
+    Nested data sizes are the training part halved again and again while 100 impressions of the rarer class
+    are left. Days are those of the log's own zone.
+
+    Example: scaling data show data/generated --plot generated.png
+    """
+    from scaling.audit import summarize_store
+    from scaling.cli.data.store_text import describe_store
+    from scaling.store import open_store
+
+    opened = open_store(store)
+    document = summarize_store(opened)
+    if plot is not None:
+        from scaling.audit import plot_store
+
+        _save(plot_store(opened), plot)
+    emit(describe_store(document), document, as_json=as_json, output=output)
+
+
+@app.command()
+def check(
+    store: Store,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Look for leaks, features that know the label, duplicates and unknown ids; exit with 1 on an error.
+
+    AUC is that of one feature alone: click rates by id from the training part, tested on the test part.
+    Above 0.95 is an error (a copy of the label), above 0.85 a warning. `future` is the correlation of a feature
+    with what the test part adds to the candidates' or users' click rates: above 0.75 it was computed from the test
+    part's clicks.
+
+    Example: scaling data check data/generated
+    """
+    from scaling.audit import audit_store
+    from scaling.cli.data.store_text import describe_audit
+    from scaling.store import open_store
+
+    audit = audit_store(open_store(store))
+    emit(describe_audit(audit), audit.to_json(), as_json=as_json, output=output)
+    if not audit.is_clean:
+        raise typer.Exit(1)
+
+
+@app.command()
+def validate(
+    store: Store,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Check every row of a store against the format; print one line for each breach, and exit with 1 if any.
+
+    For stores that another program wrote; docs/file-formats.md is the format.
+
+    Example: scaling data validate data/generated
+    """
+    from scaling.store import validate_store
+
+    breaches = validate_store(store)
+    text = "\n".join(breaches) or f"{store}: good, every row checked"
+    emit(text, {"path": str(store), "breaches": breaches}, as_json=as_json, output=output)
+    if breaches:
+        raise typer.Exit(1)
+
+
+def _pairs(options: list[str]) -> dict[str, str]:
+    pairs = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise UserError(f"--option {option}: expected KEY=VALUE, for example min_rating=4")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def _log_made(path: Path, n_train: int, n_test: int, started: float) -> None:
+    seconds = time.perf_counter() - started
+    logger.info(
+        "%s: %s training and %s test impressions in %.1f s",
+        path,
+        f"{n_train:,}",
+        f"{n_test:,}",
+        seconds,
+    )
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    kinds = ("png", "pdf", "svg")
+    kind = path.suffix.removeprefix(".")
+    if kind not in kinds:
+        raise UserError(f"--plot {path}: expected a name that ends in .{', .'.join(kinds)}")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=120)

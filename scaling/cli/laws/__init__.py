@@ -1,0 +1,16 @@
+"""Verbs on finished runs and on anyone's tables: fitting, budgets, figures, the report, comparisons.
+
+Not here: any rule of the analysis itself (`analysis`).
+"""
+
+import typer
+
+from scaling.cli.laws import budget_verbs, compare_verb, fitting_verbs, report_verbs
+
+__all__ = ["add_verbs"]
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verbs on the command `scaling`."""
+    for module in (fitting_verbs, budget_verbs, report_verbs, compare_verb):
+        module.add_verbs(app)

@@ -1,0 +1,213 @@
+"""Verbs on what to run next: `scaling allocate | next`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.cli.laws.sources import json_records, load_table, metrics_of, one_variant, parse_sizes
+from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
+from scaling.cli.output import emit, format_table
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.budget import Allocation, Unit
+    from analysis.fit import LawFit
+
+__all__ = ["add_verbs"]
+
+
+Law = Annotated[
+    str, typer.Option(help="additive, tied, kaplan, interaction: a law of size and data.")
+]
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verbs on the command `scaling`."""
+    for name, verb in (("allocate", allocate), ("next", next_runs)):
+        app.command(name)(verb)
+
+
+def _fit(
+    source: Path,
+    runs: Path | None,
+    where: list[str] | None,
+    x: str,
+    data: str,
+    y: str | None,
+    law: str,
+) -> tuple[pd.DataFrame, LawFit]:
+    from analysis.fit import fit_law
+    from analysis.laws import build_law
+    from analysis.table import rises
+
+    rows = one_variant(load_table(source, runs, where).table, x)
+    metric = y or metrics_of(rows)[0]
+    form = build_law(law, rising=rises(metric))
+    if form.variables != ("N", "D"):
+        raise UserError(f"--law {law}: not a joint law of size and data")
+    return rows, fit_law(form, rows, x=x, data=data, y=metric)
+
+
+def allocate(
+    source: Source,
+    flops: Annotated[
+        float | None, typer.Option(min=0, help="Budget of one run, training FLOPs.")
+    ] = None,
+    gpu_hours: Annotated[
+        float | None,
+        typer.Option(
+            "--gpu-hours", min=0, help="Budget of one run in hours, at the speed of train_seconds."
+        ),
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Also: the cheapest run that reaches this metric.")
+    ] = None,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Y = None,
+    law: Law = "additive",
+    runs: Runs = None,
+    where: Where = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print the best model size and data size under a budget; exit 1 unless the law is determined.
+
+    Example: scaling allocate runs.csv --flops 1e20
+    """
+    from analysis.budget import allocate as best_split
+    from analysis.budget import cheapest, iso_cost, iso_loss, read_cost
+
+    if (flops is None) == (gpu_hours is None):
+        raise UserError("give one budget: --flops or --gpu-hours")
+    rows, fit = _fit(source, runs, where, x, data, y, law)
+    unit: Unit = "flops" if gpu_hours is None else "gpu-hours"
+    budget = flops if gpu_hours is None else gpu_hours
+    assert budget is not None
+    cost = read_cost(rows, unit, x=x, data=data)
+    grades = rows.groupby("grade")[x].first() if "grade" in rows.columns else None
+    result = best_split(fit, cost, budget, grades=grades)
+    document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}}
+    document |= {"y": fit.y, **result.to_document()}
+    document["iso_cost"] = json_records(iso_cost(fit, cost, budget))
+    text = _told(fit, result)
+    if target is not None:
+        point = cheapest(fit, cost, target)
+        document["target"] = {"metric": target, "cheapest": point.__dict__}
+        document["iso_loss"] = json_records(iso_loss(fit, cost, target))
+        text += (
+            f"\n{fit.y} {target:g} costs at least {point.budget:.3g} {cost.unit}: "
+            f"N {point.n_params[0]:.3g}, D {point.n_samples[0]:.3g}"
+        )
+    emit(text, _plain(document), as_json=as_json, output=output)
+    if not fit.success:
+        raise typer.Exit(1)
+
+
+def _told(fit: LawFit, result: Allocation) -> str:
+    def ends(value: tuple[float, float, float], form: str) -> str:
+        return f"{value[0]:{form}} [{value[1]:{form}}, {value[2]:{form}}]"
+
+    cost = result.cost
+    header = [cost.unit, "N*", "D*", fit.y, "beyond the runs"]
+    frontier = [
+        [
+            f"{point.budget:.3g}",
+            ends(point.n_params, ".3g"),
+            ends(point.n_samples, ".3g"),
+            ends(point.metric, ".4f"),
+            f"{point.reach:.1f} x" if point.reach > 1 else "inside",
+        ]
+        for point in result.frontier
+    ]
+    lines = [
+        f"{fit.y} = {fit.law.equation}: {fit.status}" + ("" if fit.success else f", {fit.message}"),
+        f"a run costs {cost.factor:.3g} N^{cost.power:.3g} D {cost.unit}"
+        + (f" (to {cost.spread:.1%} at the runs)" if cost.spread else ""),
+        format_table(header, frontier),
+    ]
+    lines += [
+        f"{gain.what:<16} improves {fit.y} by {ends(gain.improvement, '.5f')}"
+        for gain in result.gains
+    ]
+    if len(result.grades):
+        best = result.grades.iloc[0]
+        lines.append(
+            f"best grade: {best['grade']} with {best['n_samples']:.3g} samples, {fit.y} "
+            f"{best['metric']:.4f} [{best['lower']:.4f}, {best['upper']:.4f}]"
+        )
+    if result.best.reach > 100:
+        lines.append("warning: more than two decades beyond the runs; nothing tests the law there")
+    return "\n".join(lines)
+
+
+def next_runs(
+    source: Source,
+    quantity: Annotated[
+        str, typer.Option(help="alpha, beta, E, ..., or loss (with --at).")
+    ] = "alpha",
+    at: Annotated[
+        str | None, typer.Option(metavar="N,D", help="Sizes at which the loss is wanted.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs in a new cell.")] = 3,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Cells to print; all of them with --json.")
+    ] = 10,
+    gpu_hours: Annotated[
+        bool, typer.Option("--gpu-hours", help="Weigh by hours of train_seconds, not by FLOPs.")
+    ] = False,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Y = None,
+    law: Law = "additive",
+    runs: Runs = None,
+    where: Where = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Rank further cells by how much they narrow an interval for their cost.
+
+    Example: scaling next runs.csv --quantity loss --at 1e8,1e9 --gpu-hours
+    """
+    from analysis.budget import next_cells, read_cost
+
+    rows, fit = _fit(source, runs, where, x, data, y, law)
+    cost = read_cost(rows, "gpu-hours" if gpu_hours else "flops", x=x, data=data)
+    table = next_cells(
+        fit, cost, quantity=quantity, at=parse_sizes(at, 2) if at else None, seeds=seeds
+    )
+    shown = table.rename(columns={"cost": cost.unit, "per_cost": f"per {cost.unit}"}).head(limit)
+    header = [str(column) for column in shown.columns]
+    cells = [
+        [
+            int(v) if name == "n_runs" else f"{v:.1%}" if name == "shrinks" else f"{v:.4g}"
+            for name, v in row.items()
+        ]
+        for row in shown.to_dict("records")
+    ]
+    most = table.iloc[int(table["shrinks"].to_numpy().argmax())]
+    text = (
+        f"{seeds} runs in one cell against the interval of {quantity}, most per cost first\n"
+        f"{format_table(header, cells)}\n"
+        f"most in all: {x} {most['n_params']:.4g}, {data} {most['n_samples']:.4g}, "
+        f"{most['shrinks']:.1%} for {most['cost']:.3g} {cost.unit}"
+    )
+    if not fit.success:
+        text = f"a direction, not a promise: {fit.status}, {fit.message}\n{text}"
+    document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}}
+    document |= {"quantity": quantity, "unit": cost.unit, "cells": json_records(table)}
+    emit(text, document, as_json=as_json, output=output)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and value != value else value

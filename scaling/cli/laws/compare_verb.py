@@ -1,0 +1,103 @@
+"""The verb on pairs of runs: `scaling compare`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scaling.cli.laws.sources import json_records, load_tables, matching, metrics_of, whole_numbers
+from scaling.cli.options import AsJson, Output, Runs, Where
+from scaling.cli.output import emit, format_table
+
+__all__ = ["add_verbs"]
+
+
+logger = logging.getLogger(__name__)
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verb on the command `scaling`."""
+    app.command("compare")(compare)
+
+
+def compare(
+    source: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STUDY|CSV...",
+            help="Study files or run folders, whose runs are taken together; or one CSV.",
+        ),
+    ],
+    baseline: Annotated[
+        list[str],
+        typer.Option(
+            "--baseline",
+            metavar="COLUMN=VALUE",
+            help="What all others are compared with; repeatable, all must hold.",
+        ),
+    ],
+    y: Annotated[
+        list[str] | None,
+        typer.Option("--y", help="Metric; repeatable [default: logloss and auc, soft if there]."),
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option(min=0.5, max=0.9999, help="Of each interval by itself.")
+    ] = 0.95,
+    runs: Runs = None,
+    where: Where = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print how variants differ from a baseline, paired by data size and seed, with t intervals.
+
+    A row per variant and data size: the mean over the pairs, the mean difference (variant minus baseline)
+    and its interval. Pairs share their data where [train] data_order = "shared", or the grade is one.
+
+    Example: scaling compare studies/packing.toml --baseline packing=none --where grade=SUAN-1
+    """
+    from analysis.study_results import paired_differences
+    from analysis.table import describe_variants
+
+    rows = load_tables(source, runs, where)
+    base = matching(rows, baseline, "--baseline")
+    metrics = metrics_of(rows, y)
+    if "data_order" in rows.columns and (rows["data_order"] == "independent").any():
+        logger.warning(
+            'pairs of other sizes have other data (data_order = "independent"): '
+            "their differences hold the luck of both"
+        )
+    table = paired_differences(rows, base, metrics, confidence=confidence)
+    names = describe_variants(rows)
+    header = [*names, "n_samples", "n_pairs"]
+    header += [c for m in metrics for c in (m, "difference", f"{confidence:.0%} interval")]
+    told = whole_numbers(table[[*names, "n_samples", "n_pairs"]]).to_numpy().tolist()
+    lines = [
+        [
+            *variant,
+            *(
+                cell
+                for m in metrics
+                for cell in (
+                    f"{row[m]:.5f}",
+                    f"{row[f'{m}_difference']:+.5f}",
+                    _interval(row[f"{m}_low"], row[f"{m}_high"]),
+                )
+            ),
+        ]
+        for variant, row in zip(told, table.to_dict("records"), strict=True)
+    ]
+    own = [
+        f"against {', '.join(baseline)} at n_samples {float(str(size)):,.15g}: "
+        + ", ".join(f"{m} {part[m].mean():.5f}" for m in metrics)
+        for size, part in rows[base].groupby("n_samples")
+    ]
+    text = "\n".join([*own, format_table(header, lines)])
+    document = {"baseline": baseline, "confidence": confidence, "variants": json_records(table)}
+    emit(text, document, as_json=as_json, output=output)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:+.5f}, {high:+.5f}]" if low == low else "-"

@@ -1,0 +1,70 @@
+"""The verb on the ladder: `scaling grades`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scaling.cli.options import AsJson, Output
+from scaling.cli.output import emit, format_table
+
+__all__ = ["add_verbs"]
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verb on the command `scaling`."""
+    app.command("grades")(grades)
+
+
+def grades(
+    data: Annotated[
+        Path | None, typer.Option(help="An event store whose features to count with.")
+    ] = None,
+    study: Annotated[Path | None, typer.Option(help="A study file with grades of its own.")] = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print the ladder: sizes, parameters, FLOPs per sample.
+
+    Without --data the counts are for the schema of the generated logs.
+
+    Example: scaling grades --data data/movielens-1m
+    """
+    from models.accounting import model_size
+    from models.grades import GRADES
+    from models.model_options import SuanOptions
+    from scaling.store import open_store
+    from scaling.study import load_study
+    from scaling.synthetic import SyntheticConfig, synthetic_schema
+
+    ladder = dict(GRADES)
+    options = SuanOptions()
+    if study is not None:
+        config = load_study(study)
+        ladder |= config.grades
+        options = config.model
+    schema = (
+        synthetic_schema(SyntheticConfig(n_train=1)) if data is None else open_store(data).schema
+    )
+    documents = []
+    for name, grade in ladder.items():
+        size = model_size(grade, options, schema)
+        documents.append(
+            {
+                "grade": name,
+                "n_layers": grade.n_layers,
+                "n_heads": grade.n_heads,
+                "d": grade.d,
+                "token_width": grade.d * len(schema.behaviour),
+                "max_len": grade.max_len,
+                "n_params": size.n_params,
+                "n_embedding_params": size.n_embedding_params,
+                "flops_per_sample": size.flops_per_sample,
+                "training_flops_per_sample": size.training_flops(1),
+                "activation_bytes": size.activation_bytes,
+            }
+        )
+    rows = [list(document.values()) for document in documents]
+    emit(format_table(list(documents[0]), rows), documents, as_json=as_json, output=output)

@@ -1,0 +1,208 @@
+"""Verbs that train cells: `scaling run | submit | retry | train`, with progress on stderr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scaling.cli.options import Budget, ForceResume, Limit, Only, Overrides, Runs, Study, Yes
+from scaling.cli.sweep.chosen_cells import cell_by_signature
+from scaling.cli.sweep.dispatching import FAILURES, Request, train_cells
+from scaling.cli.sweep.plan_verbs import load_plan, warn_of
+from scaling.errors import UserError, nearest
+
+__all__ = ["add_verbs"]
+
+
+Cluster = Annotated[str, typer.Option(help="local (processes), slurm, or debug (in this process).")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Cells at once, local only [default: GPUs, else cores].")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")]
+MaxParallel = Annotated[
+    int | None, typer.Option(min=1, help="Jobs at once, slurm only [default: the study's].")
+]
+Snapshot = Annotated[
+    bool,
+    typer.Option("--snapshot", help="Run from a copy of the code beside the runs; slurm only."),
+]
+CleanEnv = Annotated[
+    bool, typer.Option("--clean-env", help="Submit from inside a job, without its environment.")
+]
+CancelRemoved = Annotated[
+    bool,
+    typer.Option("--cancel-removed", help="Cancel jobs of cells that are no more in the grid."),
+]
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verbs on the command `scaling`."""
+    for verb in (run, submit, retry, train):
+        app.command(verb.__name__)(verb)
+
+
+def run(
+    study: Study,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    jobs: Jobs = None,
+    only: Only = None,
+    limit: Limit = None,
+    retry_failed: RetryFailed = False,
+    budget: Budget = None,
+    force_resume: ForceResume = False,
+) -> None:
+    """Do a whole study: make the data, train what is missing, fit, plot, report.
+
+    Example: scaling run studies/quickstart.toml
+    """
+    request = Request(
+        study,
+        overrides,
+        runs,
+        jobs=jobs,
+        only=only,
+        limit=limit,
+        retry=FAILURES if retry_failed else (),
+        budget=budget,
+        force_resume=force_resume,
+    )
+    raise typer.Exit(max(train_cells(request), _analyse(study, overrides, runs)))
+
+
+def submit(
+    study: Study,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    cluster: Cluster = "local",
+    jobs: Jobs = None,
+    only: Only = None,
+    limit: Limit = None,
+    retry_failed: RetryFailed = False,
+    budget: Budget = None,
+    force_resume: ForceResume = False,
+    max_parallel: MaxParallel = None,
+    snapshot: Snapshot = False,
+    clean_env: CleanEnv = False,
+    cancel_removed: CancelRemoved = False,
+    yes: Yes = False,
+) -> None:
+    """Train the cells that are missing; a finished, running or queued cell is never taken twice.
+
+    Lost and preempted cells go on from their checkpoints. A cell that ran out of memory or time is taken once
+    more with twice as much; failed cells wait for `scaling retry`. With --cluster slurm the command returns
+    once the jobs are queued; otherwise it waits for them, and exits 1 if one of them is not done.
+
+    Example: scaling submit studies/quickstart.toml --cluster slurm
+    """
+    request = Request(
+        study,
+        overrides,
+        runs,
+        cluster,
+        jobs,
+        only,
+        limit,
+        FAILURES if retry_failed else (),
+        budget,
+        force_resume,
+        max_parallel,
+        snapshot,
+        clean_env,
+        cancel_removed,
+        yes,
+    )
+    raise typer.Exit(train_cells(request))
+
+
+def retry(
+    study: Study,
+    failure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help="exception, oom, timeout or lost; repeatable [default: all].",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    runs: Runs = None,
+    cluster: Cluster = "local",
+    jobs: Jobs = None,
+    only: Only = None,
+    limit: Limit = None,
+    budget: Budget = None,
+    force_resume: ForceResume = False,
+) -> None:
+    """Train failed cells again; after each out-of-memory or time-out with twice the memory or time.
+
+    Example: scaling retry studies/quickstart.toml --class oom --cluster slurm
+    """
+    for name in failure or ():
+        if name not in FAILURES:
+            raise UserError(f"--class {name}: no such class{nearest(name, FAILURES)}")
+    request = Request(
+        study,
+        overrides,
+        runs,
+        cluster,
+        jobs,
+        only,
+        limit,
+        tuple(failure or FAILURES),
+        budget,
+        force_resume,
+    )
+    raise typer.Exit(train_cells(request, failed_only=True))
+
+
+def train(
+    study: Study,
+    cell: Annotated[
+        str,
+        typer.Option(help="Signature of the cell, or its first digits; `plan --json` has them."),
+    ],
+    overrides: Overrides = None,
+    runs: Runs = None,
+    force_resume: ForceResume = False,
+) -> None:
+    """Train one cell in this process and print its record's path; a finished one is only read.
+
+    Example: scaling train studies/quickstart.toml --cell 3f2a
+    """
+    from scaling.process import prepare_process
+    from scaling.store import open_store
+    from scaling.study import lease_key
+    from scaling.training import train_run
+    from sweeps.planning import teacher_folders
+
+    made, store = load_plan(study, overrides, runs, make_data=True)
+    warn_of(made)
+    planned = cell_by_signature(made, cell, study)
+    record = train_run(
+        planned.config,
+        open_store(made.data.path),
+        store,
+        prepare_process(),
+        key=lease_key(planned.config, made.study.train.share_prefix),
+        options=made.study.run,
+        force_resume=force_resume,
+        teachers=[Path(folder) for folder in teacher_folders(made.study)],
+    )
+    print(store.folder(record.signature) / "record.json")
+
+
+def _analyse(study: Path, overrides: list[str] | None, runs: Path | None) -> int:
+    import pandas as pd
+
+    from analysis.report import analyse
+
+    made, store = load_plan(study, overrides, runs)
+    result = analyse(
+        store.root,
+        title=made.study.study.description or made.study.name,
+        planned=pd.DataFrame(made.rows()),
+    )
+    print(result.text)
+    return 0

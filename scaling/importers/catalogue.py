@@ -1,0 +1,121 @@
+"""Real logs into event stores: one module per data set, one entry of `IMPORTERS`.
+
+An importer says what the files hold as a `scaling.importers.declaration.Log`; the pipeline does the rest.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling.errors import UserError, nearest
+from scaling.importers.datasets import any_table as table
+from scaling.importers.datasets import eleme, kuairand, mind, movielens_100k, movielens_csv, taobao
+from scaling.importers.datasets import movielens_1m as movielens
+from scaling.importers.declaration import Log
+from scaling.importers.split_options import read_options
+
+if TYPE_CHECKING:
+    from scaling.importers.pipeline import Limits, Report
+    from scaling.store import EventStore
+
+__all__ = ["IMPORTERS", "Importer", "import_logs"]
+
+
+@dataclass(frozen=True)
+class Importer:
+    """How a data set is imported.
+
+    Attributes:
+        summary: what it is, in a few words for the help.
+        options: the default values of its options.
+        declare: the log of a raw folder under the options; reads no more than it must.
+        takes_file: whether RAW may be a file; those that it names are then beside it.
+    """
+
+    summary: str
+    options: Any
+    declare: Callable[[Path, Any], Log]
+    takes_file: bool = False
+
+
+IMPORTERS: dict[str, Importer] = {
+    "movielens-1m": Importer(
+        "MovieLens 1M: ratings.dat, users.dat, movies.dat",
+        movielens.MovieLens1MOptions(),
+        movielens.movielens_1m,
+    ),
+    "movielens": Importer(
+        "MovieLens 20M, 25M, 32M and latest: ratings.csv, movies.csv",
+        movielens_csv.MovieLensOptions(),
+        movielens_csv.movielens,
+    ),
+    "movielens-100k": Importer(
+        "MovieLens 100K: u.data, u.user, u.item",
+        movielens.MovieLens1MOptions(),
+        movielens_100k.movielens_100k,
+    ),
+    "taobao-ads": Importer(
+        "Taobao display ads: raw_sample, ad_feature, user_profile, behavior_log",
+        taobao.TaobaoAdsOptions(),
+        taobao.taobao_ads,
+    ),
+    "taobao-userbehavior": Importer(
+        "Taobao UserBehavior.csv: behaviours only, negatives are drawn",
+        taobao.UserBehaviorOptions(),
+        taobao.taobao_userbehavior,
+    ),
+    "eleme": Importer(
+        "Ele.me: D1_0.csv, D1_1.csv, ... of 39 columns without a header",
+        eleme.ElemeOptions(),
+        eleme.eleme,
+    ),
+    "kuairand": Importer(
+        "KuaiRand Pure, 1K and 27K: log_standard, user_features, video_features_basic",
+        kuairand.KuaiRandOptions(),
+        kuairand.kuairand,
+    ),
+    "mind": Importer(
+        "MIND small and large: behaviors.tsv, news.tsv",
+        mind.MindOptions(),
+        mind.mind,
+    ),
+    "table": Importer(
+        "any CSV or Parquet files; RAW is a TOML that names their columns, or a folder with one",
+        table.TableOptions(),
+        table.table,
+        takes_file=True,
+    ),
+}
+
+
+def import_logs(
+    name: str,
+    raw: Path | str,
+    out: Path | str,
+    options: Mapping[str, str] | None = None,
+    *,
+    limits: "Limits | None" = None,
+    report: "Report | None" = None,
+) -> "EventStore":
+    """Import the data set `name` from `raw` into a new store at `out` and open it.
+
+    Raises:
+        UserError: no such importer, bad options or input, or `out` exists; nothing is left behind.
+    """
+    # Not above: the help needs this module's table, but no engine.
+    from scaling.importers.pipeline import Limits, import_log
+
+    if name not in IMPORTERS:
+        raise UserError(f"{name}: no such importer{nearest(name, IMPORTERS)}")
+    importer, raw, out = IMPORTERS[name], Path(raw), Path(out)
+    if not raw.is_dir() and not (importer.takes_file and raw.is_file()):
+        raise UserError(f"{raw}: no such folder; expected the unpacked files of {name}")
+    if out.exists():
+        raise UserError(f"{out}: already exists; choose another folder or remove this one first")
+    chosen = read_options(importer.options, options or {})
+    log = importer.declare(raw, chosen)
+    source = {"kind": "import", "importer": name, "options": asdict(chosen)}
+    return import_log(
+        log, raw if raw.is_dir() else raw.parent, out, source, limits or Limits(), report
+    )

@@ -1,0 +1,118 @@
+"""MIND: news shown and clicked; histories are one fixed list per user, without times.
+
+A store's user is one (user, history) pair: if a user's list differs between rows, each row keeps its own.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.errors import UserError
+from scaling.importers.declaration import Check, Log, Rows, Table
+from scaling.importers.located_files import locate
+from scaling.importers.split_options import CommonOptions
+from scaling.importers.times import hour, weekday
+
+__all__ = ["MindOptions", "mind"]
+
+
+logger = logging.getLogger(__name__)
+
+NEWS = ("item", "category", "subcategory")
+TIME = "epoch(try_strptime(Time, '%m/%d/%Y %I:%M:%S %p'))::BIGINT"
+NO_TAB = "\x1f"  # a separator that no news has: its lines are cut at the first tabs only
+
+
+@dataclass(frozen=True)
+class MindOptions(CommonOptions):
+    """What a study may vary; the test part is the published development day."""
+
+    test_from: str = "2019-11-15"
+
+
+def mind(raw: Path, options: MindOptions) -> Log:
+    """Return the log of every behaviors.tsv and news.tsv in `raw`, or in its folders for training and development.
+
+    Raises:
+        UserError: only the test set is there, which has no labels.
+    """
+    tables = {
+        "behaviors": Table(
+            _labelled(raw, "behaviors.tsv"),
+            {
+                "ImpressionID": "text",
+                "UserID": "text",
+                "Time": "text",
+                "History": "text?",
+                "Impressions": "text",
+            },
+            separator="\t",
+            header=False,
+            quote="",
+            checks=(
+                Check(
+                    "Time",
+                    f"{TIME} BETWEEN 1 AND 4102444799",
+                    "a time such as 11/9/2019 9:05:58 AM",
+                ),
+                Check(
+                    "Impressions",
+                    r"regexp_full_match(Impressions, '\S+-[01]( \S+-[01])* *')",
+                    "news ids, each with -0 or -1 at its end",
+                ),
+            ),
+            drop_repeats=True,
+        ),
+        "news": Table(
+            _labelled(raw, "news.tsv"),
+            {"line": "text"},
+            separator=NO_TAB,
+            header=False,
+            quote="",
+            # A title may hold a tab, so only what comes before it is looked at.
+            checks=(
+                Check(
+                    "line",
+                    r"regexp_matches(line, '^[^\t ]+\t[^\t]*\t[^\t]*\t')",
+                    "a news id, a category, a subcategory, a title ... separated by '\\t'",
+                ),
+            ),
+        ),
+    }
+    rows = f"""SELECT UserID || coalesce(' ' || md5(nullif(trim(History), '')), '') AS user, {TIME} AS time,
+                      string_split(nullif(trim(History), ''), ' ') AS history,
+                      unnest(string_split(trim(Impressions), ' ')) AS shown FROM behaviors"""
+    histories = f"SELECT user, any_value(history) AS history, min(min(time)) OVER () AS first FROM ({rows}) GROUP BY user"
+    return Log(
+        tables=tables,
+        impressions=Rows(
+            f"""SELECT user, time, shown[:-3] AS item, shown[-1] = '1' AS label, {hour("time")} AS hour,
+                       {weekday("time")} AS weekday FROM ({rows})"""
+        ),
+        # One second apart, the latest just before the first impression of the whole log.
+        events=Rows(
+            f"""SELECT user, first - (len(history) + 1 - position) AS time, history[position] AS item
+                FROM (SELECT *, unnest(generate_series(1, len(history))) AS position FROM ({histories}))"""
+        ),
+        items=r"""SELECT split_part(line, chr(9), 1) AS item, min(split_part(line, chr(9), 2)) AS category,
+                         min(split_part(line, chr(9), 3)) AS subcategory FROM news GROUP BY item""",
+        behaviour=NEWS,
+        candidate=NEWS,
+        context=("hour", "weekday"),
+        split=options.parts(),
+        min_count=options.min_count,
+        own_lists=True,
+        person="regexp_replace(user, ' [0-9a-f]{32}$', '')",
+    )
+
+
+def _labelled(raw: Path, name: str) -> tuple[str, ...]:
+    found = locate(raw, name)
+    kept = tuple(file for file in found if "test" not in Path(file).parent.name.lower())
+    for file in sorted({*found} - {*kept}):
+        logger.info("%s: left out, the test set has no labels", raw / file)
+    if not kept:
+        raise UserError(
+            f"{raw}: holds the test set only, which has no labels; expected the training or the development set"
+        )
+    return kept

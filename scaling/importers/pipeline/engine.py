@@ -1,0 +1,199 @@
+"""The engine of an import: DuckDB in a folder of its own, under a memory limit, with progress.
+
+DuckDB sorts and joins out of core (docs/data.md has the measurement against Polars).
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from scaling.arrays import Array
+from scaling.errors import StorageError, UserError
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Engine", "Limits", "Progress", "Report"]
+
+
+Report = Callable[[float, str, float], None]  # share done, step, seconds left
+
+VECTORS = 128  # of 2,048 rows: what is fetched at a time
+POLL = 0.25  # seconds between two looks at a query's progress
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Resources of an import; its output does not depend on them.
+
+    Attributes:
+        memory_gib: resident memory to stay below.
+        threads: None takes every core.
+    """
+
+    memory_gib: float = 4.0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what the engine cannot start with."""
+        if not self.memory_gib >= 0.5:
+            raise UserError(f"memory: {self.memory_gib} GiB is too little, expected 0.5 or more")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads: {self.threads}, expected 1 or more")
+
+
+class Progress:
+    """Share of the import that is done, from the steps' usual shares of the time and each step's own progress."""
+
+    def __init__(self, shares: dict[str, float], report: Report | None) -> None:
+        self._shares, self._report = shares, report
+        self._total, self._done, self._step, self._within = sum(shares.values()), 0.0, "", 0.0
+        self._started = time.monotonic()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count what happens inside as the step `name`."""
+        self._step, self._within = name, 0.0
+        self.within(0.0)
+        yield
+        self._done += self._shares[name]
+        self._step = ""
+
+    def within(self, share: float) -> None:
+        """Tell how much of the present step is done, 0 to 1; a step of several queries never goes back."""
+        if self._report is None or not self._step:
+            return
+        self._within = max(self._within, min(share, 1.0))
+        done = (self._done + self._shares[self._step] * self._within) / self._total
+        passed = time.monotonic() - self._started
+        left = passed * (1 - done) / done if done > 0 else float("nan")
+        self._report(done, self._step, left)
+
+
+class Engine:
+    """A DuckDB database in `folder`; use it in a `with` block."""
+
+    def __init__(self, folder: Path, limits: Limits, progress: Progress) -> None:
+        self._folder, self._limits, self.progress = folder, limits, progress
+        self._running, self._closing = False, threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Open the database."""
+        import duckdb
+        import pandas as pd  # noqa: F401  # DuckDB would, and tell an interrupt there as its absence
+
+        # The rest is for Python, the stream that is being written, and what the engine does not count.
+        memory = max(0.6 * self._limits.memory_gib, self._limits.memory_gib - 1.5)
+        config: dict[str, Any] = {
+            "memory_limit": f"{memory * 1024:.0f}MiB",
+            "temp_directory": str(self._folder / "spill"),
+            "preserve_insertion_order": False,  # every order is asked for
+            "autoinstall_known_extensions": False,
+        }
+        if self._limits.threads is not None:
+            config["threads"] = self._limits.threads
+        self._connection = duckdb.connect(str(self._folder / "import.duckdb"), config=config)
+        try:
+            self._watcher.start()
+            self.run("SET enable_progress_bar = true")  # or there is no progress to ask for
+            self.run("SET enable_progress_bar_print = false")
+            self.run("SET TimeZone = 'UTC'")
+            self.run("CREATE SCHEMA core")
+        except BaseException:  # an interrupt, too: a living watcher would keep the database open
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the database; its folder is the caller's to remove."""
+        self._closing.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        self._connection.close()
+
+    def run(self, sql: str) -> "duckdb.DuckDBPyConnection":
+        """Run one statement, telling its progress.
+
+        Raises:
+            UserError: no room on the disk or in memory; other errors of the engine are passed on.
+        """
+        with _errors_told(self._limits):
+            self._running = True
+            try:
+                return self._connection.execute(sql)
+            finally:
+                self._running = False
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return all rows of a small result."""
+        return self.run(sql).fetchall()
+
+    def value(self, sql: str) -> Any:
+        """Return the only value of a result."""
+        return self.rows(sql)[0][0]
+
+    def stream(self, sql: str) -> Iterator[dict[str, Array]]:
+        """Return the result piece by piece, each as columns of equal length without gaps."""
+        result = self.run(sql)
+        while True:
+            with _errors_told(self._limits):
+                frame = result.fetch_df_chunk(VECTORS)
+            if not len(frame):
+                return
+            yield {str(name): np.asarray(frame[name]) for name in frame}
+
+    def is_plain(self, sql: str) -> bool:
+        """Whether a SELECT only computes from the columns of stored rows, so that it need not be stored itself."""
+        ((_, plan),) = self.rows(f"EXPLAIN (FORMAT json) {sql}")
+        nodes, names = json.loads(plan), set()
+        while nodes:
+            node = nodes.pop()
+            names.add(node["name"].strip())
+            nodes += node.get("children", [])
+        return names <= {"SEQ_SCAN", "FILTER", "PROJECTION", "UNION"}
+
+    def columns(self, sql: str) -> dict[str, str]:
+        """Return the columns of a SELECT with their types; in lower case, as the engine may change the case itself."""
+        return {name.lower(): kind for name, kind, *_ in self.rows(f"DESCRIBE {sql}")}
+
+    def keep_order(self) -> None:
+        """Read files in their order from now on, which is slower: for the search of a bad row."""
+        self.run("SET preserve_insertion_order = true")
+
+    def _watch(self) -> None:
+        """Report the progress of running queries until the engine closes."""
+        while not self._closing.wait(POLL):
+            # progress is a courtesy, and the query may just have ended
+            if self._running:
+                with suppress(Exception):
+                    self.progress.within(self._connection.query_progress() / 100)
+
+
+@contextmanager
+def _errors_told(limits: Limits) -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        # The engine tells in the same way that the disk cannot take what memory cannot hold.
+        where = "on the disk" if "max_temp_directory_size" in str(error) else "in memory"
+        raise StorageError(
+            f"the import found no more room {where}; free some, or try other --memory than {limits.memory_gib:g} GiB"
+        ) from error
+    except duckdb.IOException as error:
+        if "No space left" not in str(error):
+            raise
+        raise StorageError("the disk is full; the import needs room beside OUT") from error
+    except RuntimeError as error:
+        if "interrupted" not in str(error):
+            raise
+        raise KeyboardInterrupt from error

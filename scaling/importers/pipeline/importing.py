@@ -1,0 +1,82 @@
+"""From a declared log to a store: read, make rows, vocabularies and negatives, sort, write; all or nothing."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scaling.atomic_files import atomic_folder
+from scaling.importers.declaration import Log
+from scaling.importers.pipeline.engine import Engine, Limits, Progress, Report
+from scaling.importers.pipeline.negatives import draw_negatives
+from scaling.importers.pipeline.reading import read_table
+from scaling.importers.pipeline.row_selection import make_rows
+from scaling.importers.pipeline.sorted_output import write_rows
+from scaling.importers.pipeline.vocabularies import check_names, find_features, make_vocabularies
+from scaling.store import EventStore, open_store
+
+__all__ = ["import_log"]
+
+
+# Usual shares of an import's time; only the estimate of the time left depends on them.
+SHARES = {
+    "reading": 30.0,
+    "making rows": 15.0,
+    "counting values": 10.0,
+    "drawing negatives": 10.0,
+    "encoding": 10.0,
+    "writing events": 10.0,
+    "writing impressions": 20.0,
+}
+
+
+def import_log(
+    log: Log,
+    raw: Path,
+    out: Path,
+    source: Mapping[str, Any],
+    limits: Limits,
+    report: Report | None = None,
+) -> EventStore:
+    """Import `log` from the folder `raw` into a new store at `out` and open it.
+
+    `source` tells where it comes from; the rows read, kept and dropped of every table are added. The
+    working files lie beside `out` and need about twice the room of the unpacked input.
+
+    Raises:
+        UserError: bad input, told by file and line, or `out` cannot be written; nothing is left behind.
+    """
+    check_names(out, log)
+    shares = {k: v for k, v in SHARES.items() if log.negatives or k != "drawing negatives"}
+    progress = Progress(shares, report)
+    with atomic_folder(out) as folder:
+        work = folder / "work"
+        work.mkdir()
+        with Engine(work, limits, progress) as engine:
+            with progress.step("reading"):
+                counts = {
+                    name: read_table(engine, name, table, raw) for name, table in log.tables.items()
+                }
+            with progress.step("making rows"):
+                made, boundary = make_rows(engine, log)
+                features = find_features(engine, log)
+            with progress.step("counting values"):
+                schema = make_vocabularies(engine, log, features)
+            if log.negatives is not None:
+                with progress.step("drawing negatives"):
+                    made["negatives"] = draw_negatives(engine, log, features)
+            for name, count in made.items():
+                # Rows of the table of the same name go on being dropped.
+                counts[name] = counts[name].followed_by(count) if name in counts else count
+            rows = {name: count.to_json() for name, count in counts.items()}
+            write_rows(
+                engine,
+                log,
+                features,
+                schema,
+                folder,
+                boundary=boundary,
+                source={**source, "rows": rows, **log.facts},
+            )
+        shutil.rmtree(work)
+    return open_store(out)

@@ -1,0 +1,87 @@
+"""Sampled negatives for logs that hold clicks or purchases only: a stated, seeded rule (docs/data.md).
+
+Draw j for an impression is the number h(seed, user, time, item, j) modulo the size of the pool; h mixes its 32-bit
+inputs with the finaliser of MurmurHash3 (Appleby), so that any engine can draw the same.
+"""
+
+from scaling.errors import UserError
+from scaling.importers.declaration import Log, Negatives
+from scaling.importers.pipeline.engine import Engine
+from scaling.importers.pipeline.reading import RowCounts, log_counts
+from scaling.importers.pipeline.vocabularies import Features
+from scaling.importers.sql import quoted
+
+__all__ = ["draw_negatives"]
+
+
+TAKEN = "drawn items that the user took at the same second"
+MASK = 0xFFFFFFFF
+ROUNDS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1))  # shift and multiplier of the finaliser
+
+
+def draw_negatives(engine: Engine, log: Log, features: Features) -> RowCounts:
+    """Make `core.negatives`, rows like those of `__impressions` with another item.
+
+    Raises:
+        UserError: impressions without an item, or a candidate feature that is not one of `items`.
+    """
+    rule = log.negatives
+    assert rule is not None
+    if "item" not in features.impressions:
+        raise UserError("negatives: the impressions have no column item to draw others for")
+    for name in log.candidate:
+        if name != "item" and features.table("candidate", name) != "items":
+            raise UserError(
+                f"negatives: candidate feature {name!r} must be a column of the items: a drawn item has no other"
+            )
+    engine.run(
+        """CREATE TABLE core.pool AS
+           SELECT __test, item, n, row_number() OVER part - 1 AS number, (sum(n) OVER part)::BIGINT - n AS first,
+                  (sum(n) OVER whole)::BIGINT AS total, count(*) OVER whole AS items
+           FROM (SELECT __test, item, count(*) AS n FROM __impressions WHERE item IS NOT NULL GROUP BY ALL)
+           WINDOW whole AS (PARTITION BY __test),
+                  part AS (PARTITION BY __test ORDER BY item ROWS UNBOUNDED PRECEDING)"""
+    )
+    engine.run(f"CREATE TABLE core.drawn AS {_draws(rule, features)}")
+    engine.run(
+        """CREATE TABLE core.negatives AS SELECT * FROM core.drawn d
+           ANTI JOIN __impressions p ON p.user = d.user AND p.time = d.time AND p.item = d.item"""
+    )
+    drawn = engine.value("SELECT count(*) FROM core.drawn")
+    kept = engine.value("SELECT count(*) FROM core.negatives")
+    engine.run("DROP TABLE core.drawn")
+    counts = RowCounts(drawn, {TAKEN: drawn - kept})
+    log_counts("negatives", counts)
+    return counts
+
+
+def _draws(rule: Negatives, features: Features) -> str:
+    positives = (
+        "SELECT p.*, u.number AS __user, pool.number AS __item, pool.total AS __total, pool.items AS __items, "
+        "draw.j AS __j FROM __impressions p JOIN core.users u USING (user) "
+        f"JOIN core.pool pool USING (__test, item), range({rule.per_positive}) draw(j)"
+    )
+    numbers = _mixed(_mixed(positives, rule.seed, 0, "__h0"), rule.seed, 1, "__h1")
+    columns = ", ".join(f"d.{quoted(name)}" for name in features.impressions if name != "item")
+    size, match, join = {
+        "popularity": ("__total", "d.__draw >= pool.first", "ASOF JOIN"),
+        "uniform": ("__items", "d.__draw = pool.number", "JOIN"),
+    }[rule.draw]
+    # 64 bits, so that the remainder favours no item.
+    draw = f"((__h0 * {MASK + 1}::UBIGINT + __h1) % {size}::UBIGINT)::BIGINT"
+    return (
+        f"SELECT {columns}, pool.item FROM (SELECT *, {draw} AS __draw FROM ({numbers})) d "
+        f"{join} core.pool pool ON d.__test = pool.__test AND {match}"
+    )
+
+
+def _mixed(rows: str, seed: int, salt: int, name: str) -> str:
+    """Return `rows` with a 32-bit hash `name` of the seed, the salt and what a draw depends on."""
+    sql = f"SELECT *, {salt}::UBIGINT AS {name} FROM ({rows})"
+    for part in (str(seed), "__user", "time", "time // 4294967296", "__item", "__j"):
+        sql = f"SELECT * REPLACE (xor({name}, ({part})::UBIGINT & {MASK}) AS {name}) FROM ({sql})"
+        # One step for each subquery: an expression of them all would repeat its parts.
+        for shift, factor in ROUNDS:
+            sql = f"SELECT * REPLACE (xor({name}, {name} >> {shift}) AS {name}) FROM ({sql})"
+            sql = f"SELECT * REPLACE (({name} * {factor}::UBIGINT) & {MASK} AS {name}) FROM ({sql})"
+    return sql

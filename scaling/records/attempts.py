@@ -1,0 +1,181 @@
+"""The files `attempts/<n>.json` of a run: read, judged, closed and removed; no torch."""
+
+import json
+import os
+import platform
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from scaling.atomic_files import write_json
+from scaling.strict_values import fits
+
+__all__ = [
+    "STALE_SECONDS",
+    "Failure",
+    "close_attempt",
+    "is_attempt",
+    "is_gone",
+    "last_attempt",
+    "read_attempts",
+    "remove_attempts",
+]
+
+
+Failure = Literal["exception", "oom", "timeout", "lost", "preempted"]
+
+# A process on another host counts as gone when its heartbeat is so old.
+STALE_SECONDS = 120.0
+# of an attempt's file, what is worth nothing once it has ended
+MOMENTARY = {"state", "time", "cell", "n_steps", "loss", "samples_per_second"}
+MOMENTARY |= {"pid_namespace", "pid_started"}
+
+
+# `datetime` ends with the year 9999
+_Time = Annotated[float, Field(ge=0, lt=253_402_300_800)]
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """The types of what is read from an attempt's file; each may be absent, and others may be there."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
+
+    number: int = 0
+    id: str = ""
+    state: Literal["running", "ended"] = "ended"
+    time: _Time = 0.0
+    started: datetime | None = None
+    ended: datetime | None = None
+    failure: Failure | None = None
+    message: str = ""
+    cell: str | None = None
+    first_step: int | None = None
+    step: int = 0
+    n_steps: int = 0
+    loss: float | None = None
+    samples_per_second: float | None = None
+    host: str | None = None
+    pid: int | None = None
+    slurm_job_id: str | None = None
+
+
+def last_attempt(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Return the number and document of the run's last attempt; 0 if there is none.
+
+    Of a damaged file only its age is known: it counts as running, on a host that nobody knows.
+    """
+    numbers = _numbers(folder)
+    if not numbers:
+        return 0, {}
+    path = folder / "attempts" / f"{numbers[-1]}.json"
+    try:
+        document = read_attempt(path)
+        return numbers[-1], {**document, "time": float(document["time"])}
+    except FileNotFoundError:  # removed meanwhile: the run is done
+        return 0, {}
+    except (OSError, ValueError, KeyError):
+        with suppress(OSError):
+            return numbers[-1], {"state": "running", "time": path.stat().st_mtime}
+        return 0, {}
+
+
+def read_attempts(folder: Path) -> list[dict[str, Any]]:
+    """Return the documents of the run's attempts, the first first; damaged ones are left out."""
+    documents = []
+    for number in _numbers(folder):
+        with suppress(OSError, ValueError):
+            documents.append(read_attempt(folder / "attempts" / f"{number}.json"))
+    return documents
+
+
+def is_attempt(document: Any) -> bool:
+    """Whether all that is read from an attempt's document is of its type; else it is damaged."""
+    return fits(_Attempt, json.dumps(document))
+
+
+def remove_attempts(folder: Path) -> None:
+    """Forget the attempts of a run that is done."""
+    shutil.rmtree(folder / "attempts", ignore_errors=True)
+
+
+def close_attempt(folder: Path, failure: Failure, message: str) -> None:
+    """Say, from another process, that the run's last attempt is over; makes one if there is none.
+
+    Should the attempt be alive after all, its next heartbeat says so.
+    """
+    number, document = last_attempt(folder)
+    path = folder / "attempts" / f"{max(number, 1)}.json"
+    document = {"number": 1, "started": utc_now(), **document, **closing_fields(failure, message)}
+    write_json(path, {**document, "time": time.time()})
+
+
+def is_gone(attempt: dict[str, Any], stale_seconds: float, now: float | None = None) -> bool:
+    """Whether the attempt's process has ended: known at once on this host, else from its silence."""
+    mine = this_process()
+    if all(attempt.get(key) == mine[key] for key in ("host", "pid_namespace")):
+        pid = attempt.get("pid")
+        return not isinstance(pid, int) or _start_time(pid) != attempt.get("pid_started")
+    age = (time.time() if now is None else now) - float(attempt.get("time", 0.0))
+    return age > stale_seconds
+
+
+def read_attempt(path: Path) -> dict[str, Any]:
+    """Read an attempt's file; a ValueError if it is damaged."""
+    text = path.read_bytes()
+    if not fits(_Attempt, text):
+        raise ValueError(f"{path}: no attempt")
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def this_process() -> dict[str, Any]:
+    """What names this process among all that ever were on its host."""
+    namespace = None
+    with suppress(OSError):
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return {
+        "host": platform.node(),
+        "pid_namespace": namespace,
+        "pid": os.getpid(),
+        "pid_started": _start_time(os.getpid()),
+    }
+
+
+def _start_time(pid: int) -> int | None:
+    """When the process began, in ticks since boot; -1 where that cannot be known, None: it is gone."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] == "Z" else int(fields[19])
+    return -1
+
+
+def _numbers(folder: Path) -> list[int]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        names = [path.name.removesuffix(".json") for path in (folder / "attempts").iterdir()]
+        return sorted(int(name) for name in names if name.isdecimal())
+    return []
+
+
+def closing_fields(failure: Failure, message: str) -> dict[str, Any]:
+    return {"state": "ended", "ended": utc_now(), "failure": failure, "message": message}
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def iso_time(time: float | None) -> str | None:
+    return None if time is None else datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")

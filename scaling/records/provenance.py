@@ -1,0 +1,142 @@
+"""Where a run came from: code, versions, device and command, as far as they can be known."""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "COMMAND_VARIABLE",
+    "code_version",
+    "describe_attempt",
+    "describe_environment",
+    "read_code_version",
+    "trained_sources",
+]
+
+
+# A driver tells its workers the command line that started it.
+COMMAND_VARIABLE = "SCALING_COMMAND"
+# What a training run imports, `tests/records/test_provenance.py` holds the list to that.
+_TRAINED = (
+    "models/**/*.py",
+    "scaling/*.py",
+    *(f"scaling/{room}/*.py" for room in ("batches", "records", "store", "study", "training")),
+)
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_PACKAGES = ("ctr-scaling", "torch", "numpy", "scipy", "pandas", "submitit")
+
+
+@cache
+def code_version() -> dict[str, Any]:
+    """Return `read_code_version` of the code that this process runs, as it was at the first call."""
+    return read_code_version(Path(__file__).resolve().parents[2])
+
+
+def read_code_version(folder: Path) -> dict[str, Any]:
+    """Return what names the code in `folder`: `code`, `git_commit`, `git_dirty` and `git_diff`.
+
+    `code` is a hash of the sources that a run's numbers rest on. The others come from the checkout that
+    `folder` is, or from the `provenance.json` of a snapshot, else they are None; `git_diff` is a hash of
+    what was changed since the commit, None where nothing was.
+    """
+    known: dict[str, Any] = {"code": _hash_sources(folder)}
+    # an installed copy may lie inside somebody else's repository
+    if _git(folder, "rev-parse", "--show-toplevel").decode() != str(folder):
+        return {**known, **_told_by_snapshot(folder)}
+    diff = _git(folder, "diff", "--no-ext-diff", "HEAD")
+    return {
+        **known,
+        "git_commit": _git(folder, "rev-parse", "HEAD").decode(),
+        "git_dirty": bool(diff),
+        "git_diff": hashlib.sha256(diff).hexdigest()[:16] if diff else None,
+    }
+
+
+def describe_attempt() -> dict[str, Any]:
+    """Return who is training now, with which code; `slurm_job_id` is in the form that submitit uses."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    restarts = os.environ.get("SLURM_RESTART_COUNT")
+    return {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "slurm_job_id": f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID"),
+        "slurm_restart_count": int(restarts) if restarts else 0,
+        **code_version(),
+        "versions": {name: _version(name) for name in ("torch", "numpy")},
+    }
+
+
+def describe_environment(device: str) -> dict[str, Any]:
+    """Return what a record keeps: versions, platform, device and the command that a user typed."""
+    own = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "command": os.environ.get(COMMAND_VARIABLE, own),
+    }
+
+
+def _told_by_snapshot(folder: Path) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        told = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    return {name: told.get(name) for name in ("git_commit", "git_dirty", "git_diff")}
+
+
+def _hash_sources(folder: Path) -> str:
+    """Hash the syntax trees of what can change a run's numbers; comments and docstrings cannot."""
+    digest = hashlib.sha256()
+    for path in trained_sources(folder):
+        tree = ast.parse(path.read_bytes())
+        digest.update(f"{path.relative_to(folder)}\0{_content(tree)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def trained_sources(folder: Path) -> list[Path]:
+    """Return the sources below `folder` that a run's numbers rest on, sorted."""
+    found = [path for part in _TRAINED for path in folder.glob(part)]
+    return sorted(path for path in found if path.name != "__init__.py")
+
+
+def _content(node: object) -> str:
+    """A syntax tree as text without positions, docstrings and empty fields, which differ between Pythons."""
+    if isinstance(node, list):
+        return "[" + ",".join(map(_content, node)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    parts = []
+    for name, value in ast.iter_fields(node):
+        if name == "body" and isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, False):
+            value = value[1:]
+        if value is not None and value != []:
+            parts.append(f"{name}={_content(value)}")
+    return f"{type(node).__name__}({','.join(parts)})"
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return b""
+    return result.stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

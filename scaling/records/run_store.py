@@ -1,0 +1,160 @@
+"""What came out of a run, and where it lies: `runs/<study>/<signature>/record.json` means done.
+
+Free of torch. Nothing but the record's presence says that a run is complete; where another one stands is
+told by its attempts (`scaling.records.lease`).
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from scaling.atomic_files import write_new
+from scaling.errors import UserError
+from scaling.records.attempts import STALE_SECONDS, Failure, close_attempt, is_gone, last_attempt
+from scaling.records.record import RunRecord, ordered_records
+from scaling.strict_values import from_document
+from scaling.study import RUN_SCHEMA_VERSION
+
+__all__ = ["RunState", "RunStore"]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands, from its files alone.
+
+    `failed` waits for somebody to read the message; `lost` (its process is gone) and `preempted` (saved
+    and handed over) go on by themselves. `failure` says which kind of end it was. `cell` is the signature
+    of the run that is being trained where one training serves several. The rest is the last heartbeat's.
+    """
+
+    state: Literal["done", "running", "failed", "lost", "preempted", "missing"]
+    step: int = 0
+    n_steps: int = 0
+    loss: float | None = None
+    samples_per_second: float | None = None
+    heartbeat_seconds: float | None = None
+    message: str = ""
+    failure: Failure | None = None
+    attempt: int = 0
+    cell: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    slurm_job_id: str | None = None
+
+
+_HINTS = {f.name for f in fields(RunState)} - {"state", "heartbeat_seconds", "attempt", "failure"}
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The runs of one study: a folder with one sub-folder per signature.
+
+    Where one training serves several runs, its attempts and checkpoints lie in a folder of their own,
+    named by the `key` that `scaling.study.shared_prefix.lease_key` gives; elsewhere the key is the signature.
+    """
+
+    root: Path
+
+    def folder(self, key: str) -> Path:
+        """The run's folder, which may not exist yet."""
+        return self.root / key
+
+    def has(self, signature: str) -> bool:
+        """Whether the run is complete."""
+        return (self.folder(signature) / "record.json").exists()
+
+    def read(self, signature: str) -> RunRecord:
+        """Read a complete run.
+
+        Raises:
+            UserError: the run is not complete, its record is damaged, or it belongs to another run.
+        """
+        path = self.folder(signature) / "record.json"
+        try:
+            document = _read_json(path)
+        except UserError as error:
+            raise UserError(f"{error}; remove {path.parent} to train the run again") from error
+        _check_version(document, path)
+        try:
+            record = from_document(RunRecord, document, str(path))
+        except UserError as error:
+            raise UserError(f"{error}; remove {path.parent} to train the run again") from error
+        if record.signature != signature:
+            raise UserError(f"{path}: holds run {record.signature}; was the folder renamed?")
+        return record
+
+    def read_all(self) -> list[RunRecord]:
+        """Read every complete run, in the order of their labels and signatures."""
+        signatures = sorted(path.parent.name for path in self.root.glob("*/record.json"))
+        return ordered_records(self.read(signature) for signature in signatures)
+
+    def write(self, record: RunRecord) -> Path:
+        """Write a complete run's record; one that is there already is kept as it is."""
+        path = self.folder(record.signature) / "record.json"
+        if not path.exists():
+            write_new(path, asdict(record))
+        return path
+
+    def fail(self, key: str, message: str, failure: Failure = "exception") -> None:
+        """Say, from outside, that the last attempt ended without a record, and why."""
+        close_attempt(self.folder(key), failure, message)
+
+    def release(self, key: str) -> None:
+        """Say, from outside, that the last attempt was stopped: the next one goes on from its checkpoint."""
+        close_attempt(self.folder(key), "preempted", "stopped")
+
+    def state(
+        self,
+        signature: str,
+        key: str | None = None,
+        *,
+        stale_seconds: float = STALE_SECONDS,
+        now: float | None = None,
+    ) -> RunState:
+        """Where the run stands.
+
+        A run whose process is gone is lost: at once where that process ran on this host, else when the
+        heartbeat is `stale_seconds` old. A damaged file is a hint that is gone.
+        """
+        if self.has(signature):
+            return RunState("done")
+        number, document = last_attempt(self.folder(key or signature))
+        if not number:
+            return RunState("missing")
+        failure = document.get("failure")
+        if document.get("state") == "running":
+            failure = "lost" if is_gone(document, stale_seconds, now) else None
+        return RunState(
+            state=_state(failure),
+            failure=failure,
+            attempt=number,
+            heartbeat_seconds=(time.time() if now is None else now) - document["time"],
+            **{name: value for name, value in document.items() if name in _HINTS},
+        )
+
+
+def _state(failure: Failure | None) -> Literal["running", "failed", "lost", "preempted"]:
+    if failure is None:
+        return "running"
+    return failure if failure in ("lost", "preempted") else "failed"
+
+
+def _check_version(document: Any, path: Path) -> None:
+    config = document.get("config") if isinstance(document, dict) else None
+    version = config.get("schema_version") if isinstance(config, dict) else None
+    if isinstance(version, int) and version != RUN_SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: of run schema {version}, which trained otherwise than this version's "
+            f"{RUN_SCHEMA_VERSION}; give --runs another folder"
+        )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not a JSON file: {error}") from error

@@ -1,0 +1,174 @@
+"""Measure how long a trained model takes to score the candidates of a request, in four ways."""
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.scoring import Candidates, History, Scorer
+from models.suan import SUAN, Batch
+from scaling.records import describe_environment
+from scaling.serving.latency_report import Latency, ServingReport
+from scaling.store import Schema
+from scaling.training import read_model
+
+__all__ = ["bench_serving", "random_candidates", "random_history", "ways_to_score"]
+
+
+# Requests before the first that is measured, and the fewest that are.
+_WARM_UP, _FEWEST = 2, 3
+
+Score = Callable[[History, Candidates], object]
+
+
+def bench_serving(
+    run_folder: Path, candidates: Sequence[int], *, n_threads: int = 1, seconds: float = 2.0
+) -> ServingReport:
+    """Measure a finished run's model on a user with a full history and random ids, on the CPU.
+
+    Args:
+        run_folder: of the run.
+        candidates: how many a request scores; each number is measured.
+        n_threads: that a request may use.
+        seconds: spent on each way and number of candidates; slow ways make three requests at least.
+
+    Raises:
+        UserError: the folder holds no model.
+    """
+    model, schema = read_model(run_folder)
+    torch.set_num_threads(n_threads)
+    rng = np.random.default_rng(0)
+    history = random_history(schema, model.grade.max_len, rng)
+    ways = ways_to_score(model, schema, history)
+    latencies = []
+    for n_candidates in candidates:
+        request = random_candidates(schema, n_candidates, int(np.max(history.times)) + 60, rng)
+        for way, score in ways.items():
+            made = partial(score, history, request)
+            latencies.append(_measure(way, n_candidates, made, seconds))
+    state_bytes = None
+    if "cached" in ways:
+        state_bytes = Scorer(model, schema).encode(history).n_bytes
+    return ServingReport(
+        run_folder.resolve().name,
+        asdict(model.options),
+        model.grade.max_len,
+        state_bytes,
+        n_threads,
+        tuple(latencies),
+        {**describe_environment("cpu"), "processor": _processor()},
+    )
+
+
+def ways_to_score(model: SUAN, schema: Schema, cached: History) -> dict[str, Score]:
+    """Return how to score a request by way (`scaling.serving.latency_report.WAYS`).
+
+    Args:
+        model: in evaluation mode.
+        schema: its features.
+        cached: the history that the way `cached` has encoded before.
+    """
+    ways: dict[str, Score] = {
+        "single": partial(_single, model, schema),
+        "repeated": partial(_repeated, model, schema),
+    }
+    try:
+        scorer = Scorer(model, schema)
+    except ValueError:  # its histories cannot be shared
+        return ways
+    state = scorer.encode(cached)
+    ways["parallel"] = lambda history, request: scorer.score(scorer.encode(history), request)
+    ways["cached"] = lambda history, request: scorer.score(state, request)
+    return ways
+
+
+def random_history(schema: Schema, length: int, rng: np.random.Generator) -> History:
+    """Return a history of `length` events, minutes to days apart."""
+    behaviours = {f.name: _ids(schema, f.vocabulary, length, rng) for f in schema.behaviour}
+    gaps = np.exp(rng.normal(6, 2, length)).astype(np.int64)
+    profile = {f.name: _ids(schema, f.vocabulary, 1, rng) for f in schema.profile}
+    return History(behaviours, 1_700_000_000 + gaps.cumsum(), profile)
+
+
+def random_candidates(schema: Schema, n: int, time: int, rng: np.random.Generator) -> Candidates:
+    """Return `n` candidates of a request at `time`."""
+    features = {f.name: _ids(schema, f.vocabulary, n, rng) for f in schema.candidate}
+    context = {f.name: _ids(schema, f.vocabulary, n, rng) for f in schema.context}
+    return Candidates(features, time, context, {name: rng.random(n) for name in schema.numeric})
+
+
+def _ids(schema: Schema, vocabulary: str, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return rng.integers(1, schema.vocabularies[vocabulary], n)
+
+
+@torch.inference_mode()
+def _single(model: SUAN, schema: Schema, history: History, request: Candidates) -> list[float]:
+    n_candidates = len(next(iter(request.features.values())))  # type: ignore[arg-type]
+    return [
+        torch.sigmoid(model(_batch(schema, history, request, slice(row, row + 1)))).item()
+        for row in range(n_candidates)
+    ]
+
+
+@torch.inference_mode()
+def _repeated(model: SUAN, schema: Schema, history: History, request: Candidates) -> object:
+    return torch.sigmoid(model(_batch(schema, history, request, slice(None)))).numpy()
+
+
+def _batch(schema: Schema, history: History, request: Candidates, rows: slice) -> Batch:
+    """Return a pass for each of some candidates, each with the whole history."""
+
+    def stack(names: Sequence[str], arrays: object) -> torch.Tensor:
+        columns = [np.asarray(arrays[name])[rows] for name in names]  # type: ignore[index]
+        return torch.from_numpy(np.stack(columns, -1)) if columns else torch.empty(n, 0).long()
+
+    n = len(np.asarray(next(iter(request.features.values())))[rows])
+    behaviours = np.stack([history.behaviours[f.name] for f in schema.behaviour], -1)
+    profile = np.concatenate([np.empty(0, np.int64), *history.profile.values()]).astype(np.int64)
+    times = torch.from_numpy(np.append(np.asarray(history.times), request.time))
+    length = len(behaviours)
+    numeric = stack(schema.numeric, request.numeric).float()
+    return Batch(
+        behaviours=torch.from_numpy(behaviours).expand(n, -1, -1),
+        times=times.expand(n, -1),
+        hours=(times // 3600 % 24 + 1).expand(n, -1),
+        lengths=torch.full((n,), length),
+        candidate=stack([f.name for f in schema.candidate], request.features),
+        context=stack([f.name for f in schema.context], request.context),
+        profile=torch.from_numpy(profile).expand(n, -1),
+        numeric=numeric,
+        label=torch.empty(n),
+    )
+
+
+def _processor() -> str:
+    """The processor's name, as far as it can be known."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _measure(way: str, n_candidates: int, request: Callable[[], object], seconds: float) -> Latency:
+    """Make requests one after the other for so many seconds."""
+    for _ in range(_WARM_UP):
+        request()
+    wall: list[float] = []
+    cpu: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(wall) < _FEWEST:
+        begin = time.perf_counter(), time.process_time()
+        request()
+        wall.append(time.perf_counter() - begin[0])
+        cpu.append(time.process_time() - begin[1])
+    p50, p95, p99 = (1e3 * float(value) for value in np.percentile(wall, [50, 95, 99]))
+    rate = n_candidates * len(wall) / sum(wall)
+    return Latency(way, n_candidates, len(wall), p50, p95, p99, 1e3 * float(np.median(cpu)), rate)

@@ -1,0 +1,34 @@
+"""One event store on disk: its format, how it is opened, written and validated.
+
+Not here: whether the data in a valid store are good (`scaling.audit`), and where logs come from
+(`scaling.importers`, `scaling.synthetic`).
+"""
+
+from scaling.store.constraints import find_index_breaches, sees_only_the_past
+from scaling.store.event_store import CHUNK, EventStore, chunks, open_store
+from scaling.store.format import PADDING, UNKNOWN, Feature, Schema, array_table, check_schema
+from scaling.store.from_arrays import write_store
+from scaling.store.rows import Events, Impressions
+from scaling.store.validate import validate_store
+from scaling.store.writer import HistoryLengths, StoreWriter
+
+__all__ = [
+    "CHUNK",
+    "PADDING",
+    "UNKNOWN",
+    "EventStore",
+    "Events",
+    "Feature",
+    "HistoryLengths",
+    "Impressions",
+    "Schema",
+    "StoreWriter",
+    "array_table",
+    "check_schema",
+    "chunks",
+    "find_index_breaches",
+    "open_store",
+    "sees_only_the_past",
+    "validate_store",
+    "write_store",
+]

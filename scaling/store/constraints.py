@@ -1,0 +1,271 @@
+"""Checks of what an event store holds, row by row; `scaling.store.event_store` checks only that the arrays are there.
+
+Each rule that is broken gives one line with the file and the first row that breaks it. Memory grows with
+the users and with the test part of generated logs, not with the rows.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling.arrays import Array
+from scaling.metrics import true_limits
+from scaling.store.event_store import EventStore, chunks
+from scaling.store.format import content_digest
+from scaling.store.manifest import document_fingerprint
+from scaling.store.rows import one_class
+
+__all__ = ["find_breaches", "find_index_breaches", "sees_only_the_past"]
+
+
+def find_breaches(
+    store: EventStore, document: Mapping[str, Any], arrays: Mapping[str, Array]
+) -> Iterator[str]:
+    """Yield one line for each rule of the format that the contents break: file, first row, what was expected.
+
+    Rules that rest on a broken one are left out: without right offsets no history can be judged.
+    """
+    offsets_good = users_good = True
+    for line in _offset_breaches(store):
+        offsets_good = False
+        yield line
+    if offsets_good:
+        yield from _event_breaches(store)
+    for line in _user_breaches(store):
+        users_good = False
+        yield line
+    if offsets_good and users_good:
+        yield from _history_breaches(store)
+    yield from _value_breaches(store)
+    yield from _order_breaches(store)
+    if users_good or store.split["kind"] == "time":
+        yield from _split_breaches(store)
+    yield from _id_breaches(store)
+    yield from _document_breaches(store, document, arrays)
+    yield from _truth_breaches(store)
+
+
+def find_index_breaches(store: EventStore) -> Iterator[str]:
+    """Yield the breaches that make it impossible to look up an impression's user, history, ids and label."""
+    offsets = list(_offset_breaches(store))
+    users = list(_user_breaches(store))
+    yield from (*offsets, *users)
+    if not offsets and not users:
+        file = store.path / "impressions/history_end.npy"
+        yield from _rows(
+            file, store.n_impressions, partial(_is_own, store), "is outside the user's events"
+        )
+    yield from _value_breaches(store)
+    yield from _id_breaches(store)
+
+
+def _offset_breaches(store: EventStore) -> Iterator[str]:
+    offsets, file = store.offsets, store.path / "behaviours/offsets.npy"
+    if offsets[0] != 0 or offsets[-1] != store.n_events:
+        yield f"{file}: runs from {offsets[0]} to {offsets[-1]}, expected 0 to {store.n_events:,}"
+    yield from _rows(file, store.n_users, lambda r: offsets[_next(r)] >= offsets[r], "decreases")
+
+
+def _event_breaches(store: EventStore) -> Iterator[str]:
+    time, offsets = store.event_time, store.offsets
+
+    def in_order(rows: slice) -> Array:
+        good: Array = time[_next(rows)] >= time[rows]
+        if not good.all():
+            of_next = np.arange(rows.start, rows.stop)[~good] + 1
+            # The next event may be earlier where it is another user's first.
+            good[~good] = offsets[np.searchsorted(offsets, of_next)] == of_next
+        return good
+
+    yield from _rows(
+        store.path / "behaviours/time.npy",
+        store.n_events - 1,
+        in_order,
+        "is later than the next event of the same user; events must be sorted by (user, time)",
+    )
+
+
+def _user_breaches(store: EventStore) -> Iterator[str]:
+    user = store.user
+    yield from _rows(
+        store.path / "impressions/user.npy",
+        store.n_impressions,
+        lambda r: (user[r] >= 0) & (user[r] < store.n_users),
+        f"is not a user, expected 0 to {store.n_users - 1}",
+    )
+
+
+def _history_breaches(store: EventStore) -> Iterator[str]:
+    file, n = store.path / "impressions/history_end.npy", store.n_impressions
+    yield from _rows(file, n, lambda r: _is_own(store, r), "is outside the user's events")
+
+    def ends_right(rows: slice) -> Array:
+        good, at = sees_only_the_past(store, rows), store.history_end[rows]
+        more = at < store.offsets[store.user[rows].astype(np.int64) + 1]
+        more &= _is_own(store, rows)
+        good[more] &= store.event_time[at[more]] >= store.time[rows][more]
+        return good
+
+    yield from _rows(
+        file, n, ends_right, "does not end the history just before the impression's second"
+    )
+
+
+def sees_only_the_past(store: EventStore, rows: slice) -> Array:
+    """Return, for impressions `rows`, whether the history's last event is before the impression's second."""
+    end = store.history_end[rows]
+    some = (end > store.offsets[store.user[rows]]) & _is_own(store, rows)
+    good = np.ones(len(end), dtype=bool)
+    good[some] = store.event_time[end[some] - 1] < store.time[rows][some]
+    return good
+
+
+def _is_own(store: EventStore, rows: slice) -> Array:
+    user, end, offsets = store.user[rows].astype(np.int64), store.history_end[rows], store.offsets
+    own: Array = (end >= offsets[user]) & (end <= offsets[user + 1])
+    return own
+
+
+def _value_breaches(store: EventStore) -> Iterator[str]:
+    folder, n, label = store.path / "impressions", store.n_impressions, store.label
+    yield from _rows(folder / "label.npy", n, lambda r: label[r] <= 1, "is neither 0 nor 1")
+    yield from one_class(f"{folder / 'label.npy'}", label[: store.n_train])
+    if store.probability is not None:
+        p = store.probability
+        yield from _rows(
+            folder / "probability.npy",
+            n,
+            lambda r: (p[r] > 0) & (p[r] < 1),
+            "is not between 0 and 1",
+        )
+    for name, values in store.numerics.items():
+        yield from _rows(
+            folder / f"numeric.{name}.npy", n, partial(_is_finite, values), "is not finite"
+        )
+
+
+def _order_breaches(store: EventStore) -> Iterator[str]:
+    folder, border = store.path / "impressions", store.n_train - 1
+    user, time, request = store.user, store.time, store.request
+
+    def in_order(rows: slice) -> Array:
+        following = _next(rows)
+        later: Array = (time[following] > time[rows]) | (
+            (time[following] == time[rows]) & (user[following] >= user[rows])
+        )
+        later |= np.arange(rows.start, rows.stop) == border
+        return later
+
+    def numbered(rows: slice) -> Array:
+        following = _next(rows)
+        new = (user[following] != user[rows]) | (time[following] != time[rows])
+        new |= np.arange(rows.start, rows.stop) == border
+        return np.asarray(request[following] - request[rows] == new)
+
+    last = store.n_impressions - 1
+    yield from _rows(folder / "time.npy", last, in_order, "breaks the order by (part, time, user)")
+    if request[0] != 0:
+        yield f"{folder / 'request.npy'}: row 0 is {request[0]}, expected 0"
+    yield from _rows(
+        folder / "request.npy", last, numbered, "is not followed by the right request number"
+    )
+
+
+def _split_breaches(store: EventStore) -> Iterator[str]:
+    folder, n = store.path / "impressions", store.n_train
+    if store.split["kind"] == "time":
+        boundary = store.split["boundary"]
+        if not store.time[n - 1] < boundary <= store.time[n]:
+            yield f"{folder / 'time.npy'}: the parts overlap in time at {boundary}"
+        return
+    trained = np.zeros(store.n_users, dtype=bool)
+    for rows in chunks(n):
+        trained[store.user[rows]] = True
+    yield from _rows(
+        folder / "user.npy",
+        store.n_test,
+        lambda r: ~trained[store.user[r.start + n : r.stop + n]],
+        "of the test part: a user is in the training and in the test part",
+    )
+
+
+def _id_breaches(store: EventStore) -> Iterator[str]:
+    schema = store.schema
+    for prefix, features, columns in (
+        ("behaviours/feature.", schema.behaviour, store.behaviours),
+        ("impressions/candidate.", schema.candidate, store.candidates),
+        ("impressions/context.", schema.context, store.contexts),
+        ("profile/feature.", schema.profile, store.profiles),
+    ):
+        for feature in features:
+            ids, size = columns[feature.name], schema.vocabularies[feature.vocabulary]
+            yield from _rows(
+                store.path / f"{prefix}{feature.name}.npy",
+                len(ids),
+                partial(_is_id, ids, size),
+                f"is not an id of {feature.vocabulary!r}, expected 1 to {size - 1}",
+            )
+
+
+def _document_breaches(
+    store: EventStore, document: Mapping[str, Any], arrays: Mapping[str, Array]
+) -> Iterator[str]:
+    file = store.path / "dataset.json"
+    requests, told = int(store.request[-1]) + 1, document["counts"]["requests"]
+    if requests != told:
+        yield f"{file}: counts.requests is {told}, but impressions/request ends with {requests - 1}"
+    for name, array in arrays.items():
+        entry = document["arrays"][name]
+        for key, value in (("dtype", array.dtype.str), ("rows", len(array))):
+            if entry[key] != value:
+                yield f"{file}: arrays.{name}.{key} is {entry[key]!r}, expected {value!r}"
+        if content_digest(array) != entry["sha256"]:
+            yield (
+                f"{store.path / name}.npy: contents differ from the sha256 in dataset.json; "
+                "make the data set again"
+            )
+    if document_fingerprint(document) != store.fingerprint:
+        yield f"{file}: fingerprint does not match the contents"
+
+
+def _truth_breaches(store: EventStore) -> Iterator[str]:
+    """The truth is compared with data once generated, so it must be that of the stored probabilities."""
+    if store.truth is None:
+        return
+    file = store.path / "dataset.json"
+    if store.probability is None:
+        yield f"{file}: truth: given, but there is no impressions/probability"
+        return
+    limits = true_limits(store.probability[store.n_train :])
+    for name, value in store.truth.items():
+        # The writer summed the same numbers in another order.
+        if name not in limits or abs(value - limits[name]) > 1e-9:
+            yield f"{file}: truth.{name} is {value}, but the stored probabilities give {limits.get(name)}"
+
+
+def _rows(file: Path, rows: int, holds: Callable[[slice], Array], breach: str) -> Iterator[str]:
+    """Yield one line with the first row of `range(rows)` for which `holds` is false, if there is one."""
+    first, bad = -1, 0
+    for chunk in chunks(rows):
+        good = holds(chunk)
+        if not good.all():
+            first = first if bad else chunk.start + int(np.argmin(good))
+            bad += len(good) - int(np.count_nonzero(good))
+    if bad:
+        more = f" (and {bad - 1:,} more)" if bad > 1 else ""
+        yield f"{file}: row {first:,} {breach}{more}"
+
+
+def _is_finite(values: Array, rows: slice) -> Array:
+    return np.isfinite(values[rows])
+
+
+def _is_id(ids: Array, size: int, rows: slice) -> Array:
+    return (ids[rows] >= 1) & (ids[rows] < size)
+
+
+def _next(rows: slice) -> slice:
+    return slice(rows.start + 1, rows.stop + 1)

@@ -1,0 +1,159 @@
+"""`dataset.json` of an event store: its keys, their types, and the fingerprint over what a model can see.
+
+Each key is checked when it is read, so that whoever uses it later need not ask. Further keys are let pass.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, FiniteFloat, NonNegativeInt
+
+from scaling.errors import UserError
+from scaling.store.format import SCHEMA_VERSION, Schema, check_schema
+from scaling.strict_values import from_document, key_errors
+
+__all__ = ["StoreDocument", "document_breaches", "document_fingerprint", "read_document"]
+
+
+_STRICT = ConfigDict(extra="ignore", strict=True)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows of the arrays."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    users: NonNegativeInt
+    events: NonNegativeInt
+    impressions: NonNegativeInt
+    requests: NonNegativeInt
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the two parts were made; `boundary` (seconds) belongs to a split by time."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    kind: Literal["time", "user"]
+    n_train: int
+    boundary: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a split by time that does not tell the time."""
+        if self.kind == "time" and self.boundary is None:
+            raise ValueError("a split by time needs a boundary in seconds")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The keys of `source` that someone reads; an importer or a generator adds its own."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    kind: str = "unknown"
+    importer: str | None = None
+    options: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """What is promised of one array; `sha256` is over its bytes without the file's header."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    dtype: str
+    rows: NonNegativeInt
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoreDocument:
+    """The whole document, checked; docs/file-formats.md tells what each key means."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    schema_version: int
+    fingerprint: str
+    schema: Schema
+    counts: Counts
+    split: Split
+    utc_offset_seconds: int
+    history_quantiles: dict[str, FiniteFloat]
+    truth: dict[str, FiniteFloat] | None
+    source: Source
+    arrays: dict[str, StoredArray]
+
+
+def read_document(path: Path) -> tuple[dict[str, Any], StoreDocument]:
+    """Return `dataset.json` of the store at `path`, as it stands there and as checked.
+
+    Raises:
+        UserError: not a store, another version of the format, or the first key that is missing or wrong.
+    """
+    file = path / "dataset.json"
+    document = _load(file)
+    checked = from_document(StoreDocument, document, str(file))
+    check_schema(file, checked.schema)
+    n_train, n = checked.split.n_train, checked.counts.impressions
+    if not 0 < n_train < n:
+        raise UserError(
+            f"{file}: split.n_train is {n_train}, expected 1 to {n - 1}: "
+            f"counts.impressions is {n} and no part may be empty"
+        )
+    return document, checked
+
+
+def document_breaches(path: Path) -> list[str]:
+    """Return one line for each key of `dataset.json` that is missing or wrong; empty if it can be read.
+
+    Raises:
+        UserError: not a store, no JSON, or another version of the format.
+    """
+    file = path / "dataset.json"
+    breaches = [f"{file}: {line}" for line in key_errors(StoreDocument, _load(file))]
+    if not breaches:
+        try:
+            read_document(path)
+        except UserError as error:
+            breaches.append(str(error))
+    return breaches
+
+
+def _load(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise UserError(
+            f"{file.parent}: not a data set (no dataset.json); make one with `scaling data import` or "
+            "`scaling data generate`"
+        )
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON: {error}") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{file}: schema_version is {version}, this version reads {SCHEMA_VERSION}; make the data set again"
+        )
+    assert isinstance(document, dict)
+    return document
+
+
+def document_fingerprint(document: Mapping[str, Any]) -> str:
+    """Return the sha256 over what a model can see: schema, split point, zone and the arrays' digests."""
+    content = {
+        "schema_version": document["schema_version"],
+        "schema": document["schema"],
+        "n_train": document["split"]["n_train"],
+        "utc_offset_seconds": document["utc_offset_seconds"],
+        "arrays": document["arrays"],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,135 @@
+"""The arrays of a new store, written piece by piece: memory does not grow with the rows.
+
+`scaling.store.from_arrays.write_store` fills them from arrays in memory, `scaling.importers.catalogue` from a sorted stream.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+
+from scaling.arrays import Array
+from scaling.atomic_files import write_json
+from scaling.store.format import SCHEMA_VERSION, ArraySpec, Schema
+from scaling.store.manifest import document_fingerprint
+
+__all__ = ["HistoryLengths", "StoreWriter"]
+
+
+QUANTILES = {"min": 0.0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "max": 1.0}
+
+
+class StoreWriter:
+    """Writes the arrays that `table` promises into `folder`; leave the `with` block before `finish`.
+
+    Not atomic by itself: the folder is a temporary one (`scaling.atomic_files.atomic_folder`).
+    """
+
+    def __init__(self, folder: Path, table: Mapping[str, ArraySpec]) -> None:
+        self._folder, self._table = folder, table
+        self._streams: dict[str, BinaryIO] = {}
+        self._digests = {name: hashlib.sha256() for name in table}
+        self._rows = dict.fromkeys(table, 0)
+
+    def __enter__(self) -> Self:
+        """Create every array's file with its header."""
+        with ExitStack() as stack:
+            for name, spec in self._table.items():
+                file = self._folder / f"{name}.npy"
+                file.parent.mkdir(exist_ok=True)
+                stream = self._streams[name] = stack.enter_context(file.open("wb"))
+                header = {"descr": spec.dtype.str, "fortran_order": False, "shape": (spec.rows,)}
+                np.lib.format.write_array_header_1_0(stream, header)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Bring every file to the disk and close it."""
+        with self._stack:
+            if error is None:
+                for stream in self._streams.values():
+                    stream.flush()
+                    os.fsync(stream.fileno())
+
+    def append(self, name: str, values: Array) -> None:
+        """Add the next rows of one array; they are cast to its type."""
+        array = np.ascontiguousarray(values, dtype=self._table[name].dtype)
+        # Not np.save or tofile: on a full disk they raise an OSError without the reason.
+        self._streams[name].write(array.data)
+        self._digests[name].update(array.data)
+        self._rows[name] += len(array)
+
+    def finish(
+        self,
+        schema: Schema,
+        *,
+        n_users: int,
+        n_requests: int,
+        split: Mapping[str, Any],
+        lengths: "HistoryLengths",
+        source: Mapping[str, Any],
+        utc_offset_seconds: int,
+        truth: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write `dataset.json`, which makes the folder a store; `split` holds `n_train`, too."""
+        for name, spec in self._table.items():
+            assert self._rows[name] == spec.rows, f"{name}: {self._rows[name]} of {spec.rows} rows"
+        document: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "fingerprint": "",
+            "schema": schema.to_json(),
+            "split": dict(split),
+            "utc_offset_seconds": utc_offset_seconds,
+            "counts": {
+                "users": n_users,
+                "events": self._rows["behaviours/time"],
+                "impressions": self._rows["impressions/time"],
+                "requests": n_requests,
+            },
+            "history_quantiles": lengths.quantiles(),
+            "truth": None if truth is None else dict(truth),
+            "source": dict(source),
+            "arrays": {
+                name: {
+                    "dtype": spec.dtype.str,
+                    "rows": spec.rows,
+                    "sha256": self._digests[name].hexdigest(),
+                }
+                for name, spec in self._table.items()
+            },
+        }
+        document["fingerprint"] = document_fingerprint(document)
+        write_json(self._folder / "dataset.json", document)
+
+
+class HistoryLengths:
+    """How many impressions have a history of each length: quantiles without keeping every length."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(1, dtype=np.int64)
+
+    def add(self, lengths: Array) -> None:
+        """Count more impressions' histories."""
+        counts = np.bincount(lengths, minlength=len(self._counts))
+        counts[: len(self._counts)] += self._counts
+        self._counts = counts
+
+    def quantiles(self) -> dict[str, float]:
+        """Return the quantiles that `dataset.json` keeps, interpolated linearly."""
+        below = np.cumsum(self._counts)
+        result = {}
+        for name, q in QUANTILES.items():
+            at = q * (below[-1] - 1)
+            low, high = np.searchsorted(below, [np.floor(at), np.ceil(at)], side="right")
+            result[name] = float(low + (high - low) * (at % 1))
+        return result

@@ -1,0 +1,50 @@
+"""What is to be trained: the study file and its sections, one cell and its signature. Needs no torch.
+
+Not here: the grid and its costs (`sweeps.planning`), training (`scaling.training`).
+"""
+
+from scaling.study.cluster import SlurmConfig
+from scaling.study.recipe import (
+    BETAS,
+    EMBEDDING_RATE,
+    GRADIENT_CLIP,
+    TOKENS_PER_PART,
+    Recipe,
+    rate_factor,
+    recipe_for,
+    warmup_steps,
+)
+from scaling.study.run_config import RUN_SCHEMA_VERSION, RunConfig
+from scaling.study.sections import RunOptions, StudyConfig, TrainConfig
+from scaling.study.shared_prefix import group_runs, lease_key, trained_samples
+from scaling.study.study_data import DataFacts, data_facts, ensure_data
+from scaling.study.study_file import load_study
+from scaling.study.teacher_settings import NO_TEACHER, Distillation, DistillConfig, teacher_flops
+
+__all__ = [
+    "BETAS",
+    "EMBEDDING_RATE",
+    "GRADIENT_CLIP",
+    "NO_TEACHER",
+    "RUN_SCHEMA_VERSION",
+    "TOKENS_PER_PART",
+    "DataFacts",
+    "DistillConfig",
+    "Distillation",
+    "Recipe",
+    "RunConfig",
+    "RunOptions",
+    "SlurmConfig",
+    "StudyConfig",
+    "TrainConfig",
+    "data_facts",
+    "ensure_data",
+    "group_runs",
+    "lease_key",
+    "load_study",
+    "rate_factor",
+    "recipe_for",
+    "teacher_flops",
+    "trained_samples",
+    "warmup_steps",
+]

@@ -1,0 +1,135 @@
+"""One cell of a study, fully resolved, and its signature."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache, cached_property
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from models.grades import Grade
+from models.model_options import SuanOptions
+from scaling.strict_values import STRICT, require_positive
+from scaling.study.teacher_settings import Distillation
+
+__all__ = ["RUN_SCHEMA_VERSION", "RunConfig"]
+
+
+# Raised whenever the same RunConfig would train to other numbers: old runs then no longer match.
+RUN_SCHEMA_VERSION = 3
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One cell, fully resolved: everything that can change its numbers, and nothing else but labels.
+
+    Attributes:
+        grade_name: a label; the sizes in `grade` are what counts.
+        n_samples: impressions trained on, each once.
+        learning_rate: peak rate of the dense parameters.
+        data_fingerprint: of the event store.
+        warmup_steps: over which the rate rises linearly to its peak.
+        distill: the teacher; None: the model is trained alone.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    grade_name: str
+    grade: Grade
+    model: SuanOptions
+    n_samples: int
+    seed: int
+    batch_size: int
+    learning_rate: float
+    schedule: Literal["decay", "constant"]
+    data_order: Literal["independent", "shared"]
+    data_fingerprint: str
+    warmup_steps: int
+    packing: Literal["none", "request", "stretch"] = "none"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    distill: Distillation | None = None
+    schema_version: int = RUN_SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot train."""
+        require_positive(self, "n_samples", "batch_size", "learning_rate", "warmup_steps")
+
+    @cached_property
+    def signature(self) -> str:
+        """16 hex digits of a hash of the whole content, labels apart: the run's identity."""
+        return _digest(self, "grade_name")
+
+    @property
+    def trajectory(self) -> str:
+        """16 hex digits that runs share if they differ in their data size alone.
+
+        Such runs begin alike, to the bit: with the same samples in the same order, at the same rates.
+        """
+        return _digest(self, "grade_name", "n_samples")
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """What the order of the training impressions depends on: runs alike in it take the same ones first."""
+        return (self.seed, "shared" if self.data_order == "shared" else asdict(self.grade))
+
+    @property
+    def label(self) -> str:
+        """A short name for people, e.g. `SUAN-2 D=16384 s0`."""
+        teacher = "" if self.distill is None else f" after {self.distill.teacher_name}"
+        return f"{self.grade_name}{teacher} D={self.n_samples} s{self.seed}"
+
+    @property
+    def max_len(self) -> int:
+        """The latest behaviours that a batch must hold: what the student or its teacher reads."""
+        teacher = 0 if self.distill is None else self.distill.teacher.max_len
+        return max(self.grade.max_len, teacher)
+
+    @property
+    def student_alone(self) -> "RunConfig":
+        """The run of the same model without a teacher."""
+        return self if self.distill is None else replace(self, distill=None)
+
+    @property
+    def teacher_alone(self) -> "RunConfig | None":
+        """The run that trains the teacher as this one does, but by itself; None without a teacher."""
+        if self.distill is None:
+            return None
+        return replace(
+            self,
+            grade_name=self.distill.teacher_name,
+            grade=self.distill.teacher,
+            model=self.distill.model,
+            learning_rate=self.distill.learning_rate or self.learning_rate,
+            distill=None,
+        )
+
+
+def _digest(config: RunConfig, *left_out: str) -> str:
+    # grades and options are few, cells are many
+    content = {
+        f.name: getattr(config, f.name)
+        for f in fields(config)
+        if f.name not in ("grade", "model", "distill", *left_out)
+    }
+    content |= {"grade": _document(config.grade), "model": _options(config.model)}
+    if config.distill is not None:
+        content["distill"] = {
+            **_document(config.distill),
+            "teacher_name": None,
+            "model": _options(config.distill.model),
+        }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _document(part: Grade | SuanOptions | Distillation) -> dict[str, Any]:
+    return asdict(part)
+
+
+@cache
+def _options(options: SuanOptions) -> dict[str, Any]:
+    light = () if options.kind == "lightsuan" else ("kind", "window", "dilation")
+    # a SUAN is the same run as before there were other kinds
+    return {key: value for key, value in _document(options).items() if key not in light}

@@ -1,0 +1,194 @@
+"""A study file, read and checked: TOML with the sections of a `StudyConfig`, and what is set on the command line."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from models.grades import GRADES
+from models.model_options import SuanOptions
+from scaling.errors import UserError, nearest
+from scaling.strict_values import from_document
+from scaling.study.sections import GridConfig, StudyConfig, TrainConfig
+from scaling.study.teacher_settings import NO_TEACHER, DistillConfig
+
+__all__ = ["load_study"]
+
+
+# the sections whose options may be axes of the grid
+_AXIS_SECTIONS: dict[str, type] = {
+    "model": SuanOptions,
+    "train": TrainConfig,
+    "distill": DistillConfig,
+}
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read a study file; each override is `section.key=value` with a TOML value.
+
+    Raises:
+        UserError: the file is missing, not TOML, or a key or value is not one that a study has.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a TOML file: {error}") from error
+    for override in overrides:
+        _apply_override(document, override)
+    grid = document.get("grid")
+    if isinstance(grid, dict):
+        known = {f.name for f in fields(GridConfig)} - {"axes"}
+        axes = {key: grid.pop(key) for key in list(grid) if "." in key}
+        axes |= {
+            f"{section}.{key}": values
+            for section in _AXIS_SECTIONS
+            if isinstance(grid.get(section), dict)
+            for key, values in grid.pop(section).items()
+        }
+        for section in _AXIS_SECTIONS:
+            if section in grid:
+                raise UserError(
+                    f"{path}: grid.{section}: expected a table of options and their values"
+                )
+        if "axes" in grid:
+            raise UserError(
+                f"{path}: grid.axes: unknown key{nearest('axes', known)}; "
+                'name an axis by its option, e.g. "model.norm"'
+            )
+        grid["axes"] = axes
+        distill = document.get("distill")
+        if "grade" not in grid and isinstance(distill, dict) and "student" in distill:
+            student = distill["student"]
+            grid["grade"] = [student] if isinstance(student, str) else student
+    study = from_document(StudyConfig, document, str(path))
+    try:
+        _check(study)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return study
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts) or len(parts) < 2:
+        raise UserError(f"--set {override}: expected section.key=value, e.g. grid.n_seeds=3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    target = document
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise UserError(f"--set {override}: {part} is not a section")
+    target[parts[-1]] = value
+
+
+def _check(study: StudyConfig) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", study.name):
+        raise UserError(
+            f"study.name: {study.name!r} cannot be a folder's name; use letters, digits, . _ -"
+        )
+    for own in study.grades:
+        if own in GRADES:
+            raise UserError(f"grades.{own}: that name is the ladder's; choose another")
+    _check_grid(study)
+    for own in study.slurm.grades:
+        if own not in study.grid.grade:
+            raise UserError(f"slurm.grades.{own}: not in the grid{nearest(own, study.grid.grade)}")
+    _check_kinds(study)
+    _check_axes(study)
+    _check_teachers(study)
+
+
+def _check_grid(study: StudyConfig) -> None:
+    grid = study.grid
+    named = "distill.student" if grid.grade == study.distill.students else "grid.grade"
+    for key, values in ((named, grid.grade), ("grid.n_samples", grid.n_samples)):
+        if not values:
+            raise UserError(f"{key}: empty; expected at least one value")
+        if len(set(values)) < len(values):
+            raise UserError(f"{key}: a value stands twice")
+    for grade in grid.grade:
+        study.grade(grade, named)
+    for size in grid.n_samples:
+        if size != "all" and size < 1:
+            raise UserError(f"grid.n_samples: {size} is not a positive number of impressions")
+    counts = (grid.n_seeds,) if isinstance(grid.n_seeds, int) else grid.n_seeds
+    if not isinstance(grid.n_seeds, int) and len(counts) != len(grid.n_samples):
+        raise UserError(
+            f"grid.n_seeds: {len(counts)} numbers for {len(grid.n_samples)} data sizes; "
+            "give one number, or one for each size"
+        )
+    if min(counts) < 1:
+        raise UserError("grid.n_seeds: expected at least one seed")
+
+
+def _check_kinds(study: StudyConfig) -> None:
+    grid = study.grid
+    kinds = {study.model.kind, *grid.axes.get("model.kind", ())}
+    if any(study.is_light(grade) for grade in grid.grade):
+        kinds.add("lightsuan")
+    for option in ("window", "dilation"):
+        given = getattr(study.model, option) is not None or f"model.{option}" in grid.axes
+        if given and "lightsuan" not in kinds:
+            raise UserError(
+                f'model.{option}: a SUAN reads its whole past; set kind = "lightsuan" in [model]'
+            )
+
+
+def _check_axes(study: StudyConfig) -> None:
+    for axis, values in study.grid.axes.items():
+        section, _, option = axis.partition(".")
+        if section not in _AXIS_SECTIONS:
+            raise UserError(f"grid.{axis}: an axis is model.OPTION, train.OPTION or distill.OPTION")
+        valid = [f.name for f in fields(_AXIS_SECTIONS[section])]
+        if option not in valid:
+            raise UserError(f"grid.{axis}: there is no such option{nearest(option, valid)}")
+        if axis in ("train.share_prefix", "train.recipe_n_samples", "distill.student"):
+            raise UserError(f"grid.{axis}: is no axis; set it in [{section}]")
+        if not values:
+            raise UserError(f"grid.{axis}: empty; expected at least one value")
+        if any(value in values[:i] for i, value in enumerate(values)):
+            raise UserError(f"grid.{axis}: a value stands twice")
+        for value in values:
+            current = asdict(getattr(study, section))
+            from_document(_AXIS_SECTIONS[section], {**current, option: value}, f"grid.{axis}")
+
+
+def _check_teachers(study: StudyConfig) -> None:
+    grid = study.grid
+    teachers = [one for one in study.teachers if one.teacher != NO_TEACHER]
+    given = [f.name for f in fields(DistillConfig) if f.name not in ("teacher", "student")]
+    told = [
+        name for name in given if getattr(study.distill, name) != getattr(DistillConfig(), name)
+    ]
+    told += [axis.removeprefix("distill.") for axis in grid.axes if axis.startswith("distill.")]
+    if not teachers and (told or study.distill.student):
+        raise UserError('distill.teacher: missing; name a grade, e.g. "SUAN-5"')
+    for student in study.distill.students or ():
+        if student not in grid.grade:
+            raise UserError(
+                f"distill.student: {student} is not in the grid{nearest(student, grid.grade)}"
+            )
+    for one in teachers:
+        study.grade(one.teacher, "distill.teacher")
+    begun = any(one.teacher_init for one in teachers)
+    if not begun and any(one.teacher_samples != "largest" for one in teachers):
+        raise UserError(
+            "distill.teacher_samples: needs a teacher_init; a teacher from scratch sees what its student does"
+        )
+    if study.distill.freeze_teacher and not begun:
+        raise UserError(
+            "distill.freeze_teacher: needs a teacher_init; a teacher from scratch must learn"
+        )
+    packings = {study.train.packing, *grid.axes.get("train.packing", ())}
+    if teachers and "stretch" in packings:
+        raise UserError(
+            'distill: a teacher and its student cannot share stretches; set packing = "request" or "none"'
+        )

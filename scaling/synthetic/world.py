@@ -1,0 +1,201 @@
+"""The world behind generated logs: its hidden tables, and the exact click probability of an impression.
+
+The probability is a deterministic function of what a store shows (the last `window` events before the
+impression, the user's profile, the candidate and its context) and of the world's tables. It never reads a
+hidden state of the user, so a model that had the tables could reach it, and the Bayes logloss is exact.
+Who does what, when, is in `scaling.synthetic.users`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.arrays import Array
+from scaling.store import EventStore
+
+__all__ = ["ACTIONS", "COMPONENTS", "PROFILE", "Block", "World", "click_components", "draw_world"]
+
+
+FIRST_ID = 2  # ids 0 and 1 are padding and unknown
+N_FACTORS, N_DEPARTMENTS, N_CATEGORIES, PAIR_RANK = 64, 25, 100, 8
+# Share of a category's traits that are its department's, and of an item's that are its category's: what
+# many rows share is learnt early, the rest keeps the learning curves falling.
+SHARED = 0.8
+ZIPF = 1.1  # exponent of item popularity; category sizes fall as 1/rank
+SPECTRUM = 0.75  # factor k has amplitude k^-SPECTRUM: many small effects, so larger models see more
+MEMORY = 0.75  # the j-th last event weighs j^-MEMORY in the slow factors: longer histories see more
+IS_FAST = np.arange(N_FACTORS) % 3 == 2  # factors of the moment; the others remember
+HOUR, RECENT = 3600, 2 * 86_400  # seconds: decay of the fast factors; horizon of the category count
+PAIR = 1.0  # log-scale of the effect of the previous event's category on an event's weight
+SHRINKAGE = 0.5  # added to the sum of weights: a short history says less
+ACTIONS = {"view": 0.4, "click": 1.0, "order": 2.0}  # weight of an event by its action
+PROFILE = {"age": 7, "gender": 2, "city": 50, "device": 4}
+POSITIONS = 8
+# Weight of each standardised component in the logit; together a logit of standard deviation about 2.
+COMPONENTS = {
+    "item": 0.6,
+    "profile": 0.5,
+    "slow_interest": 1.3,
+    "fast_interest": 0.6,
+    "category_count": 0.5,
+    "repeat": 0.3,
+    "context": 0.4,
+}
+CHUNK = 128  # requests worked on together: their [CHUNK, window, N_FACTORS] vectors stay in cache
+
+
+@dataclass(frozen=True)
+class Block:
+    """The log of a block of users before it is a store; fields as those of `EventStore`, in user order."""
+
+    offsets: Array
+    event_time: Array
+    behaviours: dict[str, Array]
+    user: Array
+    time: Array
+    history_end: Array
+    request: Array
+    candidates: dict[str, Array]
+    contexts: dict[str, Array]
+    profiles: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class World:
+    """Hidden tables, indexed by id minus `FIRST_ID`; the same for every number of impressions."""
+
+    window: int
+    popularity: Array  # [n_items] cumulative probability of an item to be met
+    category: Array  # [n_items] int64
+    taste: Array  # [n_items, N_FACTORS] position of an item in the latent space
+    amplitude: Array  # [N_FACTORS], sum of squares 1
+    quality: Array  # [n_items]
+    profile: dict[str, Array]  # [values, N_FACTORS] by field
+    pair: Array  # [N_CATEGORIES, N_CATEGORIES] factor on an event's weight, by previous and own category
+    count_sign: Array  # [N_CATEGORIES] +1: an interest that grows with use, -1: one that tires
+    hour: Array  # [24, N_CATEGORIES]
+    position: Array  # [POSITIONS]
+    mean: Array  # [COMPONENTS] of the raw components, over a calibration log
+    scale: Array  # [COMPONENTS]
+    intercept: float
+
+    def probability(self, observed: Block | EventStore) -> Array:
+        """Return the click probability of every impression, float64 [n_impressions]."""
+        standard = (click_components(self, observed) - self.mean) / self.scale
+        logit = standard @ np.array(list(COMPONENTS.values())) + self.intercept
+        # The bound keeps every probability inside (0, 1) in float32.
+        p: Array = 1 / (1 + np.exp(-np.clip(logit, -12, 12)))
+        return p
+
+
+def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World:
+    """Return the tables drawn from `seed`, not yet calibrated (mean 0, scale 1, intercept 0)."""
+    rng = np.random.default_rng(seed)
+    sizes = 1 / np.arange(1, N_CATEGORIES + 1)
+    category = rng.choice(N_CATEGORIES, n_items, p=sizes / sizes.sum())
+    department = rng.integers(0, N_DEPARTMENTS, N_CATEGORIES)
+    centre = np.sqrt(SHARED) * rng.normal(size=(N_DEPARTMENTS, N_FACTORS))[department]
+    centre += np.sqrt(1 - SHARED) * rng.normal(size=(N_CATEGORIES, N_FACTORS))
+    taste = np.sqrt(SHARED) * centre[category]
+    taste += np.sqrt(1 - SHARED) * rng.normal(size=(n_items, N_FACTORS))
+    quality = np.sqrt(SHARED) * rng.normal(size=N_CATEGORIES)[category]
+    quality += np.sqrt(1 - SHARED) * rng.normal(size=n_items)
+    amplitude = np.arange(1, N_FACTORS + 1) ** -SPECTRUM
+    popularity = np.cumsum(np.arange(1, n_items + 1) ** -ZIPF)
+    after, before = rng.normal(size=(2, N_CATEGORIES, PAIR_RANK))
+    affinity = np.clip(after @ before.T / np.sqrt(PAIR_RANK), -2.5, 2.5)
+    n_components = len(COMPONENTS)
+    return World(
+        window=window,
+        popularity=popularity / popularity[-1],
+        category=category,
+        taste=taste,
+        amplitude=amplitude / np.sqrt((amplitude**2).sum()),
+        quality=quality,
+        profile={name: rng.normal(size=(size, N_FACTORS)) for name, size in PROFILE.items()},
+        pair=np.exp(PAIR * affinity),
+        count_sign=rng.choice([-1.0, 1.0], N_CATEGORIES),
+        hour=rng.normal(size=(24, 1)) + rng.normal(size=(24, N_CATEGORIES)),
+        position=-np.log2(np.arange(1, POSITIONS + 1)),
+        mean=np.zeros(n_components),
+        scale=np.ones(n_components),
+        intercept=0.0,
+    )
+
+
+def click_components(world: World, observed: Block | EventStore) -> Array:
+    """Return the raw components of the logit, float64 [n_impressions, COMPONENTS].
+
+    The user's interest is U_k = sum_j w_j z_jk / (SHRINKAGE + sum_j w_j) over the window's events j (1 the
+    newest), with w_j = decay x action weight x pair factor; the decay is j^-MEMORY for the slow factors
+    and exp(-age / HOUR) for every third, fast one. A component of interest is sum_k a_k z_ck U_k.
+    """
+    first = np.flatnonzero(np.diff(observed.request, prepend=observed.request[:1] - 1))
+    ends = np.append(first, len(observed.user))[1:]
+    out = np.empty((len(observed.user), len(COMPONENTS)))
+    for chunk in _chunks(len(first)):
+        rows = slice(int(first[chunk.start]), int(ends[chunk.stop - 1]))
+        of_row = np.repeat(np.arange(chunk.stop - chunk.start), ends[chunk] - first[chunk])
+        out[rows] = _components(world, observed, first[chunk], rows, of_row)
+    return out
+
+
+def _components(
+    world: World, seen: Block | EventStore, first: Array, rows: slice, of_row: Array
+) -> Array:
+    """Components of the impressions `rows`; row i belongs to request `of_row[i]`, which starts at `first`."""
+    user = seen.user[first].astype(np.int64)
+    index = seen.history_end[first][:, None] - 1 - np.arange(world.window)
+    valid = index >= seen.offsets[user][:, None]
+    index = np.where(valid, index, 0)
+    age = seen.time[first][:, None] - seen.event_time[index]
+    item, category, action = (
+        np.where(valid, seen.behaviours[name][index].astype(np.int64) - FIRST_ID, 0)
+        for name in ("item", "category", "action")
+    )
+    interest = _interest(world, valid, age, item, category, action)
+
+    candidate = seen.candidates["item"][rows].astype(np.int64) - FIRST_ID
+    own = seen.candidates["category"][rows].astype(np.int64) - FIRST_ID
+    person = sum(
+        world.profile[name][seen.profiles[name][user].astype(np.int64) - FIRST_ID]
+        for name in world.profile
+    ) / np.sqrt(len(world.profile))
+    taste = world.taste[candidate] * world.amplitude
+    matched = taste * interest[of_row]
+    recent = valid & (age <= RECENT)
+    count = ((category[of_row] == own[:, None]) & recent[of_row]).sum(axis=1)
+    hour = seen.contexts["hour"][rows].astype(np.int64) - FIRST_ID
+    position = seen.contexts["position"][rows].astype(np.int64) - FIRST_ID
+    return np.column_stack(
+        [
+            world.quality[candidate],
+            (taste * person[of_row]).sum(axis=1),
+            matched[:, ~IS_FAST].sum(axis=1),
+            matched[:, IS_FAST].sum(axis=1),
+            world.count_sign[own] * np.log1p(count),
+            ((item[of_row] == candidate[:, None]) & valid[of_row]).any(axis=1),
+            world.hour[hour, own] + world.position[position],
+        ]
+    )
+
+
+def _interest(
+    world: World, valid: Array, age: Array, item: Array, category: Array, action: Array
+) -> Array:
+    """Return U [requests, N_FACTORS] from the windows [requests, window], newest event first."""
+    weight = valid * np.array(list(ACTIONS.values()))[action]
+    # The oldest event seen has no previous one in the window: its pair factor is 1.
+    weight[:, :-1] *= np.where(valid[:, 1:], world.pair[category[:, 1:], category[:, :-1]], 1.0)
+    slow = weight * np.arange(1, world.window + 1) ** -MEMORY
+    fast = weight * np.exp(-age / HOUR)
+    both = np.stack([slow, fast], axis=1)
+    summed = both @ world.taste[item] / (SHRINKAGE + both.sum(axis=2, keepdims=True))
+    interest: Array = np.where(IS_FAST, summed[:, 1], summed[:, 0])
+    return interest
+
+
+def _chunks(n: int) -> Iterator[slice]:
+    for start in range(0, n, CHUNK):
+        yield slice(start, min(start + CHUNK, n))

@@ -1,0 +1,24 @@
+"""One run trained, checkpointed, resumed, evaluated and recorded.
+
+Not here: grids, SLURM (`sweeps`), and the files that say who owns a run (`scaling.records`).
+"""
+
+from scaling.training.device import autocast, compile_blocks
+from scaling.training.loop import Training, denormals_flushed, predict, train_model
+from scaling.training.optimisers import build_optimisers
+from scaling.training.run_on_disk import PreemptedError, train_run, train_runs
+from scaling.training.saved_model import read_model
+
+__all__ = [
+    "PreemptedError",
+    "Training",
+    "autocast",
+    "build_optimisers",
+    "compile_blocks",
+    "denormals_flushed",
+    "predict",
+    "read_model",
+    "train_model",
+    "train_run",
+    "train_runs",
+]

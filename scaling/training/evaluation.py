@@ -1,0 +1,123 @@
+"""What comes out of a trained run: the metrics of the test part, and the record."""
+
+import math
+import resource
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.accounting import model_size
+from models.suan import SUAN
+from scaling.batches import Epoch
+from scaling.metrics import evaluate
+from scaling.records import RunRecord, TeacherRecord, describe_environment
+from scaling.store import EventStore
+from scaling.study import teacher_flops
+from scaling.training.loop import NonFiniteLossError, Training, predict
+from scaling.training.teacher import samples_before
+
+__all__ = ["device_name", "evaluate_run", "evaluate_teacher", "make_record"]
+
+
+def evaluate_run(
+    model: SUAN, training: Training, store: EventStore, beat: Callable[[], None]
+) -> dict[str, float]:
+    """Score the whole test part with the training's model, or its teacher's; `beat` is called per batch.
+
+    Raises:
+        NonFiniteLossError: a prediction is not finite.
+    """
+    max_len = model.grade.max_len
+    logits = predict(model, store, max_len, training.device, training.precision, beat)
+    if not np.isfinite(logits).all():
+        raise NonFiniteLossError("the trained model gives predictions that are not finite")
+    test = slice(store.n_train, store.n_impressions)
+    truth = None if store.probability is None else np.asarray(store.probability[test])
+    metrics = evaluate(np.asarray(store.label[test]), logits, truth)
+    # a metric that the test part does not define (AUC of one class) is left out, not stored as NaN
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def evaluate_teacher(
+    training: Training,
+    epoch: Epoch,
+    store: EventStore,
+    beat: Callable[[], None],
+    folders: Sequence[Path],
+) -> TeacherRecord | None:
+    """Score the teacher as the student, and tell its size and its data; None where there is none.
+
+    `folders` are those of the run that it began as.
+    """
+    settings, teacher = epoch.config.distill, training.teacher
+    if settings is None or teacher is None:
+        return None
+    size = model_size(settings.teacher, settings.model, store.schema)
+    n_samples, n_new = samples_before(epoch, store, folders)
+    return TeacherRecord(
+        n_params=size.n_params,
+        n_embedding_params=size.n_embedding_params,
+        flops_per_sample=size.flops_per_sample,
+        metrics=evaluate_run(teacher.model, training, store, beat),
+        n_samples=n_samples,
+        n_new_samples=n_new,
+    )
+
+
+def make_record(
+    training: Training,
+    epoch: Epoch,
+    store: EventStore,
+    metrics: dict[str, float],
+    attempts: Sequence[dict[str, Any]],
+    trained_in: str,
+    teacher: TeacherRecord | None = None,
+) -> RunRecord:
+    """Put together the record of a run whose epoch is through.
+
+    Args:
+        training: at the end of the epoch.
+        epoch: the run's.
+        store: the data.
+        metrics: of the test part.
+        attempts: all of them, this one last (`scaling.records.lease.Lease.attempts`).
+        trained_in: the folder of the attempts: the run's own, or the trajectory's that served it.
+        teacher: of a distilled run.
+    """
+    config, last = epoch.config, attempts[-1]
+    size = model_size(config.grade, config.model, store.schema)
+    flops = size.training_flops(config.n_samples)
+    if config.distill is not None:
+        flops += teacher_flops(config.distill, config.n_samples, store.schema)
+    seconds = training.seconds[epoch.n_steps - 1]
+    return RunRecord(
+        config=config,
+        n_params=size.n_params,
+        n_embedding_params=size.n_embedding_params,
+        flops_per_sample=size.flops_per_sample,
+        flops=flops,
+        metrics=metrics,
+        train_loss=training.mean_loss(epoch),
+        train_seconds=seconds,
+        samples_per_second=config.n_samples / seconds,
+        peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        provenance={
+            **{name: last[name] for name in ("code", "git_commit", "git_dirty", "git_diff")},
+            **describe_environment(device_name(training.device)),
+            "started": attempts[0]["started"],
+            "ended": last["ended"],
+            "data": str(store.path),
+            "truth": store.truth,
+            "trained_in": trained_in,
+            "attempts": list(attempts),
+        },
+        teacher=teacher,
+    )
+
+
+def device_name(device: str) -> str:
+    """Return the GPU's model, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

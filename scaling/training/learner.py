@@ -1,0 +1,102 @@
+"""A model that learns: its optimisers, its rate and its dropout, and what of them a checkpoint holds."""
+
+from typing import Any
+
+import torch
+
+from models.suan import SUAN, build_suan
+from scaling.batches import order_key
+from scaling.store import EventStore
+from scaling.study import EMBEDDING_RATE, GRADIENT_CLIP, RunConfig
+from scaling.training.checkpoint import flatten, unflatten
+from scaling.training.device import compile_blocks
+from scaling.training.optimisers import build_optimisers
+
+__all__ = ["Learner"]
+
+
+class Learner:
+    """The model of a run that is trained alone, or one of the two of a distilled run.
+
+    Initialisation and dropout have seeds of their own, both drawn from the config's.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        store: EventStore,
+        device: str,
+        *,
+        compiled: bool = False,
+        model: SUAN | None = None,
+        table_of: SUAN | None = None,
+    ) -> None:
+        """Begin anew.
+
+        Args:
+            config: of the run that would train this model alone.
+            store: the data.
+            device: of torch.
+            compiled: whether a GPU runs the blocks compiled.
+            model: trained before, to go on from; None: from scratch.
+            table_of: the model whose feature table this one shares, and does not train itself.
+        """
+        self.model = model or build_suan(
+            config.grade,
+            config.model,
+            store.schema,
+            base_rate=store.base_rate["train"],
+            seed=order_key("init", config.seed) % 2**63,
+        )
+        self.model.to(device)
+        self._shares = table_of is not None
+        if table_of is not None:
+            self.model.embeddings = table_of.embeddings
+        seed = order_key("dropout", config.seed) % 2**63
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self.model.dropout_generator = self._generator
+        dense, table = build_optimisers(self.model)
+        self._optimisers = (
+            [(dense, 1.0)] if self._shares else [(dense, 1.0), (table, EMBEDDING_RATE)]
+        )
+        self._dense: list[torch.Tensor] = dense.param_groups[0]["params"]
+        self._peak = config.learning_rate
+        if compiled:
+            compile_blocks(self.model, device)
+
+    def begin_step(self, factor: float) -> None:
+        """Forget the gradients and set the rates to `factor` of their peaks."""
+        rate = self._peak * factor
+        for optimiser, multiple in self._optimisers:
+            optimiser.param_groups[0]["lr"] = rate * multiple
+            optimiser.zero_grad()
+
+    def end_step(self) -> None:
+        """Move the parameters along their gradients."""
+        torch.nn.utils.clip_grad_norm_(self._dense, GRADIENT_CLIP, foreach=True)
+        for optimiser, _ in self._optimisers:
+            optimiser.step()
+
+    def save(self, prefix: str, tensors: dict[str, torch.Tensor]) -> Any:
+        """Put the state's tensors among `tensors`, by names that begin with `prefix`; return the rest as JSON."""
+        own = {n: v for n, v in self.model.state_dict().items() if not self._is_shared(n)}
+        tensors |= {f"{prefix}model.{name}": value for name, value in own.items()}
+        tensors[f"{prefix}generator"] = self._generator.get_state()
+        states = [optimiser.state_dict() for optimiser, _ in self._optimisers]
+        return flatten(states, f"{prefix}optimisers", tensors)
+
+    def load(self, prefix: str, tensors: dict[str, torch.Tensor], rest: Any) -> None:
+        """Go on from what `save` gave; a shared table is its owner's to load."""
+        start = f"{prefix}model."
+        own = {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
+        shared = {n: v for n, v in self.model.state_dict().items() if self._is_shared(n)}
+        self.model.load_state_dict(own | shared)
+        state = tensors[f"{prefix}generator"]
+        # after a forced change of device it begins anew
+        if state.shape == self._generator.get_state().shape:
+            self._generator.set_state(state)
+        for (optimiser, _), kept in zip(self._optimisers, unflatten(rest, tensors), strict=True):
+            optimiser.load_state_dict(kept)
+
+    def _is_shared(self, name: str) -> bool:
+        return self._shares and name.startswith("embeddings.")

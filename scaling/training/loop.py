@@ -1,0 +1,264 @@
+"""Training in memory: one epoch of steps, from the first or from where a checkpoint stands; no files."""
+
+import math
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import tee
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.distillation_loss import latest_behaviours
+from models.suan import SUAN, Batch
+from scaling.batches import Epoch, find_groups, iterate_test
+from scaling.store import EventStore
+from scaling.study import RunConfig
+from scaling.training.checkpoint import Checkpoint
+from scaling.training.device import autocast, on_device, tokens_per_part
+from scaling.training.learner import Learner
+from scaling.training.teacher import build_teacher
+
+__all__ = ["NonFiniteLossError", "Training", "denormals_flushed", "predict", "train_model"]
+
+
+# Lines in metrics.jsonl per run.
+_LOG_LINES = 50
+
+# of the student's and the teacher's tensors in a checkpoint
+_PREFIXES = ("", "teacher.")
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class NonFiniteLossError(Exception):
+    """The training loss became infinite or not a number; says at which step."""
+
+
+def train_model(
+    config: RunConfig, store: EventStore, device: str = "cpu", progress: Progress | None = None
+) -> tuple[SUAN, float]:
+    """Train one epoch and return the model and the mean loss, each sample before it was trained on.
+
+    Initialisation, order and dropout have seeds of their own, all drawn from the config's: the same
+    config gives the same numbers on the same machine. `progress` gets about fifty lines.
+
+    Raises:
+        NonFiniteLossError: naming the first such step.
+    """
+    training = Training(config, store, device)
+    epoch = Epoch(config, store, find_groups(config, store))
+
+    def after_step() -> None:
+        if progress is not None and training.is_line(epoch):
+            progress(training.line(epoch))
+
+    training.advance(epoch, after_step)
+    return training.model, training.mean_loss(epoch)
+
+
+class Training:
+    """A model on its way, with its teacher if it has one: all that the next step rests on, and the losses so far.
+
+    Attributes:
+        model: the student's, where there is a teacher.
+        losses: mean loss of each step's batch before it was trained on; `settle` brings them up to date.
+        seconds: wall-clock seconds of the loop until the end of each step.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        store: EventStore,
+        device: str = "cpu",
+        *,
+        compiled: bool = False,
+        teachers: Sequence[Path] = (),
+    ) -> None:
+        self._learner = Learner(config, store, device, compiled=compiled)
+        self.model = self._learner.model
+        self.teacher = build_teacher(
+            config, store, device, student=self.model, folders=teachers, compiled=compiled
+        )
+        self.device, self.precision = device, config.precision
+        self.losses, self.seconds = array("d"), array("d")
+        self._pending: list[torch.Tensor] = []
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return len(self.seconds)
+
+    def advance(self, epoch: Epoch, after_step: Callable[[], None]) -> None:
+        """Train to the end of `epoch`; `after_step` is called between steps, outside the clock.
+
+        Raises:
+            NonFiniteLossError: naming the first such step.
+        """
+        for learner in self._learners():
+            learner.model.train()
+        begin = time.perf_counter() - (self.seconds[-1] if self.seconds else 0.0)
+        # the range comes first: once it is through, no further batch is read
+        for step, parts in zip(range(self.step, epoch.n_steps), self._batches(epoch), strict=False):
+            self._pending.append(self._train_step(parts, epoch.rate_factor(step)))
+            self.seconds.append(0.0)
+            if self.is_line(epoch):
+                self.settle()
+            self.seconds[-1] = time.perf_counter() - begin
+            after_step()
+            begin = time.perf_counter() - self.seconds[-1]
+
+    def settle(self) -> None:
+        """Read the losses of the latest steps, which waits for the device.
+
+        Raises:
+            NonFiniteLossError: naming the first such step.
+        """
+        if not self._pending:
+            return
+        for loss in torch.stack(self._pending).tolist():
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(f"the loss is {loss} at step {len(self.losses)}")
+            self.losses.append(loss)
+        self._pending.clear()
+
+    def is_line(self, epoch: Epoch) -> bool:
+        """Whether the progress is told after this step: about fifty times, and at the end."""
+        return self.step == epoch.n_steps or self.step % _line_every(epoch) == 0
+
+    def line(self, epoch: Epoch, step: int | None = None) -> dict[str, Any]:
+        """Return the progress after `step` (by default the last): a line of metrics.jsonl.
+
+        The loss is the mean since the line before, the speed that of the whole loop.
+        """
+        step = step or self.step
+        losses = self.losses[(step - 1) // _line_every(epoch) * _line_every(epoch) : step]
+        n_samples = int(epoch.seen[step - 1])
+        return {
+            "step": step,
+            "n_steps": epoch.n_steps,
+            "n_samples": n_samples,
+            "loss": sum(losses) / len(losses),
+            "learning_rate": epoch.rate(step - 1),
+            "samples_per_second": n_samples / self.seconds[step - 1],
+        }
+
+    def lines(self, epoch: Epoch) -> list[dict[str, Any]]:
+        """Return every line up to now."""
+        every = _line_every(epoch)
+        steps = [*range(every, self.step + 1, every)]
+        if self.step == epoch.n_steps and self.step % every:
+            steps.append(self.step)
+        return [self.line(epoch, step) for step in steps]
+
+    def mean_loss(self, epoch: Epoch) -> float:
+        """Mean loss over the samples of the whole epoch, each before it was trained on."""
+        sizes = np.diff(epoch.seen, prepend=0).tolist()
+        total = math.fsum(loss * n for loss, n in zip(self.losses, sizes, strict=True))
+        return total / epoch.config.n_samples
+
+    def checkpoint(self, label: str, facts: dict[str, Any]) -> Checkpoint:
+        """Return the whole state; `facts` are told beside it."""
+        self.settle()
+        tensors: dict[str, torch.Tensor] = {}
+        rests = [
+            learner.save(prefix, tensors)
+            for learner, prefix in zip(self._learners(), _PREFIXES, strict=False)
+        ]
+        for name in ("losses", "seconds"):
+            tensors[name] = torch.tensor(getattr(self, name), dtype=torch.float64)
+        return Checkpoint(label, self.step, tensors, {**facts, "optimisers": rests})
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same configuration."""
+        tensors = checkpoint.tensors
+        rests = checkpoint.facts["optimisers"]
+        for learner, prefix, rest in zip(self._learners(), _PREFIXES, rests, strict=False):
+            learner.load(prefix, tensors, rest)
+        self.losses = array("d", tensors["losses"].tolist())
+        self.seconds = array("d", tensors["seconds"].tolist())
+        self._pending.clear()
+
+    def _train_step(self, parts: list[Batch], factor: float) -> torch.Tensor:
+        """Train on one batch, which comes in parts, at `factor` of the peak rates; return its mean loss before."""
+        learners = self._learners()
+        for learner in learners:
+            learner.begin_step(factor)
+        n_samples = sum(_n_samples(part) for part in parts)
+        shares = [self._backward(part, n_samples) for part in parts]
+        for learner in learners:
+            learner.end_step()
+        return torch.stack(shares).sum()
+
+    def _learners(self) -> list[Learner]:
+        """The student first, and its teacher if that learns, too."""
+        teacher = None if self.teacher is None else self.teacher.learner
+        return [self._learner] if teacher is None else [self._learner, teacher]
+
+    def _batches(self, epoch: Epoch) -> Iterator[list[Batch]]:
+        return on_device(epoch.batches(self.step, tokens_per_part(self.device)), self.device)
+
+    def _backward(self, part: Batch, n_in_batch: int) -> torch.Tensor:
+        """Add the part's gradients and return its share of the batch's mean loss, the student's."""
+        teacher = self.teacher
+        with autocast(self.device, self.precision):
+            logits = self.model(latest_behaviours(part, self.model.grade.max_len)).float()
+            taught = None if teacher is None else teacher.logits(part).float()
+        labels, present = part.label, part.present
+        if present is not None:
+            logits, labels = logits[present], labels[present]
+            taught = None if taught is None else taught[present]
+        own = _logloss(logits, labels)
+        loss = own
+        if teacher is not None and taught is not None:
+            loss = loss + teacher.lesson(logits, taught)
+            if teacher.learner is not None:
+                loss = loss + _logloss(taught, labels)
+        (loss / n_in_batch).backward()  # type: ignore[no-untyped-call]
+        return own.detach() / n_in_batch
+
+
+def _logloss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+
+
+def _line_every(epoch: Epoch) -> int:
+    return max(1, epoch.n_steps // _LOG_LINES)
+
+
+def _n_samples(part: Batch) -> int:
+    return part.label.numel() if part.present is None else int(part.present.sum())
+
+
+def predict(
+    model: SUAN,
+    store: EventStore,
+    max_len: int,
+    device: str = "cpu",
+    precision: str = "float32",
+    beat: Callable[[], None] = lambda: None,
+) -> NDArray[np.float64]:
+    """Return the logits of the whole test part, in its order, [n_test]; `beat` is called per batch."""
+    model.eval()
+    logits = np.empty(store.n_test)
+    positions, batches = tee(iterate_test(store, max_len, tokens_per_part(device)))
+    parts = on_device(([batch] for _, batch in batches), device)
+    with torch.inference_mode(), autocast(device, precision):
+        for (rows, _), (batch,) in zip(positions, parts, strict=True):
+            logits[rows] = model(batch).double().cpu().numpy()
+            beat()
+    return logits
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Numbers below 1e-38 cost a CPU a hundred times more than zero, and mean nothing here."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

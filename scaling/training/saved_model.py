@@ -1,0 +1,96 @@
+"""The trained model of a finished run: `model.safetensors` in its folder, with all that is needed to build it."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from models.grades import Grade
+from models.model_options import SuanOptions
+from models.suan import SUAN
+from scaling.atomic_files import atomic_path
+from scaling.errors import StorageError, UserError
+from scaling.records import MODEL_FILE
+from scaling.store import Feature, Schema
+from scaling.strict_values import from_document
+from scaling.study import RunConfig
+
+__all__ = ["load_model", "read_model", "save_model"]
+
+
+def save_model(
+    folder: Path, model: SUAN, config: RunConfig, schema: Schema, utc_offset_seconds: int = 0
+) -> Path:
+    """Write the model's parameters, its grade and options, the features that it reads and its hours' zone.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    path = folder / MODEL_FILE
+    # the order of the vocabularies is the order of their rows in the table
+    features = {**schema.to_json(), "vocabularies": list(schema.vocabularies.items())}
+    facts: dict[str, Any] = {
+        "grade": asdict(config.grade),
+        "options": asdict(config.model),
+        "schema": features,
+        "utc_offset_seconds": utc_offset_seconds,
+    }
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, {key: json.dumps(value) for key, value in facts.items()})
+        except SafetensorError as error:
+            raise StorageError(f"{path}: cannot be written: {error}") from error
+    return path
+
+
+def load_model(run_folder: Path, device: str = "cpu") -> SUAN:
+    """Return the model that a finished run kept, ready to score.
+
+    Raises:
+        UserError: the folder holds no model, or a damaged one.
+    """
+    return read_model(run_folder, device)[0]
+
+
+def read_model(run_folder: Path, device: str = "cpu") -> tuple[SUAN, Schema]:
+    """Return the model that a finished run kept, ready to score, and the features that it reads.
+
+    Raises:
+        UserError: the folder holds no model, or a damaged one.
+    """
+    path = Path(run_folder) / MODEL_FILE
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such file; a run keeps its model when it is done, unless [run] keep_model = false"
+        )
+    try:
+        with safe_open(path, "pt") as opened:
+            facts = {key: json.loads(value) for key, value in opened.metadata().items()}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        schema = _schema(facts["schema"])
+        model = SUAN(
+            from_document(Grade, facts["grade"], str(path)),
+            from_document(SuanOptions, facts["options"], str(path)),
+            schema,
+        )
+        model.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path}: not a model of this version: {error}") from error
+    return model.to(torch.device(device)).eval(), schema
+
+
+def _schema(document: dict[str, Any]) -> Schema:
+    groups = {
+        name: tuple(Feature(**feature) for feature in document[name])
+        for name in ("behaviour", "candidate", "context", "profile")
+    }
+    return Schema(
+        **groups, numeric=tuple(document["numeric"]), vocabularies=dict(document["vocabularies"])
+    )

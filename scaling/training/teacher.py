@@ -1,0 +1,127 @@
+"""The teacher of a distilled run: the second model that its steps train, or only ask."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.distillation_loss import distillation_loss, latest_behaviours
+from models.suan import SUAN, Batch
+from scaling.batches import Epoch, find_groups
+from scaling.errors import UserError
+from scaling.records import MODEL_FILE, RunStore
+from scaling.store import EventStore
+from scaling.study import Distillation, RunConfig
+from scaling.training.device import compile_blocks
+from scaling.training.learner import Learner
+from scaling.training.saved_model import read_model
+
+__all__ = ["Teacher", "build_teacher", "samples_before"]
+
+
+class Teacher:
+    """A model that a student follows.
+
+    Attributes:
+        learner: what trains it; None where it is frozen.
+    """
+
+    def __init__(self, model: SUAN, settings: Distillation, learner: Learner | None) -> None:
+        self.model, self.learner, self._settings = model, learner, settings
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Its predictions; with a gradient where it learns."""
+        batch = latest_behaviours(batch, self.model.grade.max_len)
+        if self.learner is None:
+            with torch.no_grad():
+                return self.model(batch)  # type: ignore[no-any-return]
+        return self.model(batch)  # type: ignore[no-any-return]
+
+    def lesson(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The distillation term, summed over the logits."""
+        settings = self._settings
+        return distillation_loss(
+            student, teacher, weight=settings.weight, temperature=settings.temperature
+        )
+
+
+def build_teacher(
+    config: RunConfig,
+    store: EventStore,
+    device: str,
+    *,
+    student: SUAN,
+    folders: Sequence[Path] = (),
+    compiled: bool = False,
+) -> Teacher | None:
+    """Return the teacher that `config` names, as it begins; None where there is none.
+
+    Args:
+        config: the distilled run's.
+        store: the data.
+        device: of torch.
+        student: whose feature table it may share.
+        folders: where the run that it begins as may lie.
+        compiled: whether a GPU runs the blocks compiled.
+
+    Raises:
+        UserError: the run that it begins as has left no model, or one of other features.
+    """
+    settings, alone = config.distill, config.teacher_alone
+    if settings is None or alone is None:
+        return None
+    model = None
+    if settings.teacher_init is not None:
+        model = _kept_model(settings, store, device, folders)
+    if model is not None and settings.is_frozen:
+        if compiled:
+            compile_blocks(model, device)
+        return Teacher(model.requires_grad_(False), settings, None)
+    if settings.share_embeddings and model is not None:
+        student.embeddings.load_state_dict(model.embeddings.state_dict())
+    learner = Learner(
+        alone,
+        store,
+        device,
+        compiled=compiled,
+        model=model,
+        table_of=student if settings.share_embeddings else None,
+    )
+    return Teacher(learner.model, settings, learner)
+
+
+def samples_before(epoch: Epoch, store: EventStore, folders: Sequence[Path]) -> tuple[int, int]:
+    """Return how many impressions the teacher was trained on before, and how many of them the epoch has not."""
+    settings = epoch.config.distill
+    if settings is None or settings.teacher_init is None:
+        return 0, 0
+    folder = _run_folder(settings.teacher_init, folders)
+    before = RunStore(folder.parent).read(settings.teacher_init).config
+    rows = Epoch(before, store, find_groups(before, store)).rows()
+    return len(rows), len(np.setdiff1d(rows, epoch.rows(), assume_unique=True))
+
+
+def _kept_model(
+    settings: Distillation, store: EventStore, device: str, folders: Sequence[Path]
+) -> SUAN:
+    folder = _run_folder(settings.teacher_init or "", folders)
+    model, schema = read_model(folder, device)
+    if schema != store.schema or list(schema.vocabularies) != list(store.schema.vocabularies):
+        raise UserError(
+            f"{folder}: the teacher was trained on other features than {store.path} has"
+        )
+    if (model.grade, model.options) != (settings.teacher, settings.model.on(schema)):
+        raise UserError(f"{folder}: holds another model than {settings.teacher_name}")
+    return model
+
+
+def _run_folder(signature: str, folders: Sequence[Path]) -> Path:
+    for folder in folders:
+        if (folder / signature / MODEL_FILE).exists():
+            return folder / signature
+    raise UserError(
+        f"teacher_init: run {signature} has left no model under "
+        f"{', '.join(map(str, folders)) or 'any folder that was named'}"
+    )

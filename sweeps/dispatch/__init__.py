@@ -1,0 +1,22 @@
+"""From a plan to running jobs, on SLURM or on this machine: resources, checks, environment, the job itself.
+
+Not here: which cells are missing (`sweeps.planning`), what the queue says (`sweeps.queue`).
+"""
+
+from sweeps.dispatch.environment import overriding_variables
+from sweeps.dispatch.local_pool import local_seconds, n_slots, run_debug, run_local
+from sweeps.dispatch.preflight import check_shell
+from sweeps.dispatch.slurm_arrays import SlurmOptions, submit_slurm
+from sweeps.dispatch.throttling import rebalance
+
+__all__ = [
+    "SlurmOptions",
+    "check_shell",
+    "local_seconds",
+    "n_slots",
+    "overriding_variables",
+    "rebalance",
+    "run_debug",
+    "run_local",
+    "submit_slurm",
+]

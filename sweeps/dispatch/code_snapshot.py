@@ -1,0 +1,47 @@
+"""A copy of the code beside a sweep, named by its content: jobs that start later run what was submitted."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from scaling.atomic_files import atomic_folder, write_json
+from scaling.records import RunStore, read_code_version
+
+__all__ = ["PACKAGES", "code_root", "snapshot"]
+
+
+PACKAGES = ("models", "scaling", "sweeps", "analysis")
+
+
+def code_root() -> Path:
+    """The folder that the four packages lie in."""
+    return Path(__file__).resolve().parents[2]
+
+
+def snapshot(runs: RunStore) -> Path:
+    """Copy the packages to `code/<hash>/` in the study's run folder, unless they are there already.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    root = code_root()
+    files = sorted(
+        path
+        for package in PACKAGES
+        for path in (root / package).rglob("*")
+        if path.suffix in (".py", ".typed") and path.is_file()
+    )
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    folder = runs.root.resolve() / "code" / digest.hexdigest()[:16]
+    if folder.exists():
+        return folder
+    with atomic_folder(folder) as temporary:
+        for path in files:
+            target = temporary / path.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        # the copy has no repository around it
+        write_json(temporary / "provenance.json", read_code_version(root))
+    return folder

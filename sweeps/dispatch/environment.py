@@ -1,0 +1,70 @@
+"""The environment that workers inherit: one thread, no foreign packages, no secrets, nothing of a job around us."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scaling.records import COMMAND_VARIABLE
+
+__all__ = ["inside_a_job", "overriding_variables", "worker_environment"]
+
+
+# sbatch keeps the submitter's environment in its own files and gives it to every job.
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE_KEY", re.IGNORECASE)
+# A job submitted from within a job would inherit its shape, and its ranks.
+_OF_A_JOB = re.compile(
+    r"(SLURM|SLURMD|SRUN|SBATCH|SUBMITIT)_|"
+    r"(MASTER_ADDR|MASTER_PORT|RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|CUDA_VISIBLE_DEVICES)$"
+)
+_KEPT = ("SLURM_CONF",)  # where the cluster is
+# sbatch lets these override what the script says: the study's resources, and what jobs are found by.
+_OVERRIDING = frozenset(
+    f"SBATCH_{name}"
+    for name in (
+        *("ARRAY_INX", "JOB_NAME", "OUTPUT", "ERROR", "OPEN_MODE"),
+        *("REQUEUE", "NO_REQUEUE", "SIGNAL"),
+        *("PARTITION", "TIMELIMIT", "MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU", "EXPORT", "WAIT"),
+        *("GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK", "CPUS_PER_GPU", "GRES", "EXCLUSIVE"),
+    )
+)
+
+
+def inside_a_job() -> str | None:
+    """The SLURM job that this process runs in, if it does."""
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def overriding_variables() -> list[str]:
+    """The variables of this shell that would override what a study says; `worker_environment` takes them out."""
+    return sorted(_OVERRIDING & os.environ.keys())
+
+
+@contextmanager
+def worker_environment(code: Path | None = None) -> Iterator[None]:
+    """What is started meanwhile is a worker's: `code` is the folder that it takes our packages from."""
+    before = dict(os.environ)
+    wanted = {
+        "PYTHONSAFEPATH": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        COMMAND_VARIABLE: shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+    if code is not None:
+        others = before.get("PYTHONPATH", "").split(os.pathsep)
+        wanted["PYTHONPATH"] = os.pathsep.join([str(code), *filter(None, others)])
+    in_a_job = inside_a_job() is not None
+    for name in before:
+        of_a_job = in_a_job and _OF_A_JOB.match(name) and name not in _KEPT
+        if _SECRET.search(name) or of_a_job or name in _OVERRIDING:
+            del os.environ[name]
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

@@ -1,0 +1,228 @@
+"""Cells in processes of this machine, at most so many at once, or in this process; records as on a cluster."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from scaling.errors import StorageError
+from scaling.records import RunStore
+from scaling.study import lease_key
+from sweeps.dispatch.environment import worker_environment
+from sweeps.dispatch.job_contents import cell_job
+from sweeps.planning import Plan, PlannedCell
+from sweeps.queue import Submission, new_folder, write_submission
+
+__all__ = ["local_seconds", "n_slots", "pack_longest_first", "run_debug", "run_local"]
+
+
+Watch = Callable[[], None]
+
+# A job's start costs seconds of imports: short cells share one, long cells have their own.
+_SECONDS_PER_JOB = 25.0
+_SECONDS_WORTH_A_PROCESS = 6.0
+_POLL_SECONDS = 0.25
+# a stopped worker saves its state first
+_SECONDS_TO_STOP = 20.0
+
+
+def pack_longest_first(
+    units: Sequence[Sequence[PlannedCell]], seconds_per_job: float
+) -> list[list[PlannedCell]]:
+    """Group units into jobs of about `seconds_per_job`, the longest first.
+
+    Longest first keeps the last worker's tail short (Graham's LPT rule).
+    """
+    jobs: list[list[PlannedCell]] = []
+    room = 0.0
+    for unit in sorted(units, key=_seconds, reverse=True):
+        if not jobs or _seconds(unit) > room:
+            jobs.append([])
+            room = seconds_per_job
+        jobs[-1].extend(unit)
+        room -= _seconds(unit)
+    return jobs
+
+
+def run_local(
+    plan: Plan,
+    runs: RunStore,
+    cells: Sequence[PlannedCell],
+    *,
+    n_jobs: int,
+    watch: Watch,
+    force_resume: bool = False,
+) -> Submission:
+    """Train `cells` in `n_jobs` processes at once and return when all have ended.
+
+    submitit's local executor starts everything it is given, so the queue is here: a job is submitted
+    when a slot is free. `watch` is called a few times a second. An interrupt stops the workers.
+    """
+    import submitit
+
+    waiting = _pack(plan, cells, n_jobs)
+    submission = Submission(
+        folder=new_folder(runs),
+        cluster="local",
+        cells=tuple(tuple(cell.config.signature for cell in batch) for batch in waiting),
+    )
+    n_gpus = _n_gpus()
+    free = list(range(min(n_jobs, len(waiting))))
+    active: dict[int, tuple[Any, list[PlannedCell]]] = {}
+    with _signals_interrupt():
+        try:
+            while waiting or active:
+                while waiting and free:
+                    slot, batch = free.pop(), waiting.pop(0)
+                    executor = submitit.LocalExecutor(folder=submission.folder)
+                    executor.update_parameters(timeout_min=24 * 60)
+                    if n_gpus:
+                        executor.update_parameters(gpus_per_node=1, visible_gpus=[slot % n_gpus])
+                    with worker_environment(), _stderr_into(submission.folder / "controllers.log"):
+                        job = executor.submit(
+                            cell_job(plan, runs, batch, force_resume=force_resume)
+                        )
+                    active[slot] = (job, batch)
+                    submission = replace(submission, job_ids=(*submission.job_ids, job.job_id))
+                    write_submission(submission)
+                time.sleep(_POLL_SECONDS)
+                watch()
+                for slot, (job, batch) in list(active.items()):
+                    if job.done():
+                        del active[slot]
+                        free.append(slot)
+                        _settle(plan, runs, batch, Path(job.paths.stderr))
+        except BaseException:
+            _stop(plan, runs, list(active.values()))
+            raise
+    return submission
+
+
+def local_seconds(plan: Plan, cells: Sequence[PlannedCell], n_jobs: int) -> float:
+    """Estimated time of `run_local`, with the processes' starts."""
+    jobs = _pack(plan, cells, n_jobs)
+    work = sum(cell.seconds for cell in cells) + plan.start_seconds * len(jobs)
+    return max(work / min(n_jobs, len(jobs)), plan.start_seconds + max(map(_seconds, jobs)))
+
+
+def _pack(plan: Plan, cells: Sequence[PlannedCell], n_jobs: int) -> list[list[PlannedCell]]:
+    """Jobs small enough that the workers end at about the same time, long enough to pay for a process."""
+    units = plan.units(cells)
+    share = sum(map(_seconds, units)) / (6 * n_jobs)
+    return pack_longest_first(units, min(_SECONDS_PER_JOB, max(share, _SECONDS_WORTH_A_PROCESS)))
+
+
+def run_debug(
+    plan: Plan,
+    runs: RunStore,
+    cells: Sequence[PlannedCell],
+    watch: Watch,
+    *,
+    force_resume: bool = False,
+) -> None:
+    """Train `cells` in this process, smallest first."""
+    for unit in sorted(plan.units(cells), key=_seconds):
+        cell_job(plan, runs, unit, force_resume=force_resume)()
+        watch()
+
+
+def n_slots() -> int:
+    """How many cells this machine runs at once: one per GPU, or one per core."""
+    return _n_gpus() or len(os.sched_getaffinity(0))
+
+
+def _seconds(unit: Sequence[PlannedCell]) -> float:
+    return sum(cell.seconds for cell in unit)
+
+
+def _settle(plan: Plan, runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
+    """A job has ended: a cell that it left running was lost with it; one never begun stays missing.
+
+    Raises:
+        StorageError: that cannot be written down, most likely because the disk is full.
+    """
+    for cell in batch:
+        key = lease_key(cell.config, plan.study.train.share_prefix)
+        if runs.state(cell.config.signature, key).state == "lost":
+            lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+            reason = lines[-1] if lines else "no output; killed, or out of memory?"
+            runs.fail(key, f"the worker process died ({reason}); its log is {log.name}", "lost")
+
+
+def _stop(plan: Plan, runs: RunStore, active: Sequence[tuple[Any, Sequence[PlannedCell]]]) -> None:
+    """Interrupt the workers, wait until they have saved their state, and kill those that do not."""
+    for job, _ in active:
+        with suppress(ProcessLookupError):
+            job.cancel(check=False)
+    deadline = time.monotonic() + _SECONDS_TO_STOP
+    while time.monotonic() < deadline and not all(job.done() for job, _ in active):
+        time.sleep(0.1)
+    # a background driver's workers inherit that interrupts are ignored
+    for job, _ in active:
+        if not job.done():
+            controller = int(job.job_id)
+            for pid in (*_children(controller), controller):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+    for _, batch in active:
+        for cell in batch:
+            key = lease_key(cell.config, plan.study.train.share_prefix)
+            if runs.state(cell.config.signature, key).state in ("running", "lost"):
+                runs.release(key)
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that `pid` started, as far as the system tells."""
+    with suppress(OSError):
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    return []
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the driver as Ctrl-C does: with its workers."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _stderr_into(path: Path) -> Iterator[None]:
+    """Processes started meanwhile write their stderr to `path`: submitit's own stay out of the terminal."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with path.open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        yield
+    except OSError as error:
+        raise StorageError(f"{path.parent}: cannot be written: {error.strerror}") from error
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _n_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,255 @@
+"""From a plan to SLURM: what is missing becomes arrays, once, whoever else submits; all is checked before."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scaling.errors import UserError
+from scaling.records import RunStore
+from scaling.study import SlurmConfig, lease_key
+from sweeps.dispatch.code_snapshot import snapshot
+from sweeps.dispatch.environment import worker_environment
+from sweeps.dispatch.job_contents import cell_job
+from sweeps.dispatch.preflight import check_logs, check_partition, check_shared, check_shell
+from sweeps.dispatch.resources import JobArray, Unit, cap_minutes, plan_arrays, throttle_shares
+from sweeps.dispatch.throttling import rebalance
+from sweeps.planning import Plan, PlannedCell, QueuedTask, teacher_folders
+from sweeps.queue import (
+    Submission,
+    ask_queue,
+    new_folder,
+    read_submissions,
+    scheduler,
+    submission_lock,
+    sweep_name,
+    write_submission,
+)
+
+__all__ = ["SlurmOptions", "adopt_orphans", "submit_slurm"]
+
+
+logger = logging.getLogger(__name__)
+
+# A cell that meets its time limit saves itself and is queued again; only one that never ends meets this.
+_MOST_TURNS = 1000
+# SLURM's warning before the limit must be longer than a step and a save.
+_SIGNAL_SECONDS, _SIGNAL_SHARE = 90, 0.25
+
+Choose = Callable[[Plan], Sequence[PlannedCell]]
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """How to submit.
+
+    Attributes:
+        max_parallel: jobs at once, instead of the study's.
+        copy_code: run from a copy of the code beside the sweep.
+        clean_env: submit from inside a job, without what the job's environment says.
+        force_resume: go on from checkpoints of other code.
+    """
+
+    max_parallel: int | None = None
+    copy_code: bool = False
+    clean_env: bool = False
+    force_resume: bool = False
+
+
+def submit_slurm(
+    make_plan: Callable[[Sequence[QueuedTask]], Plan],
+    runs: RunStore,
+    choose: Choose,
+    options: SlurmOptions = SlurmOptions(),
+) -> tuple[Plan, list[Submission]]:
+    """Submit the cells that `choose` picks from a plan made under the sweep's lock, and return at once.
+
+    Raises:
+        UserError: there is no SLURM here, it would refuse the request, or it did; nothing is queued then,
+            unless the message says so.
+    """
+    check_shell(clean_env=options.clean_env)
+    check_logs(runs.root)
+    with submission_lock(runs):
+        adopt_orphans(runs)
+        # the queue before the files: what ends in between is then done, and not missing
+        plan = make_plan(ask_queue(runs, read_submissions(runs)))
+        cells = list(choose(plan))
+        if not cells:
+            _rebalance_with_those_of_before(plan, runs, options)
+            return plan, []
+        arrays = _arrays(plan, cells, options)
+        check_shared(_read_by_jobs(plan, runs))
+        _persist_endings(plan, runs, cells)
+        code = snapshot(runs) if options.copy_code else None
+        made: list[Submission] = []
+        for array, throttle in zip(arrays, _shares(plan, arrays, options), strict=True):
+            made.append(_submit(plan, runs, array, throttle, code, options, bool(made)))
+        _rebalance_with_those_of_before(plan, runs, options)
+    return plan, made
+
+
+def _read_by_jobs(plan: Plan, runs: RunStore) -> dict[Path, str]:
+    """The folders that a job reads, each with what to do if its node cannot."""
+    teachers = "move it to a shared file system and name it there: distill.teacher_init"
+    return {
+        runs.root: "name a folder on a shared file system with --runs",
+        plan.data.path: "move it to a shared file system and name it there: data.path",
+        **{Path(folder): teachers for folder in teacher_folders(plan.study)},
+    }
+
+
+def adopt_orphans(runs: RunStore) -> None:
+    """Find the arrays of drivers that died between sbatch and its answer: keep those that can run.
+
+    submitit names its pickles after sbatch's answer; jobs without theirs would wait a minute and fail.
+
+    Raises:
+        SilentSchedulerError: SLURM does not answer.
+    """
+    submissions = read_submissions(runs)
+    orphans = [s for s in submissions if s.cluster == "slurm" and not s.job_ids]
+    if not orphans:
+        return
+    tasks = ask_queue(runs, submissions)
+    for orphan in orphans:
+        mine = [task for task in tasks if task.folder == orphan.folder.name]
+        if not mine:
+            continue
+        array_id = mine[0].array_id
+        ids = _job_ids(array_id, len(orphan.cells))
+        if all((orphan.folder / f"{job_id}_submitted.pkl").exists() for job_id in ids):
+            write_submission(replace(orphan, job_ids=ids))
+            logger.info("adopted job %s, whose driver died", array_id)
+        else:
+            scheduler.cancel_tasks([array_id])
+            logger.info("cancelled job %s, whose driver died before it was complete", array_id)
+
+
+def _arrays(plan: Plan, cells: Sequence[PlannedCell], options: SlurmOptions) -> list[JobArray]:
+    """The arrays to submit, each within its partition.
+
+    Raises:
+        UserError: a partition does not exist, or has no node that can run the job.
+    """
+    slurm = replace(plan.study.slurm, max_parallel=_max_parallel(plan, options))
+    units = [_unit(unit) for unit in plan.units(cells)]
+    arrays = plan_arrays(slurm, units, plan.start_seconds, scheduler.max_array_size())
+    partitions = scheduler.partitions()
+    return [cap_minutes(a, check_partition(a, partitions).minutes) for a in arrays]
+
+
+def _unit(cells: Sequence[PlannedCell]) -> Unit:
+    first = cells[0]
+    sources = {cell.source for cell in cells}
+    return Unit(
+        signatures=tuple(cell.config.signature for cell in cells),
+        grade=first.config.grade_name,
+        seconds=sum(cell.seconds for cell in cells),
+        memory_gib=max(cell.memory_gib for cell in cells),
+        source="guess" if "guess" in sources else first.source,
+        time_factor=max(cell.time_factor for cell in cells),
+        memory_factor=max(cell.memory_factor for cell in cells),
+    )
+
+
+def _persist_endings(plan: Plan, runs: RunStore, cells: Sequence[PlannedCell]) -> None:
+    """Write down how the last jobs of these cells ended, before new jobs make their own attempts."""
+    for cell in cells:
+        if cell.ending is not None and cell.state.state != "failed":
+            kind = cell.ending.kind
+            if cell.state.state == "lost" or kind in ("oom", "timeout"):
+                key = lease_key(cell.config, plan.study.train.share_prefix)
+                runs.fail(key, cell.ending.message, kind if kind in ("oom", "timeout") else "lost")
+
+
+def _rebalance_with_those_of_before(plan: Plan, runs: RunStore, options: SlurmOptions) -> None:
+    """An array that has ended leaves its share to the others, and new ones take theirs."""
+    if any(cell.job is not None for cell in plan.cells):
+        rebalance(runs, _max_parallel(plan, options))
+
+
+def _max_parallel(plan: Plan, options: SlurmOptions) -> int:
+    return options.max_parallel or plan.study.slurm.max_parallel
+
+
+def _shares(plan: Plan, arrays: Sequence[JobArray], options: SlurmOptions) -> list[int]:
+    work = [(array.seconds, len(array.jobs)) for array in arrays]
+    return throttle_shares(_max_parallel(plan, options), work)
+
+
+def _submit(
+    plan: Plan,
+    runs: RunStore,
+    array: JobArray,
+    throttle: int,
+    code: Path | None,
+    options: SlurmOptions,
+    some_are_queued: bool,
+) -> Submission:
+    import submitit
+
+    submission = Submission(
+        folder=new_folder(runs),
+        cluster="slurm",
+        cells=tuple(job.signatures for job in array.jobs),
+        seconds=tuple(round(job.seconds, 1) for job in array.jobs),
+        resources={**array.resources.__dict__, "max_parallel": throttle},
+        code=None if code is None else str(code),
+    )
+    # Before sbatch: whoever comes after a dead driver finds its jobs by this folder.
+    write_submission(submission)
+    executor = submitit.SlurmExecutor(folder=submission.folder, max_num_timeout=_MOST_TURNS)
+    executor.update_parameters(**_parameters(plan.study.slurm, runs, array, throttle))
+    cells = {cell.config.signature: cell for cell in plan.cells}
+    try:
+        with worker_environment(code), executor.batch():
+            jobs = [
+                executor.submit(
+                    cell_job(
+                        plan,
+                        runs,
+                        [cells[signature] for signature in job.signatures],
+                        wait_seconds=60.0 * array.resources.minutes,
+                        code_root=code,
+                        force_resume=options.force_resume,
+                    )
+                )
+                for job in array.jobs
+            ]
+    except submitit.core.utils.FailedJobError as error:
+        rest = "; what was queued before stays" if some_are_queued else ""
+        raise UserError(f"--cluster slurm: sbatch refused the array: {error}{rest}") from error
+    submission = replace(submission, job_ids=tuple(job.job_id for job in jobs))
+    write_submission(submission)
+    return submission
+
+
+def _parameters(
+    slurm: SlurmConfig, runs: RunStore, array: JobArray, throttle: int
+) -> dict[str, Any]:
+    resources = array.resources
+    parameters: dict[str, Any] = {
+        "job_name": sweep_name(runs),
+        "time": resources.minutes,
+        "mem": f"{resources.memory_mib}MB",
+        "cpus_per_task": resources.cpus,
+        "gpus_per_node": resources.gpus or None,
+        "partition": resources.partition,
+        "array_parallelism": throttle,
+        "signal_delay_s": min(_SIGNAL_SECONDS, int(60 * resources.minutes * _SIGNAL_SHARE)),
+        "setup": [
+            # some versions of srun do not take it over from sbatch
+            f"export SRUN_CPUS_PER_TASK={resources.cpus}",
+            *slurm.setup,
+        ],
+        # A site may forbid requeueing by default; a preempted cell must come back.
+        "additional_parameters": {"requeue": True, **slurm.options},
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _job_ids(array_id: str, n_jobs: int) -> tuple[str, ...]:
+    """Submitit's ids: an array of one is a plain job."""
+    return (array_id,) if n_jobs == 1 else tuple(f"{array_id}_{i}" for i in range(n_jobs))

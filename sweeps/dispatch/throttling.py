@@ -1,0 +1,36 @@
+"""How many of a sweep's queued jobs run at once, changed under way."""
+
+from contextlib import suppress
+
+from scaling.records import RunStore
+from sweeps.dispatch.resources import throttle_shares
+from sweeps.queue import SilentSchedulerError, ask_queue, read_submissions, scheduler
+
+__all__ = ["rebalance"]
+
+
+def rebalance(runs: RunStore, max_parallel: int) -> dict[str, int]:
+    """Let the sweep's queued jobs run so many at once together; returns each array's share.
+
+    Raises:
+        SilentSchedulerError: SLURM does not answer.
+    """
+    queue = _queued_work(runs)
+    shares = throttle_shares(max_parallel, [facts for _, facts in queue])
+    for (array_id, _), share in zip(queue, shares, strict=True):
+        with suppress(SilentSchedulerError):  # ended just now
+            scheduler.set_throttle(array_id, share)
+    return {array_id: share for (array_id, _), share in zip(queue, shares, strict=True)}
+
+
+def _queued_work(runs: RunStore) -> list[tuple[str, tuple[float, int]]]:
+    """The sweep's arrays that wait or run, each with its remaining seconds and jobs."""
+    submissions = read_submissions(runs)
+    by_folder = {submission.folder.name: submission for submission in submissions}
+    work: dict[str, tuple[float, int]] = {}
+    for task in ask_queue(runs, submissions):
+        submission = by_folder.get(task.folder)
+        if submission is not None and len(submission.cells) > 1:
+            seconds, count = work.get(task.array_id, (0.0, 0))
+            work[task.array_id] = (seconds + submission.seconds[task.index], count + 1)
+    return sorted(work.items())

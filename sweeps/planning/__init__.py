@@ -1,0 +1,25 @@
+"""The plan of a study: its cells, what each costs, where it stands. Reads only, knows no scheduler, needs no torch.
+
+`benchmark` measures speeds with torch and is imported by name. Not here: SLURM (`sweeps.queue`,
+`sweeps.dispatch`).
+"""
+
+from sweeps.planning.cost_estimate import guess_text
+from sweeps.planning.grid import grid_cells
+from sweeps.planning.job_state import Ending, EndingKind, QueuedTask
+from sweeps.planning.plan import Plan, make_plan
+from sweeps.planning.planned_cell import PlannedCell
+from sweeps.planning.teacher_runs import teacher_folders, warn_of_teachers
+
+__all__ = [
+    "Ending",
+    "EndingKind",
+    "Plan",
+    "PlannedCell",
+    "QueuedTask",
+    "grid_cells",
+    "guess_text",
+    "make_plan",
+    "teacher_folders",
+    "warn_of_teachers",
+]

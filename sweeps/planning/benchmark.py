@@ -1,0 +1,185 @@
+"""Times a few steps of each grade on the device at hand, for the estimates of plans; needs torch."""
+
+import logging
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+
+from models.grades import GRADES
+from models.model_options import SuanOptions
+from scaling.atomic_files import write_json
+from scaling.batches import Epoch, find_groups
+from scaling.errors import UserError, nearest
+from scaling.process import prepare_process
+from scaling.store import EventStore
+from scaling.study import RunConfig, StudyConfig, data_facts, ensure_data, recipe_for, warmup_steps
+from scaling.synthetic import SyntheticConfig, generate_logs
+from scaling.training import Training, denormals_flushed, predict
+from sweeps.planning.cost_estimate import BENCHMARK_FILE, Throughput, read_benchmarks
+from sweeps.planning.grid import grid_cells
+
+__all__ = ["benchmark_grades"]
+
+
+logger = logging.getLogger(__name__)
+
+_WARM_STEPS = 3
+_MOST_EVALUATION_SECONDS = 10.0
+_GENERATED = SyntheticConfig(n_train=65_536, n_test=4_096)
+_SIZES = (16_384, 16_777_216)  # of the ladder, for want of a study: small and large batches
+_START = "import submitit.core._submit, sweeps.dispatch.worker, scaling.training.run_on_disk, scaling.store.event_store; scaling.process.prepare_process()"
+
+
+def benchmark_grades(
+    study: StudyConfig | None, grades: Sequence[str] | None, runs_root: Path, *, n_steps: int = 20
+) -> list[tuple[str, Throughput]]:
+    """Measure the study's grades, or those of the ladder that are named, and keep the results beside the runs.
+
+    What other grades or devices gave before stays in the file.
+
+    Raises:
+        UserError: there is no such grade, the data cannot be had, or the file is damaged.
+        StorageError: the file cannot be written.
+    """
+    # a damaged file is told before the measuring, not after it
+    before = {_identity(one): one for one in read_benchmarks(runs_root)}
+    device = prepare_process()
+    start_seconds = _start_seconds()
+    measured = []
+    with _data(study) as store:
+        for name, configs in _configurations(study, grades, store).items():
+            logger.info("%s: %d steps at %d sizes", name, n_steps, len(configs))
+            measured.append((name, _measure(configs, store, device, start_seconds, n_steps)))
+    fresh = {_identity(one): one for _, one in measured}
+    write_json(runs_root / BENCHMARK_FILE, [asdict(one) for one in (before | fresh).values()])
+    return measured
+
+
+@contextmanager
+def _data(study: StudyConfig | None) -> Iterator[EventStore]:
+    if study is not None:
+        yield ensure_data(study.data)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield generate_logs(Path(folder) / "logs", _GENERATED)
+
+
+def _configurations(
+    study: StudyConfig | None, grades: Sequence[str] | None, store: EventStore
+) -> dict[str, list[RunConfig]]:
+    """For each grade and set of options, the configurations with the smallest and the largest batch."""
+    if study is None:
+        cells = [_ladder_cell(name, size, store) for name in grades or () for size in _SIZES]
+    else:
+        grid = grid_cells(study, data_facts(study.data))
+        # a distilled run is estimated from its two models
+        cells = [one for c in grid for one in (c.student_alone, c.teacher_alone) if one is not None]
+        for name in grades or ():
+            if name not in (known := {cell.grade_name for cell in cells}):
+                raise UserError(f"--grade {name}: not in the grid{nearest(name, known)}")
+        cells = [cell for cell in cells if not grades or cell.grade_name in grades]
+    alike: dict[object, list[RunConfig]] = {}
+    for cell in cells:
+        alike.setdefault((cell.grade_name, cell.grade, cell.model, cell.packing), []).append(cell)
+    found = {}
+    for group in alike.values():
+        by_batch = sorted({cell.batch_size: cell for cell in group}.items())
+        ends = [cell for _, cell in (by_batch[0], by_batch[-1])]
+        one = ends[0]
+        label = one.grade_name
+        if label in found:
+            label = f"{label} {one.model} {one.packing}"
+        found[label] = ends if len(by_batch) > 1 else ends[:1]
+    return found
+
+
+def _ladder_cell(name: str, n_samples: int, store: EventStore) -> RunConfig:
+    if name not in GRADES:
+        raise UserError(f"--grade {name}: there is no such grade{nearest(name, GRADES)}")
+    grade = GRADES[name]
+    rule = recipe_for(n_samples, grade.d * len(store.schema.behaviour))
+    return RunConfig(
+        grade_name=name,
+        grade=grade,
+        model=SuanOptions(),
+        n_samples=n_samples,
+        seed=0,
+        batch_size=rule.batch_size,
+        learning_rate=rule.learning_rate,
+        schedule="decay",
+        data_order="independent",
+        data_fingerprint=store.fingerprint,
+        warmup_steps=warmup_steps(n_samples // rule.batch_size),
+    )
+
+
+def _measure(
+    configs: Sequence[RunConfig],
+    store: EventStore,
+    device: str,
+    start_seconds: float,
+    n_steps: int,
+) -> Throughput:
+    points = []
+    with denormals_flushed():
+        for config in configs:
+            n_samples = min(store.n_train, config.batch_size * (_WARM_STEPS + n_steps))
+            short = replace(config, n_samples=n_samples)
+            epoch = Epoch(short, store, find_groups(short, store))
+            training = Training(short, store, device)
+            training.advance(epoch, lambda: None)
+            times = [0.0, *training.seconds]
+            first = min(_WARM_STEPS, len(times) - 2)
+            steps = [b - a for a, b in zip(times[first:], times[first + 1 :], strict=False)]
+            points.append((epoch.seen[-1] / epoch.n_steps, median(steps)))
+        step, sample = _line(points)
+        evaluation = sample / 3
+        if store.n_test * evaluation < _MOST_EVALUATION_SECONDS:
+            begin = time.perf_counter()
+            predict(training.model, store, config.grade.max_len, device)
+            evaluation = (time.perf_counter() - begin) / store.n_test
+    return Throughput(
+        grade=config.grade,
+        model=config.model,
+        packing=config.packing,
+        data=store.fingerprint,
+        device=_device_name(device),
+        step_seconds=step,
+        sample_seconds=sample,
+        evaluation_sample_seconds=evaluation,
+        start_seconds=start_seconds,
+        peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    )
+
+
+def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Seconds per step and per sample through one or two points (samples, seconds); neither negative."""
+    (n, seconds), (m, more) = points[0], points[-1]
+    slope = (more - seconds) / (m - n) if m > n else seconds / n
+    if slope <= 0 or seconds - slope * n <= 0:
+        return 0.0, float(more / m)
+    return float(seconds - slope * n), float(slope)
+
+
+def _start_seconds() -> float:
+    """How long a worker takes until it can train."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", _START], check=True)
+    return round(time.perf_counter() - begin, 2)
+
+
+def _identity(one: Throughput) -> tuple[object, ...]:
+    return one.grade, one.model, one.packing, one.data, one.device
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

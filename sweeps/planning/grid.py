@@ -1,0 +1,109 @@
+"""The cells of a study: grades x data sizes x further axes x seeds, each a resolved `RunConfig`."""
+
+import math
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import product
+from typing import Any
+
+from models.grades import Grade
+from models.model_options import SuanOptions
+from scaling.errors import UserError
+from scaling.strict_values import from_document
+from scaling.study import (
+    NO_TEACHER,
+    DataFacts,
+    Recipe,
+    RunConfig,
+    StudyConfig,
+    TrainConfig,
+    recipe_for,
+    warmup_steps,
+)
+from sweeps.planning.teacher_runs import Teachers
+
+__all__ = ["grid_cells"]
+
+
+def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
+    """Return every cell of the grid, smallest grade and data size first.
+
+    A cell without a teacher stands once, whatever the other axes of `[distill]`, and a SUAN once,
+    whatever those of a LightSUAN's window and dilation.
+
+    Raises:
+        UserError: a data size larger than the training part, two cells that are the same run, or a
+            teacher that cannot be had.
+    """
+    grid = study.grid
+    seeds = (
+        grid.n_seeds if not isinstance(grid.n_seeds, int) else (grid.n_seeds,) * len(grid.n_samples)
+    )
+    sizes = [data.n_train if size == "all" else size for size in grid.n_samples]
+    if max(sizes) > data.n_train:
+        raise UserError(
+            f"grid.n_samples: {max(sizes)} is more than the {data.n_train} training impressions of "
+            f'{data.path}; "all" takes them all'
+        )
+    cells: dict[str, RunConfig] = {}
+    axes = {axis: v for axis, v in grid.axes.items() if not axis.startswith("distill.")}
+    sparse = {"model.window", "model.dilation"} & axes.keys()
+    ways, teachers = study.teachers, Teachers(study, data)
+    for grade_name, (n_samples, n_seeds), values in product(
+        grid.grade, zip(sizes, seeds, strict=True), product(*axes.values())
+    ):
+        options, train = _apply(study, dict(zip(axes, values, strict=True)))
+        options, grade = study.options(grade_name, options), study.grade(grade_name)
+        # one training serves all sizes only under one batch, rate and warm-up: those of the middle
+        middle = math.isqrt(min(sizes) * max(sizes)) if train.share_prefix else n_samples
+        typical = train.recipe_n_samples or middle
+        rate_of = partial(_rate, train, typical, data)
+        batch_size = train.batch_size or _rule(typical, grade, data).batch_size
+        alike: dict[str, RunConfig] = {}
+        for way, seed in product(ways, range(n_seeds)):
+            config = RunConfig(
+                grade_name=grade_name,
+                grade=grade,
+                model=options,
+                n_samples=n_samples,
+                seed=seed,
+                batch_size=batch_size,
+                learning_rate=rate_of(grade),
+                schedule=train.schedule,
+                data_order=train.data_order,
+                packing=train.packing,
+                precision=train.precision,
+                warmup_steps=warmup_steps(math.ceil(typical / batch_size)),
+                data_fingerprint=data.fingerprint or "",
+            )
+            if len(ways) > 1 or way.teacher != NO_TEACHER:
+                config = replace(config, distill=teachers.resolve(way, config, rate_of))
+            alike.setdefault(config.signature, config)
+        for config in alike.values():
+            twin = cells.setdefault(config.signature, config)
+            whole = sparse and options.kind == "suan" and twin.grade_name == grade_name
+            if twin is not config and not whole:
+                raise UserError(
+                    f"grid: {twin.label} and {config.label} are the same run"
+                    f"{' for ' + str(values) if values else ''}; remove one"
+                )
+    return tuple(cells.values())
+
+
+def _rule(n_samples: int, grade: Grade, data: DataFacts) -> Recipe:
+    return recipe_for(n_samples, grade.d * len(data.schema.behaviour))
+
+
+def _rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade) -> float:
+    return train.learning_rate or _rule(n_samples, grade, data).learning_rate
+
+
+def _apply(study: StudyConfig, values: dict[str, Any]) -> tuple[SuanOptions, TrainConfig]:
+    """The study's options with the axes' values, converted as a study file's would be."""
+    sections: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
+    for axis, value in values.items():
+        section, _, option = axis.partition(".")
+        sections[section][option] = value
+    model = {**asdict(study.model), **sections["model"]}
+    train = {**asdict(study.train), **sections["train"]}
+    return from_document(SuanOptions, model, "grid"), from_document(TrainConfig, train, "grid")

@@ -1,0 +1,279 @@
+"""The plan: every cell of a study with its size, its cost and why it will run or not; strictly read-only."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property, lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from models.accounting import model_size
+from scaling.records import RunState, RunStore
+from scaling.study import (
+    NO_TEACHER,
+    DataFacts,
+    Distillation,
+    DistillConfig,
+    RunConfig,
+    StudyConfig,
+    TrainConfig,
+    group_runs,
+    lease_key,
+    teacher_flops,
+    trained_samples,
+)
+from sweeps.planning.cost_estimate import (
+    Estimate,
+    Measurements,
+    estimate,
+    measurements,
+    read_benchmarks,
+)
+from sweeps.planning.grid import grid_cells
+from sweeps.planning.job_state import QueuedTask
+from sweeps.planning.planned_cell import PlannedCell
+from sweeps.planning.run_history import former_runs, read_history
+from sweeps.planning.teacher_runs import runs_before
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a study, in the grid's order.
+
+    Attributes:
+        start_seconds: what every process takes before it trains.
+        removed: signatures of runs that are no more in the grid.
+        silence: what the scheduler said instead of an answer.
+    """
+
+    study: StudyConfig
+    data: DataFacts
+    cells: tuple[PlannedCell, ...]
+    start_seconds: float
+    removed: tuple[str, ...] = ()
+    silence: str = ""
+
+    def with_standing(self, *standings: str) -> tuple[PlannedCell, ...]:
+        """The cells that stand so."""
+        return tuple(cell for cell in self.cells if cell.standing in standings)
+
+    def gpu_seconds(self, cell: PlannedCell) -> float:
+        """Estimated seconds of a process of its own, times its GPUs, or of one core where it has none."""
+        gpus = self.study.slurm.of_grade(cell.config.grade_name).gpus
+        return (cell.seconds + self.start_seconds) * max(1, gpus)
+
+    @property
+    def seconds(self) -> float:
+        """Estimated device-seconds for what is not done, one process per cell."""
+        return sum(self.gpu_seconds(cell) for cell in self.cells if cell.state.state != "done")
+
+    @property
+    def n_trained(self) -> int:
+        """Impressions that all cells together are trained on, those of a trajectory once."""
+        configs = [cell.config for cell in self.cells]
+        return sum(_n_trained(configs, self.study.train.share_prefix).values())
+
+    @property
+    def spent_seconds(self) -> float:
+        """Device-seconds that all attempts so far have taken."""
+        slurm = self.study.slurm
+        return sum(
+            cell.spent_seconds * max(1, slurm.of_grade(cell.config.grade_name).gpus)
+            for cell in self.cells
+            if cell.spent_seconds
+        )
+
+    def state_now(self, cell: PlannedCell, runs: RunStore) -> RunState:
+        """Where a cell stands at this moment, from its files."""
+        key = lease_key(cell.config, self.study.train.share_prefix)
+        stale = self.study.run.stale_seconds
+        return runs.state(cell.config.signature, key, stale_seconds=stale)
+
+    def units(self, cells: Sequence[PlannedCell]) -> list[tuple[PlannedCell, ...]]:
+        """These cells by the process that trains them: one by one, or those of a trajectory together."""
+        groups: dict[str, list[PlannedCell]] = {}
+        for cell in cells:
+            key = lease_key(cell.config, self.study.train.share_prefix)
+            groups.setdefault(key, []).append(cell)
+        return [tuple(group) for group in groups.values()]
+
+    def axis_values(self, config: RunConfig) -> dict[str, Any]:
+        """A cell's place on the study's further axes, e.g. `{"model.norm": "rms"}`.
+
+        A teacher's samples are those that it was trained on before.
+        """
+        if not self.study.grid.axes:
+            return {}
+        document = asdict(config)
+        values = {f"model.{name}": value for name, value in document["model"].items()}
+        values |= {f"train.{f.name}": document.get(f.name) for f in fields(TrainConfig)}
+        values |= _teacher_values(config.distill, self._teacher_samples)
+        return {axis: values[axis] for axis in self.study.grid.axes}
+
+    @cached_property
+    def _teacher_samples(self) -> dict[str, int]:
+        before = runs_before(self.study, [cell.config for cell in self.cells])
+        return {name: config.n_samples for name, config in before.items()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat document per cell, for tables and JSON."""
+        known = self.data.fingerprint is not None
+        return [
+            {
+                "signature": cell.config.signature if known else None,
+                "grade": cell.config.grade_name,
+                "n_samples": cell.config.n_samples,
+                "seed": cell.config.seed,
+                **self.axis_values(cell.config),
+                "n_params": cell.size.n_params,
+                "n_embedding_params": cell.size.n_embedding_params,
+                "flops_per_sample": cell.size.flops_per_sample,
+                "flops": cell.flops,
+                "batch_size": cell.config.batch_size,
+                "learning_rate": cell.config.learning_rate,
+                "estimated_seconds": cell.seconds + self.start_seconds,
+                "estimated_gpu_hours": self.gpu_seconds(cell) / 3600,
+                "estimated_memory_gib": cell.memory_gib,
+                "estimate": cell.source,
+                "state": cell.standing,
+                "why": cell.why,
+            }
+            for cell in self.cells
+        ]
+
+
+def _teacher_values(one: Distillation | None, n_samples_of: Mapping[str, int]) -> dict[str, Any]:
+    """A cell's place on the axes of `[distill]`."""
+    if one is None:
+        names = (f"distill.{f.name}" for f in fields(DistillConfig))
+        return {**dict.fromkeys(names), "distill.teacher": NO_TEACHER}
+    return {
+        "distill.teacher": one.teacher_name,
+        "distill.weight": one.weight,
+        "distill.temperature": one.temperature,
+        "distill.share_embeddings": one.share_embeddings,
+        "distill.teacher_init": one.teacher_init,
+        "distill.teacher_samples": n_samples_of.get(one.teacher_init or ""),
+        "distill.freeze_teacher": one.is_frozen,
+    }
+
+
+def make_plan(
+    study: StudyConfig,
+    data: DataFacts,
+    runs: RunStore,
+    jobs: Mapping[str, QueuedTask] = MappingProxyType({}),
+) -> Plan:
+    """Lay out a study against the runs that are there, and `jobs`, the queued one of each cell.
+
+    Raises:
+        UserError: the grid does not fit the data, or a file of measurements is damaged.
+    """
+    history = read_history(runs)
+    configs = grid_cells(study, data)
+    records = history.records if data.fingerprint else {}
+    known = measurements(
+        list(records.values()), read_benchmarks(runs.root.parent), data.fingerprint or ""
+    )
+    removed = history.without({config.signature for config in configs})
+    former = former_runs(runs, removed)
+    share = study.train.share_prefix
+    n_trained = _n_trained(configs, share)
+    # most cells differ from another one by their seed alone
+    size_of = lru_cache(maxsize=None)(lambda grade, model: model_size(grade, model, data.schema))
+    costs_of = _costs(study, data, known)
+    cells = []
+    for config in configs:
+        signature, key = config.signature, lease_key(config, share)
+        state = RunState("missing")
+        if signature in records:
+            state = RunState("done")
+        elif key in history.folders:
+            state = runs.state(signature, key, stale_seconds=study.run.stale_seconds)
+        attempts = history.attempts(key, signature) if state.state != "missing" else []
+        failures = [] if state.state == "done" else [a.get("failure") for a in attempts]
+        costs = costs_of(config, n_trained[signature])
+        cells.append(
+            PlannedCell(
+                config=config,
+                size=size_of(config.grade, config.model),
+                state=state,
+                seconds=costs.seconds,
+                memory_gib=costs.memory_gib,
+                source=costs.source,
+                job=jobs.get(signature),
+                failures=Counter(filter(None, failures)),
+                spent_seconds=history.spend(attempts),
+                metrics=records.get(signature, {}).get("metrics", {}),
+                teacher_flops=(
+                    0
+                    if config.distill is None
+                    else teacher_flops(config.distill, config.n_samples, data.schema)
+                ),
+                change=_change(config, former) if state.state == "missing" else "",
+            )
+        )
+    return Plan(study, data, tuple(cells), known.start_seconds, removed)
+
+
+def _costs(
+    study: StudyConfig, data: DataFacts, known: Measurements
+) -> Callable[[RunConfig, int], Estimate]:
+    """`estimate` of a cell and the impressions that it is trained on, worked out once for all its seeds."""
+    found: dict[tuple[object, ...], Estimate] = {}
+
+    def costs(config: RunConfig, n_trained: int) -> Estimate:
+        alike = (
+            *(config.grade_name, config.model, config.packing, config.distill),
+            *(config.n_samples, config.batch_size, n_trained),
+        )
+        if alike not in found:
+            on_gpu = study.slurm.of_grade(config.grade_name).gpus > 0
+            found[alike] = estimate(config, data, known, on_gpu=on_gpu, n_trained=n_trained)
+        return found[alike]
+
+    return costs
+
+
+def _change(config: RunConfig, former: Mapping[tuple[Any, ...], Sequence[dict[str, Any]]]) -> str:
+    """How a cell differs from the run that is most like it, of its grade, size and seed."""
+    olds = former.get((config.grade_name, config.n_samples, config.seed))
+    if not olds:
+        return ""
+    after = _flat(asdict(config))
+    told = min((_differences(_flat(old), after) for old in olds), key=len)
+    return f"changed since an older run: {', '.join(told[:3])}{', ...' if told[3:] else ''}"
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} {before.get(key)} -> {after.get(key)}"
+        for key in dict.fromkeys([*after, *before])
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _n_trained(configs: Sequence[RunConfig], share_prefix: bool) -> dict[str, int]:
+    """The impressions that each cell adds to what its process trains on anyway."""
+    if not share_prefix:
+        return {config.signature: config.n_samples for config in configs}
+    added: dict[str, int] = {}
+    for group in group_runs(configs, share_prefix):
+        before = 0
+        for count, config in enumerate(group, start=1):
+            total = trained_samples(group[:count])
+            added[config.signature] = total - before
+            before = total
+    return added

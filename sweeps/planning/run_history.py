@@ -1,0 +1,129 @@
+"""What lies in a study's run folders, read once and checked little: a plan of ten thousand cells has two seconds."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
+
+from scaling.records import RunStore, is_attempt, read_attempts
+from scaling.strict_values import fits
+
+__all__ = ["History", "former_runs", "read_history"]
+
+
+_Options = dict[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True)
+class _Distill:
+    teacher: _Options
+    model: _Options
+    learning_rate: float | None
+
+
+@dataclass(frozen=True)
+class _Config:
+    grade: _Options
+    model: _Options
+    packing: str
+    n_samples: int
+    distill: _Distill | None = None
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The types of what a plan takes from a record; older versions' records have these, too."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
+
+    config: _Config
+    metrics: dict[str, float]
+    samples_per_second: float
+    peak_memory_gib: float
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class History:
+    """The names of all folders, and every record as a plain document by its signature."""
+
+    runs: RunStore
+    folders: frozenset[str]
+    records: dict[str, dict[str, Any]]
+    _counted: set[str] = field(default_factory=set)
+
+    def without(self, signatures: Iterable[str]) -> tuple[str, ...]:
+        """The runs that are there and not among these."""
+        others = self.folders.difference(signatures)
+        return tuple(sorted(name for name in others if re.fullmatch("[0-9a-f]{16}", name)))
+
+    def attempts(self, key: str, signature: str) -> list[dict[str, Any]]:
+        """The attempts at a run, from its record where it has one."""
+        record = self.records.get(signature)
+        if record is not None:
+            attempts = record["provenance"].get("attempts")
+            return list(filter(is_attempt, attempts)) if isinstance(attempts, list) else []
+        return read_attempts(self.runs.folder(key))
+
+    def spend(self, attempts: Sequence[Mapping[str, Any]]) -> float:
+        """Seconds that these attempts took, each counted once however many runs it served."""
+        seconds = 0.0
+        for attempt in attempts:
+            name = str(attempt.get("id"))
+            if name not in self._counted:
+                self._counted.add(name)
+                seconds += _seconds(attempt)
+        return seconds
+
+
+def read_history(runs: RunStore) -> History:
+    """Look at every folder once.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    folders: frozenset[str] = frozenset()
+    with suppress(FileNotFoundError), os.scandir(runs.root) as entries:
+        folders = frozenset(entry.name for entry in entries)
+    records = {}
+    root = str(runs.root)
+    for name in folders:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                with open(f"{root}/{name}/record.json", "rb") as file:  # noqa: PTH123
+                    text = file.read()
+            except IsADirectoryError:
+                text = b""
+            if not fits(_Record, text):
+                runs.read(name)  # says what is wrong and what to do
+            records[name] = json.loads(text)
+    return History(runs, folders, records)
+
+
+def former_runs(
+    runs: RunStore, signatures: Sequence[str]
+) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """The configurations of runs that are no more in the grid, by grade, size and seed."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for signature in signatures:
+        with suppress(OSError, ValueError, KeyError):
+            document = json.loads((runs.folder(signature) / "config.json").read_bytes())
+            key = (document["grade_name"], document["n_samples"], document["seed"])
+            found.setdefault(key, []).append(document)
+    return found
+
+
+def _seconds(attempt: Mapping[str, Any]) -> float:
+    """What an attempt took: to its end, or to its last sign of life."""
+    with suppress(KeyError, TypeError, ValueError, OverflowError):
+        start = datetime.fromisoformat(attempt["started"]).timestamp()
+        if attempt.get("ended"):
+            return datetime.fromisoformat(attempt["ended"]).timestamp() - start
+        return max(0.0, float(attempt["time"]) - start)
+    return 0.0

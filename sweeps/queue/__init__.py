@@ -1,0 +1,33 @@
+"""What the scheduler knows: queued tasks, submissions, how jobs ended, and the plan with all of it.
+
+Not here: starting jobs (`sweeps.dispatch`).
+"""
+
+from sweeps.queue.plan_with_jobs import jobs_of_removed, survey
+from sweeps.queue.scheduler import Partition, SilentSchedulerError, cancel_tasks
+from sweeps.queue.submissions import (
+    Submission,
+    ask_queue,
+    latest_jobs,
+    new_folder,
+    read_submissions,
+    submission_lock,
+    sweep_name,
+    write_submission,
+)
+
+__all__ = [
+    "Partition",
+    "SilentSchedulerError",
+    "Submission",
+    "ask_queue",
+    "cancel_tasks",
+    "jobs_of_removed",
+    "latest_jobs",
+    "new_folder",
+    "read_submissions",
+    "submission_lock",
+    "survey",
+    "sweep_name",
+    "write_submission",
+]

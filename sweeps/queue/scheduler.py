@@ -1,0 +1,191 @@
+"""SLURM's client commands, each called once for a whole sweep; parsing is here, decisions are elsewhere.
+
+What SLURM says is a hint: the truth about a cell is in its folder.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.errors import UserError
+from sweeps.planning import QueuedTask
+
+__all__ = [
+    "Partition",
+    "SilentSchedulerError",
+    "cancel_tasks",
+    "end_states",
+    "has_slurm",
+    "max_array_size",
+    "node_hosts",
+    "partitions",
+    "queued_tasks",
+    "set_throttle",
+]
+
+
+# States of a job that will still do something (squeue's long names).
+_LIVE = (
+    *("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "RESIZING", "STAGE_OUT"),
+    *("REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SIGNALING", "SPECIAL_EXIT"),
+)
+_UNLIMITED_MINUTES = 366 * 24 * 60
+_ARGUMENTS_PER_CALL = 500
+# Filters and formats that a user has set for his own looks at the queue would hide jobs from ours.
+_OF_CLIENTS = ("SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_")
+
+
+class SilentSchedulerError(UserError):
+    """SLURM's controller does not answer, or says no; files still tell what they know."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What the best node of a partition offers; `minutes` is the partition's time limit."""
+
+    name: str
+    is_default: bool
+    gpus: int
+    memory_mib: int
+    cpus: int
+    minutes: int
+
+
+def has_slurm() -> bool:
+    """Whether SLURM's commands are on the path."""
+    return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
+
+
+def queued_tasks(name: str) -> list[QueuedTask]:
+    """The jobs of that name which wait or run, array tasks one by one, whoever submitted them.
+
+    Raises:
+        SilentSchedulerError: SLURM does not answer.
+    """
+    text = _call("squeue", "-h", "-r", "-a", f"--name={name}", "-o", "%i|%T|%r|%N|%o")
+    tasks = []
+    for line in text.splitlines():
+        job_id, state, reason, nodes, command = line.split("|", 4)
+        if state in _LIVE:
+            reason = nodes or reason
+            tasks.append(QueuedTask(job_id, state, reason, Path(command).parent.name))
+    return tasks
+
+
+def end_states(array_ids: Iterable[str]) -> dict[str, str]:
+    """How jobs ended, by job id, as the accounting knows it; a step's OUT_OF_MEMORY counts for its job.
+
+    Empty without accounting: then logs have to tell.
+    """
+    ids = sorted(set(array_ids))
+    if not ids or shutil.which("sacct") is None:
+        return {}
+    states: dict[str, str] = {}
+    try:
+        text = _call("sacct", "-n", "-P", "-o", "JobID,State", "-j", ",".join(ids))
+    except SilentSchedulerError:
+        return {}
+    for line in text.splitlines():
+        step_id, _, state = line.partition("|")
+        job_id, state = step_id.partition(".")[0], state.split(" ")[0]
+        if job_id not in states or state == "OUT_OF_MEMORY":
+            states[job_id] = state
+    return states
+
+
+def partitions() -> dict[str, Partition]:
+    """Every partition, by name.
+
+    Raises:
+        SilentSchedulerError: SLURM does not answer.
+    """
+    found: dict[str, Partition] = {}
+    for line in _call("sinfo", "-h", "-a", "-o", "%P|%G|%m|%c|%l").splitlines():
+        name, gres, memory, cpus, limit = line.split("|")
+        ours = Partition(
+            name.rstrip("*"),
+            name.endswith("*"),
+            _n_gpus(gres),
+            int(memory.rstrip("+")),
+            int(cpus.rstrip("+")),
+            _minutes(limit),
+        )
+        other = found.get(ours.name, ours)
+        found[ours.name] = Partition(
+            ours.name,
+            ours.is_default,
+            max(ours.gpus, other.gpus),
+            max(ours.memory_mib, other.memory_mib),
+            max(ours.cpus, other.cpus),
+            ours.minutes,
+        )
+    return found
+
+
+def max_array_size() -> int:
+    """How many tasks one array may have (its largest index is one less)."""
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call("scontrol", "show", "config"), re.M)
+    return int(match[1]) if match else 1001
+
+
+def node_hosts() -> set[str]:
+    """The host names of all nodes."""
+    return set(re.findall(r"NodeHostName=(\S+)", _call("scontrol", "show", "node", "-o")))
+
+
+def cancel_tasks(job_ids: Sequence[str]) -> None:
+    """Cancel jobs and array tasks.
+
+    Raises:
+        SilentSchedulerError: SLURM does not answer.
+    """
+    for first in range(0, len(job_ids), _ARGUMENTS_PER_CALL):
+        _call("scancel", *job_ids[first : first + _ARGUMENTS_PER_CALL])
+
+
+def set_throttle(array_id: str, n_tasks: int) -> None:
+    """Let an array run so many tasks at once, from now on.
+
+    Raises:
+        SilentSchedulerError: SLURM does not answer, or the array has just ended.
+    """
+    _call("scontrol", "update", f"JobId={array_id}", f"ArrayTaskThrottle={n_tasks}")
+
+
+def _n_gpus(gres: str) -> int:
+    """GPUs in e.g. `gpu:a100:4(S:0-1),shard:8`."""
+    return sum(int(n) for n in re.findall(r"(?:^|,)gpu(?::[^:,(]+)?:(\d+)", gres))
+
+
+def _minutes(limit: str) -> int:
+    """Minutes in `infinite` or `[[days-]hours:]minutes:seconds`."""
+    if not limit[:1].isdigit():
+        return _UNLIMITED_MINUTES
+    days, _, rest = limit.rpartition("-")
+    hours, minutes, _ = ([0, 0, *(int(part) for part in rest.split(":"))])[-3:]
+    return int(days or 0) * 24 * 60 + hours * 60 + minutes
+
+
+def _call(*command: str, seconds: float = 20.0) -> str:
+    """What a client command prints.
+
+    Raises:
+        SilentSchedulerError: it fails, is not there, or hangs, as squeue does without its controller.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(_OF_CLIENTS)}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, check=False, env=environment
+        )
+    except FileNotFoundError:
+        raise SilentSchedulerError(f"there is no {command[0]} on the path") from None
+    except subprocess.TimeoutExpired:
+        raise SilentSchedulerError(f"{command[0]} gave no answer in {seconds:.0f} s") from None
+    if done.returncode:
+        told = done.stderr.strip().splitlines() or ["failed"]
+        raise SilentSchedulerError(f"{command[0]}: {told[-1].removeprefix(f'{command[0]}: ')}")
+    return done.stdout

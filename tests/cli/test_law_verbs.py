@@ -1,0 +1,369 @@
+"""The verbs on tables: output, exit codes, and one clear line for bad input."""
+
+import io
+import json
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.laws import Additive
+from scaling.cli.app import main
+
+PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+def make_table():
+    sizes = np.geomspace(1e4, 1e7, 4)
+    n, d, s = (a.ravel() for a in np.meshgrid(sizes, sizes, range(3)))
+    table = pd.DataFrame({"n_params": n, "n_samples": d, "seed": s})
+    noise = np.random.default_rng(0).normal(0, 1e-3, len(table))
+    return table.assign(logloss=Additive()(PARAMS, n, d) + noise)
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "runs.csv"
+    make_table().to_csv(path, index=False)
+    return path
+
+
+def test_fit_prints_the_law_with_intervals(run, csv):
+    code, out, err = run("fit", csv)
+    assert (code, err) == (0, "")
+    assert out.startswith("logloss = E + A N^-alpha + B D^-beta")
+    assert "status     converged" in out
+
+
+def test_fit_json_is_one_document_with_stable_keys(run, csv):
+    code, out, _ = run(
+        "fit", csv, "--loss", "huber", "--delta", "1e-3", "--bootstrap", 50, "--json"
+    )
+    document = json.loads(out)
+    assert code == 0
+    assert set(document["params"]) == {"E", "A", "B", "alpha", "beta"}
+    assert document["status"] == "converged"
+    assert document["objective"] > 0
+    assert (document["n_draws"], document["delta"]) == (50, 1e-3)
+
+
+def test_fit_takes_any_column_names(run, csv, tmp_path):
+    table = make_table().rename(columns={"n_params": "N", "n_samples": "D", "logloss": "loss"})
+    table.to_csv(tmp_path / "other.csv", index=False)
+    _, expected, _ = run("fit", csv, "--json")
+    code, out, _ = run(
+        "fit", tmp_path / "other.csv", "--x", "N", "--data", "D", "--y", "loss", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["params"] == json.loads(expected)["params"]
+
+
+def test_foreign_runs_of_several_recipes_are_fitted_together_with_a_warning(run, tmp_path, caplog):
+    both = [make_table().assign(learning_rate=rate) for rate in (1e-3, 1e-4)]
+    table = pd.concat(both)
+    table["logloss"] += np.random.default_rng(1).normal(0, 1e-4, len(table))
+    table.to_csv(tmp_path / "mixed.csv", index=False)
+    code, _, err = run("fit", tmp_path / "mixed.csv")
+    assert code == 0
+    assert "differ in more than sizes: learning_rate (2: 0.0001, 0.001)" in err
+    table.assign(signature="x").to_csv(tmp_path / "ours.csv", index=False)
+    assert run("fit", tmp_path / "ours.csv")[0] == 2
+
+
+def test_a_suggested_choice_is_one_a_shell_takes(run, tmp_path, caplog):
+    path = tmp_path / "mixed.csv"
+    values = ["a, b=c d", "p", "q"]
+    table = make_table()
+    parts = [table.assign(**{"model.x": v})[: 48 - i] for i, v in enumerate(values)]
+    pd.concat(parts).assign(signature="s").to_csv(path, index=False)
+    code, _, err = run("fit", path)
+    assert (code, err.count("\n")) == (2, 1)
+    choice = shlex.split(err.split("e.g. ")[1])
+    assert choice == ["--where", "model.x=a, b=c d"]
+    assert run("fit", path, *choice)[0] == 0
+    _, _, err = run("fit", path, "--where", "model.x")
+    assert "e.g. 'model.x=a, b=c d'" in err
+
+
+def test_fit_reads_stdin_and_writes_a_file(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(make_table().to_csv(index=False)))
+    code, out, _ = run("fit", "-", "--json", "-o", tmp_path / "fit.json")
+    assert (code, out) == (0, "")
+    assert json.loads((tmp_path / "fit.json").read_text())["y"] == "logloss"
+
+
+def test_fit_exits_1_when_the_data_do_not_determine_the_law(run, csv):
+    code, out, _ = run("fit", csv, "--where", "n_params=10000.0")
+    assert code == 1
+    assert "too_few_points: 1 size of N, the law needs 3" in out
+    code, out, _ = run("fit", csv, "--where", "n_params=10000.0", "--json")
+    assert code == 1
+    assert json.loads(out)["params"]["alpha"] is None
+
+
+def test_one_variable_laws_are_fitted_to_chosen_rows(run, csv):
+    code, out, _ = run(
+        "fit", csv, "--law", "saturating", "--x", "n_samples", "--where", "n_params=10000.0"
+    )
+    assert code == 0
+    assert "(saturating: x = n_samples)" in out
+
+
+def test_a_parameter_can_be_held(run, csv):
+    _, out, _ = run("fit", csv, "--hold", "E=0.4")
+    assert "E          0.4 (fixed)" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--law", "aditive"], "there is no law aditive, did you mean additive?"),
+        (["--loss", "hubber"], "--loss hubber: no such choice, did you mean huber?"),
+        (["--y", "loglos"], "no column loglos, did you mean logloss?"),
+        (["--x", "n_param"], "no column n_param, did you mean n_params?"),
+        (["--hold", "E=x"], "--hold E=x: expected NAME=NUMBER"),
+        (["--hold", "gamma=1"], "gamma cannot be held"),
+        (["--where", "n_param=1"], "no column n_param, did you mean n_params?"),
+        (["--where", "n_params"], "--where n_params: expected COLUMN=VALUE, e.g. n_params=10000"),
+        (["--where", "n_params=1"], "--where n_params=1: no such row"),
+        (["--rising", "--limit", "0.5"], "a rising metric cannot lie above its limit 0.5"),
+        (["--weights", "stderr"], "no column logloss_stderr"),
+        (["--hold", "E=nan"], "E cannot be held at nan, expected a finite number"),
+        (["--hold", "E=-5"], "E cannot be held at -5, only from 0 up"),
+        (["--hold", "alpha=400"], "alpha cannot be held at 400, only up to 4"),
+        (["--loss", "huber", "--delta", "nan"], "delta is nan, expected a positive number"),
+        (["--loss", "huber", "--delta", "-1"], "delta is -1, expected a positive number"),
+        (["--loss", "huber", "--over", "inf"], "over: needs the huber loss, and a positive"),
+        (["--limit", "nan"], "limit is nan, expected a finite number"),
+        (["--seed", "-1", "--bootstrap", "10"], "seed is -1, expected 0 or more"),
+        (["--data", "n_params"], "column n_params is named for two things"),
+        (["--y", "n_params"], "column n_params is named for two things"),
+        (["--at", "inf,1e5"], "--at inf,1e5: expected 2 positive sizes"),
+    ],
+)
+def test_bad_use_is_one_line_and_exit_2(run, csv, arguments, message):
+    code, out, err = run("fit", csv, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["fit", "report", "holdout"])
+@pytest.mark.parametrize("factor", [1e-300, 1e20, 1e300])
+def test_a_metric_of_absurd_size_is_one_line(run, tmp_path, verb, factor):
+    table = make_table()
+    path = tmp_path / "runs.csv"
+    table.assign(logloss=table["logloss"] * factor).to_csv(path, index=False)
+    code, out, err = run(verb, path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "change its unit" in err
+
+
+def test_a_word_among_numbers_is_named_with_its_row(run, tmp_path):
+    table = make_table().astype({"logloss": object})
+    table.loc[2, "logloss"] = "abc"
+    path = tmp_path / "runs.csv"
+    table.to_csv(path, index=False)
+    code, _, err = run("fit", path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "column logloss holds 'abc' in row 2" in err
+
+
+def test_weights_of_infinite_errors_are_refused(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    make_table().assign(logloss_stderr=np.inf).to_csv(path, index=False)
+    code, out, err = run("fit", path, "--weights", "stderr")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "logloss_stderr must be positive and finite" in err
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e8, 1e14])
+def test_the_metrics_unit_moves_offset_and_amplitudes_alone(run, csv, tmp_path, factor):
+    table = make_table()
+    path = tmp_path / "scaled.csv"
+    table.assign(logloss=table["logloss"] * factor).to_csv(path, index=False)
+    _, plain, _ = run("fit", csv, "--json")
+    code, scaled, _ = run("fit", path, "--json")
+    assert code == 0
+    before, after = (json.loads(text)["params"] for text in (plain, scaled))
+    # Both descents end within the rounding of a flat minimum.
+    assert after["E"] == pytest.approx(before["E"] * factor, rel=1e-6)
+    assert after["alpha"] == pytest.approx(before["alpha"], rel=1e-6)
+
+
+def test_costs_that_are_no_numbers_are_one_line(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    make_table().assign(flops="x").to_csv(path, index=False)
+    code, out, err = run("holdout", path, "--cut", "flops")
+    assert (code, out) == (2, "")
+    assert "column flops holds 'x' in row 0" in err
+
+
+def test_next_of_a_vanished_term_is_refused(run, tmp_path):
+    table = make_table()
+    path = tmp_path / "runs.csv"
+    table.assign(logloss=2 - table["logloss"]).to_csv(path, index=False)
+    code, out, err = run("next", path)
+    assert (code, out) == (2, "")
+    assert "--quantity alpha: no interval to shrink: A is 0" in err
+
+
+def test_a_metric_that_no_run_fills_is_passed_over(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    make_table().assign(auc=np.nan).to_csv(path, index=False)
+    code, _, _ = run("plot", path, "--kind", "data", "-o", tmp_path / "figures")
+    assert code == 0
+
+
+def test_an_infinite_value_is_null_in_json(run, tmp_path):
+    table = make_table()
+    table.loc[3, "logloss"] = np.inf
+    path = tmp_path / "runs.csv"
+    table.to_csv(path, index=False)
+    code, out, _ = run("table", path, "--json")
+    assert code == 0
+    assert json.loads(out)[3]["logloss"] is None
+
+
+@pytest.mark.parametrize("verb", ["report", "plot"])
+def test_a_metric_that_no_run_has_is_one_line(run, tmp_path, verb):
+    path = tmp_path / "runs.csv"
+    make_table().assign(logloss=np.nan).to_csv(path, index=False)
+    code, out, err = run(verb, path)
+    assert (code, out) == (2, "")
+    assert err == "error: table: no row has a finite logloss\n"
+
+
+def test_holdout_of_one_size_exits_1(run, tmp_path):
+    table = make_table()
+    path = tmp_path / "runs.csv"
+    table[table["n_params"] == table["n_params"].min()].to_csv(path, index=False)
+    code, _, _ = run("holdout", path)
+    assert code == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--flops", "inf"], "the budget is inf"),
+        (["--flops", "1e12", "--target", "nan"], "a target of nan"),
+    ],
+)
+def test_a_budget_without_end_is_one_line(run, csv, options, message):
+    code, out, err = run("allocate", csv, *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_a_run_counted_twice_is_refused(run, tmp_path):
+    table = make_table()
+    pd.concat([table, table[:1]]).to_csv(tmp_path / "twice.csv", index=False)
+    code, _, err = run("fit", tmp_path / "twice.csv")
+    assert code == 2
+    assert "stands twice" in err
+
+
+def test_table_prints_runs_and_writes_csv(run, csv, tmp_path):
+    code, out, _ = run("table", csv)
+    assert code == 0
+    assert out.splitlines()[0].split() == ["n_params", "n_samples", "seed", "logloss"]
+    assert len(out.splitlines()) == 49
+    _, out, _ = run("table", csv, "--json")
+    assert json.loads(out)[0]["n_params"] == 10000.0
+    _, out, _ = run("table", csv, "-o", tmp_path / "t.csv")
+    assert out.strip() == str(tmp_path / "t.csv")
+    assert len(pd.read_csv(tmp_path / "t.csv")) == 48
+
+
+def test_holdout_ranks_the_laws(run, csv):
+    code, out, _ = run("holdout", csv, "--cut", "data", "--law", "additive", "--law", "tied")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    _, out, _ = run("holdout", csv, "--cut", "data", "--json")
+    document = json.loads(out)
+    assert document["metric"] == "logloss"
+    assert {score["law"] for score in document["scores"]} == {
+        "additive", "interaction", "kaplan", "multiplicative", "tied"
+    }  # fmt: skip
+    assert len(document["cells"]) == 5 * 4
+    code, _, err = run("holdout", csv, "--cut", "date")
+    assert code == 2
+    assert "did you mean data?" in err
+
+
+def test_plot_writes_the_figures_asked_for(run, csv, tmp_path):
+    code, out, _ = run("plot", csv, "--kind", "data", "--kind", "residuals", "-o", tmp_path / "f")
+    assert code == 0
+    assert out.split() == [str(tmp_path / "f" / f"logloss-{k}.png") for k in ("data", "residuals")]
+    assert (tmp_path / "f" / "logloss-data.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_report_of_a_csv_lies_beside_it(run, csv):
+    code, out, _ = run("report", csv)
+    assert code == 0
+    folder = csv.parent / "runs-analysis"
+    assert out.splitlines()[-1] == f"report   {folder / 'report.html'}"
+    assert (folder / "fits" / "logloss-joint.json").exists()
+
+
+def test_a_study_without_runs_says_so(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("table", tmp_path / "empty")
+    assert code == 2
+    assert "no finished run yet" in err
+
+
+def test_allocate_prints_the_split_with_intervals(run, csv):
+    code, out, _ = run("allocate", csv, "--flops", "1e14", "--target", "0.45")
+    assert code == 0
+    assert "a run costs 6 N^1 D flops" in out
+    assert "10 x budget      improves logloss by" in out
+    assert "logloss 0.45 costs at least" in out
+    _, out, _ = run("allocate", csv, "--flops", "1e14", "--target", "0.45", "--json")
+    document = json.loads(out)
+    assert set(document) >= {"best", "frontier", "gains", "iso_cost", "iso_loss", "target"}
+    low, high = document["best"]["n_params"][1:]
+    assert low < document["best"]["n_params"][0] < high
+
+
+def test_allocate_wants_one_budget_that_the_table_can_price(run, csv):
+    assert run("allocate", csv)[0] == 2
+    code, _, err = run("allocate", csv, "--gpu-hours", "5")
+    assert code == 2
+    assert "no column train_seconds" in err
+
+
+def test_next_ranks_cells(run, csv):
+    code, out, _ = run("next", csv, "--quantity", "loss", "--at", "1e8,1e8", "--limit", "3")
+    assert code == 0
+    assert len(out.splitlines()) == 6
+    _, out, _ = run("next", csv, "--json")
+    assert json.loads(out)["cells"][0]["shrinks"] > 0
+    code, _, err = run("next", csv, "--quantity", "loss", "--at", "1e8")
+    assert code == 2
+    assert "--at 1e8: expected 2 positive sizes, e.g. 1e8,1e9" in err
+
+
+def test_fit_predicts_at_sizes_and_says_what_lies_beyond_the_runs(run, csv):
+    code, out, _ = run("fit", csv, "--at", "1e5,1e5", "--at", "1e8,1e8")
+    assert code == 0
+    inside, beyond = out.splitlines()[-2:]
+    assert inside.startswith("  at n_params 1e+05, n_samples 1e+05: 0.60")
+    assert "beyond" not in inside
+    assert beyond.endswith("beyond the runs (10 x the largest)")
+    _, out, _ = run("fit", csv, "--at", "1e8,1e8", "--json")
+    [values] = json.loads(out)["predictions"]
+    assert values["outside"] is True
+    assert values["prediction_lower"] < values["lower"] < values["mean"]

@@ -1,0 +1,96 @@
+"""What lies damaged in a study's run folders is told in one line, or counts for nothing."""
+
+import json
+import re
+
+import pytest
+
+from scaling.errors import UserError
+from scaling.records import RunStore
+from scaling.study import data_facts, load_study
+from sweeps.dispatch import run_debug
+from sweeps.planning import make_plan
+from sweeps.status import status_rows
+
+ATTEMPT = {
+    "number": 1,
+    "id": "a",
+    "state": "ended",
+    "time": 1.8e9,
+    "started": "2027-01-15T08:00:00+00:00",
+    "ended": "2027-01-15T08:00:07+00:00",
+    "failure": "oom",
+    "message": "",
+}
+
+
+@pytest.fixture
+def look(study_file):
+    """Plan the study as its folders are now."""
+    study = load_study(study_file)
+    return lambda: make_plan(study, data_facts(study.data), RunStore(study_file.parent / "runs"))
+
+
+@pytest.fixture
+def cell(look, tmp_path):
+    """The folder of the first cell, not begun."""
+    folder = tmp_path / "runs" / look().cells[0].config.signature
+    folder.mkdir(parents=True)
+    return folder
+
+
+def told_to_remove(cell):
+    return rf"^{re.escape(str(cell))}/record\.json: .*; remove {re.escape(str(cell))} to train the run again$"
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "null", '"x"', "{}", '{"config":{}}', '{"config":3}'])
+def test_a_record_of_the_wrong_shape_is_told_with_what_to_do(look, cell, damage):
+    (cell / "record.json").write_text(damage)
+    with pytest.raises(UserError, match=told_to_remove(cell)):
+        look()
+
+
+@pytest.mark.parametrize("part", ["config", "metrics", "provenance", "samples_per_second"])
+def test_a_record_without_one_of_its_parts_is_told(look, cell, tmp_path, part):
+    plan = look()
+    run_debug(plan, RunStore(tmp_path / "runs"), plan.cells[:1], lambda: None)
+    document = json.loads((cell / "record.json").read_text())
+    (cell / "record.json").write_text(json.dumps({**document, part: None}))
+    with pytest.raises(UserError, match=told_to_remove(cell)):
+        look()
+
+
+def test_a_folder_in_the_place_of_a_record_is_told_with_what_to_do(look, cell):
+    (cell / "record.json").mkdir()
+    with pytest.raises(UserError, match=told_to_remove(cell)):
+        look()
+
+
+@pytest.mark.parametrize("attempts", [None, 3, [[]], [None], [{**ATTEMPT, "started": 5}]])
+def test_damaged_attempts_of_a_record_count_for_nothing(look, cell, tmp_path, attempts):
+    plan = look()
+    run_debug(plan, RunStore(tmp_path / "runs"), plan.cells[:1], lambda: None)
+    document = json.loads((cell / "record.json").read_text())
+    document["provenance"]["attempts"] = attempts
+    (cell / "record.json").write_text(json.dumps(document))
+    first = look().cells[0]
+    assert (first.state.state, first.spent_seconds) == ("done", 0.0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["[]", "null", *(json.dumps({**ATTEMPT, k: v}) for k, v in [("started", 5), ("failure", [1])])],
+)
+def test_a_damaged_attempt_counts_for_nothing(look, cell, damage):
+    (cell / "attempts").mkdir()
+    (cell / "attempts" / "1.json").write_text(damage)
+    (cell / "attempts" / "2.json").write_text(json.dumps({**ATTEMPT, "number": 2, "id": "b"}))
+    first = look().cells[0]
+    assert (first.failures, first.spent_seconds) == ({"oom": 1}, 7.0)
+
+
+def test_an_attempt_without_a_finite_time_leaves_the_status_json(look, cell):
+    (cell / "attempts").mkdir()
+    damaged = json.dumps({**ATTEMPT, "time": float("inf")}).replace("Infinity", "1e999")
+    (cell / "attempts" / "1.json").write_text(damaged)
+    json.dumps(status_rows(look()), allow_nan=False)

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+
+from scaling.atomic_files import atomic_folder
+from scaling.errors import UserError
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from scaling.atomic_files import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as folder:
+    (folder / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
+    out = tmp_path / "out"
+    subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not out.exists()
+    with atomic_folder(out) as folder:
+        (folder / "whole").write_text("whole")
+    assert [file.name for file in tmp_path.rglob("*")] == ["out", "whole"]
+
+
+def test_the_folder_of_a_living_writer_is_left_alone(tmp_path):
+    out = tmp_path / "out"
+    with atomic_folder(out) as first:
+        (first / "mine").write_text("first")
+        # The same path, as two processes that make the same data set at once.
+        with atomic_folder(out) as second:
+            (second / "mine").write_text("second")
+        assert (first / "mine").read_text() == "first"
+        out.rename(tmp_path / "elsewhere")
+    assert (out / "mine").read_text() == "first"
+
+
+def test_a_folder_that_exists_is_refused(tmp_path):
+    with pytest.raises(UserError, match="already exists"), atomic_folder(tmp_path):
+        pass

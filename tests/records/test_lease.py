@@ -1,0 +1,246 @@
+"""Of any number of processes one owns a run, and those that do not write nothing."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from scaling.atomic_files import write_new
+from scaling.errors import StorageError
+from scaling.records import LeaseLostError, RunBusyError, claim, read_attempts, remove_attempts
+from scaling.records.attempts import last_attempt
+
+
+def never():
+    return False
+
+
+def move_to_another_host(folder, number=1, age=0.0):
+    """Make the attempt look as one of another host that was last heard of `age` seconds ago."""
+    path = folder / "attempts" / f"{number}.json"
+    document = {**json.loads(path.read_text()), "host": "elsewhere", "time": time.time() - age}
+    path.write_text(json.dumps(document))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "study" / "cell"
+
+
+@pytest.fixture
+def take(folder):
+    """Claim, and end the heartbeats afterwards."""
+    leases = []
+
+    def taken(**options):
+        leases.append(claim(folder, **{"done": never, **options}))
+        return leases[-1]
+
+    yield taken
+    for lease in filter(None, leases):
+        lease.close()
+
+
+def test_a_living_owner_is_respected(take):
+    take()
+    with pytest.raises(RunBusyError, match=r"process \d+ on .* is training this run"):
+        take()
+
+
+def test_a_run_that_is_done_is_not_taken(take, folder):
+    assert take(done=lambda: True) is None
+    assert not folder.exists()
+
+
+def test_an_attempt_says_who_it_is(take, folder, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "51")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "48")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    take()
+    number, attempt = last_attempt(folder)
+    assert number == 1
+    assert (attempt["slurm_job_id"], attempt["slurm_restart_count"]) == ("48_3", 2)
+    assert {"host", "pid", "git_commit", "git_diff", "code", "versions", "started"} <= set(attempt)
+
+
+def test_an_ended_attempt_is_followed_by_the_next(take, folder):
+    take().end("preempted", "signal 12")
+    assert take().number == 2
+    assert [a["state"] for a in read_attempts(folder)] == ["ended", "running"]
+
+
+@pytest.mark.parametrize(("age", "taken"), [(4.0, False), (6.0, True)])
+def test_another_hosts_owner_is_gone_when_it_is_silent(take, folder, age, taken):
+    first = take()
+    first.close()
+    move_to_another_host(folder, age=age)
+    if taken:
+        assert take(stale_seconds=5.0).number == 2
+        with pytest.raises(LeaseLostError, match="has taken this run over"):
+            first.verify()
+    else:
+        with pytest.raises(RunBusyError, match="on elsewhere"):
+            take(stale_seconds=5.0)
+
+
+def test_a_recycled_process_number_is_not_the_owner(take, folder):
+    take().close()
+    path = folder / "attempts" / "1.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "pid_started": document["pid_started"] - 1}))
+    assert take().number == 2
+
+
+def test_a_lease_that_was_taken_over_is_noticed_and_writes_nothing_more(take, folder):
+    first = take(stale_seconds=0.1)
+    first.update(step=3)
+    move_to_another_host(folder, age=9.0)
+    second = take(stale_seconds=5.0)
+    with pytest.raises(LeaseLostError):
+        first.verify()
+    with pytest.raises(LeaseLostError):
+        first.check()
+    first.end("exception", "too late")
+    assert second.number == 2
+    assert last_attempt(folder)[1]["state"] == "running"
+
+
+def test_a_heartbeat_notices_a_takeover_by_itself(take, folder):
+    first = take(stale_seconds=0.1)
+    write_new(folder / "attempts" / "2.json", {"state": "running", "time": time.time()})
+    first._thread.join(0.5)  # it goes on beating; meanwhile it has looked
+    with pytest.raises(LeaseLostError):
+        first.check()
+
+
+def test_the_removal_of_the_folder_loses_the_lease(take, folder):
+    lease = take()
+    remove_attempts(folder)
+    with pytest.raises(LeaseLostError):
+        lease.verify()
+
+
+def test_a_heartbeat_carries_the_progress(take, folder):
+    lease = take(stale_seconds=0.1)
+    before = last_attempt(folder)[1]["time"]
+    lease.update(step=7)
+    deadline = time.monotonic() + 5
+    while last_attempt(folder)[1].get("step") != 7 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert last_attempt(folder)[1]["time"] > before
+
+
+def test_a_waiting_twin_goes_when_the_record_appears(take):
+    take()
+    record = threading.Event()
+    threading.Timer(0.3, record.set).start()
+    assert take(done=record.is_set, wait_seconds=30.0, stale_seconds=0.5) is None
+
+
+def test_a_waiting_twin_takes_over_when_the_owner_goes_silent(take, folder):
+    take().close()
+    move_to_another_host(folder)
+    begin = time.monotonic()
+    assert take(wait_seconds=30.0, stale_seconds=0.5).number == 2
+    assert 0.3 < time.monotonic() - begin < 10
+
+
+def test_waiting_has_an_end(take):
+    take()
+    with pytest.raises(RunBusyError):
+        take(wait_seconds=0.2, stale_seconds=0.5)
+
+
+def test_a_run_finished_between_two_looks_is_left_alone(take, folder):
+    looks = iter([False, True, True])
+    assert take(done=lambda: next(looks)) is None
+    assert not (folder / "attempts").exists()
+
+
+def test_a_folder_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        claim(tmp_path / "file" / "cell", done=never)
+
+
+WRONG = {
+    "number": "1",
+    "id": [1],
+    "state": "gone",
+    "time": 1e300,
+    "started": 5,
+    "ended": "soon",
+    "failure": [1],
+    "message": None,
+    "step": "3",
+    "loss": float("inf"),
+    "pid": "7",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_attempt_with_a_wrong_field_is_left_out(take, folder, name):
+    take().end("oom", "killed")
+    take().end("lost")
+    path = folder / "attempts" / "1.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: WRONG[name]}))
+    assert [attempt["number"] for attempt in read_attempts(folder)] == [2]
+
+
+@pytest.mark.parametrize("damage", ["[]", "null", "3", '"x"'])
+def test_a_record_is_written_beside_a_damaged_attempt(take, folder, damage):
+    take().end("oom", "killed")
+    (folder / "attempts" / "1.json").write_text(damage)
+    second = take(stale_seconds=-1.0)
+    assert [attempt["number"] for attempt in second.attempts()] == [2]
+
+
+CLAIMERS = """\
+import sys, threading
+from pathlib import Path
+from scaling.records import RunBusyError, claim
+input()  # begin together
+taken = []
+def take():
+    try:
+        taken.append(claim(Path(sys.argv[1]), done=lambda: False).number)
+    except RunBusyError:
+        pass
+threads = [threading.Thread(target=take) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(*taken, flush=True)
+input()  # alive until all have tried
+"""
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_takers_at_once_one_succeeds(folder, stale):
+    if stale:  # a dead owner tempts all of them to take over
+        folder.joinpath("attempts").mkdir(parents=True)
+        dead = {"state": "running", "time": time.time() - 1e6, "host": "elsewhere"}
+        folder.joinpath("attempts", "1.json").write_text(json.dumps(dead))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", CLAIMERS, str(folder)]
+    claimers = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    for claimer in claimers:
+        claimer.stdin.write("\n")
+        claimer.stdin.flush()
+    taken = [claimer.stdout.readline().split() for claimer in claimers]
+    for claimer in claimers:
+        claimer.communicate("\n")
+    assert [number for own in taken for number in own] == ["2" if stale else "1"]
+
+
+def test_a_file_system_without_links_still_has_one_winner(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    assert [write_new(tmp_path / "a.json", {"n": n}) for n in (1, 2)] == [True, False]
+    assert json.loads((tmp_path / "a.json").read_text()) == {"n": 1}
+    assert len(list(tmp_path.iterdir())) == 1

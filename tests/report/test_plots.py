@@ -1,0 +1,176 @@
+"""Figures: what they draw, and that they leave nothing open."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from analysis.budget import Cost
+from analysis.fit import fit_law
+from analysis.laws import Additive, Saturating
+from analysis.laws.two_axes import Multiplicative
+from analysis.plots.budget_frontier import plot_frontier
+from analysis.plots.held_out import plot_holdout
+from analysis.plots.law_curves import plot_curves
+from analysis.plots.residuals import plot_residuals
+from analysis.study_results import holdout
+from analysis.table import size_label
+
+PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
+
+
+@pytest.fixture(scope="module")
+def table():
+    sizes, data = [2e3, 1e4, 4e4, 1e5], [4096, 16384, 65536, 262144]
+    rows = [
+        {"grade": f"SUAN-{i}", "n_params": n, "flops_per_sample": 20 * n, "n_samples": d, "seed": s}
+        for i, n in enumerate(sizes)
+        for d in data
+        for s in range(2)
+    ]
+    table = pd.DataFrame(rows)
+    noise = np.random.default_rng(0).normal(0, 1e-3, len(table))
+    table["logloss"] = Additive()(PARAMS, table["n_params"], table["n_samples"]) + noise
+    table["auc"] = 1.3 - table["logloss"]
+    return table
+
+
+@pytest.fixture(scope="module")
+def fit(table):
+    return fit_law(Additive(), table)
+
+
+def labels(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_a_figure_of_its_own_is_not_left_open(table, fit):
+    ax = plot_curves(table, fit, y="logloss")
+    assert isinstance(ax, Axes)
+    assert plt.get_fignums() == []
+
+
+def test_given_axes_are_used(table, fit):
+    figure, axes = plt.subplots(1, 3)
+    rows = holdout([Additive()], table)
+    assert plot_curves(table, fit, y="logloss", ax=axes[0]) is axes[0]
+    assert plot_residuals(fit, ax=axes[1]) is axes[1]
+    assert plot_holdout(rows, ax=axes[2]) is axes[2]
+    plt.close(figure)
+
+
+def test_one_colour_and_marker_per_grade(table, fit):
+    ax = plot_curves(table, fit, y="logloss")
+    containers = ax.containers
+    assert [c.get_label() for c in containers] == ["SUAN-0", "SUAN-1", "SUAN-2", "SUAN-3"]
+    points = [c.lines[0] for c in containers]
+    assert len({p.get_color() for p in points}) == 4
+    assert len({p.get_marker() for p in points}) == 4
+
+
+def test_curves_are_dashed_beyond_the_largest_size_and_shaded(table, fit):
+    ax = plot_curves(table, fit, y="logloss")
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert len(dashed) == 4
+    assert all(line.get_xdata().min() == pytest.approx(262144, rel=0.04) for line in dashed)
+    assert any(text.get_text() == "extrapolated" for text in ax.texts)
+    assert ax.get_xscale() == "log"
+
+
+def test_the_curve_is_the_law(table, fit):
+    ax = plot_curves(table, fit, y="logloss", x="n_params")
+    solid = next(line for line in ax.lines if len(line.get_xdata()) > 50)
+    x, y = solid.get_data()
+    np.testing.assert_allclose(y, fit.predict(x, np.full(len(x), 4096.0)))
+
+
+def test_limits_are_named_in_the_legend(table, fit):
+    told = labels(plot_curves(table, fit, y="logloss", truth=0.4))
+    assert any(text.startswith("fitted $E$ = 0.3") or "0.4" in text for text in told)
+    assert "true probabilities' logloss 0.4000" in told
+
+
+def test_a_rising_metric_lists_its_best_group_first(table):
+    fit = fit_law(Additive(rising=True), table, y="auc")
+    ax = plot_curves(table, fit, y="auc")
+    assert labels(ax)[:4] == ["SUAN-3", "SUAN-2", "SUAN-1", "SUAN-0"]
+
+
+def test_distance_to_the_offset_is_on_logarithmic_axes(table, fit):
+    ax = plot_curves(table, fit, y="logloss", minus=0.3)
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert "0.3000" in ax.get_ylabel()
+
+
+def test_flops_axis_follows_the_ladder(table, fit):
+    ax = plot_curves(table, fit, y="logloss", x="flops_per_sample")
+    x, y = next(line for line in ax.lines if len(line.get_xdata()) > 50).get_data()
+    # The ladder here is exactly 20 FLOPs per parameter.
+    np.testing.assert_allclose(y, fit.predict(x / 20, np.full(len(x), 4096.0)), rtol=1e-9)
+
+
+def test_curves_of_single_groups_can_be_drawn(table):
+    fits = {
+        grade: fit_law(Saturating(), part, x="n_samples") for grade, part in table.groupby("grade")
+    }
+    ax = plot_curves(table, fits, y="logloss")
+    assert sum(line.get_linestyle() == "--" for line in ax.lines) == 4
+
+
+def test_a_fit_without_a_curve_leaves_the_points(table):
+    none = fit_law(Additive(), table[table["n_params"] == 2e3])
+    ax = plot_curves(table, none, y="logloss")
+    assert len(ax.containers) == 4
+    assert not [line for line in ax.lines if line.get_linestyle() == "--"]
+    with pytest.raises(ValueError, match="with a curve"):
+        plot_residuals(none)
+
+
+def test_a_table_without_grades_is_grouped_by_size(table, fit):
+    ax = plot_curves(table.drop(columns="grade"), fit, y="logloss")
+    assert labels(ax)[:4] == ["2k", "10k", "40k", "100k"]
+
+
+def test_residual_map_shows_every_cell_in_noise_units(fit):
+    ax = plot_residuals(fit)
+    shown = [float(text.get_text()) for text in ax.texts]
+    assert len(shown) == 16
+    scaled = fit.cells["residual"] * np.sqrt(2) / fit.noise.sd
+    np.testing.assert_allclose(sorted(shown), sorted(scaled), atol=0.0501)
+
+
+def test_scattered_sizes_get_a_scatter_of_residuals():
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(10 ** rng.uniform(4, 7, (40, 2)), columns=["n_params", "n_samples"])
+    table["logloss"] = Additive()(PARAMS, table["n_params"], table["n_samples"])
+    table["logloss"] += rng.normal(0, 1e-3, 40)
+    ax = plot_residuals(fit_law(Additive(), table))
+    assert len(ax.collections[0].get_offsets()) == 40
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(4096, "4.1k"), (65536, "65.5k"), (999.9, "1k"), (131072, "131k"), (2e9, "2B"), (50, "50"),
+     (999_900, "1M"), (1.3e6, "1.3M")],
+)  # fmt: skip
+def test_sizes_are_told_in_two_or_three_digits(value, text):
+    assert size_label(value) == text
+
+
+def test_the_frontier_runs_through_the_best_splits(fit):
+    cost = Cost("flops", 6.0, 1.0)
+    ax = plot_frontier(fit, cost)
+    line = next(line for line in ax.lines if line.get_label() == "best split")
+    n, d = (values[6] for values in line.get_data())
+    along = cost.samples(6 * n * d, n * np.array([0.5, 1.0, 2.0]))
+    values = fit.predict(n * np.array([0.5, 1.0, 2.0]), along)
+    assert values[1] == values.min()
+    runs = next(line for line in ax.lines if line.get_label() == "runs")
+    assert len(runs.get_xdata()) == 16
+
+
+def test_a_law_without_a_best_split_has_no_frontier(table):
+    fit = fit_law(Multiplicative(), table, interval="none")
+    ax = plot_frontier(fit, Cost("flops", 6.0, 1.0))
+    assert "best split" not in [line.get_label() for line in ax.lines]

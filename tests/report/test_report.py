@@ -1,0 +1,432 @@
+"""The analysis of a study: files, text and the self-contained report."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.fit import LawFit
+from analysis.laws import Additive
+from analysis.report import analyse, analyse_table
+from analysis.report.sections import absent_text
+from analysis.report.served_models import teachers
+from models.grades import GRADES
+from models.model_options import SuanOptions
+from scaling.cli.app import main
+from scaling.errors import UserError
+from scaling.records import RunRecord, RunStore, TeacherRecord
+from scaling.serving import Latency, ServingReport, write_serving
+from scaling.study import Distillation, RunConfig
+
+PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
+SIZES = {"SUAN-0": 2_000, "SUAN-2": 9_000, "SUAN-3": 30_000, "SUAN-4": 100_000}
+
+
+def make_table(seeds=2):
+    rows = [
+        {"grade": grade, "n_params": n, "n_samples": d, "seed": s}
+        for grade, n in SIZES.items()
+        for d in (4096, 16384, 65536, 262144)
+        for s in range(seeds)
+    ]
+    table = pd.DataFrame(rows)
+    noise = np.random.default_rng(0).normal(0, 1e-3, len(table))
+    mean = Additive()(PARAMS, table["n_params"], table["n_samples"])
+    return table.assign(
+        soft_logloss=mean + noise, soft_auc=1.2 - mean + noise / 2,
+        bayes_logloss=0.4, bayes_auc=0.8,
+    )  # fmt: skip
+
+
+def write_runs(folder, table):
+    store = RunStore(folder)
+    for row in table.to_dict("records"):
+        config = RunConfig(
+            grade_name=row["grade"], grade=GRADES[row["grade"]], model=SuanOptions(),
+            n_samples=row["n_samples"], seed=row["seed"], batch_size=64, learning_rate=1e-3,
+            schedule="decay", data_order=row.get("data_order", "independent"),
+            data_fingerprint="f" * 64, warmup_steps=10, distill=row.get("distill"),
+        )  # fmt: skip
+        metrics = {k: row[k] for k in ("soft_logloss", "soft_auc")}
+        store.write(
+            RunRecord(
+                config=config, n_params=row["n_params"], n_embedding_params=10,
+                flops_per_sample=20 * row["n_params"], flops=60 * row["n_params"],
+                metrics={**metrics, "logloss": 0.5, "auc": 0.7}, train_loss=0.6,
+                train_seconds=1.0, samples_per_second=1e4, peak_memory_gib=0.4,
+                teacher=row.get("teacher"),
+                provenance={
+                    "truth": {"bayes_logloss": 0.4, "bayes_auc": 0.8},
+                    "git_commit": "0123456789abcdef", "git_dirty": False,
+                    "versions": {"torch": "2.13.0"}, "device": "cpu", "command": "scaling run <x>",
+                    "started": "2026-01-01T00:00:00", "ended": "2026-01-01T01:00:00",
+                },
+            )
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "study"
+    table = make_table()
+    write_runs(folder, table.drop(index=[9]))
+    planned = table[["grade", "n_samples", "seed"]].assign(signature="?", state="done")
+    store = RunStore(folder)
+    done = {(r.config.grade_name, r.config.n_samples, r.config.seed): r.signature
+            for r in store.read_all()}  # fmt: skip
+    for i, row in planned.iterrows():
+        key = (row["grade"], row["n_samples"], row["seed"])
+        planned.loc[i, "signature"] = done.get(key, "0" * 16)
+    planned.loc[9, "state"] = "failed"
+    return analyse(folder, title="A <study>", planned=planned)
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_loads_nothing_from_anywhere(analysed):
+    text = analysed.paths["report"].read_text()
+    page = Page(text)
+    assert page.open == []
+    assert page.links
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", text)
+    assert "url(" not in text
+    assert "<script" not in text
+
+
+def test_the_report_says_what_was_run_fitted_and_missed(analysed):
+    text = analysed.paths["report"].read_text()
+    for wanted in (
+        "A &lt;study&gt;", "31 runs in 16 cells", "SUAN-3", "soft_logloss = E + A N^-alpha",
+        "soft_auc = E - A N^-alpha", "E held at the truth", "Held-out extrapolation",
+        "1 of 32 planned runs", "1 failed: SUAN-2 D=4.1k s1", "Checklist", "profile likelihood",
+        "0123456789ab", "torch 2.13.0", "scaling run &lt;x&gt;", "decades",
+    ):  # fmt: skip
+        assert wanted in text, wanted
+
+
+def test_each_metric_gets_its_figures_and_fits(analysed):
+    figures = {p.stem for p in analysed.paths["figures"].glob("*.png")}
+    kinds = ("data", "size", "flops", "excess", "residuals", "holdout", "frontier")
+    assert figures == {f"{m}-{k}" for m in ("soft_logloss", "soft_auc") for k in kinds}
+    fits = {p.stem for p in analysed.paths["fits"].glob("*.json")}
+    assert fits == set(analysed.fits)
+    assert {"soft_logloss-joint", "soft_auc-n_samples-SUAN-0", "soft_auc-n_params-D4096"} <= fits
+    document = json.loads((analysed.paths["fits"] / "soft_logloss-joint.json").read_text())
+    again = LawFit.from_document(document)
+    assert again.params == analysed.fits["soft_logloss-joint"].params
+
+
+def test_figures_are_not_blank(analysed):
+    from matplotlib.image import imread
+
+    for path in analysed.paths["figures"].glob("*.png"):
+        image = imread(path)
+        assert image.shape[0] > 400
+        assert (image[..., :3].min(axis=2) < 0.9).mean() > 0.01
+
+
+def test_the_text_lists_cells_exponents_and_paths(analysed):
+    lines = analysed.text.splitlines()
+    assert lines[0] == "soft_logloss: 31 runs in 16 cells, means over seeds"
+    assert lines[1].split() == ["grade", "N", "D=4.1k", "D=16.4k", "D=65.5k", "D=262k"]
+    assert any(re.fullmatch(r"  alpha  0\.\d+ \[0\.\d+, 0\.\d+\]", line) for line in lines)
+    assert any("true 0.4000, inside the interval" in line for line in lines)
+    assert lines[-1] == f"report   {analysed.paths['report']}"
+
+
+def test_the_planted_law_is_found(analysed):
+    fit = analysed.fits["soft_logloss-joint"]
+    for name in ("E", "alpha", "beta"):
+        assert PARAMS[name] in fit.intervals[name]
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    monkeypatch.setattr("analysis.report.study_report.draw_figures", lambda study: {})
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_runs_outside_the_plan_are_left_out(tmp_path):
+    write_runs(tmp_path / "s", make_table(seeds=1))
+    signatures = [r.signature for r in RunStore(tmp_path / "s").read_all()]
+    table = make_table(seeds=1)[["grade", "n_samples", "seed"]]
+    planned = table.assign(signature=signatures, state="done")
+    result = analyse(tmp_path / "s", title="t", planned=planned[:12])
+    assert result.fits["soft_logloss-joint"].n_points == 12
+    assert "4 finished runs in the folder are not of this plan" in (
+        result.paths["report"].read_text()
+    )
+    with pytest.raises(UserError, match="none of the planned runs"):
+        analyse(tmp_path / "s", title="t", planned=planned.assign(signature="none"))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_variants_are_fitted_apart(tmp_path):
+    table = make_table()
+    both = pd.concat(
+        [table.assign(data_order="independent"), table.assign(data_order="shared")],
+        ignore_index=True,
+    )
+    result = analyse_table(both, tmp_path, title="t", metrics=["soft_logloss"])
+    assert {n for n in result.fits if n.endswith("-joint")} == {
+        "data_order_independent-soft_logloss-joint", "data_order_shared-soft_logloss-joint"
+    }  # fmt: skip
+    assert "Grades shared one order" in result.paths["report"].read_text()
+
+
+@pytest.mark.parametrize("keep", [1, 4, 8])
+def test_a_partial_study_gets_a_report_that_says_what_is_missing(tmp_path, keep):
+    result = analyse_table(make_table(seeds=1)[:keep], tmp_path, title="t")
+    assert not result.success
+    assert "too_few_points" in result.text
+    Page(result.paths["report"].read_text())
+
+
+def test_a_table_without_metrics_is_refused(tmp_path):
+    with pytest.raises(UserError, match="neither a column logloss nor auc"):
+        analyse_table(make_table()[["grade", "n_params", "n_samples"]], tmp_path, title="t")
+
+
+def test_many_missing_runs_are_told_shortly():
+    planned = pd.DataFrame({"grade": "S", "n_samples": 4096, "seed": range(20), "state": "missing"})
+    text = absent_text(planned)
+    assert text.startswith("Not in the fits: 20 of 20 planned runs (20 missing: S D=4.1k s0,")
+    assert "and 8 more" in text
+
+
+def write_taught(folder):
+    """SUAN-0 alone, and after frozen teachers of two grades that saw four times its data."""
+    table = make_table(seeds=2).query("grade == 'SUAN-0'")
+    parts = [table.assign(distill=None, teacher=None)]
+    for grade, n_params in (("SUAN-2", 9_000), ("SUAN-3", 30_000)):
+        distill = Distillation(grade, GRADES[grade], SuanOptions(), None, 1.0, 1.0, False, "f" * 16)
+        teachers = [
+            TeacherRecord(n_params, 10, 20 * n_params, {"soft_auc": 0.75}, 4 * n, 3 * n)
+            for n in table["n_samples"]
+        ]
+        parts.append(table.assign(distill=distill, teacher=teachers))
+    write_runs(folder, pd.concat(parts, ignore_index=True).astype({"distill": object}))
+    return folder
+
+
+def measure(folder, n_threads=(1, 1)):
+    for i, record in enumerate(RunStore(folder).read_all()):
+        latency = Latency("parallel", 100, 200, 1.0, 2.0, 3.0, 1.0, 1e5)
+        report = ServingReport(
+            record.signature, {"kind": "suan"}, 16, 100, n_threads[i > 0], (latency,), {}
+        )
+        write_serving(folder / record.signature, report)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_report_of_distilled_runs_tells_the_teachers_and_their_data(tmp_path):
+    folder = write_taught(tmp_path / "s")
+    text = analyse(folder, title="t").paths["report"].read_text()
+    rows = re.findall(r"<tr>(.*?)</tr>", text[text.index("<h2>Teachers") :])
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+    told = ["SUAN-0", "4,096", "SUAN-3", "frozen", "16,384", "12,288", "2"]
+    assert [row[:7] for row in cells].count(told) == 1
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_students_of_other_weights_have_lines_of_their_own():
+    table = pd.DataFrame(
+        {
+            "grade": "S", "n_params": 10, "n_samples": 100, "distill": "cold",
+            "distill_weight": [1.0, 4.0], "teacher_grade": "T", "teacher_n_params": 20,
+            "teacher_n_samples": 0, "teacher_n_new_samples": 0, "teacher_auc": 0.8,
+            "auc": [0.6, 0.7],
+        }
+    )  # fmt: skip
+    page = teachers(table, ["auc"])
+    assert "distill_weight" in page
+    assert "0.60000" in page
+    assert "0.70000" in page
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("seeds", "told"), [(1, " 1 seed per cell."), (2, " 2 seeds per cell.")])
+def test_seeds_are_counted_in_words(tmp_path, seeds, told):
+    result = analyse_table(make_table(seeds), tmp_path, title="x")
+    assert told in result.paths["report"].read_text()
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("value", [0.1, "word", np.nan])
+def test_a_foreign_column_distill_is_no_teacher(tmp_path, value):
+    result = analyse_table(make_table().assign(distill=value), tmp_path, title="x")
+    assert ">Teachers<" not in result.paths["report"].read_text()
+
+
+def test_students_whose_teacher_is_not_told_are_passed_over():
+    rows = [
+        {"grade": "A", "n_params": 1, "n_samples": 4096, "seed": s, "auc": 0.6,
+         "distill": way, "teacher_grade": "B", "teacher_n_params": 9,
+         "teacher_n_samples": before, "teacher_n_new_samples": before}
+        for s, (way, before) in enumerate([("frozen", 4096.0), ("warm", np.nan), (np.nan, 4096.0)])
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    text = teachers(table, ["auc"])
+    assert "frozen</td>" in text
+    assert "warm</td>" not in text
+    assert "nan" not in text
+    assert teachers(table[1:], ["auc"]) == ""
+    assert teachers(table.drop(columns="teacher_n_new_samples"), ["auc"]) == ""
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_report_of_measured_runs_shows_accuracy_against_latency(tmp_path):
+    write_runs(tmp_path / "s", make_table(seeds=1)[:8])
+    measure(tmp_path / "s")
+    result = analyse(tmp_path / "s", title="t")
+    text = result.paths["report"].read_text()
+    assert "What can be served" in text
+    assert "the best model under 10 ms is SUAN-2" in text
+    assert (result.paths["figures"] / "soft_auc-latency.png").exists()
+    Page(text)
+
+
+def test_plain_runs_that_nobody_measured_have_neither_section(analysed):
+    text = analysed.paths["report"].read_text()
+    assert "Teachers" not in text
+    assert "What can be served" not in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_latencies_that_cannot_be_compared_do_not_stop_the_report(tmp_path):
+    write_runs(tmp_path / "s", make_table(seeds=1)[:8])
+    measure(tmp_path / "s", n_threads=(4, 1))
+    text = analyse(tmp_path / "s", title="t").paths["report"].read_text()
+    assert "No figure of latency: " in text
+    assert "What can be served" not in text
+
+
+def test_a_variant_with_a_long_name_gets_files_of_its_own(tmp_path):
+    table = make_table(seeds=1)[:4]
+    options = {f"model.option_{i}_of_many": ["a" * 100, "b" * 100] for i in range(3)}
+    crossed = pd.concat(
+        [
+            table.assign(**{name: values[i == chosen] for i, (name, values) in enumerate(options.items())})
+            for chosen in range(3)
+        ]
+    )  # fmt: skip
+    result = analyse_table(crossed, tmp_path, title="t", metrics=["soft_auc"])
+    joint = [path for path in result.paths["fits"].iterdir() if path.stem.endswith("-joint")]
+    assert len(joint) == 3
+    assert len({path.name for path in result.paths["figures"].glob("*-data.png")}) == 3
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_fails_before_the_first_file_leaves_none(tmp_path, monkeypatch):
+    def fail(*_):
+        raise UserError("no page")
+
+    monkeypatch.setattr("analysis.report.study_report.page", fail)
+    with pytest.raises(UserError, match="no page"):
+        analyse_table(make_table(seeds=1), tmp_path / "out", title="t")
+    assert not (tmp_path / "out").exists()
+
+
+def report_of(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main(["report", *map(str, arguments)])
+    return end.value.code
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_sizes_asked_for_are_those_of_a_studys_laws(tmp_path, capsys):
+    folder = write_taught(tmp_path / "s")
+    assert report_of(folder, "--x", "teacher_n_params") == 0
+    page = (folder / "report.html").read_text()
+    assert "N is the column teacher_n_params" in page
+    assert "8 of 24 runs have no teacher" in page
+    assert "soft_logloss: 4 runs in 2 cells" in capsys.readouterr().out
+    assert report_of(folder, "--x", "teacher_n_param") == 2
+    assert "did you mean teacher_n_params?" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_part_of_a_study_keeps_its_provenance_and_says_which_part(tmp_path):
+    folder = write_taught(tmp_path / "s")
+    assert report_of(folder, "--where", "distill=none") == 0
+    page = (folder / "report.html").read_text()
+    assert "Only runs with distill=none." in page
+    assert "torch 2.13.0" in page
+
+
+def run_of(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        main([str(a) for a in arguments])
+    return end.value.code, *capsys.readouterr()
+
+
+def test_the_table_shows_who_taught_and_what_differs(tmp_path, capsys):
+    folder = write_taught(tmp_path / "s")
+    _, out, _ = run_of(capsys, "table", folder)
+    shown = out.splitlines()[0].split()
+    assert [c for c in shown if c.startswith(("distill", "teacher"))] == [
+        "distill", "teacher_grade", "teacher_data"
+    ]  # fmt: skip
+    assert "16384" in out
+
+
+def test_many_variants_are_told_in_one_short_line_with_a_choice(tmp_path, capsys):
+    folder = write_taught(tmp_path / "s")
+    code, _, err = run_of(capsys, "fit", folder)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "distill (2: frozen, none), teacher_grade (3: SUAN-2, SUAN-3, none)" in err
+    choice = err.split("e.g. ")[1].split()
+    assert run_of(capsys, "fit", folder, *choice)[0] == 1  # one variant, of too few sizes
+    assert len(err) < 500
+
+
+def test_the_frontier_of_what_nobody_measured_names_the_verb_that_measures(tmp_path, capsys):
+    folder = write_taught(tmp_path / "s")
+    code, _, err = run_of(capsys, "plot", folder, "--kind", "frontier")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"not measured yet: `scaling serve-bench {folder}` first" in err
+
+
+def test_the_frontier_of_latency_needs_no_law(tmp_path, capsys):
+    folder = write_taught(tmp_path / "s")
+    measure(folder)
+    code, out, err = run_of(capsys, "plot", folder, "--kind", "frontier", "--y", "soft_auc")
+    assert (code, out.split()) == (0, [str(folder / "figures" / "soft_auc-latency.png")])
+    assert err.splitlines()[-1].startswith(
+        "no frontier of training cost: the runs differ in more than sizes: distill"
+    )
+
+
+@pytest.mark.parametrize("option", ["--x", "--data"])
+def test_the_frontier_of_latency_takes_no_size_that_is_not_there(tmp_path, capsys, option):
+    folder = write_taught(tmp_path / "s")
+    measure(folder)
+    code, out, err = run_of(capsys, "plot", folder, "--kind", "frontier", option, "foo")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "no column foo" in err
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", "nan", "inf"])
+def test_a_budget_of_no_time_is_refused(tmp_path, capsys, budget):
+    folder = write_taught(tmp_path / "s")
+    code, _, err = run_of(capsys, "plot", folder, "--budget-ms", budget)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--budget-ms" in err

@@ -1,0 +1,308 @@
+import json
+import os
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.grades import Grade
+from models.model_options import SuanOptions
+from models.suan import build_suan
+from scaling.cli.app import main
+from scaling.errors import UserError
+from scaling.records import MODEL_FILE, RunRecord, RunStore, TeacherRecord
+from scaling.serving import WAYS, Latency, merge_reports, read_serving, write_serving
+from scaling.serving.latency_bench import (
+    bench_serving,
+    random_candidates,
+    random_history,
+    ways_to_score,
+)
+from scaling.study import Distillation, RunConfig
+from scaling.training.saved_model import save_model
+
+GRADE = Grade(2, 2, 4, 12)
+LIGHT = SuanOptions(kind="lightsuan", window=3, dilation=4)
+
+
+@pytest.fixture
+def run_folder(tiny_store, tmp_path):
+    folder = tmp_path / "runs" / "study" / "0123456789abcdef"
+    keep(tiny_store, folder, LIGHT)
+    return folder
+
+
+def configure(store, options=LIGHT, **change):
+    config = RunConfig(
+        "own", GRADE, options, 64, 0, 16, 0.01, "decay", "independent", store.fingerprint, 2
+    )
+    return replace(config, **change)
+
+
+def keep(store, folder, options):
+    model = build_suan(GRADE, options, store.schema, base_rate=0.3, seed=0)
+    save_model(folder, model, configure(store, options), store.schema)
+
+
+@pytest.fixture
+def finish(tiny_store, tmp_path):
+    """Add a finished run to the study `tmp_path / "study"`; its folder."""
+    runs = RunStore(tmp_path / "study")
+
+    def add(*, model=LIGHT, model_file=True, **change):
+        config = configure(tiny_store, model, **change)
+        folder = runs.folder(config.signature)
+        if model_file:
+            keep(tiny_store, folder, config.model)
+        taught = TeacherRecord(1, 1, 1, {}, 64, 0) if config.distill is not None else None
+        runs.write(RunRecord(config, 1, 1, 1, 1, {}, 0.5, 1.0, 1.0, 1.0, {}, taught))
+        return folder
+
+    return add
+
+
+def bench(capsys, *arguments):
+    """The exit code, and what was printed to stdout and stderr."""
+    with pytest.raises(SystemExit) as exited:
+        main(["serve-bench", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return exited.value.code, captured.out.splitlines(), captured.err
+
+
+QUICK = ("--candidates", "2", "--seconds", "0")
+
+
+@pytest.mark.parametrize("options", [SuanOptions(), replace(LIGHT, pooling="running")], ids=str)
+def test_all_ways_give_the_same_scores(tiny_store, options):
+    """To 1e-5, float32."""
+    rng = np.random.default_rng(3)
+    model = build_suan(GRADE, options, tiny_store.schema, base_rate=0.3, seed=0).eval()
+    generator = torch.Generator().manual_seed(2)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+    history = random_history(tiny_store.schema, GRADE.max_len, rng)
+    request = random_candidates(tiny_store.schema, 7, int(history.times[-1]) + 60, rng)
+    ways = ways_to_score(model, tiny_store.schema, history)
+    scores = {way: np.asarray(score(history, request)) for way, score in ways.items()}
+    assert list(scores) == list(WAYS)
+    assert np.ptp(scores["single"]) > 1e-3
+    for way in WAYS:
+        assert np.abs(scores[way] - scores["single"]).max() < 1e-5
+
+
+def test_the_report_is_kept_beside_the_run(run_folder, capsys):
+    arguments = ["serve-bench", run_folder, "--candidates", "1,3", "--seconds", "0", "--json"]
+    with pytest.raises(SystemExit) as exited:
+        main([str(argument) for argument in arguments])
+    assert exited.value.code == 0
+    (document,) = json.loads(capsys.readouterr().out)
+    kept = read_serving(run_folder)
+    assert kept is not None
+    assert json.loads((run_folder / "serving.json").read_text()) == document
+    pairs = [(latency.way, latency.n_candidates) for latency in kept.latencies]
+    assert pairs == [(way, n) for n in (1, 3) for way in WAYS]
+    assert all(0 < one.p50_ms <= one.p95_ms <= one.p99_ms for one in kept.latencies)
+
+
+def test_of_a_study_the_first_seed_of_each_model_is_measured(finish, capsys, tmp_path):
+    for n_samples in (64, 128):
+        for seed in (1, 0, 2):
+            finish(n_samples=n_samples, seed=seed)
+    finish(model=SuanOptions(pooling="all"))
+    code, lines, error = bench(capsys, tmp_path / "study", *QUICK)
+    assert code == 0
+    cells = [" ".join(line.split()[1:7]) for line in lines[1:]]
+    # of a mean over the candidate no history can be shared
+    assert sorted(cells) == sorted(
+        [f"Lightown, pooling behaviours {size} 0 {way}" for size in (64, 128) for way in WAYS]
+        + [f"own, pooling all 64 0 {way}" for way in ("single", "repeated")]
+    )
+    assert "one seed of each model and data size, 3 of 7 runs" in error
+
+
+def test_models_of_several_windows_are_told_apart(finish, capsys, tmp_path):
+    for window in (2, 8):
+        finish(model=replace(LIGHT, window=window))
+    _, lines, _ = bench(capsys, tmp_path / "study", *QUICK)
+    assert {" ".join(line.split()[1:4]) for line in lines[1:]} == {
+        "Lightown, window 2",
+        "Lightown, window 8",
+    }
+
+
+def test_a_named_run_is_measured_whatever_its_seed(finish, capsys):
+    folder = finish(seed=3)
+    code, lines, _ = bench(capsys, folder, *QUICK)
+    assert code == 0
+    assert {tuple(line.split()[:4]) for line in lines[1:]} == {(folder.name, "Lightown", "64", "3")}
+
+
+def test_runs_of_different_teachers_are_different_models(finish, capsys, tmp_path):
+    """The teacher's run is another for each seed, which makes no other model."""
+    cold = Distillation("SUAN-1", GRADE, LIGHT, 0.01, 1.0, 1.0, False)
+    for seed in (0, 1):
+        for taught in (cold, replace(cold, learning_rate=None, teacher_init=f"{seed}" * 16)):
+            finish(seed=seed, distill=taught)
+    code, lines, _ = bench(capsys, tmp_path / "study", *QUICK)
+    assert code == 0
+    models = {line.split("  ")[1].strip() for line in lines[1:]}
+    assert models == {"Lightown after SUAN-1, cold", "Lightown after SUAN-1, frozen"}
+    assert len(lines) == 1 + 2 * len(WAYS)
+
+
+def test_how_long_it_takes_is_said_before_and_each_model_after(finish, capsys, tmp_path):
+    finish(n_samples=64), finish(n_samples=128)
+    _, _, error = bench(capsys, tmp_path / "study", "--candidates", "1,2", "--seconds", "0.1")
+    before, first, second = error.splitlines()[:3]
+    assert before == "measuring 2 models: at least 0:02"
+    assert first.startswith("1/2 ")
+    assert "Lightown D=64 s0: parallel, 2 candidates: p99 " in first
+    assert first.endswith("to go")
+    assert second.startswith("2/2 ")
+
+
+def test_another_seed_stands_in_where_the_first_kept_no_model(finish, capsys, tmp_path):
+    finish(seed=0, model_file=False)
+    folder = finish(seed=1)
+    code, lines, _ = bench(capsys, tmp_path / "study", *QUICK)
+    assert code == 0
+    assert {line.split()[0] for line in lines[1:]} == {folder.name}
+
+
+def test_runs_without_a_model_are_left_out(finish, capsys, tmp_path):
+    gone = finish(n_samples=32, model_file=False)
+    damaged = finish(n_samples=64)
+    (damaged / MODEL_FILE).write_bytes(b"no model")
+    good = finish(n_samples=128)
+    code, lines, error = bench(capsys, tmp_path / "study", *QUICK)
+    assert code == 0
+    assert {line.split()[0] for line in lines[1:]} == {good.name}
+    told = error.splitlines()
+    assert told[0].startswith("left out without a model.safetensors ([run] keep_model = false?)")
+    assert gone.name in told[0]
+    assert any(f"{damaged.name} Lightown D=64 s0 left out: " in line for line in told)
+
+
+def test_a_study_without_any_model_is_told(finish, capsys, tmp_path):
+    finish(n_samples=32, model_file=False), finish(n_samples=64, model_file=False)
+    code, _, error = bench(capsys, tmp_path / "study", *QUICK)
+    assert code == 2
+    assert "no such file, nor of 1 other run; a run keeps its model when it is done" in error
+    assert error.count("\n") == 1
+
+
+def test_models_that_are_all_damaged_are_told(finish, capsys, tmp_path):
+    for n_samples in (32, 64):
+        (finish(n_samples=n_samples) / MODEL_FILE).write_bytes(b"no model")
+    code, _, error = bench(capsys, tmp_path / "study", *QUICK)
+    assert code == 2
+    assert error.splitlines()[-1] == "error: none of 2 models could be measured; see above"
+
+
+def test_a_damaged_record_leaves_its_run_out(finish, capsys, tmp_path):
+    (finish(seed=0) / "record.json").write_text("{}")
+    good = finish(n_samples=128)
+    code, lines, error = bench(capsys, tmp_path / "study", *QUICK)
+    assert code == 0
+    assert {line.split()[0] for line in lines[1:]} == {good.name}
+    assert "record.json: config: missing" in error
+
+
+def test_few_requests_are_told_with_the_time_that_is_enough(run_folder, capsys):
+    _, lines, error = bench(capsys, run_folder, *QUICK)
+    (told,) = [line for line in error.splitlines() if "fewer than" in line]
+    rates = [float(line.split()[-1].replace(",", "")) for line in lines[1:]]
+    seconds = int(np.ceil(100 * 2 / min(rates)))
+    assert told.startswith("4 of 4 latencies are of fewer than 100 requests")
+    assert f"--seconds {seconds} would do" in told
+
+
+def test_enough_requests_are_not_told(run_folder, capsys, monkeypatch):
+    monkeypatch.setattr("scaling.serving.ENOUGH_REQUESTS", 3)
+    _, _, error = bench(capsys, run_folder, *QUICK)
+    assert "fewer than" not in error
+
+
+@pytest.fixture
+def report(run_folder):
+    return bench_serving(run_folder, [1, 10], seconds=0.0)
+
+
+def test_a_later_measurement_keeps_other_numbers_of_candidates(run_folder, report, capsys):
+    write_serving(run_folder, report)
+    code, lines, error = bench(capsys, run_folder, "--candidates", "1,5", "--seconds", "0")
+    assert (code, len(lines)) == (0, 1 + 8)
+    kept = read_serving(run_folder).latencies
+    assert [one.n_candidates for one in kept] == [1] * 4 + [5] * 4 + [10] * 4
+    assert [asdict(one) for one in kept[8:]] == [asdict(one) for one in report.latencies[4:]]
+    assert kept[0] != report.latencies[0]
+    assert "replaced" not in error
+
+
+def test_a_measurement_with_other_threads_replaces_the_earlier(run_folder, report, capsys):
+    write_serving(run_folder, replace(report, n_threads=report.n_threads + 1))
+    _, _, error = bench(capsys, run_folder, *QUICK)
+    assert [one.n_candidates for one in read_serving(run_folder).latencies] == [2] * 4
+    assert "earlier latencies of 1 run were replaced: measured with other threads" in error
+
+
+def test_only_the_command_may_differ_between_merged_reports(report):
+    for key, alike in (("command", True), ("platform", False), ("processor", False)):
+        other = replace(report, environment={**report.environment, key: "another"})
+        assert (merge_reports(other, report) is not None) == alike
+    merged = merge_reports(replace(report, environment={**report.environment}), report)
+    assert merged == report
+
+
+def test_a_damaged_report_gives_way(run_folder, capsys):
+    (run_folder / "serving.json").write_text("{")
+    code, _, _ = bench(capsys, run_folder, *QUICK)
+    assert code == 0
+    assert len(read_serving(run_folder).latencies) == 4
+
+
+def test_enough_seconds_are_those_of_a_hundred_requests():
+    """40 candidates in requests of 10 within 2 seconds: half a second each."""
+    latency = Latency("single", 10, 4, 500.0, 500.0, 500.0, 500.0, 40 / 2)
+    assert latency.enough_seconds == 50.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--threads", "100000"), "--threads 100000: this process may use {} core"),
+        (("--seconds", "inf"), "--seconds inf: expected at most 3600"),
+        (("--seconds", "1e300"), "--seconds 1e+300: expected at most 3600"),
+        (("--candidates", "1,1000000000000"), "expected whole numbers from 1 to 100,000"),
+        (("--candidates", "1" * 5000), "expected whole numbers from 1 to 100,000"),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before(run_folder, capsys, arguments, told):
+    code, _, error = bench(capsys, run_folder, *arguments)
+    assert code == 2
+    assert told.format(len(os.sched_getaffinity(0))) in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_without_a_model_is_told(tmp_path, capsys):
+    for arguments, told in (
+        ([str(tmp_path)], "no such file; a run keeps its model"),
+        ([str(tmp_path / "no")], "no such folder"),
+        ([str(tmp_path / "s.toml")], "a study file; give the folder of its runs"),
+        ([str(tmp_path), "--candidates", "1,x"], "--candidates 1,x: expected whole"),
+    ):
+        with pytest.raises(SystemExit) as exited:
+            main(["serve-bench", *arguments])
+        assert exited.value.code == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+
+
+def test_a_damaged_report_is_told(run_folder):
+    write_serving(run_folder, bench_serving(run_folder, [1], seconds=0.0))
+    path = run_folder / "serving.json"
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(UserError, match=r"serving.json: not a JSON file.*measure again"):
+        read_serving(run_folder)

@@ -1,0 +1,171 @@
+"""One training serves several data sizes, with the numbers that separate ones give."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import scaling.training.run_on_disk
+from models.grades import GRADES
+from models.model_options import SuanOptions
+from scaling.batches import Epoch, find_groups
+from scaling.records import RunStore
+from scaling.study import RunConfig, data_facts, group_runs, lease_key, load_study, trained_samples
+from scaling.training import PreemptedError, train_run, train_runs
+from sweeps.planning import grid_cells
+
+SIZES = (48, 150, 160, 330)
+START = SuanOptions(pooling="running", positions="start", dropout=0.1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def trajectory(store, **changes):
+    config = RunConfig(
+        "SUAN-1", GRADES["SUAN-1"], START, 320, 0, 16, 0.01, "decay", "independent",
+        store.fingerprint, 2,
+    )  # fmt: skip
+    config = replace(config, **changes)
+    return [replace(config, n_samples=size) for size in SIZES]
+
+
+def numbers(record):
+    clock = {"train_seconds", "samples_per_second", "peak_memory_gib", "provenance"}
+    return {name: value for name, value in vars(record).items() if name not in clock}
+
+
+@pytest.fixture(scope="module")
+def separate(tmp_path_factory, tiny_store):
+    runs = RunStore(tmp_path_factory.mktemp("separate"))
+    return lambda configs: [numbers(train_run(config, tiny_store, runs)) for config in configs]
+
+
+CASES = [(s, p) for s in ("constant", "decay") for p in ("none", "request", "stretch")]
+
+
+@pytest.mark.parametrize(("schedule", "packing"), CASES)
+def test_the_records_are_those_of_separate_runs(tiny_store, tmp_path, separate, schedule, packing):
+    """To the bit, also where a size is no multiple of the batch or ends within a shared history."""
+    configs = trajectory(tiny_store, schedule=schedule, packing=packing)
+    records = train_runs(configs, tiny_store, RunStore(tmp_path / "shared"), key="trajectory")
+    assert [numbers(record) for record in records] == separate(configs)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "decay"])
+def test_fewer_steps_are_trained(tiny_store, tmp_path, monkeypatch, schedule):
+    configs = trajectory(tiny_store, schedule=schedule)
+    n_samples = 0
+    train_step = scaling.training.run_on_disk.Training._train_step
+
+    def count(training, parts, rate):
+        nonlocal n_samples
+        n_samples += sum(len(part.label) for part in parts)
+        return train_step(training, parts, rate)
+
+    monkeypatch.setattr(scaling.training.run_on_disk.Training, "_train_step", count)
+    train_runs(configs, tiny_store, RunStore(tmp_path), key="trajectory")
+    assert n_samples == trained_samples(configs) < sum(SIZES)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5, 12, 20, 25, 31, 33])
+def test_a_trajectory_that_was_stopped_goes_on(tiny_store, tmp_path, separate, stop):
+    """In the common path, in a branch, at a branching point, in an evaluation."""
+    configs = trajectory(tiny_store, schedule="decay")
+    runs = RunStore(tmp_path / "shared")
+    asked = iter([None] * stop + ["signal 12"])
+    with pytest.raises(PreemptedError):
+        train_runs(configs, tiny_store, runs, key="trajectory", stop=lambda: next(asked))
+    done = [config for config in configs if runs.has(config.signature)]
+    assert runs.state(configs[-1].signature, "trajectory").state == "preempted"
+    records = train_runs(configs, tiny_store, runs, key="trajectory")
+    assert [numbers(record) for record in records] == separate(configs)
+    attempts = [record.provenance["attempts"] for record in records]
+    assert [len(a) for a in attempts] == [1] * len(done) + [2] * (len(configs) - len(done))
+    assert not runs.folder("trajectory").joinpath("checkpoints").exists()
+
+
+def test_a_size_added_later_joins_the_trajectory(tiny_store, tmp_path, separate):
+    configs = trajectory(tiny_store)
+    runs = RunStore(tmp_path / "shared")
+    train_runs([configs[0], configs[3]], tiny_store, runs, key="trajectory")
+    records = train_runs(configs, tiny_store, runs, key="trajectory")
+    assert [numbers(record) for record in records] == separate(configs)
+
+
+def test_each_run_has_the_metrics_lines_of_its_own_size(tiny_store, tmp_path):
+    configs = trajectory(tiny_store)
+    shared, single = RunStore(tmp_path / "shared"), RunStore(tmp_path / "single")
+    train_runs(configs, tiny_store, shared, key="trajectory")
+
+    def told(runs, config):
+        text = (runs.folder(config.signature) / "metrics.jsonl").read_text()
+        return [line.rpartition(', "samples_per_second"')[0] for line in text.splitlines()]
+
+    for config in configs[:2]:
+        train_run(config, tiny_store, single)
+        assert told(shared, config) == told(single, config)
+        assert len(told(shared, config)) == Epoch(config, tiny_store).n_steps
+
+
+@pytest.mark.parametrize(("schedule", "packing"), CASES)
+def test_two_sizes_part_where_their_rates_or_samples_do(tiny_store, schedule, packing):
+    configs = trajectory(tiny_store, schedule=schedule, packing=packing)
+    groups = find_groups(configs[0], tiny_store)
+    short, long = (Epoch(configs[i], tiny_store, groups) for i in (1, 3))
+    n_shared = short.steps_shared(long)
+    assert 0 < n_shared <= short.n_steps
+    alike = [
+        short.rate(step) == long.rate(step) and short.seen[step] == long.seen[step]
+        for step in range(short.n_steps)
+    ]
+    assert alike[: n_shared + 1] == [True] * n_shared + [False] * (n_shared < short.n_steps)
+    assert long.steps_shared(long) == long.n_steps
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9999), min_size=1, max_size=5, unique=True),
+    schedule=st.sampled_from(["constant", "decay"]),
+)
+def test_the_samples_of_a_group_are_between_the_largest_and_all(sizes, schedule):
+    config = RunConfig(
+        "SUAN-1", GRADES["SUAN-1"], START, 1, 0, 16, 0.01, schedule, "independent", "f", 2
+    )
+    configs = [replace(config, n_samples=size) for size in sizes]
+    assert max(sizes) <= trained_samples(configs) <= sum(sizes)
+
+
+SHARE = ("train.share_prefix=true", "grid.n_samples=[160,320,1100]", "grid.n_seeds=[2,2,1]")
+
+
+def test_a_study_that_shares_has_one_group_per_grade_and_seed(study_file):
+    study = load_study(study_file, SHARE)
+    cells = grid_cells(study, data_facts(study.data))
+    groups = group_runs(cells, share_prefix=True)
+    assert [[c.n_samples for c in group] for group in groups] == [[160, 320, 1100], [160, 320]] * 2
+    assert len({lease_key(c, share_prefix=True) for c in cells}) == 4
+    assert [len(group) for group in group_runs(cells, share_prefix=False)] == [1] * 10
+
+
+def test_the_rates_of_a_study_that_shares_do_not_depend_on_the_size(study_file):
+    study = load_study(study_file, SHARE)
+    settings = {
+        (c.grade_name, c.batch_size, c.learning_rate, c.warmup_steps)
+        for c in grid_cells(study, data_facts(study.data))
+    }
+    assert len(settings) == 2
+
+
+def test_sizes_added_to_a_study_that_shares_leave_its_runs_if_the_recipe_is_held(study_file):
+    held = (*SHARE[:1], "train.recipe_n_samples=400")
+    before = load_study(study_file, [*held, "grid.n_samples=[160,320]"])
+    after = load_study(study_file, [*held, "grid.n_samples=[40,160,320,1100]"])
+    old, new = (
+        {c.signature for c in grid_cells(study, data_facts(study.data))}
+        for study in (before, after)
+    )
+    assert old < new

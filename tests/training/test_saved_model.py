@@ -1,0 +1,80 @@
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.grades import GRADES
+from models.model_options import SuanOptions
+from scaling.errors import UserError
+from scaling.metrics import evaluate
+from scaling.records import MODEL_FILE, RunStore
+from scaling.store import Schema
+from scaling.study import RunConfig, RunOptions
+from scaling.training import predict, train_model, train_run
+from scaling.training.saved_model import load_model, save_model
+
+
+@pytest.fixture
+def config(tiny_store):
+    torch.set_num_threads(1)
+    return RunConfig(
+        "SUAN-1", GRADES["SUAN-1"], SuanOptions(norm="layer"), 64, 0, 16, 0.01, "decay",
+        "independent", tiny_store.fingerprint, 2,
+    )  # fmt: skip
+
+
+def test_a_finished_run_keeps_the_model_that_its_metrics_are_of(config, tiny_store, tmp_path):
+    runs = RunStore(tmp_path)
+    record = train_run(config, tiny_store, runs)
+    model = load_model(runs.folder(config.signature))
+    logits = predict(model, tiny_store, config.grade.max_len)
+    labels = np.asarray(tiny_store.label[tiny_store.n_train :])
+    assert evaluate(labels, logits)["logloss"] == record.metrics["logloss"]
+    assert not model.training
+
+
+def test_a_study_may_not_want_the_models(config, tiny_store, tmp_path):
+    runs = RunStore(tmp_path)
+    train_run(config, tiny_store, runs, options=RunOptions(keep_model=False))
+    with pytest.raises(UserError, match=r"no such file; .* unless \[run\] keep_model = false"):
+        load_model(runs.folder(config.signature))
+
+
+def test_the_order_of_the_vocabularies_is_that_of_their_rows(config, tiny_store, tmp_path):
+    """A table's rows follow the vocabularies in order, which JSON's sorted keys would lose."""
+    schema = tiny_store.schema
+    backwards = Schema(
+        **{g: getattr(schema, g) for g in ("behaviour", "candidate", "context", "profile")},
+        numeric=schema.numeric,
+        vocabularies=dict(reversed(schema.vocabularies.items())),
+    )
+    model, _ = train_model(config, replace(tiny_store, schema=backwards))
+    save_model(tmp_path, model, config, backwards)
+    ours = predict(load_model(tmp_path), tiny_store, config.grade.max_len)
+    assert np.array_equal(ours, predict(model, tiny_store, config.grade.max_len))
+
+
+@pytest.mark.parametrize("n_bytes", [0, 5, 300, -1])
+def test_a_damaged_model_is_told(config, tiny_store, tmp_path, n_bytes):
+    model, _ = train_model(config, tiny_store)
+    path = save_model(tmp_path, model, config, tiny_store.schema)
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(UserError, match="not a model of this version"):
+        load_model(tmp_path)
+
+
+def test_a_model_of_another_version_is_told(config, tiny_store, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    model, _ = train_model(config, tiny_store)
+    path = save_model(tmp_path, model, config, tiny_store.schema)
+    facts = {
+        "grade": json.dumps(asdict(config.grade)),
+        "options": json.dumps({"norm": "spectral"}),
+        "schema": json.dumps(tiny_store.schema.to_json()),
+    }
+    save_file(load_file(path), path, facts)
+    with pytest.raises(UserError, match=f"{MODEL_FILE}.*norm"):
+        load_model(tmp_path)
