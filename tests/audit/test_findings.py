@@ -103,7 +103,7 @@ def test_what_can_be_worked_out_from_the_history_agrees_with_a_count_by_hand(cle
 def test_counts_do_not_depend_on_the_chunks(clean, monkeypatch):
     column = next(columns(clean))
     whole, audit = count_ids(clean, column), audit_store(clean)
-    for module in ("store_check", "store_duplicates"):
+    for module in ("store.event_store", "audit.duplicates"):
         monkeypatch.setattr(f"scaling.{module}.CHUNK", 777)
     cut = count_ids(clean, column)
     assert np.array_equal(whole.train, cut.train)

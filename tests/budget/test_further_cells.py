@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.budget import Cost, next_cells
+from analysis.budget import Cost, next_cells, with_advice
 from analysis.fit import fit_law
 from analysis.laws import Additive
 from scaling.errors import UserError
@@ -58,7 +58,7 @@ def test_a_wider_span_beats_more_seeds():
 
 
 def test_an_undetermined_fit_names_the_cell_that_would_settle_it():
-    fit = fit_law(Additive(), table(decades=0.7, noise=1e-2), y="y")
+    fit = with_advice(fit_law(Additive(), table(decades=0.7, noise=1e-2), y="y"))
     assert fit.status == "not_identified"
     [note] = [note for note in fit.notes if "would narrow" in note]
     assert note.startswith("3 runs at n_params ")

@@ -147,7 +147,7 @@ def test_retry_takes_only_failed_cells_of_the_class(capsys, study_file):
 
 def test_a_waiting_submit_whose_cells_stay_missing_exits_1(capsys, study_file, monkeypatch):
     """As when every worker is killed."""
-    monkeypatch.setattr("sweeps.dispatch.local_pool.run_debug", lambda *_, **__: None)
+    monkeypatch.setattr("sweeps.dispatch.run_debug", lambda *_, **__: None)
     _, err = run(capsys, "submit", study_file, "--cluster", "debug", code=1)
     assert "missing: SUAN-0 D=160 s0: not done" in err
 

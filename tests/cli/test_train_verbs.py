@@ -283,7 +283,7 @@ def test_a_silent_controller_is_asked_no_more_often_than_one_that_answers(sweep,
         if len(looks) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("sweeps.queue.plan_with_jobs.queued_tasks", silent)
+    monkeypatch.setattr("sweeps.queue.submissions.queued_tasks", silent)
     clock = SimpleNamespace(sleep=look, monotonic=time.monotonic)
     monkeypatch.setattr("scaling.cli.sweep.status_verbs.time", clock)
     sweep("status", sweep.study, "--watch", code=130)
