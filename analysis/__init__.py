@@ -1,1 +1,4 @@
-"""What the runs mean: runs table, law forms, fits with intervals, plots and report; needs no torch."""
+"""What the runs mean: the runs table, laws and their fits with intervals, budgets, figures and the report.
+
+Needs no torch and takes any table. Not here: anything that starts a run.
+"""

@@ -1,1 +1,4 @@
-"""Many runs: grid, plan with costs, dispatch through submitit, status."""
+"""Many runs: the plan of a study with its costs, the queue, dispatch through submitit, status.
+
+Not here: training one run (`scaling.training`), what the runs mean (`analysis`).
+"""

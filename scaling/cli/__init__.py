@@ -1,4 +1,4 @@
-"""The command line: options in, text out; the only part that may import everything, and then only inside a verb.
+"""The command line: options in, text out; it alone may import everything, and only inside a verb.
 
 `sweep` has the verbs on studies, `laws` those on finished runs and tables, `data` those on event stores.
 Not here: rules that Python users need too.
