@@ -179,3 +179,13 @@ def test_pins_satisfy_the_ranges_of_pyproject():
     ]
     for requirement in map(Requirement, asked):
         assert requirement.specifier.contains(pins[requirement.name]), requirement
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_names_is_there(page):
+    """As `room/module.py`; a short name after a full one, such as `grid.py`, is one of that kind."""
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(
+        r"`((?:models|scaling|sweeps|analysis|tests|benchmarks|studies)/[\w./-]+)`", text
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
