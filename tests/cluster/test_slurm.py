@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.timeout(240),
     pytest.mark.skipif(
         bool(missing_daemons()),
-        reason=f"not installed: {', '.join(missing_daemons())} (python tests/slurm_cluster.py install)",
+        reason=f"not installed: {', '.join(missing_daemons())} (python tests/support/slurm_cluster.py install)",
     ),
 ]
 

@@ -1,8 +1,8 @@
 """A real SLURM of several nodes on one machine: no systemd, no cgroups, no GPU, any user, one scratch folder.
 
-    python tests/slurm_cluster.py install [--accounting]       # Debian or Ubuntu, as root
-    eval "$(python tests/slurm_cluster.py start /tmp/sc)"      # prints export SLURM_CONF=...
-    python tests/slurm_cluster.py stop /tmp/sc
+    python tests/support/slurm_cluster.py install [--accounting]       # Debian or Ubuntu, as root
+    eval "$(python tests/support/slurm_cluster.py start /tmp/sc)"      # prints export SLURM_CONF=...
+    python tests/support/slurm_cluster.py stop /tmp/sc
 
 Tests use the class. Each node is a slurmd of its own with two fake GPUs (character devices that every
 machine has). Keep the folder's path short: sockets lie in it.
