@@ -5,7 +5,6 @@ FLOPs) are computed in `models.accounting`, never typed in here.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 __all__ = ["GRADES", "Grade"]
 
@@ -20,8 +19,6 @@ class Grade:
         d: embedding width per feature; the token width is D = d x (behaviour features).
         max_len: L, the latest behaviours that the model reads.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
 
     n_layers: int
     n_heads: int

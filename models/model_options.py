@@ -1,7 +1,7 @@
 """What a model is told about itself: its inputs and the paper's variations; free of torch."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 from models.input_schema import InputSchema
 from models.sparse_pattern import SparsePattern
@@ -40,8 +40,6 @@ class SuanOptions:
         kind: `suan`, or `lightsuan`, whose tokens read the latest `window` tokens, themselves included,
             and every `dilation`-th before (paper, LightSUAN); 16 and 16 unless given.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
 
     norm: Literal["rms", "layer"] = "rms"
     placement: Literal["pre", "post", "released"] = "pre"

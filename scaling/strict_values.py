@@ -1,4 +1,8 @@
-"""Frozen dataclasses from parsed TOML or JSON, each value checked; what is wrong is told in one line."""
+"""Frozen dataclasses from parsed TOML or JSON: types are strict, unknown keys are errors of one line.
+
+Plain dataclasses need no mark: pydantic hands the configuration of the whole document down to them. Those
+marked `@tolerant` skip keys that they do not have.
+"""
 
 import json
 import math
@@ -12,18 +16,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from scaling.errors import UserError, nearest
 
-__all__ = ["fits", "from_document", "key_errors"]
+__all__ = ["fits", "from_document", "key_errors", "require_positive", "tolerant"]
 
 
-STRICT = ConfigDict(extra="forbid", strict=True, str_strip_whitespace=False)
-
-
-def require_positive(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value}, expected a positive number")
-
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_TOLERANT = ConfigDict(extra="ignore", strict=True)
 
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
@@ -32,6 +29,24 @@ _UNION_PREFIXES = ("function-", "tuple[", "literal[")
 _UNION_NAMES = ("int", "str", "float", "bool")
 
 T = TypeVar("T")
+
+
+def tolerant(cls: type[T]) -> type[T]:
+    """Class decorator: keys that the dataclass does not have are skipped, e.g. those of another version."""
+    cls.__pydantic_config__ = _TOLERANT  # type: ignore[attr-defined]
+    return cls
+
+
+def require_positive(config: object, *names: str) -> None:
+    """Check that these attributes are positive, finite numbers or None.
+
+    Raises:
+        ValueError: the first one that is not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}, expected a positive number")
 
 
 def from_document(kind: type[T], document: Any, where: str) -> T:
@@ -47,7 +62,7 @@ def from_document(kind: type[T], document: Any, where: str) -> T:
 
 
 def key_errors(kind: type, document: Any) -> list[str]:
-    """Return one line for each bad key of parsed TOML or JSON: its name and what was expected of it."""
+    """Return one line for each bad key of parsed TOML or JSON: its name and what was expected."""
     try:
         _parsed(kind, document)
     except ValidationError as error:
@@ -56,49 +71,56 @@ def key_errors(kind: type, document: Any) -> list[str]:
 
 
 def fits(kind: type, text: str | bytes) -> bool:
-    """Whether a JSON file's text is of type `kind`; microseconds, as there may be thousands of files."""
+    """Whether the text of a JSON file is of type `kind`; fast, because there may be thousands of files."""
+    content = text.encode() if isinstance(text, str) else text
     try:
-        _adapter(cast(Any, kind)).validate_json(text)
+        _adapter(cast(Any, kind)).validate_json(b"[" + content + b"]")
     except ValidationError:
         return False
     return True
 
 
 def _parsed(kind: type[T], document: Any) -> T:
-    # Python lists stand for tuples in TOML and JSON, which strict mode accepts from JSON only.
-    parsed: T = _adapter(cast(Any, kind)).validate_json(json.dumps(document, default=str))
-    return parsed
+    # TOML and JSON have lists for tuples, which strict mode accepts from JSON text only.
+    parsed: tuple[T] = _adapter(cast(Any, kind)).validate_json(json.dumps([document], default=str))
+    return parsed[0]
 
 
 def _explanations(kind: type, error: ValidationError) -> list[str]:
-    # An unknown key is the likeliest cause of a missing one: tell it first.
+    # An unknown key is the likeliest cause of a missing one, so it comes first.
     found = sorted(error.errors(), key=lambda e: e["type"] not in _UNKNOWN)
     by_key: dict[str, list[Any]] = {}
     for one in found:
         by_key.setdefault(_key(one), []).append(one)
-    told = []
+    lines = []
     for key, errors in by_key.items():
         types = {e["type"]: e for e in errors}
         if "literal_error" in types and "int_type" in types:  # a number or a word
             words, given = types["literal_error"]["ctx"]["expected"], errors[0]["input"]
-            told.append(f"{key}: expected an integer or {words}, got {given!r}")
+            lines.append(f"{key}: expected an integer or {words}, got {given!r}")
         else:
-            told += [_explain(kind, e) for e in errors]
-    return told
+            lines += [_explain(kind, e) for e in errors]
+    return lines
 
 
 def _key(error: Mapping[str, Any]) -> str:
-    parts = (str(part) for part in error["loc"])
+    parts = _location(error)
     return ".".join(p for p in parts if p not in _UNION_NAMES and not p.startswith(_UNION_PREFIXES))
 
 
-@cache
+def _location(error: Mapping[str, Any]) -> list[str]:
+    """The path of keys below the document, which is the only element of a tuple (see `_adapter`)."""
+    return [str(part) for part in error["loc"][1:]]
+
+
+@cache  # building one takes milliseconds, and there may be thousands of records
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)  # costs milliseconds, and there may be thousands of records
+    # pydantic refuses a configuration for a dataclass, but not for a tuple that holds one
+    return TypeAdapter(tuple[kind], config=_STRICT)
 
 
 def _explain(kind: type, error: Mapping[str, Any]) -> str:
-    location, key = [str(part) for part in error["loc"]], _key(error)
+    location, key = _location(error), _key(error)
     if error["type"] in _UNKNOWN:
         valid = _valid_keys(kind, location[:-1])
         return f"{key}: unknown key{nearest(location[-1], valid)}"

@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field, FiniteFloat
 
 from scaling.atomic_files import write_json
-from scaling.strict_values import fits
+from scaling.strict_values import fits, tolerant
 
 __all__ = [
     "STALE_SECONDS",
@@ -41,11 +41,10 @@ MOMENTARY |= {"pid_namespace", "pid_started"}
 _Time = Annotated[float, Field(ge=0, lt=253_402_300_800)]
 
 
+@tolerant
 @dataclass(frozen=True)
 class _Attempt:
     """The types of what is read from an attempt's file; each may be absent, and others may be there."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
 
     number: int = 0
     id: str = ""
@@ -59,8 +58,8 @@ class _Attempt:
     first_step: int | None = None
     step: int = 0
     n_steps: int = 0
-    loss: float | None = None
-    samples_per_second: float | None = None
+    loss: FiniteFloat | None = None
+    samples_per_second: FiniteFloat | None = None
     host: str | None = None
     pid: int | None = None
     slurm_job_id: str | None = None

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from pydantic import ConfigDict
+from typing import Any
 
 from scaling.study import RunConfig
 
@@ -27,8 +25,6 @@ class TeacherRecord:
         n_samples: impressions that it was trained on before this run began; 0 from scratch.
         n_new_samples: how many of these the student does not see.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     n_params: int
     n_embedding_params: int
@@ -57,8 +53,6 @@ class RunRecord:
             each attempt had.
         teacher: of a distilled run; what else is told is the student's.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     config: RunConfig
     n_params: int

@@ -3,9 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
-
-from pydantic import ConfigDict
+from typing import Any
 
 from scaling.atomic_files import write_json
 from scaling.errors import UserError
@@ -77,8 +75,6 @@ class ServingReport:
         n_threads: that a request may use.
         environment: versions, platform, device (`scaling.records.provenance.describe_environment`), processor.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     signature: str
     model: dict[str, Any]

@@ -8,25 +8,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, FiniteFloat, NonNegativeInt
+from pydantic import FiniteFloat, NonNegativeInt
 
 from scaling.errors import UserError
 from scaling.store.format import SCHEMA_VERSION, Schema, check_schema
-from scaling.strict_values import from_document, key_errors
+from scaling.strict_values import from_document, key_errors, tolerant
 
 __all__ = ["StoreDocument", "document_breaches", "document_fingerprint", "read_document"]
-
-
-_STRICT = ConfigDict(extra="ignore", strict=True)
 
 
 @dataclass(frozen=True)
 class Counts:
     """Rows of the arrays."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     users: NonNegativeInt
     events: NonNegativeInt
@@ -37,8 +32,6 @@ class Counts:
 @dataclass(frozen=True)
 class Split:
     """How the two parts were made; `boundary` (seconds) belongs to a split by time."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     kind: Literal["time", "user"]
     n_train: int
@@ -54,8 +47,6 @@ class Split:
 class Source:
     """The keys of `source` that someone reads; an importer or a generator adds its own."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-
     kind: str = "unknown"
     importer: str | None = None
     options: dict[str, Any] | None = None
@@ -66,18 +57,15 @@ class Source:
 class StoredArray:
     """What is promised of one array; `sha256` is over its bytes without the file's header."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-
     dtype: str
     rows: NonNegativeInt
     sha256: str
 
 
+@tolerant
 @dataclass(frozen=True)
 class StoreDocument:
     """The whole document, checked; docs/file-formats.md tells what each key means."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     schema_version: int
     fingerprint: str

@@ -1,11 +1,8 @@
 """`[slurm]`: how cells are run on a cluster."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import ClassVar
 
-from pydantic import ConfigDict
-
-from scaling.strict_values import STRICT, require_positive
+from scaling.strict_values import require_positive
 
 __all__ = ["SlurmConfig", "SlurmGrade"]
 
@@ -19,8 +16,6 @@ _OWN_SBATCH_OPTIONS = (
 @dataclass(frozen=True)
 class SlurmGrade:
     """`[slurm.grades.NAME]`: where this grade's jobs differ from `[slurm]`."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     partition: str | None = None
     time_minutes: int | None = None
@@ -51,8 +46,6 @@ class SlurmConfig:
         options: further options of sbatch, e.g. `account = "ours"`.
         grades: what a grade needs otherwise.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     partition: str | None = None
     time_minutes: int | None = None

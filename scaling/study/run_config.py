@@ -4,13 +4,11 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
-from typing import Any, ClassVar, Literal
-
-from pydantic import ConfigDict
+from typing import Any, Literal
 
 from models.grades import Grade
 from models.model_options import SuanOptions
-from scaling.strict_values import STRICT, require_positive
+from scaling.strict_values import require_positive
 from scaling.study.teacher_settings import Distillation
 
 __all__ = ["RUN_SCHEMA_VERSION", "RunConfig"]
@@ -32,8 +30,6 @@ class RunConfig:
         warmup_steps: over which the rate rises linearly to its peak.
         distill: the teacher; None: the model is trained alone.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     grade_name: str
     grade: Grade

@@ -5,14 +5,12 @@ Free of torch; knows nothing of folders of runs or of clusters.
 
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any, ClassVar, Literal
-
-from pydantic import ConfigDict
+from typing import Any, Literal
 
 from models.grades import GRADES, Grade
 from models.model_options import SuanOptions
 from scaling.errors import UserError, nearest
-from scaling.strict_values import STRICT, require_positive
+from scaling.strict_values import require_positive
 from scaling.study.cluster import SlurmConfig
 from scaling.study.teacher_settings import DistillConfig
 
@@ -27,8 +25,6 @@ _LIGHT = "Light"
 class StudyHeader:
     """`[study]`: the name is the folder under the runs folder."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
     name: str
     description: str = ""
 
@@ -39,8 +35,6 @@ class DataConfig:
 
     `generate` (keys of `scaling.synthetic.logs.SyntheticConfig`) makes the store when it is missing.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     path: str
     generate: dict[str, Any] | None = None
@@ -57,8 +51,6 @@ class GridConfig:
         n_seeds: seeds per cell; one number, or one for each data size.
         axes: further axes, e.g. `"model.norm" = ["rms", "layer"]`.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     grade: tuple[str, ...]
     n_samples: tuple[int | Literal["all"], ...]
@@ -85,8 +77,6 @@ class TrainConfig:
             are then the same (docs/methods.md, "One training for many data sizes").
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
     batch_size: int | None = None
     learning_rate: float | None = None
     recipe_n_samples: int | None = None
@@ -112,8 +102,6 @@ class RunOptions:
         compile: whether a GPU runs the blocks compiled, as CUDA graphs; on a CPU there is nothing to gain.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
     checkpoint_seconds: float = 60.0
     stale_seconds: float = 120.0
     keep_model: bool = True
@@ -127,8 +115,6 @@ class RunOptions:
 @dataclass(frozen=True)
 class StudyConfig:
     """A whole study file, checked."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     study: StudyHeader
     data: DataConfig

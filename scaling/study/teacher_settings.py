@@ -2,9 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-from pydantic import ConfigDict
+from typing import Literal
 
 from models.accounting import model_size
 from models.grades import Grade
@@ -16,7 +14,6 @@ __all__ = ["NO_TEACHER", "DistillConfig", "Distillation", "teacher_flops"]
 
 NO_TEACHER = "none"
 
-STRICT = ConfigDict(extra="forbid", strict=True)
 _MOST_WEIGHT, _MOST_TEMPERATURE = 1e6, 1e3
 
 
@@ -36,8 +33,6 @@ class DistillConfig:
             student's, or of so many impressions.
         freeze_teacher: whether a teacher that was trained before stays as it is.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     teacher: str = NO_TEACHER
     student: str | tuple[str, ...] | None = None
@@ -73,8 +68,6 @@ class Distillation:
         learning_rate: peak rate of the teacher's dense parameters; None where it is frozen.
         teacher_init: signature of the run that it begins as; None: from scratch.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     teacher_name: str
     teacher: Grade

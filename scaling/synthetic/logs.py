@@ -8,10 +8,8 @@ larger ones and share the test part.
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
-from pydantic import ConfigDict
 
 from scaling.arrays import Array
 from scaling.errors import UserError
@@ -55,8 +53,6 @@ class SyntheticConfig:
         window: events before an impression that its click may depend on.
         warmup_events: median number of a user's events before the first request.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     n_train: int
     n_test: int = 8192

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar
-
-from pydantic import ConfigDict
+from typing import Any
 
 from scaling.records import RunStore, is_attempt, read_attempts
-from scaling.strict_values import fits
+from scaling.strict_values import fits, tolerant
 
 __all__ = ["History", "former_runs", "read_history"]
 
@@ -36,11 +34,10 @@ class _Config:
     distill: _Distill | None = None
 
 
+@tolerant
 @dataclass(frozen=True)
 class _Record:
     """The types of what a plan takes from a record; older versions' records have these, too."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
 
     config: _Config
     metrics: dict[str, float]

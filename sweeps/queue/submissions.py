@@ -14,14 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-from pydantic import ConfigDict
+from typing import Any, Literal
 
 from scaling.atomic_files import write_json
 from scaling.errors import StorageError, UserError
 from scaling.records import RunStore
-from scaling.strict_values import from_document
+from scaling.strict_values import from_document, tolerant
 from sweeps.planning import QueuedTask
 from sweeps.queue.scheduler import has_slurm, queued_tasks
 
@@ -43,6 +41,7 @@ logger = logging.getLogger(__name__)
 _LOCK_SECONDS = 600.0
 
 
+@tolerant
 @dataclass(frozen=True)
 class Submission:
     """One array of SLURM jobs, or the jobs of one local driver.
@@ -55,8 +54,6 @@ class Submission:
         resources: what each job asked for.
         code: the snapshot that the jobs run from; None is the driver's own code.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
 
     folder: Path
     cluster: Literal["local", "slurm"]

@@ -4,9 +4,7 @@ import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
-
-from pydantic import ConfigDict
+from typing import Literal
 
 from scaling.errors import UserError
 from scaling.strict_values import from_document
@@ -25,8 +23,6 @@ __all__ = [
 LARGEST = 2**32 - 2  # buckets: ids have 32 bits, and two are taken
 FLOAT32_MAX = 3.4028234663852886e38
 
-STRICT = ConfigDict(extra="forbid", strict=True)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
@@ -37,8 +33,6 @@ class Condition:
         at_least, below: numbers.
         empty: whether the cell has nothing in it.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     column: str
     equals: tuple[str | int | float, ...] | None = None
@@ -60,8 +54,6 @@ class Condition:
 class DropRule(Condition):
     """Rows to drop, and why."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
     reason: str
 
 
@@ -76,8 +68,6 @@ class FilesSection:
         drop: rows to drop, by reason.
         drop_repeats: drop rows that repeat another in every column that is used.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     files: tuple[str, ...]
     separator: str = ","
@@ -105,16 +95,12 @@ class FilesSection:
 class UsersSection(FilesSection):
     """`[users]`: one row for each user."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
     user: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ItemsSection(FilesSection):
     """`[items]`: one row for each item."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     item: str
 
@@ -129,8 +115,6 @@ class EventsSection(FilesSection):
         format: of timestamps in text, as for strptime; ISO 8601 where it is missing.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
     user: str
     time: str
     item: str | None = None
@@ -141,8 +125,6 @@ class EventsSection(FilesSection):
 @dataclass(frozen=True, kw_only=True)
 class ImpressionsSection(EventsSection):
     """`[impressions]`: what users were shown; one of `label`, a column of 0 and 1, and `label_when`, what a click is."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     label: str | None = None
     label_when: Condition | None = None
@@ -166,8 +148,6 @@ class FeaturesSection:
         vocabularies: feature to vocabulary: features of one vocabulary share ids.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
     behaviour: tuple[str, ...]
     candidate: tuple[str, ...]
     context: tuple[str, ...] = ()
@@ -188,8 +168,6 @@ class FeaturesSection:
 class VocabulariesSection:
     """`[vocabularies]`: rows of the training part that a value needs; vocabulary to number of buckets."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
     min_count: int = 1
     hashed: dict[str, int] = field(default_factory=dict)
 
@@ -206,8 +184,6 @@ class VocabulariesSection:
 class SplitSection:
     """`[split]`: as the options of the other importers."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
     kind: Literal["time", "user"] = "time"
     test_fraction: float = 0.2
     test_from: str = ""
@@ -217,8 +193,6 @@ class SplitSection:
 @dataclass(frozen=True, kw_only=True)
 class NegativesSection:
     """`[negatives]`, for events without impressions: each event that fulfils `positive` is one, with drawn items."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     positive: Condition | None = None
     per_positive: int = 4
@@ -236,8 +210,6 @@ class NegativesSection:
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
     """The whole file; `zone` is the IANA name of the log's own zone."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     features: FeaturesSection
     zone: str = "UTC"
