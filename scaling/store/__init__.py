@@ -1,16 +1,17 @@
-"""One event store on disk: its format, how it is opened, written and validated.
+"""One event store on disk: its format, and how a store is opened, written and validated.
 
-Not here: whether the data in a valid store are good (`scaling.audit`), and where logs come from
-(`scaling.importers`, `scaling.synthetic`).
+Not here: whether the data in a valid store are good (`scaling.audit`), and how logs are made or imported
+(`scaling.synthetic`, `scaling.importers`).
 """
 
-from scaling.store.constraints import find_index_breaches, sees_only_the_past
-from scaling.store.event_store import CHUNK, EventStore, chunks, open_store
+from scaling.store.event_store import CHUNK, EventStore, chunks
 from scaling.store.format import PADDING, UNKNOWN, Feature, Schema, array_table, check_schema
 from scaling.store.from_arrays import write_store
+from scaling.store.opening import open_store
 from scaling.store.rows import Events, Impressions
 from scaling.store.validate import validate_store
-from scaling.store.writer import HistoryLengths, StoreWriter
+from scaling.store.validation_rules import find_index_breaches, sees_only_the_past
+from scaling.store.writer import HistoryLengths, StoreDescription, StoreWriter
 
 __all__ = [
     "CHUNK",
@@ -22,6 +23,7 @@ __all__ = [
     "HistoryLengths",
     "Impressions",
     "Schema",
+    "StoreDescription",
     "StoreWriter",
     "array_table",
     "check_schema",

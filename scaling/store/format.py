@@ -1,7 +1,7 @@
-"""The format of an event store: its schema and the arrays it consists of.
+"""The format of an event store: its schema, and the type and length of each array.
 
-Written out for other engines in docs/file-formats.md. `scaling.store.manifest` is about `dataset.json`;
-`scaling.store.event_store` opens and writes such folders.
+docs/file-formats.md describes the format for other programs. The keys of `dataset.json` are in
+`scaling.store.manifest`.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class Feature(NamedTuple):
 
 
 class ArraySpec(NamedTuple):
-    """What `dataset.json` promises of one array."""
+    """Type and length of one array, as `dataset.json` states them."""
 
     dtype: np.dtype[Any]
     rows: int
@@ -71,16 +71,16 @@ class Schema:
 
 
 def check_schema(where: Path, schema: Schema) -> None:
-    """Check that names can be those of files and that every vocabulary is there.
+    """Check that every feature name can be part of a file name and that every vocabulary has a size.
 
     Raises:
-        UserError: the first breach, after `where`.
+        UserError: the first name or vocabulary that breaks this; the message starts with `where`.
     """
     features = (*schema.behaviour, *schema.candidate, *schema.context, *schema.profile)
     for name in (*(f.name for f in features), *schema.numeric):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise UserError(
-                f"{where}: feature name {name!r} must be lower-case letters, digits and _"
+                f"{where}: feature name {name!r} must be lower-case letters, digits and _, and start with a letter"
             )
     for feature in features:
         if schema.vocabularies.get(feature.vocabulary, 0) < 2:
@@ -92,7 +92,7 @@ def check_schema(where: Path, schema: Schema) -> None:
 def array_table(
     schema: Schema, n_users: int, n_events: int, n_impressions: int, has_probability: bool
 ) -> dict[str, ArraySpec]:
-    """Return the type and length of every array of a store, by its path without `.npy`."""
+    """Return the type and length of every array of a store; the keys are paths without `.npy`."""
     row = np.dtype(np.int32 if n_impressions < 2**31 else np.int64)
     table = {
         "behaviours/offsets": ArraySpec(np.dtype(np.int64), n_users + 1),

@@ -1,4 +1,4 @@
-"""Checks of the arrays handed to `write_store`, before anything is written."""
+"""`write_store`: a store from arrays in memory, which are checked before anything is written."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +9,11 @@ import numpy as np
 from scaling.arrays import Array
 from scaling.atomic_files import atomic_folder
 from scaling.errors import UserError
-from scaling.store.event_store import EventStore, open_store
-from scaling.store.format import (
-    Feature,
-    Schema,
-    array_table,
-    check_schema,
-)
+from scaling.store.event_store import EventStore
+from scaling.store.format import Feature, Schema, array_table, check_schema
+from scaling.store.opening import open_store
 from scaling.store.rows import Events, Impressions, one_class, sorted_arrays
-from scaling.store.writer import HistoryLengths, StoreWriter
+from scaling.store.writer import HistoryLengths, StoreDescription, StoreWriter
 
 __all__ = ["check_input", "write_store"]
 
@@ -35,15 +31,15 @@ def write_store(
     utc_offset_seconds: int = 0,
     truth: Mapping[str, float] | None = None,
 ) -> EventStore:
-    """Write a store from arrays in any row order and open it; all or nothing.
+    """Write a store from arrays in any row order and open it; nothing is left behind after an error.
 
-    Rows are sorted by (user, time) and (part, time, user) and then by content, so that the store does not
-    depend on the order of the input. `split` tells how the parts were made: `{"kind": "time", "boundary":
-    seconds}` or `{"kind": "user"}`. `profiles` are [n_users].
+    Events are sorted by (user, time), impressions by (part, time, user), and both then by content, so that the
+    store does not depend on the order of the input. `split` states how the parts were made: `{"kind": "time",
+    "boundary": seconds}` or `{"kind": "user"}`. The arrays of `profiles` are [n_users].
 
     Raises:
-        UserError: arrays that do not fit the schema, labels other than 0 and 1, an empty part, `path`
-            exists, or the disk is full; nothing is left behind.
+        UserError: arrays do not fit the schema, a label is neither 0 nor 1, a part is empty, `path` exists, or
+            the disk is full.
     """
     path = Path(path)
     check_input(path, schema, events, impressions, profiles, n_users)
@@ -65,14 +61,16 @@ def write_store(
             for name in table:
                 writer.append(name, arrays.pop(name))
         writer.finish(
-            schema,
-            n_users=n_users,
-            n_requests=n_requests,
-            split={**split, "n_train": n_train},
-            lengths=lengths,
-            source=source,
-            utc_offset_seconds=utc_offset_seconds,
-            truth=truth,
+            StoreDescription(
+                schema=schema,
+                n_users=n_users,
+                n_requests=n_requests,
+                split={**split, "n_train": n_train},
+                history_quantiles=lengths.quantiles(),
+                source=source,
+                utc_offset_seconds=utc_offset_seconds,
+                truth=truth,
+            )
         )
     return open_store(path)
 
@@ -85,10 +83,10 @@ def check_input(
     profiles: Mapping[str, Array],
     n_users: int,
 ) -> None:
-    """Check the arrays handed to `write_store`.
+    """Check the arrays passed to `write_store`.
 
     Raises:
-        UserError: the first breach, with array and row.
+        UserError: the first array and row that break a rule of the format.
     """
     check_schema(path, schema)
     n_events, n = len(events.time), len(impressions.time)
@@ -106,7 +104,9 @@ def check_input(
     for group, features, columns, rows in groups:
         for feature in features:
             if feature.name not in columns:
-                raise UserError(f"{path}: {group} feature {feature.name!r} has no values")
+                raise UserError(
+                    f"{path}: {group} feature {feature.name!r} has no values, expected an array of {rows:,}"
+                )
             size = schema.vocabularies[feature.vocabulary]
             _check_column(path, f"{group} {feature.name}", columns[feature.name], rows, 1, size)
     for name in schema.numeric:

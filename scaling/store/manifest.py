@@ -1,6 +1,6 @@
-"""`dataset.json` of an event store: its keys, their types, and the fingerprint over what a model can see.
+"""`dataset.json` of an event store: its keys, their types, and the fingerprint of what a model can see.
 
-Each key is checked when it is read, so that whoever uses it later need not ask. Further keys are let pass.
+Every key is checked when the file is read, so code that uses it need not check again. Unknown keys are ignored.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ __all__ = ["StoreDocument", "document_breaches", "document_fingerprint", "read_d
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of the arrays."""
+    """Numbers of users, events, impressions and requests."""
 
     users: NonNegativeInt
     events: NonNegativeInt
@@ -38,14 +38,14 @@ class Split:
     boundary: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a split by time that does not tell the time."""
+        """Refuse a split by time without a boundary."""
         if self.kind == "time" and self.boundary is None:
             raise ValueError("a split by time needs a boundary in seconds")
 
 
 @dataclass(frozen=True)
 class Source:
-    """The keys of `source` that someone reads; an importer or a generator adds its own."""
+    """The keys of `source` that this package reads; importers and the generator add their own."""
 
     kind: str = "unknown"
     importer: str | None = None
@@ -55,7 +55,7 @@ class Source:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """What is promised of one array; `sha256` is over its bytes without the file's header."""
+    """What `dataset.json` states about one array; `sha256` covers its bytes without the file's header."""
 
     dtype: str
     rows: NonNegativeInt
@@ -65,7 +65,7 @@ class StoredArray:
 @tolerant
 @dataclass(frozen=True)
 class StoreDocument:
-    """The whole document, checked; docs/file-formats.md tells what each key means."""
+    """The whole document, checked; docs/file-formats.md explains each key."""
 
     schema_version: int
     fingerprint: str
@@ -80,10 +80,10 @@ class StoreDocument:
 
 
 def read_document(path: Path) -> tuple[dict[str, Any], StoreDocument]:
-    """Return `dataset.json` of the store at `path`, as it stands there and as checked.
+    """Return `dataset.json` of the store at `path`: as parsed, and as checked values.
 
     Raises:
-        UserError: not a store, another version of the format, or the first key that is missing or wrong.
+        UserError: `path` is not a store, the format has another version, or a key is missing or wrong (the first one).
     """
     file = path / "dataset.json"
     document = _load(file)
@@ -93,16 +93,16 @@ def read_document(path: Path) -> tuple[dict[str, Any], StoreDocument]:
     if not 0 < n_train < n:
         raise UserError(
             f"{file}: split.n_train is {n_train}, expected 1 to {n - 1}: "
-            f"counts.impressions is {n} and no part may be empty"
+            f"there are {n} impressions, and neither part may be empty"
         )
     return document, checked
 
 
 def document_breaches(path: Path) -> list[str]:
-    """Return one line for each key of `dataset.json` that is missing or wrong; empty if it can be read.
+    """Return one line for each key of `dataset.json` that is missing or wrong; empty if there is none.
 
     Raises:
-        UserError: not a store, no JSON, or another version of the format.
+        UserError: `path` is not a store, the file is not JSON, or the format has another version.
     """
     file = path / "dataset.json"
     breaches = [f"{file}: {line}" for line in key_errors(StoreDocument, _load(file))]
@@ -136,7 +136,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def document_fingerprint(document: Mapping[str, Any]) -> str:
-    """Return the sha256 over what a model can see: schema, split point, zone and the arrays' digests."""
+    """Return the sha256 of what a model can see: schema, size of the training part, time zone, digests of the arrays."""
     content = {
         "schema_version": document["schema_version"],
         "schema": document["schema"],

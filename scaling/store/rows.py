@@ -1,6 +1,6 @@
-"""Rows of a log in memory, and the order in which a store keeps them.
+"""Rows of a log in memory, and the order in which a store has them.
 
-The order is by content alone, so that a store does not depend on the order of the raw rows.
+The order depends only on the content, so that a store does not depend on the order of the raw rows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ __all__ = ["Events", "Impressions", "one_class", "sorted_arrays"]
 
 
 def one_class(what: str, labels: Array) -> Iterator[str]:
-    """Yield a line if all labels of a training part are equal: its base rate has no finite log-odds."""
+    """Yield a line if all labels of the training part are equal: the base rate then has no finite log-odds."""
     if labels.min() == labels.max():
         yield (
             f"{what}: is {int(labels[0])} in every row of the training part ({len(labels):,}), "
@@ -25,7 +25,7 @@ def one_class(what: str, labels: Array) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Events:
-    """Behaviours in memory, in any row order: `user`, `time` (unix seconds) and features, all [n_events]."""
+    """Behaviours in memory, in any row order: `user`, `time` (unix seconds) and the features, each [n_events]."""
 
     user: Array
     time: Array
@@ -34,9 +34,9 @@ class Events:
 
 @dataclass(frozen=True)
 class Impressions:
-    """Impressions in memory, in any row order, all [n_impressions]; `in_test` marks the test part.
+    """Impressions in memory, in any row order, each array [n_impressions]; `in_test` marks the test part.
 
-    `probability` is the true click probability and exists for generated logs only.
+    `probability` is the true click probability, which only generated logs have.
     """
 
     user: Array
@@ -56,7 +56,7 @@ def sorted_arrays(
     profiles: Mapping[str, Array],
     n_users: int,
 ) -> tuple[dict[str, Array], int]:
-    """Return every array of the store in its final order, by path, and the length of the training part."""
+    """Return the store's arrays in their final order, by path without `.npy`, and the length of the training part."""
     of_event = [np.asarray(events.features[f.name]) for f in schema.behaviour]
     order = np.lexsort([*reversed(of_event), events.time, events.user])
     event_time = np.asarray(events.time, dtype=np.int64)[order]
@@ -100,12 +100,12 @@ def sorted_arrays(
 
 
 def _history_ends(event_user: Array, event_time: Array, user: Array, time: Array) -> Array:
-    """Return, for each (user, time), the row after the user's last event strictly before that second."""
+    """Return for each (user, time) the row after the user's last event strictly before that second, int64 [rows]."""
     if not len(event_time):
         return np.zeros(len(time), dtype=np.int64)
     start = min(event_time.min(), time.min())
     span = max(event_time.max(), time.max()) - start + 1
-    # One composite key is sorted like (user, time); check_input keeps it inside int64.
+    # One composite key sorts like (user, time); check_input makes sure that it fits in int64.
     keys = event_user * span + (event_time - start)
     ends: Array = np.searchsorted(keys, user * span + (time - start), side="left")
     return ends

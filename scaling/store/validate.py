@@ -1,24 +1,28 @@
-"""Whether a folder written by any program is an event store: every breach of the format, one line each."""
+"""`validate_store`: one line for every rule of the format that a store breaks, whichever program wrote it.
+
+Only the order of the checks is here: keys, then files, then contents. The rules for the contents are in
+`scaling.store.validation_rules`; a new rule belongs there.
+"""
 
 from pathlib import Path
 
 from scaling.errors import UserError
-from scaling.store.constraints import find_breaches
-from scaling.store.event_store import map_array, open_store
 from scaling.store.format import array_table
 from scaling.store.manifest import document_breaches, read_document
+from scaling.store.opening import map_array, open_store
+from scaling.store.validation_rules import find_breaches
 
 __all__ = ["validate_store"]
 
 
 def validate_store(path: Path | str) -> list[str]:
-    """Return one line for each rule of docs/file-formats.md that the folder breaks; empty for a good store.
+    """Return one line for each rule of docs/file-formats.md that the store breaks; empty for a valid store.
 
-    Three steps, each of which must be clean before the next: the keys of `dataset.json`, the files of the
-    arrays (there, of the right type and length), and their contents.
+    There are three steps, and each runs only if the one before found nothing: the keys of `dataset.json`, the
+    files of the arrays (present, of the right type and length), and their contents.
 
     Raises:
-        UserError: `path` is not a store at all, or one of another version of the format.
+        UserError: `path` is not a store, or is a store of another version of the format.
     """
     path = Path(path)
     if breaches := document_breaches(path):

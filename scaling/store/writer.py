@@ -1,12 +1,13 @@
-"""The arrays of a new store, written piece by piece: memory does not grow with the rows.
+"""`StoreWriter`: the files of a new store, written piece by piece, so that memory does not grow with the rows.
 
-`scaling.store.from_arrays.write_store` fills them from arrays in memory, `scaling.importers.catalogue` from a sorted stream.
+`scaling.store.from_arrays` writes arrays from memory with it, `scaling.importers.pipeline` a sorted stream.
 """
 
 import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -18,16 +19,38 @@ from scaling.atomic_files import write_json
 from scaling.store.format import SCHEMA_VERSION, ArraySpec, Schema
 from scaling.store.manifest import document_fingerprint
 
-__all__ = ["HistoryLengths", "StoreWriter"]
+__all__ = ["HistoryLengths", "StoreDescription", "StoreWriter"]
 
 
 QUANTILES = {"min": 0.0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "max": 1.0}
 
 
-class StoreWriter:
-    """Writes the arrays that `table` promises into `folder`; leave the `with` block before `finish`.
+@dataclass(frozen=True)
+class StoreDescription:
+    """What `dataset.json` states beside the arrays and their row counts.
 
-    Not atomic by itself: the folder is a temporary one (`scaling.atomic_files.atomic_folder`).
+    Attributes:
+        split: how the parts were made (`kind`, and `boundary` in seconds for a split by time), and `n_train`.
+        history_quantiles: quantiles of the history lengths, see `HistoryLengths`.
+        source: where the log comes from.
+        utc_offset_seconds: seconds from UTC in the log's own time zone.
+        truth: limits that follow from the true click probabilities; None unless the log was generated.
+    """
+
+    schema: Schema
+    n_users: int
+    n_requests: int
+    split: Mapping[str, Any]
+    history_quantiles: Mapping[str, float]
+    source: Mapping[str, Any]
+    utc_offset_seconds: int
+    truth: Mapping[str, float] | None = None
+
+
+class StoreWriter:
+    """Writes the arrays of `table` into `folder`; leave the `with` block before calling `finish`.
+
+    Writing is not atomic: `folder` must be a temporary one (`scaling.atomic_files.atomic_folder`).
     """
 
     def __init__(self, folder: Path, table: Mapping[str, ArraySpec]) -> None:
@@ -37,7 +60,7 @@ class StoreWriter:
         self._rows = dict.fromkeys(table, 0)
 
     def __enter__(self) -> Self:
-        """Create every array's file with its header."""
+        """Create the file of each array, with its header."""
         with ExitStack() as stack:
             for name, spec in self._table.items():
                 file = self._folder / f"{name}.npy"
@@ -54,7 +77,7 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Bring every file to the disk and close it."""
+        """Flush every file to disk and close it."""
         with self._stack:
             if error is None:
                 for stream in self._streams.values():
@@ -62,43 +85,32 @@ class StoreWriter:
                     os.fsync(stream.fileno())
 
     def append(self, name: str, values: Array) -> None:
-        """Add the next rows of one array; they are cast to its type."""
+        """Append rows to one array; they are cast to its type."""
         array = np.ascontiguousarray(values, dtype=self._table[name].dtype)
-        # Not np.save or tofile: on a full disk they raise an OSError without the reason.
+        # np.save and tofile would raise an OSError without a reason if the disk is full.
         self._streams[name].write(array.data)
         self._digests[name].update(array.data)
         self._rows[name] += len(array)
 
-    def finish(
-        self,
-        schema: Schema,
-        *,
-        n_users: int,
-        n_requests: int,
-        split: Mapping[str, Any],
-        lengths: "HistoryLengths",
-        source: Mapping[str, Any],
-        utc_offset_seconds: int,
-        truth: Mapping[str, float] | None = None,
-    ) -> None:
-        """Write `dataset.json`, which makes the folder a store; `split` holds `n_train`, too."""
+    def finish(self, described: StoreDescription) -> None:
+        """Write `dataset.json`, which makes the folder a store."""
         for name, spec in self._table.items():
             assert self._rows[name] == spec.rows, f"{name}: {self._rows[name]} of {spec.rows} rows"
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "fingerprint": "",
-            "schema": schema.to_json(),
-            "split": dict(split),
-            "utc_offset_seconds": utc_offset_seconds,
+            "schema": described.schema.to_json(),
+            "split": dict(described.split),
+            "utc_offset_seconds": described.utc_offset_seconds,
             "counts": {
-                "users": n_users,
+                "users": described.n_users,
                 "events": self._rows["behaviours/time"],
                 "impressions": self._rows["impressions/time"],
-                "requests": n_requests,
+                "requests": described.n_requests,
             },
-            "history_quantiles": lengths.quantiles(),
-            "truth": None if truth is None else dict(truth),
-            "source": dict(source),
+            "history_quantiles": dict(described.history_quantiles),
+            "truth": None if described.truth is None else dict(described.truth),
+            "source": dict(described.source),
             "arrays": {
                 name: {
                     "dtype": spec.dtype.str,
@@ -113,19 +125,19 @@ class StoreWriter:
 
 
 class HistoryLengths:
-    """How many impressions have a history of each length: quantiles without keeping every length."""
+    """Counts of impressions by history length, for exact quantiles without storing every length."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(1, dtype=np.int64)
 
     def add(self, lengths: Array) -> None:
-        """Count more impressions' histories."""
+        """Count the histories of more impressions; `lengths` is an integer array of any length."""
         counts = np.bincount(lengths, minlength=len(self._counts))
         counts[: len(self._counts)] += self._counts
         self._counts = counts
 
     def quantiles(self) -> dict[str, float]:
-        """Return the quantiles that `dataset.json` keeps, interpolated linearly."""
+        """Return the quantiles for `dataset.json`, interpolated linearly."""
         below = np.cumsum(self._counts)
         result = {}
         for name, q in QUANTILES.items():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from store_edits import edit_array, edit_document, set_row
 
 from scaling.errors import UserError
 from scaling.metrics import true_limits
@@ -63,14 +64,6 @@ def write(path, log, **changes):
 @pytest.fixture
 def store(tmp_path):
     return write(tmp_path / "store", make_log())
-
-
-def overwrite(store, name, change):
-    """Change one array in place as another engine's bug would, keeping dataset.json."""
-    file = store.path / f"{name}.npy"
-    array = np.load(file)
-    np.save(file, change(array))
-    return file
 
 
 def fails(path, *, verify=False):
@@ -166,7 +159,7 @@ def test_the_store_does_not_depend_on_the_order_of_the_raw_rows(tmp_path_factory
 @given(
     st.integers(0, 30), st.integers(3, 30), st.integers(2, 6), st.integers(0, 9), st.integers(1, 5)
 )
-def test_what_is_written_passes_its_own_checks(tmp_path_factory, n_events, n, n_users, seed, last):
+def test_a_written_store_passes_its_own_checks(tmp_path_factory, n_events, n, n_users, seed, last):
     path = tmp_path_factory.mktemp("valid") / "store"
     events, impressions, profiles = make_log(n_events, n, n_users, seed, last)
     labels = impressions.label[~impressions.in_test]
@@ -187,7 +180,7 @@ def test_the_fingerprint_changes_with_any_value_and_not_with_the_source(tmp_path
 
 
 def test_a_store_written_with_numpy_and_json_alone_is_valid(tmp_path):
-    """The format as docs/file-formats.md tells it to another engine."""
+    """The format as docs/file-formats.md describes it for other programs."""
     arrays = {
         "behaviours/offsets": np.array([0, 2, 2], "<i8"),
         "behaviours/time": np.array([10, 20], "<i8"),
@@ -233,7 +226,7 @@ def test_a_store_written_with_numpy_and_json_alone_is_valid(tmp_path):
     assert store.base_rate == {"train": 0.5, "test": 1.0}
 
 
-def test_a_folder_that_is_no_store_says_how_to_make_one(tmp_path):
+def test_a_folder_that_is_not_a_store_says_how_to_make_one(tmp_path):
     assert "scaling data import" in fails(tmp_path)
 
 
@@ -254,11 +247,11 @@ def test_a_missing_array_names_file_and_rows(store):
 
 
 def test_an_array_of_another_type_is_refused(store):
-    overwrite(store, "impressions/user", lambda a: a.astype(np.int64))
+    edit_array(store.path, "impressions/user", lambda a: a.astype(np.int64))
     assert "type is int64, expected int32" in fails(store.path)
 
 
-def test_a_file_that_is_no_array_is_refused(store):
+def test_a_file_that_is_not_an_array_is_refused(store):
     (store.path / "profile/feature.age.npy").write_bytes(b"not an array")
     assert "not a .npy array" in fails(store.path)
 
@@ -269,7 +262,7 @@ def test_a_nan_label_names_its_row(store):
         label[17] = np.nan
         return label
 
-    overwrite(store, "impressions/label", with_nan)
+    edit_array(store.path, "impressions/label", with_nan)
     assert "label.npy: row 17 is nan" in fails(store.path)
 
 
@@ -282,16 +275,9 @@ def test_a_nan_label_names_its_row(store):
         ('{"schema_version": 1}', "dataset.json: fingerprint: missing"),
     ],
 )
-def test_a_broken_document_is_told(store, document, expected):
+def test_a_broken_document_is_reported(store, document, expected):
     (store.path / "dataset.json").write_text(document)
     assert expected in fails(store.path)
-
-
-def edit_document(store, edit):
-    file = store.path / "dataset.json"
-    document = json.loads(file.read_text())
-    edit(document)
-    file.write_text(json.dumps(document))
 
 
 @pytest.mark.parametrize(
@@ -341,24 +327,24 @@ def edit_document(store, edit):
     ],
 )
 def test_a_damaged_key_is_named_with_what_was_expected(store, edit, expected):
-    edit_document(store, edit)
+    edit_document(store.path, edit)
     message = fails(store.path)
     assert message.startswith(str(store.path / "dataset.json"))
     assert expected in message
 
 
-def test_a_table_in_place_of_a_column_is_told_by_its_shape(store):
-    overwrite(store, "impressions/user", lambda a: np.stack([a, a], axis=1))
+def test_a_table_instead_of_a_column_is_reported_with_its_shape(store):
+    edit_array(store.path, "impressions/user", lambda a: np.stack([a, a], axis=1))
     assert "user.npy: shape is (120, 2), expected (120,)" in fails(store.path)
 
 
 def test_an_array_of_python_objects_is_refused(store):
-    overwrite(store, "impressions/user", lambda a: a.astype(object))
+    edit_array(store.path, "impressions/user", lambda a: a.astype(object))
     assert "type is object, expected int32" in fails(store.path)
 
 
-def test_base_rates_are_those_of_the_labels_whatever_the_document_says(store):
-    edit_document(store, lambda d: d.update(base_rate={"train": 0.999, "test": 0.999}))
+def test_base_rates_come_from_the_labels_not_from_the_document(store):
+    edit_document(store.path, lambda d: d.update(base_rate={"train": 0.999, "test": 0.999}))
     again, n = open_store(store.path, verify=True), store.n_train
     assert again.base_rate == {"train": store.label[:n].mean(), "test": store.label[n:].mean()}
 
@@ -369,14 +355,14 @@ def test_verify_compares_the_truth_with_the_stored_probabilities(tmp_path):
     truth = true_limits(np.full(9, 0.25))
     store = write(tmp_path / "store", log, truth=truth)
     open_store(store.path, verify=True)
-    edit_document(store, lambda d: d["truth"].update(bayes_logloss=0.1))
+    edit_document(store.path, lambda d: d["truth"].update(bayes_logloss=0.1))
     assert "truth.bayes_logloss is 0.1, but the stored prob" in fails(store.path, verify=True)
     bare = write(tmp_path / "bare", make_log(), truth=truth)
-    assert "truth: given, but there is no" in fails(bare.path, verify=True)
+    assert "truth: present, but there is no" in fails(bare.path, verify=True)
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_a_training_part_of_one_class_is_refused(tmp_path, store, label):
+def test_a_training_part_with_one_class_is_refused(tmp_path, store, label):
     events, impressions, profiles = make_log()
     one = np.where(impressions.in_test, impressions.label, label)
     expected = f"is {label} in every row of the training part"
@@ -388,20 +374,12 @@ def test_a_training_part_of_one_class_is_refused(tmp_path, store, label):
         labels[: store.n_train] = label
         return labels
 
-    overwrite(store, "impressions/label", set_training)
+    edit_array(store.path, "impressions/label", set_training)
     assert f"label.npy: {expected}" in fails(store.path, verify=True)
 
 
-def set_row(row, value):
-    def change(array):
-        array[row] = value
-        return array
-
-    return change
-
-
 def swap_times(array):
-    # User 0's first two events with different times.
+    # The first two adjacent events with different times, both of user 0.
     row = int(np.flatnonzero(np.diff(array) > 0)[0])
     array[[row, row + 1]] = array[[row + 1, row]]
     return array
@@ -422,14 +400,18 @@ def swap_times(array):
         ("impressions/candidate.item", set_row(8, 999), "candidate.item.npy: row 8"),
         ("impressions/history_end", lambda a: a + 1, "history_end.npy: row"),
         ("impressions/label", set_row(9, 2), "label.npy: row 9 is neither 0 nor 1"),
-        ("impressions/user", set_row(4, 9), "user.npy: row 4 is not a user, expected 0 to 8"),
+        (
+            "impressions/user",
+            set_row(4, 9),
+            "user.npy: row 4 is not a user number, expected 0 to 8",
+        ),
         ("impressions/numeric.price", set_row(6, np.nan), "numeric.price.npy: row 6 is not finite"),
         ("impressions/request", set_row(30, 0), "request.npy: row 29"),
         ("profile/feature.age", lambda a: a % 3 + 1, "contents differ from the sha256"),
     ],
 )
 def test_verify_names_the_first_row_that_breaks_the_format(store, name, change, expected):
-    overwrite(store, name, change)
+    edit_array(store.path, name, change)
     open_store(store.path)
     message = fails(store.path, verify=True)
     assert expected in message
@@ -444,24 +426,22 @@ def test_an_event_at_the_impressions_second_in_its_history_is_a_leak(store):
         end[inside[0]] += 1
         return end
 
-    overwrite(store, "impressions/history_end", pull_in)
+    edit_array(store.path, "impressions/history_end", pull_in)
     assert f"row {inside[0]} does not end" in fails(store.path, verify=True)
 
 
-def test_verify_refuses_parts_that_overlap(store):
-    document = json.loads((store.path / "dataset.json").read_text())
-    document["split"]["boundary"] += 100
-    (store.path / "dataset.json").write_text(json.dumps(document))
+def test_verify_refuses_parts_that_overlap_in_time(store):
+    edit_document(store.path, lambda d: d["split"].update(boundary=d["split"]["boundary"] + 100))
     assert "parts overlap in time" in fails(store.path, verify=True)
-    document["split"] = {"kind": "user", "n_train": store.n_train}
-    (store.path / "dataset.json").write_text(json.dumps(document))
-    assert "a user is in the training and in the test part" in fails(store.path, verify=True)
+
+
+def test_verify_refuses_parts_that_share_a_user(store):
+    edit_document(store.path, lambda d: d.update(split={"kind": "user", "n_train": store.n_train}))
+    assert "has a user who is also in the training part" in fails(store.path, verify=True)
 
 
 def test_an_edited_document_breaks_the_fingerprint(store):
-    document = json.loads((store.path / "dataset.json").read_text())
-    document["utc_offset_seconds"] = 3600
-    (store.path / "dataset.json").write_text(json.dumps(document))
+    edit_document(store.path, lambda d: d.update(utc_offset_seconds=3600))
     assert "fingerprint" in fails(store.path, verify=True)
 
 

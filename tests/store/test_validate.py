@@ -1,12 +1,12 @@
-"""A store that another program wrote wrongly: every breach has one line, and no damage makes validation fail."""
+"""Validation of stores that another program wrote wrongly: one line per broken rule, and no damage raises an error."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_edits import edit_array, edit_document, set_row
 
 from scaling.errors import UserError
 from scaling.store import validate_store
@@ -32,50 +32,30 @@ def copy(tiny_store, tmp_path):
     return shutil.copytree(tiny_store.path, tmp_path / "copy")
 
 
-def change(path, name, edit):
-    file = path / f"{name}.npy"
-    np.save(file, edit(np.load(file)))
-
-
-def edit_document(path, edit):
-    file = path / "dataset.json"
-    document = json.loads(file.read_text())
-    edit(document)
-    file.write_text(json.dumps(document))
-
-
-def put(row, value):
-    def edit(array):
-        array[row] = value
-        return array
-
-    return edit
-
-
-def test_a_good_store_has_no_breach(tiny_store):
+def test_a_valid_store_breaks_no_rule(tiny_store):
     assert validate_store(tiny_store.path) == []
 
 
-def test_a_folder_that_is_no_store_is_wrong_use(tmp_path):
+def test_a_folder_that_is_not_a_store_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"not a data set \(no dataset.json\)"):
         validate_store(tmp_path)
 
 
-def test_every_bad_key_of_the_document_is_told(copy):
-    def edit(document):
+def test_every_bad_key_of_the_document_has_a_line(copy):
+    def break_three_keys(document):
         document["counts"]["users"] = "many"
         document["split"].pop("n_train")
         document["utc_offset_seconds"] = None
 
-    edit_document(copy, edit)
+    edit_document(copy, break_three_keys)
     keys = [line.split(": ")[1] for line in validate_store(copy)]
     assert sorted(keys) == ["counts.users", "split.n_train", "utc_offset_seconds"]
 
 
-def test_every_array_that_is_missing_cut_or_of_another_type_is_told(copy):
+def test_every_array_that_is_missing_cut_or_of_another_type_has_a_line(copy):
     (copy / "behaviours/time.npy").unlink()
-    change(copy, "impressions/user", lambda a: a.astype(np.int64))
-    change(copy, "impressions/label", lambda a: a[:-1])
+    edit_array(copy, "impressions/user", lambda a: a.astype(np.int64))
+    edit_array(copy, "impressions/label", lambda a: a[:-1])
     edit_document(copy, lambda d: d["arrays"].pop("impressions/context.hour"))
     lines = validate_store(copy)
     assert [line.split(": ")[1].split(";")[0] for line in lines] == [
@@ -89,26 +69,26 @@ def test_every_array_that_is_missing_cut_or_of_another_type_is_told(copy):
 @pytest.mark.parametrize(
     ("name", "edit", "expected"),
     [
-        ("behaviours/offsets", put(0, 1), "runs from 1 to"),
-        ("behaviours/offsets", put(4, -7), "row 3 decreases"),
-        ("behaviours/time", put(1, 2**40), "row 1 is later than the next event"),
-        ("behaviours/feature.item", put(7, 0), "row 7 is not an id of 'item'"),
-        ("impressions/user", put(9, -1), "row 9 is not a user"),
-        ("impressions/user", put(9, 2**31 - 1), "row 9 is not a user"),
-        ("impressions/time", put(0, 2**40), "row 0 breaks the order by (part, time, user)"),
-        ("impressions/history_end", put(3, 2**40), "row 3 is outside the user's events"),
-        ("impressions/history_end", put(3, -1), "row 3 is outside the user's events"),
+        ("behaviours/offsets", set_row(0, 1), "runs from 1 to"),
+        ("behaviours/offsets", set_row(4, -7), "row 3 decreases"),
+        ("behaviours/time", set_row(1, 2**40), "row 1 is later than the next event"),
+        ("behaviours/feature.item", set_row(7, 0), "row 7 is not an id of 'item'"),
+        ("impressions/user", set_row(9, -1), "row 9 is not a user number"),
+        ("impressions/user", set_row(9, 2**31 - 1), "row 9 is not a user number"),
+        ("impressions/time", set_row(0, 2**40), "row 0 breaks the order by (part, time, user)"),
+        ("impressions/history_end", set_row(3, 2**40), "row 3 is outside the user's events"),
+        ("impressions/history_end", set_row(3, -1), "row 3 is outside the user's events"),
         ("impressions/request", lambda a: a + 1, "row 0 is 1, expected 0"),
-        ("impressions/request", put(5, 99), "is not followed by the right request number"),
-        ("impressions/label", put(2, 2), "row 2 is neither 0 nor 1"),
-        ("impressions/probability", put(2, 1.5), "row 2 is not between 0 and 1"),
-        ("impressions/probability", put(2, np.nan), "row 2 is not between 0 and 1"),
-        ("impressions/candidate.item", put(2, 255), "row 2 is not an id of 'item'"),
-        ("profile/feature.age", put(2, 0), "row 2 is not an id of 'age'"),
+        ("impressions/request", set_row(5, 99), "is not followed by the right request number"),
+        ("impressions/label", set_row(2, 2), "row 2 is neither 0 nor 1"),
+        ("impressions/probability", set_row(2, 1.5), "row 2 is not between 0 and 1"),
+        ("impressions/probability", set_row(2, np.nan), "row 2 is not between 0 and 1"),
+        ("impressions/candidate.item", set_row(2, 255), "row 2 is not an id of 'item'"),
+        ("profile/feature.age", set_row(2, 0), "row 2 is not an id of 'age'"),
     ],
 )
-def test_a_fault_is_told_with_its_array_and_row(copy, name, edit, expected):
-    change(copy, name, edit)
+def test_a_broken_rule_is_reported_with_its_array_and_row(copy, name, edit, expected):
+    edit_array(copy, name, edit)
     lines = validate_store(copy)
     assert any(
         line.startswith(f"{copy / name}.npy: {expected}") or expected in line for line in lines
@@ -124,17 +104,17 @@ def test_a_fault_is_told_with_its_array_and_row(copy, name, edit, expected):
         (lambda d: d["arrays"]["impressions/user"].update(rows=5), "rows is 5, expected 1600"),
         (lambda d: d.update(fingerprint="0" * 64), "fingerprint does not match"),
         (lambda d: d["truth"].update(bayes_logloss=0.1), "truth.bayes_logloss is 0.1"),
-        (lambda d: d["split"].update(n_train=1300), "a user is in the training and in the test"),
+        (lambda d: d["split"].update(n_train=1300), "has a user who is also in the training part"),
     ],
 )
-def test_a_document_that_disagrees_with_the_arrays_is_told(copy, edit, expected):
+def test_a_document_that_disagrees_with_the_arrays_is_reported(copy, edit, expected):
     edit_document(copy, edit)
     assert expected in "\n".join(validate_store(copy))
 
 
 @settings(max_examples=60)
 @given(st.sampled_from(ARRAYS), st.integers(0, 2**31), st.binary(min_size=1, max_size=8))
-def test_no_damage_makes_validation_fail_and_none_goes_unnoticed(
+def test_no_damage_raises_an_error_and_none_goes_unnoticed(
     tmp_path_factory, tiny_store, name, position, junk
 ):
     path = shutil.copytree(tiny_store.path, tmp_path_factory.mktemp("fuzz") / "store")

@@ -1,6 +1,6 @@
-"""Sorted rows from the engine into a store's arrays, piece by piece.
+"""The last step of an import: sort the rows in the engine and write them into a store's arrays, piece by piece.
 
-The order is that of `scaling.store.rows`: by content to the last column, so that no byte depends on the raw rows' order.
+The order is that of `scaling.store.rows`. Ties are broken by every column, so no byte depends on the order of the raw rows.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from scaling.importers.pipeline.engine import Engine
 from scaling.importers.pipeline.id_joins import encode_items, encoded, id_column
 from scaling.importers.pipeline.vocabularies import Features
 from scaling.importers.sql import quoted
-from scaling.store import HistoryLengths, Schema, StoreWriter, array_table
+from scaling.store import HistoryLengths, Schema, StoreDescription, StoreWriter, array_table
 
 __all__ = ["write_rows"]
 
@@ -34,7 +34,7 @@ def write_rows(
     """Write the store into `folder`.
 
     Raises:
-        UserError: a number that is missing or not finite, or a training part with one class only.
+        UserError: a number is missing or not finite, or the training part has only one class.
     """
     with engine.progress.step("encoding"):
         encode_items(engine, schema, features)
@@ -44,8 +44,8 @@ def write_rows(
     )[0]
     if clicks in (0, n_train):
         raise UserError(
-            f"label is {int(clicks > 0)} in every row of the training part ({n_train:,}), expected clicks and "
-            "non-clicks; take another label or another split"
+            f"impressions: label is {int(clicks > 0)} in every row of the training part ({n_train:,}), expected clicks "
+            "and non-clicks; take another label or another split"
         )
     n_users = engine.value("SELECT count(*) FROM core.users")
     n_events = engine.value("SELECT count(*) FROM __events")
@@ -60,13 +60,15 @@ def write_rows(
     if boundary is not None:
         split = {"kind": "time", "boundary": boundary}
     writer.finish(
-        schema,
-        n_users=n_users,
-        n_requests=n_requests,
-        split={**split, "n_train": n_train},
-        lengths=lengths,
-        source=source,
-        utc_offset_seconds=log.utc_offset_seconds,
+        StoreDescription(
+            schema=schema,
+            n_users=n_users,
+            n_requests=n_requests,
+            split={**split, "n_train": n_train},
+            history_quantiles=lengths.quantiles(),
+            source=source,
+            utc_offset_seconds=log.utc_offset_seconds,
+        )
     )
 
 
@@ -84,7 +86,7 @@ def _encode_impressions(engine: Engine, log: Log, features: Features, schema: Sc
         )
         if bad:
             raise UserError(f"impressions: {name} is {bad[0][0]}, expected a finite number")
-        # -0 and 0 sort as equals, but are other bytes.
+        # -0 and 0 are equal in a sort but differ in their bytes.
         numbers.append(f"{number} + 0::FLOAT AS {quoted(f'numeric.{name}')}")
     others = ["r.__user AS user", "r.time", "r.__test AS in_test", "r.label::UTINYINT AS label"]
     groups = {"candidate": schema.candidate, "context": schema.context}
@@ -108,7 +110,7 @@ def _write_events(
     for piece in engine.stream(
         f"SELECT * FROM ({select}) ORDER BY {', '.join(['user', 'time', *ids])}"
     ):
-        # The piece's users are few and next to each other.
+        # A piece has few users, and their numbers are adjacent.
         first = int(piece["user"][0])
         found = np.bincount(piece["user"] - first)
         counts[first : first + len(found)] += found
@@ -131,7 +133,7 @@ def _write_impressions(
         "label",
     ]
     order = ", ".join(["in_test", "time", "user", *map(quoted, columns)])
-    # An event of the same second comes after the impression, and is not counted.
+    # An event in the same second comes after the impression and is not counted.
     both = (
         "SELECT *, 0::UTINYINT AS is_event FROM core.encoded UNION ALL BY NAME "
         "SELECT __user AS user, time, 1::UTINYINT AS is_event FROM __events"

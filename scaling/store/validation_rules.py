@@ -1,7 +1,8 @@
-"""Checks of what an event store holds, row by row; `scaling.store.event_store` checks only that the arrays are there.
+"""The rules that the contents of every valid store keep, checked row by row: order, ids, users, histories, labels.
 
-Each rule that is broken gives one line with the file and the first row that breaks it. Memory grows with
-the users and with the test part of generated logs, not with the rows.
+A new rule (for example against duplicate rows) is one more function here, called by `find_breaches`. Each broken
+rule gives one line with the file and the first row that breaks it. Memory grows with the number of users and with
+the test part of generated logs, not with the number of rows. Duplicates are allowed; `scaling.audit` counts them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ def find_breaches(
 ) -> Iterator[str]:
     """Yield one line for each rule of the format that the contents break: file, first row, what was expected.
 
-    Rules that rest on a broken one are left out: without right offsets no history can be judged.
+    A rule is skipped if it depends on a broken one: with wrong offsets, for example, no history can be checked.
     """
     offsets_good = users_good = True
     for line in _offset_breaches(store):
@@ -49,7 +50,7 @@ def find_breaches(
 
 
 def find_index_breaches(store: EventStore) -> Iterator[str]:
-    """Yield the breaches that make it impossible to look up an impression's user, history, ids and label."""
+    """Yield one line for each broken rule without which an impression's user, history, ids and label cannot be read."""
     offsets = list(_offset_breaches(store))
     users = list(_user_breaches(store))
     yield from (*offsets, *users)
@@ -76,7 +77,7 @@ def _event_breaches(store: EventStore) -> Iterator[str]:
         good: Array = time[_next(rows)] >= time[rows]
         if not good.all():
             of_next = np.arange(rows.start, rows.stop)[~good] + 1
-            # The next event may be earlier where it is another user's first.
+            # The next event may be earlier if it is the first event of another user.
             good[~good] = offsets[np.searchsorted(offsets, of_next)] == of_next
         return good
 
@@ -94,7 +95,7 @@ def _user_breaches(store: EventStore) -> Iterator[str]:
         store.path / "impressions/user.npy",
         store.n_impressions,
         lambda r: (user[r] >= 0) & (user[r] < store.n_users),
-        f"is not a user, expected 0 to {store.n_users - 1}",
+        f"is not a user number, expected 0 to {store.n_users - 1}",
     )
 
 
@@ -115,7 +116,7 @@ def _history_breaches(store: EventStore) -> Iterator[str]:
 
 
 def sees_only_the_past(store: EventStore, rows: slice) -> Array:
-    """Return, for impressions `rows`, whether the history's last event is before the impression's second."""
+    """Return for each impression in `rows` whether its history ends before the impression's second, bool [rows]."""
     end = store.history_end[rows]
     some = (end > store.offsets[store.user[rows]]) & _is_own(store, rows)
     good = np.ones(len(end), dtype=bool)
@@ -188,7 +189,7 @@ def _split_breaches(store: EventStore) -> Iterator[str]:
         folder / "user.npy",
         store.n_test,
         lambda r: ~trained[store.user[r.start + n : r.stop + n]],
-        "of the test part: a user is in the training and in the test part",
+        "of the test part has a user who is also in the training part",
     )
 
 
@@ -214,9 +215,9 @@ def _document_breaches(
     store: EventStore, document: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> Iterator[str]:
     file = store.path / "dataset.json"
-    requests, told = int(store.request[-1]) + 1, document["counts"]["requests"]
-    if requests != told:
-        yield f"{file}: counts.requests is {told}, but impressions/request ends with {requests - 1}"
+    requests, stated = int(store.request[-1]) + 1, document["counts"]["requests"]
+    if requests != stated:
+        yield f"{file}: counts.requests is {stated}, but impressions/request ends with {requests - 1}"
     for name, array in arrays.items():
         entry = document["arrays"][name]
         for key, value in (("dtype", array.dtype.str), ("rows", len(array))):
@@ -232,16 +233,16 @@ def _document_breaches(
 
 
 def _truth_breaches(store: EventStore) -> Iterator[str]:
-    """The truth is compared with data once generated, so it must be that of the stored probabilities."""
+    """Yield a line for each value of `truth` that does not follow from the stored probabilities."""
     if store.truth is None:
         return
     file = store.path / "dataset.json"
     if store.probability is None:
-        yield f"{file}: truth: given, but there is no impressions/probability"
+        yield f"{file}: truth: present, but there is no impressions/probability"
         return
     limits = true_limits(store.probability[store.n_train :])
     for name, value in store.truth.items():
-        # The writer summed the same numbers in another order.
+        # The writer may have summed the same numbers in another order.
         if name not in limits or abs(value - limits[name]) > 1e-9:
             yield f"{file}: truth.{name} is {value}, but the stored probabilities give {limits.get(name)}"
 
