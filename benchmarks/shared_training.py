@@ -20,7 +20,7 @@ from models.model_options import SuanOptions
 from scaling.process import prepare_process
 from scaling.records import RunStore
 from scaling.store import EventStore, open_store
-from scaling.study import RunConfig, RunOptions, group_runs, lease_key, recipe_for, warmup_steps
+from scaling.study import RunConfig, RunOptions, group_runs, recipe_for, warmup_steps
 from scaling.training import train_runs
 
 SIZES = (4096, 16384, 65536)
@@ -56,8 +56,7 @@ def configs(
 def excess(store: EventStore, folder: Path, runs: Sequence[RunConfig]) -> list[float]:
     """Excess logloss of each run."""
     found = RunStore(folder)
-    for group in group_runs(runs, share_prefix=True):
-        key = lease_key(group[0], share_prefix=True)
+    for key, group in group_runs(runs, share_prefix=True).items():
         train_runs(group, store, found, key=key, options=RunOptions(keep_model=False))
     return [found.read(run.signature).metrics["excess_logloss"] for run in runs]
 

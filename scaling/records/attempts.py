@@ -17,7 +17,6 @@ from scaling.atomic_files import write_json
 from scaling.strict_values import fits, tolerant
 
 __all__ = [
-    "STALE_SECONDS",
     "Failure",
     "close_attempt",
     "is_attempt",
@@ -30,8 +29,9 @@ __all__ = [
 
 Failure = Literal["exception", "oom", "timeout", "lost", "preempted"]
 
-# A process on another host counts as gone when its heartbeat is so old.
-STALE_SECONDS = 120.0
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_UNKNOWN = -1
+
 # of an attempt's file, what is worth nothing once it has ended
 MOMENTARY = {"state", "time", "cell", "n_steps", "loss", "samples_per_second"}
 MOMENTARY |= {"pid_namespace", "pid_started"}
@@ -119,8 +119,10 @@ def is_gone(attempt: dict[str, Any], stale_seconds: float, now: float | None = N
     """Whether the attempt's process has ended: known at once on this host, else from its silence."""
     mine = this_process()
     if all(attempt.get(key) == mine[key] for key in ("host", "pid_namespace")):
-        pid = attempt.get("pid")
-        return not isinstance(pid, int) or _start_time(pid) != attempt.get("pid_started")
+        pid, started = attempt.get("pid"), attempt.get("pid_started")
+        now_there = _start_time(pid) if isinstance(pid, int) else None
+        # a start that cannot be known is no evidence against a process with that number
+        return now_there is None or (now_there != started and _UNKNOWN not in (now_there, started))
     age = (time.time() if now is None else now) - float(attempt.get("time", 0.0))
     return age > stale_seconds
 
@@ -148,17 +150,24 @@ def this_process() -> dict[str, Any]:
 
 
 def _start_time(pid: int) -> int | None:
-    """When the process began, in ticks since boot; -1 where that cannot be known, None: it is gone."""
+    """Start of a process in clock ticks since boot; -1 if it cannot be known, None if the process has ended.
+
+    psutil counts from 1970, which changes when the clock is set; ticks since boot stay the same.
+    """
+    import psutil  # here: a plan reads thousands of attempts, few of which are running
+
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        while True:
+            boot, process = psutil.boot_time(), psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            seconds = process.create_time() - boot
+            if psutil.boot_time() == boot:  # the clock was not set in between
+                return round(seconds * _TICKS_PER_SECOND)
+    except psutil.NoSuchProcess:
         return None
-    except PermissionError:
-        pass
-    with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] == "Z" else int(fields[19])
-    return -1
+    except psutil.AccessDenied:
+        return _UNKNOWN
 
 
 def _numbers(folder: Path) -> list[int]:

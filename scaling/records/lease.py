@@ -17,7 +17,6 @@ from scaling.atomic_files import write_json, write_new
 from scaling.errors import StorageError, UserError
 from scaling.records.attempts import (
     MOMENTARY,
-    STALE_SECONDS,
     Failure,
     closing_fields,
     is_gone,
@@ -29,6 +28,7 @@ from scaling.records.attempts import (
     utc_now,
 )
 from scaling.records.provenance import describe_attempt
+from scaling.study import RunOptions
 
 __all__ = ["Lease", "LeaseLostError", "RunBusyError", "claim"]
 
@@ -127,7 +127,7 @@ def claim(
     folder: Path,
     *,
     done: Callable[[], bool],
-    stale_seconds: float = STALE_SECONDS,
+    stale_seconds: float = RunOptions.stale_seconds,
     wait_seconds: float = 0.0,
 ) -> Lease | None:
     """Take the run in `folder` for this process; None if it is done, perhaps while we waited.

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from scaling.atomic_files import write_new
 from scaling.errors import UserError
-from scaling.records.attempts import STALE_SECONDS, Failure, close_attempt, is_gone, last_attempt
+from scaling.records.attempts import Failure, close_attempt, is_gone, last_attempt
 from scaling.records.record import RunRecord, ordered_records
 from scaling.strict_values import from_document
-from scaling.study import RUN_SCHEMA_VERSION
+from scaling.study import RUN_SCHEMA_VERSION, RunOptions
 
 __all__ = ["RunState", "RunStore"]
 
@@ -41,10 +41,16 @@ class RunState:
     cell: str | None = None
     host: str | None = None
     pid: int | None = None
-    slurm_job_id: str | None = None
+    job_id: str | None = None
 
 
-_HINTS = {f.name for f in fields(RunState)} - {"state", "heartbeat_seconds", "attempt", "failure"}
+_HINTS = {f.name for f in fields(RunState)} - {
+    "state",
+    "heartbeat_seconds",
+    "attempt",
+    "failure",
+    "job_id",
+}
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class RunStore:
         signature: str,
         key: str | None = None,
         *,
-        stale_seconds: float = STALE_SECONDS,
+        stale_seconds: float = RunOptions.stale_seconds,
         now: float | None = None,
     ) -> RunState:
         """Where the run stands.
@@ -130,6 +136,7 @@ class RunStore:
             state=_state(failure),
             failure=failure,
             attempt=number,
+            job_id=document.get("slurm_job_id"),
             heartbeat_seconds=(time.time() if now is None else now) - document["time"],
             **{name: value for name, value in document.items() if name in _HINTS},
         )

@@ -144,6 +144,10 @@ class StudyConfig:
             raise UserError(f"{key}: there is no grade {name}{nearest(name, names)}")
         return known[base]
 
+    def gpus(self, grade_name: str) -> int:
+        """The GPUs of a process that trains this grade; 0: it trains on a CPU core."""
+        return self.slurm.of_grade(grade_name).gpus
+
     def is_light(self, name: str) -> bool:
         """Whether a grade's name asks for a LightSUAN."""
         return name.startswith(_LIGHT) and name not in self.grades

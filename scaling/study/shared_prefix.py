@@ -1,4 +1,4 @@
-"""Runs that one training serves: those that differ in their data size alone. Free of torch."""
+"""Runs that one training serves: those that differ only in their data size. Needs no torch."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,25 +9,32 @@ __all__ = ["group_runs", "lease_key", "trained_samples"]
 
 
 def lease_key(config: RunConfig, share_prefix: bool) -> str:
-    """Return the folder of the run's attempts and checkpoints: its own, or its trajectory's."""
+    """Return the name of the folder with the run's attempts and checkpoints.
+
+    It is the run's own folder, or with `share_prefix` the folder of its trajectory. A `PlannedCell` has
+    it as `key`, and `group_runs` returns it.
+    """
     return f"trajectory-{config.trajectory}" if share_prefix else config.signature
 
 
 def group_runs(
     configs: Iterable[RunConfig], share_prefix: bool
-) -> tuple[tuple[RunConfig, ...], ...]:
-    """Return what one process trains at a time, in the order of first appearance; smallest size first."""
+) -> dict[str, tuple[RunConfig, ...]]:
+    """Return the runs that are trained together, by their lease key.
+
+    Groups are in the order of first appearance, runs within a group from the smallest data size up.
+    """
     groups: dict[str, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(lease_key(config, share_prefix), []).append(config)
-    return tuple(tuple(sorted(g, key=lambda c: c.n_samples)) for g in groups.values())
+    return {key: tuple(sorted(g, key=lambda c: c.n_samples)) for key, g in groups.items()}
 
 
 def trained_samples(configs: Sequence[RunConfig]) -> int:
-    """Return the impressions that a group's training steps see.
+    """Return how many impressions the training steps of a group see; for packed runs, to within a batch.
 
-    The largest run is the common path. Each other one leaves it where its rate cools down, or at its last
-    whole batch, and sees the rest of its own samples beside it. (Packed runs: to within a batch.)
+    All runs follow the path of the largest one. A smaller run leaves it when its own learning rate starts
+    to cool down, or after its last whole batch, and then sees the rest of its samples separately.
     """
     *smaller, largest = sorted(configs, key=lambda config: config.n_samples)
     return largest.n_samples + sum(_own_samples(config) for config in smaller)

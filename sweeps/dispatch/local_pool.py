@@ -13,7 +13,6 @@ from typing import Any
 
 from scaling.errors import StorageError
 from scaling.records import RunStore
-from scaling.study import lease_key
 from sweeps.dispatch.environment import worker_environment
 from sweeps.dispatch.job_contents import cell_job
 from sweeps.planning import Plan, PlannedCell
@@ -97,9 +96,9 @@ def run_local(
                     if job.done():
                         del active[slot]
                         free.append(slot)
-                        _settle(plan, runs, batch, Path(job.paths.stderr))
+                        _settle(runs, batch, Path(job.paths.stderr))
         except BaseException:
-            _stop(plan, runs, list(active.values()))
+            _stop(runs, list(active.values()))
             raise
     return submission
 
@@ -141,21 +140,22 @@ def _seconds(unit: Sequence[PlannedCell]) -> float:
     return sum(cell.seconds for cell in unit)
 
 
-def _settle(plan: Plan, runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
+def _settle(runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
     """A job has ended: a cell that it left running was lost with it; one never begun stays missing.
 
     Raises:
         StorageError: that cannot be written down, most likely because the disk is full.
     """
     for cell in batch:
-        key = lease_key(cell.config, plan.study.train.share_prefix)
-        if runs.state(cell.config.signature, key).state == "lost":
+        if runs.state(cell.config.signature, cell.key).state == "lost":
             lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
             reason = lines[-1] if lines else "no output; killed, or out of memory?"
-            runs.fail(key, f"the worker process died ({reason}); its log is {log.name}", "lost")
+            runs.fail(
+                cell.key, f"the worker process died ({reason}); its log is {log.name}", "lost"
+            )
 
 
-def _stop(plan: Plan, runs: RunStore, active: Sequence[tuple[Any, Sequence[PlannedCell]]]) -> None:
+def _stop(runs: RunStore, active: Sequence[tuple[Any, Sequence[PlannedCell]]]) -> None:
     """Interrupt the workers, wait until they have saved their state, and kill those that do not."""
     for job, _ in active:
         with suppress(ProcessLookupError):
@@ -163,27 +163,25 @@ def _stop(plan: Plan, runs: RunStore, active: Sequence[tuple[Any, Sequence[Plann
     deadline = time.monotonic() + _SECONDS_TO_STOP
     while time.monotonic() < deadline and not all(job.done() for job, _ in active):
         time.sleep(0.1)
-    # a background driver's workers inherit that interrupts are ignored
+    # the workers of a background driver ignore interrupts, as it does
     for job, _ in active:
         if not job.done():
-            controller = int(job.job_id)
-            for pid in (*_children(controller), controller):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _kill_with_children(int(job.job_id))
     for _, batch in active:
         for cell in batch:
-            key = lease_key(cell.config, plan.study.train.share_prefix)
-            if runs.state(cell.config.signature, key).state in ("running", "lost"):
-                runs.release(key)
+            if runs.state(cell.config.signature, cell.key).state in ("running", "lost"):
+                runs.release(cell.key)
 
 
-def _children(pid: int) -> list[int]:
-    """The processes that `pid` started, as far as the system tells."""
-    with suppress(OSError):
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
-    return []
+def _kill_with_children(pid: int) -> None:
+    """Kill a process and those that it started; one that has ended already is no error."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in (*parent.children(), parent):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 @contextmanager

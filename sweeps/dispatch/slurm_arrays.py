@@ -8,15 +8,16 @@ from typing import Any
 
 from scaling.errors import UserError
 from scaling.records import RunStore
-from scaling.study import SlurmConfig, lease_key
+from scaling.study import SlurmConfig
 from sweeps.dispatch.code_snapshot import snapshot
 from sweeps.dispatch.environment import worker_environment
 from sweeps.dispatch.job_contents import cell_job
 from sweeps.dispatch.preflight import check_logs, check_partition, check_shared, check_shell
 from sweeps.dispatch.resources import JobArray, Unit, cap_minutes, plan_arrays, throttle_shares
 from sweeps.dispatch.throttling import rebalance
-from sweeps.planning import Plan, PlannedCell, QueuedTask, teacher_folders
+from sweeps.planning import Plan, PlannedCell, teacher_folders
 from sweeps.queue import (
+    QueuedTask,
     Submission,
     ask_queue,
     new_folder,
@@ -81,7 +82,7 @@ def submit_slurm(
             return plan, []
         arrays = _arrays(plan, cells, options)
         check_shared(_read_by_jobs(plan, runs))
-        _persist_endings(plan, runs, cells)
+        _persist_endings(runs, cells)
         code = snapshot(runs) if options.copy_code else None
         made: list[Submission] = []
         for array, throttle in zip(arrays, _shares(plan, arrays, options), strict=True):
@@ -154,14 +155,15 @@ def _unit(cells: Sequence[PlannedCell]) -> Unit:
     )
 
 
-def _persist_endings(plan: Plan, runs: RunStore, cells: Sequence[PlannedCell]) -> None:
+def _persist_endings(runs: RunStore, cells: Sequence[PlannedCell]) -> None:
     """Write down how the last jobs of these cells ended, before new jobs make their own attempts."""
     for cell in cells:
         if cell.ending is not None and cell.state.state != "failed":
             kind = cell.ending.kind
             if cell.state.state == "lost" or kind in ("oom", "timeout"):
-                key = lease_key(cell.config, plan.study.train.share_prefix)
-                runs.fail(key, cell.ending.message, kind if kind in ("oom", "timeout") else "lost")
+                runs.fail(
+                    cell.key, cell.ending.message, kind if kind in ("oom", "timeout") else "lost"
+                )
 
 
 def _rebalance_with_those_of_before(plan: Plan, runs: RunStore, options: SlurmOptions) -> None:

@@ -20,7 +20,7 @@ from scaling.errors import StorageError, UserError
 from scaling.process import check_packages, prepare_process
 from scaling.records import Lease, LeaseLostError, RunBusyError, RunStore, claim
 from scaling.strict_values import from_document
-from scaling.study import RunConfig, RunOptions, group_runs, lease_key
+from scaling.study import RunConfig, RunOptions, group_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,16 +110,16 @@ class _Cells:
     def train(self) -> list[str]:
         """Train what is free first, then what another process held."""
         configs = [from_document(RunConfig, document, "job") for document in self._job.configs]
-        waiting = list(group_runs(configs, self._job.share_prefix))
+        waiting = group_runs(configs, self._job.share_prefix)
         failed: list[str] = []
         for wait_seconds in (0.0, self._job.wait_seconds):
-            busy = []
-            for group in waiting:
+            busy = {}
+            for key, group in waiting.items():
                 try:
-                    failed += self._train_group(group, wait_seconds)
+                    failed += self._train_group(key, group, wait_seconds)
                 except RunBusyError as error:
                     logger.warning("%s left alone: %s", group[-1].label, error)
-                    busy.append(group)
+                    busy[key] = group
             waiting = busy
             if not self._job.wait_seconds:
                 break
@@ -130,9 +130,7 @@ class _Cells:
         if key is not None:
             self._runs.fail(key, message, "timeout")
 
-    def _train_group(self, group: Sequence[RunConfig], wait_seconds: float) -> list[str]:
-        key = lease_key(group[0], self._job.share_prefix)
-
+    def _train_group(self, key: str, group: Sequence[RunConfig], wait_seconds: float) -> list[str]:
         def done() -> bool:
             if self._stop():  # while it waited for another process
                 raise _Stopped(None)

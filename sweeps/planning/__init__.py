@@ -4,11 +4,11 @@
 `sweeps.dispatch`).
 """
 
+from sweeps.planning.cell_standing import PlannedCell
 from sweeps.planning.cost_estimate import guess_text
 from sweeps.planning.grid import grid_cells
-from sweeps.planning.job_state import Ending, EndingKind, QueuedTask
+from sweeps.planning.job_state import Ending, EndingKind, QueuedJob
 from sweeps.planning.plan import Plan, make_plan
-from sweeps.planning.planned_cell import PlannedCell
 from sweeps.planning.teacher_runs import teacher_folders, warn_of_teachers
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "EndingKind",
     "Plan",
     "PlannedCell",
-    "QueuedTask",
+    "QueuedJob",
     "grid_cells",
     "guess_text",
     "make_plan",

@@ -1,48 +1,31 @@
-"""What a scheduler knows about a cell: its queued task, or how its last job ended."""
+"""The job of a cell: queued or running, or how the last one ended. Knows no particular scheduler."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Ending", "EndingKind", "QueuedTask"]
+__all__ = ["Ending", "EndingKind", "QueuedJob"]
 
 EndingKind = Literal["oom", "timeout", "cancelled", "lost"]
 
 
 @dataclass(frozen=True)
 class Ending:
-    """`kind` is oom, timeout, cancelled or lost; `message` is what a person reads."""
+    """How the last job of a cell ended; `message` is for people."""
 
     kind: EndingKind
     message: str
 
 
 @dataclass(frozen=True)
-class QueuedTask:
-    """One job, or one task of an array, that waits or runs.
+class QueuedJob:
+    """A queued or running job, as a plan shows it.
 
     Attributes:
-        job_id: e.g. `12_3`, or `12` for a job that is no array.
-        state: squeue's long name, e.g. `PENDING`.
+        job_id: the scheduler's.
+        state: the scheduler's word, e.g. `PENDING`.
         reason: why it waits, or where it runs.
-        folder: name of the submission's folder, which tells more surely than the id whose job it is.
     """
 
     job_id: str
     state: str
     reason: str
-    folder: str
-
-    @property
-    def array_id(self) -> str:
-        """The array's id."""
-        return self.job_id.partition("_")[0]
-
-    @property
-    def index(self) -> int:
-        """The task's place in its array; 0 for a job of its own."""
-        return int(self.job_id.partition("_")[2] or 0)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the scheduler has started it."""
-        return self.state in ("RUNNING", "COMPLETING", "SUSPENDED")

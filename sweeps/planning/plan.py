@@ -22,6 +22,7 @@ from scaling.study import (
     teacher_flops,
     trained_samples,
 )
+from sweeps.planning.cell_standing import PlannedCell
 from sweeps.planning.cost_estimate import (
     Estimate,
     Measurements,
@@ -30,8 +31,7 @@ from sweeps.planning.cost_estimate import (
     read_benchmarks,
 )
 from sweeps.planning.grid import grid_cells
-from sweeps.planning.job_state import QueuedTask
-from sweeps.planning.planned_cell import PlannedCell
+from sweeps.planning.job_state import QueuedJob
 from sweeps.planning.run_history import former_runs, read_history
 from sweeps.planning.teacher_runs import runs_before
 
@@ -61,7 +61,7 @@ class Plan:
 
     def gpu_seconds(self, cell: PlannedCell) -> float:
         """Estimated seconds of a process of its own, times its GPUs, or of one core where it has none."""
-        gpus = self.study.slurm.of_grade(cell.config.grade_name).gpus
+        gpus = self.study.gpus(cell.config.grade_name)
         return (cell.seconds + self.start_seconds) * max(1, gpus)
 
     @property
@@ -78,25 +78,22 @@ class Plan:
     @property
     def spent_seconds(self) -> float:
         """Device-seconds that all attempts so far have taken."""
-        slurm = self.study.slurm
         return sum(
-            cell.spent_seconds * max(1, slurm.of_grade(cell.config.grade_name).gpus)
+            cell.spent_seconds * max(1, self.study.gpus(cell.config.grade_name))
             for cell in self.cells
             if cell.spent_seconds
         )
 
     def state_now(self, cell: PlannedCell, runs: RunStore) -> RunState:
         """Where a cell stands at this moment, from its files."""
-        key = lease_key(cell.config, self.study.train.share_prefix)
         stale = self.study.run.stale_seconds
-        return runs.state(cell.config.signature, key, stale_seconds=stale)
+        return runs.state(cell.config.signature, cell.key, stale_seconds=stale)
 
     def units(self, cells: Sequence[PlannedCell]) -> list[tuple[PlannedCell, ...]]:
         """These cells by the process that trains them: one by one, or those of a trajectory together."""
         groups: dict[str, list[PlannedCell]] = {}
         for cell in cells:
-            key = lease_key(cell.config, self.study.train.share_prefix)
-            groups.setdefault(key, []).append(cell)
+            groups.setdefault(cell.key, []).append(cell)
         return [tuple(group) for group in groups.values()]
 
     def axis_values(self, config: RunConfig) -> dict[str, Any]:
@@ -164,7 +161,7 @@ def make_plan(
     study: StudyConfig,
     data: DataFacts,
     runs: RunStore,
-    jobs: Mapping[str, QueuedTask] = MappingProxyType({}),
+    jobs: Mapping[str, QueuedJob] = MappingProxyType({}),
 ) -> Plan:
     """Lay out a study against the runs that are there, and `jobs`, the queued one of each cell.
 
@@ -198,6 +195,7 @@ def make_plan(
         cells.append(
             PlannedCell(
                 config=config,
+                key=key,
                 size=size_of(config.grade, config.model),
                 state=state,
                 seconds=costs.seconds,
@@ -230,7 +228,7 @@ def _costs(
             *(config.n_samples, config.batch_size, n_trained),
         )
         if alike not in found:
-            on_gpu = study.slurm.of_grade(config.grade_name).gpus > 0
+            on_gpu = study.gpus(config.grade_name) > 0
             found[alike] = estimate(config, data, known, on_gpu=on_gpu, n_trained=n_trained)
         return found[alike]
 
@@ -270,7 +268,7 @@ def _n_trained(configs: Sequence[RunConfig], share_prefix: bool) -> dict[str, in
     if not share_prefix:
         return {config.signature: config.n_samples for config in configs}
     added: dict[str, int] = {}
-    for group in group_runs(configs, share_prefix):
+    for group in group_runs(configs, share_prefix).values():
         before = 0
         for count, config in enumerate(group, start=1):
             total = trained_samples(group[:count])

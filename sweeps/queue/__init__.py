@@ -4,7 +4,7 @@ Not here: starting jobs (`sweeps.dispatch`).
 """
 
 from sweeps.queue.plan_with_jobs import jobs_of_removed, survey
-from sweeps.queue.scheduler import Partition, SilentSchedulerError, cancel_tasks
+from sweeps.queue.scheduler import Partition, QueuedTask, SilentSchedulerError, cancel_tasks
 from sweeps.queue.submissions import (
     Submission,
     ask_queue,
@@ -18,6 +18,7 @@ from sweeps.queue.submissions import (
 
 __all__ = [
     "Partition",
+    "QueuedTask",
     "SilentSchedulerError",
     "Submission",
     "ask_queue",

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from scaling.records import RunStore
 from scaling.study import DataFacts, StudyConfig
-from sweeps.planning import Ending, Plan, PlannedCell, QueuedTask, make_plan
+from sweeps.planning import Ending, Plan, PlannedCell, make_plan
 from sweeps.queue.cell_endings import endings
-from sweeps.queue.scheduler import SilentSchedulerError
+from sweeps.queue.scheduler import QueuedTask, SilentSchedulerError
 from sweeps.queue.submissions import (
     Submission,
     ask_queue,
@@ -75,7 +75,7 @@ def _with_endings(
     for cell in cells:
         submission, job_id = latest.get(cell.config.signature, (None, ""))
         if submission is not None and cell.job is None and not silence:
-            mine = submission.cluster == "local" or cell.state.slurm_job_id == job_id
+            mine = submission.cluster == "local" or cell.state.job_id == job_id
             cell = _without_job(cell) if mine else cell
             if cell.state.state == "missing" or (cell.state.state == "lost" and mine):
                 gone[cell.config.signature] = (submission, job_id)

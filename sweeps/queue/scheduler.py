@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import UserError
-from sweeps.planning import QueuedTask
+from sweeps.planning import QueuedJob
 
 __all__ = [
     "Partition",
+    "QueuedTask",
     "SilentSchedulerError",
     "cancel_tasks",
     "end_states",
@@ -41,6 +42,34 @@ _OF_CLIENTS = ("SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_")
 
 class SilentSchedulerError(UserError):
     """SLURM's controller does not answer, or says no; files still tell what they know."""
+
+
+@dataclass(frozen=True)
+class QueuedTask(QueuedJob):
+    """One job, or one task of an array, that is queued or running.
+
+    `job_id` is e.g. `12_3`, or `12` for a job that is no array; `state` is squeue's long name.
+
+    Attributes:
+        folder: name of the submission's folder; job ids are reused, so only this says whose job it is.
+    """
+
+    folder: str
+
+    @property
+    def array_id(self) -> str:
+        """The array's id."""
+        return self.job_id.partition("_")[0]
+
+    @property
+    def index(self) -> int:
+        """The task's index in its array; 0 for a job that is no array."""
+        return int(self.job_id.partition("_")[2] or 0)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether SLURM has started it."""
+        return self.state in ("RUNNING", "COMPLETING", "SUSPENDED")
 
 
 @dataclass(frozen=True)

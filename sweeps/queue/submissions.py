@@ -20,8 +20,7 @@ from scaling.atomic_files import write_json
 from scaling.errors import StorageError, UserError
 from scaling.records import RunStore
 from scaling.strict_values import from_document, tolerant
-from sweeps.planning import QueuedTask
-from sweeps.queue.scheduler import has_slurm, queued_tasks
+from sweeps.queue.scheduler import QueuedTask, has_slurm, queued_tasks
 
 __all__ = [
     "Submission",

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.dispatch.shared_disk import why_not_shared
-from sweeps.planning import QueuedTask
-from sweeps.queue import Partition, SilentSchedulerError, Submission, scheduler
+from sweeps.queue import Partition, QueuedTask, SilentSchedulerError, Submission, scheduler
 from sweeps.queue.cell_endings import ending_in_log
 from sweeps.queue.submissions import cells_in_queue
 

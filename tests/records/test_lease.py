@@ -5,13 +5,15 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from scaling.atomic_files import write_new
 from scaling.errors import StorageError
 from scaling.records import LeaseLostError, RunBusyError, claim, read_attempts, remove_attempts
-from scaling.records.attempts import last_attempt
+from scaling.records.attempts import is_gone, last_attempt, this_process
 
 
 def never():
@@ -244,3 +246,35 @@ def test_a_file_system_without_links_still_has_one_winner(tmp_path, monkeypatch)
     assert [write_new(tmp_path / "a.json", {"n": n}) for n in (1, 2)] == [True, False]
     assert json.loads((tmp_path / "a.json").read_text()) == {"n": 1}
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_start_of_a_process_is_what_earlier_versions_wrote():
+    """They read ticks since boot from /proc; another unit would declare their running processes gone."""
+    stat = Path("/proc/self/stat").read_text()
+    assert this_process()["pid_started"] == int(stat.rpartition(")")[2].split()[19])
+
+
+@pytest.mark.parametrize(("started", "gone"), [(-1, False), (None, True)])
+def test_a_start_that_was_not_known_is_no_sign_of_an_end(started, gone):
+    """Earlier versions wrote -1 where there is no /proc."""
+    assert is_gone({**this_process(), "pid_started": started}, 120.0) is gone
+
+
+def test_a_process_that_has_ended_is_gone_even_if_nobody_has_waited_for_it():
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        attempt = {**this_process(), "pid": child.pid, "pid_started": -1, "time": time.time()}
+        deadline = time.monotonic() + 20
+        while not is_gone(attempt, 1e9) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert is_gone(attempt, 1e9)
+        assert child.returncode is None  # still a zombie
+
+
+@pytest.mark.parametrize("n_before", [0, 1, 2])
+def test_a_clock_that_is_set_does_not_change_the_start_of_a_process(monkeypatch, n_before):
+    """Also if it is set while the start is being read."""
+    before, boot = this_process(), psutil.boot_time()
+    looks = iter([boot] * n_before)
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: next(looks, boot + 3600))
+    assert not is_gone(before, 120.0)
+    assert psutil.Process().create_time() > time.time()

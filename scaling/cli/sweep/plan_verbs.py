@@ -17,8 +17,8 @@ from scaling.errors import UserError
 if TYPE_CHECKING:
     from scaling.records import RunStore
     from scaling.study import StudyConfig
-    from sweeps.planning import Plan, QueuedTask
-    from sweeps.queue import SilentSchedulerError
+    from sweeps.planning import Plan
+    from sweeps.queue import QueuedTask, SilentSchedulerError
 
 __all__ = ["add_verbs", "load_plan", "load_study_and_store", "tell_budget", "warn_of"]
 

@@ -20,8 +20,8 @@ from scaling.cli.sweep.plan_verbs import STANDINGS, load_plan, load_study_and_st
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    from sweeps.planning import Plan, QueuedTask
-    from sweeps.queue import SilentSchedulerError
+    from sweeps.planning import Plan
+    from sweeps.queue import QueuedTask, SilentSchedulerError
 
 __all__ = ["add_verbs"]
 

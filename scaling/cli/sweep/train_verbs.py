@@ -173,7 +173,6 @@ def train(
     """
     from scaling.process import prepare_process
     from scaling.store import open_store
-    from scaling.study import lease_key
     from scaling.training import train_run
     from sweeps.planning import teacher_folders
 
@@ -185,7 +184,7 @@ def train(
         open_store(made.data.path),
         store,
         prepare_process(),
-        key=lease_key(planned.config, made.study.train.share_prefix),
+        key=planned.key,
         options=made.study.run,
         force_resume=force_resume,
         teachers=[Path(folder) for folder in teacher_folders(made.study)],

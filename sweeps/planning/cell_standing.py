@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from models.accounting import ModelSize
 from scaling.records import RunState
 from scaling.study import RunConfig
-from sweeps.planning.job_state import Ending, QueuedTask
+from sweeps.planning.job_state import Ending, QueuedJob
 
 __all__ = ["PlannedCell"]
 
@@ -21,6 +21,7 @@ class PlannedCell:
     """A cell: what it is, what it costs and where it stands.
 
     Attributes:
+        key: name of the folder with its attempts and checkpoints (`scaling.study.lease_key`).
         state: from its files.
         seconds: estimate on one core or device, without the process's start.
         memory_gib: estimate of the process's peak.
@@ -35,12 +36,13 @@ class PlannedCell:
     """
 
     config: RunConfig
+    key: str
     size: ModelSize
     state: RunState
     seconds: float
     memory_gib: float
     source: str
-    job: QueuedTask | None = None
+    job: QueuedJob | None = None
     ending: Ending | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
     spent_seconds: float = 0.0
@@ -116,5 +118,5 @@ class PlannedCell:
 
     @property
     def _failed_in_its_job(self) -> bool:
-        same = self.job is not None and self.state.slurm_job_id == self.job.job_id
+        same = self.job is not None and self.state.job_id == self.job.job_id
         return self.state.state == "failed" and same
