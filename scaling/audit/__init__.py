@@ -1,4 +1,4 @@
-"""Whether a valid store also holds good data: leaks, duplicates, suspicious features, summaries and a picture.
+"""Whether the data in a valid store are good: leaks, duplicates, suspicious features; summaries and a picture.
 
 Not here: the rules of the store's format (`scaling.store`).
 """

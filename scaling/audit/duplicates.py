@@ -1,4 +1,4 @@
-"""Rows of a store that repeat another, counted chunk by chunk through 64-bit hashes of their contents."""
+"""Duplicate rows of a store, counted chunk by chunk through 64-bit hashes of their contents."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ __all__ = ["Duplicates", "count_duplicates"]
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Rows beyond the first of their kind.
+    """Numbers of rows that repeat an earlier row.
 
     Attributes:
-        impressions: same user, second, candidate, context, numbers and label.
-        contradictions: same but for the label.
-        events: same user, second and features.
+        impressions: rows with the same user, second, candidate, context, numbers and label.
+        contradictions: rows that are the same except for the label.
+        events: rows with the same user, second and features.
     """
 
     impressions: int
@@ -27,7 +27,7 @@ class Duplicates:
 
 
 def count_duplicates(store: EventStore) -> Duplicates:
-    """Count repeats; a chunk never cuts a request or a user's events, so it holds all equals of its rows."""
+    """Count repeated rows; a chunk ends with a request or a user's events, so equal rows are in one chunk."""
     impressions = contradictions = events = 0
     seen = [*store.candidates.values(), *store.contexts.values(), *store.numerics.values()]
     for rows in _whole_groups(store.n_impressions, lambda row: _end_of_request(store, row)):
@@ -62,7 +62,7 @@ def _end_of_user(store: EventStore, row: int) -> int:
 
 
 def _hashes(columns: list[Array], rows: slice, user: Array | None = None) -> Array:
-    """Return a 64-bit hash of each row; two different rows of a chunk share one once in 10^7 chunks."""
+    """Return a 64-bit hash of each row; two different rows collide in about one of 10^7 chunks."""
     total = np.zeros(rows.stop - rows.start, dtype=np.uint64)
     for values in [*([] if user is None else [user]), *(column[rows] for column in columns)]:
         bits = values.view(np.uint32) if values.dtype.kind == "f" else values

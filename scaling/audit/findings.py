@@ -1,7 +1,8 @@
-"""Whether a good store is also good data: leaks, features that know the label, duplicates, unknown ids.
+"""`audit_store`: checks for leaks, features that reveal the label, duplicates and unknown ids.
 
-A store can keep every rule of the format and still be wrong: built from a table that was joined with the
-future. Each suspicion is a `Finding`; an `error` is a leak, a `warning` something to know before a study.
+A store can follow every rule of the format and still hold bad data, for example if it was built from a table that
+was joined with future rows. Each suspicion is a `Finding`: an `error` is a leak, a `warning` is something to
+know before a study.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import numpy as np
 
 from scaling.arrays import Array
 from scaling.audit.duplicates import Duplicates, count_duplicates
-from scaling.audit.feature_facts import (
+from scaling.audit.feature_counts import (
     Column,
     IdCounts,
     columns,
@@ -26,10 +27,10 @@ from scaling.store import UNKNOWN, EventStore, chunks, find_index_breaches, sees
 __all__ = ["Audit", "FeatureFacts", "Finding", "audit_store"]
 
 
-# No feature of a real log is worth as much alone: with 0.95 it is a copy of the label, give or take noise.
+# No single feature of a real log predicts this well: at 0.95 it is a noisy copy of the label.
 SUSPICIOUS_AUC, LABEL_AUC = 0.85, 0.95
 FUTURE_SHARE = 0.75  # see `future_share`
-# Whose click rates a feature may know too early: a number may be the candidate's or the user's.
+# Whose future click rates a feature of each group may reveal; a number may belong to the candidate or to the user.
 _OWNERS = {"candidate": ("candidate",), "profile": ("user",), "numeric": ("candidate", "user")}
 UNKNOWN_SHARE = 0.5
 NOTABLE_SHARE = 0.001
@@ -37,7 +38,7 @@ NOTABLE_SHARE = 0.001
 
 @dataclass(frozen=True)
 class Finding:
-    """One suspicion, in one line."""
+    """One suspicion; `message` is one line."""
 
     severity: Literal["error", "warning"]
     kind: str
@@ -46,15 +47,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class FeatureFacts:
-    """A feature by itself.
+    """Statistics of one feature.
 
     Attributes:
-        auc: of the training part's click rates by id, in the test part; None when that has one class.
-        n_values: ids that the training part holds.
+        auc: AUC in the test part of the training part's click rates by id; None if the test part has one class.
+        n_values: number of ids (for a number or a history column: bins) in the training part.
         unknown_train, unknown_test: share of the part's impressions with an unknown id.
-        untrained_test: share of the test impressions with an id that is nowhere in the training part.
-        future_share: correlation with what the test part adds to the candidates' or users' click rates, see
-            `future_share`; None where it cannot be told.
+        untrained_test: share of the test impressions whose id never occurs in the training part.
+        future_share: correlation with the change of the candidates' or users' click rates in the test part, see
+            `feature_counts.future_share`; None if it cannot be computed.
     """
 
     group: str
@@ -69,7 +70,12 @@ class FeatureFacts:
 
 @dataclass(frozen=True)
 class Audit:
-    """Everything that `scaling data check` tells."""
+    """Everything that `scaling data check` reports.
+
+    Attributes:
+        without_history: share of impressions with an empty history, by part.
+        new_users_test: share of test impressions whose user has no training impression.
+    """
 
     features: tuple[FeatureFacts, ...]
     duplicates: Duplicates
@@ -88,10 +94,10 @@ class Audit:
 
 
 def audit_store(store: EventStore) -> Audit:
-    """Look through a store, chunk by chunk.
+    """Check the data of a store, chunk by chunk.
 
     Raises:
-        UserError: ids, users, labels or history ends out of range; `scaling data validate` tells all of them.
+        UserError: ids, users, labels or history ends are out of range; `scaling data validate` lists every broken rule.
     """
     for breach in find_index_breaches(store):
         raise UserError(f"{breach}; run `scaling data validate {store.path}`")
@@ -131,8 +137,8 @@ def _leaks(store: EventStore) -> Iterator[Finding]:
         yield Finding(
             "error",
             "future_event",
-            f"{bad:,} impressions (first: row {first:,}) count an event at or after their own second in "
-            "their history: cut histories strictly before",
+            f"{bad:,} impressions (first: row {first:,}) have an event at or after their own second in their "
+            "history: end each history strictly before the impression's second",
         )
     if store.split["kind"] == "time":
         latest = int(store.time[: store.n_train].max())
@@ -141,7 +147,7 @@ def _leaks(store: EventStore) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "overlap",
-                f"the training part runs to {latest}, the test part starts at {earliest}: split at one second",
+                f"the training part ends at {latest}, but the test part starts at {earliest}: split at one second",
             )
 
 
@@ -149,7 +155,9 @@ def _judge(facts: FeatureFacts, store: EventStore) -> Iterator[Finding]:
     name = f"{facts.group} {facts.name}"
     auc = facts.auc
     if auc is not None and auc > LABEL_AUC:
-        yield Finding("error", "label", f"{name} alone has an AUC of {auc:.4f}: it shows the label")
+        yield Finding(
+            "error", "label", f"{name} alone has an AUC of {auc:.4f}: it reveals the label"
+        )
     elif auc is not None and auc > SUSPICIOUS_AUC:
         yield Finding(
             "warning",
@@ -161,8 +169,8 @@ def _judge(facts: FeatureFacts, store: EventStore) -> Iterator[Finding]:
         yield Finding(
             "error",
             "future_statistic",
-            f"{name} knows how the {whose} click rates change in the test part (correlation "
-            f"{facts.future_share:.2f}): a statistic over the whole log? Compute it before the test part",
+            f"{name} predicts how the {whose} click rates change in the test part (correlation "
+            f"{facts.future_share:.2f}): is it a statistic over the whole log? Compute it from the training part only",
         )
     if facts.group == "history":
         return
@@ -175,14 +183,14 @@ def _judge(facts: FeatureFacts, store: EventStore) -> Iterator[Finding]:
             "warning",
             "unknown",
             f"{name} is unknown in {facts.unknown_test:.1%} of the test part and {facts.unknown_train:.1%} of the "
-            "training part: not known of many, or ids that come and go faster than the split",
+            "training part: either the raw values are often missing, or the test part has mostly new ids",
         )
     if facts.untrained_test > NOTABLE_SHARE:
         yield Finding(
             "warning",
             "untrained",
-            f"{name} has ids in {facts.untrained_test:.2%} of the test part that the training part never "
-            "shows: take the vocabulary from the training part alone",
+            f"{name} has ids in {facts.untrained_test:.2%} of the test part that never occur in the training part: "
+            "build the vocabulary from the training part only",
         )
 
 
@@ -190,7 +198,7 @@ def _repeats(duplicates: Duplicates, store: EventStore) -> Iterator[Finding]:
     for what, count, of in (
         ("impressions repeat another exactly", duplicates.impressions, store.n_impressions),
         (
-            "impressions repeat another with the other label",
+            "impressions repeat another with the opposite label",
             duplicates.contradictions,
             store.n_impressions,
         ),
@@ -226,13 +234,13 @@ def _facts(
 
 
 def _item(store: EventStore) -> Column | None:
-    """Return the candidate feature with the most ids: it stands for the item."""
+    """Return the candidate feature with the most ids, which is taken as the item."""
     candidates = [column for column in columns(store) if column.group == "candidate"]
     return max(candidates, key=lambda column: column.size, default=None)
 
 
 def _trained_ids(store: EventStore) -> dict[str, Array]:
-    """Return by candidate feature which ids the training part's events show."""
+    """Return for each candidate feature which ids occur in the training part's events, bool [size]."""
     schema, trained_users = store.schema, np.zeros(store.n_users, dtype=bool)
     for rows in chunks(store.n_train):
         trained_users[store.user[rows]] = True

@@ -1,4 +1,4 @@
-"""A picture of what a store holds: history lengths, impressions by day, share of clicks by day."""
+"""A picture of a store: history lengths, impressions per day, share of clicks per day."""
 
 from datetime import date
 
@@ -20,9 +20,9 @@ _MOST_BARS = 120
 
 
 def plot_store(store: EventStore) -> Figure:
-    """Draw the three panels of a store; where a split by time falls is a dashed line.
+    """Draw the three panels of a store; a dashed line marks a split by time.
 
-    More than 120 days are drawn in periods of several days.
+    Logs longer than 120 days are drawn in periods of several days.
     """
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     axes = figure.subplots(1, 3)
@@ -34,13 +34,15 @@ def plot_store(store: EventStore) -> Figure:
         boundary = (store.split["boundary"] + store.utc_offset_seconds) / 86_400
         for ax in axes[1:]:
             ax.axvline(boundary, color=_GREY, linestyle="--", linewidth=1)
-        axes[1].plot([], [], color=_GREY, linestyle="--", linewidth=1, label="test part from here")
+        axes[1].plot(
+            [], [], color=_GREY, linestyle="--", linewidth=1, label="start of the test part"
+        )
         axes[1].legend(frameon=False)
     return figure
 
 
 def plot_history_lengths(store: EventStore, ax: Axes) -> Axes:
-    """Draw the share of impressions by the number of events before them, in bins that double."""
+    """Draw the share of impressions by history length, in bins that double in width."""
     counts = count_history_lengths(store)
     starts = [0, *(2**k for k in range((len(counts) - 1).bit_length()))]
     shares = np.add.reduceat(counts, starts) / counts.sum()
@@ -53,7 +55,7 @@ def plot_history_lengths(store: EventStore, ax: Axes) -> Axes:
 
 
 def plot_days(days: list[Day], ax: Axes) -> Axes:
-    """Draw the impressions of each day."""
+    """Draw the number of impressions of each day."""
     start, width, n, _ = _periods(days)
     ax.bar(start, n / width, color=_BLUE, width=0.85 * width, align="edge")
     ax.set_ylabel(f"impressions per day{_mean_of(width)}")
@@ -62,7 +64,7 @@ def plot_days(days: list[Day], ax: Axes) -> Axes:
 
 
 def plot_rates(days: list[Day], store: EventStore, ax: Axes) -> Axes:
-    """Draw each day's share of clicks with its standard error; a line for each part's own share."""
+    """Draw the share of clicks of each day with its standard error, and a line for the share of each part."""
     start, width, n, clicks = _periods(days)
     rate = clicks / n
     error = np.sqrt(rate * (1 - rate) / n)
@@ -77,7 +79,7 @@ def plot_rates(days: list[Day], store: EventStore, ax: Axes) -> Axes:
 
 
 def _periods(days: list[Day]) -> tuple[Array, int, Array, Array]:
-    """Return start (days since 1970), width in days, impressions and clicks of the periods with impressions."""
+    """Return the periods with impressions: start (days since 1970), width in days, impressions and clicks."""
     day = np.array([(d.date - date(1970, 1, 1)).days for d in days])
     width = 1 + (int(day[-1]) - int(day[0])) // _MOST_BARS
     period = (day - day[0]) // width

@@ -1,4 +1,4 @@
-"""What a store holds, in numbers for people and programs; reads `dataset.json`, times, labels and history ends."""
+"""Summary of a store in numbers; reads `dataset.json`, times, labels and history ends."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -13,13 +13,13 @@ from scaling.store import EventStore, chunks
 __all__ = ["Day", "count_days", "count_history_lengths", "nested_sizes", "summarize_store"]
 
 
-# The smallest nested data size holds this many impressions of the rarer class: below, the base rate
-# itself is off by more than a tenth.
+# The smallest nested data size has at least this many impressions of the rarer class: with fewer, the standard
+# error of the base rate itself is more than a tenth of it.
 FEWEST_OF_RARER_CLASS = 100
 
 
 class Day(NamedTuple):
-    """Impressions and clicks of one day of the log's own zone."""
+    """Impressions and clicks of one day in the log's own time zone."""
 
     date: date
     impressions: int
@@ -29,9 +29,12 @@ class Day(NamedTuple):
 def summarize_store(store: EventStore) -> dict[str, Any]:
     """Return counts, rates, vocabularies, split, span and fingerprint as plain JSON types.
 
-    `span` holds the first and last second of the training and of the test part, ISO 8601 in UTC;
-    `history_quantiles` are of the events before an impression; `truth` is None unless the log was generated;
-    `days` are those of the log's own zone.
+    `span` has the first and last second of each part, ISO 8601 in UTC. `history_quantiles` are quantiles of the
+    number of events before an impression. `truth` is None unless the log was generated. `days` are days in the
+    log's own time zone.
+
+    Raises:
+        UserError: a time is outside the calendar.
     """
     n = store.n_train
     bytes_on_disk = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
@@ -68,9 +71,9 @@ def summarize_store(store: EventStore) -> dict[str, Any]:
 
 
 def nested_sizes(store: EventStore) -> list[int]:
-    """Return the data sizes that halving the training part gives, smallest first; each is part of the next.
+    """Return the data sizes that repeated halving of the training part gives, smallest first.
 
-    They end where fewer than 100 impressions of the rarer class are left.
+    The smallest size is the last one with at least 100 impressions of the rarer class.
     """
     rate = store.base_rate["train"]
     sizes = [store.n_train]
@@ -80,10 +83,10 @@ def nested_sizes(store: EventStore) -> list[int]:
 
 
 def count_days(store: EventStore) -> list[Day]:
-    """Return the days that have impressions, in order.
+    """Return the days with impressions, in order.
 
     Raises:
-        UserError: a time that is in no calendar.
+        UserError: a time is outside the calendar.
     """
     impressions: Counter[int] = Counter()
     clicks: Counter[int] = Counter()
@@ -100,12 +103,12 @@ def count_days(store: EventStore) -> list[Day]:
         ]
     except OverflowError as error:
         raise UserError(
-            f"{store.path / 'impressions/time.npy'}: holds times outside the calendar, expected unix seconds"
+            f"{store.path / 'impressions/time.npy'}: has times outside the calendar, expected unix seconds"
         ) from error
 
 
 def count_history_lengths(store: EventStore) -> NDArray[np.int64]:
-    """Return how many impressions have 0, 1, 2, ... events before them."""
+    """Return how many impressions have 0, 1, 2, ... events before them, int64 [longest + 1]."""
     counts = np.zeros(1, dtype=np.int64)
     for rows in chunks(store.n_impressions):
         lengths = store.history_end[rows] - store.offsets[store.user[rows]]

@@ -1,13 +1,14 @@
-"""Each leak and flaw is put into a clean log, and must be found there and only there."""
+"""Each leak and flaw is added to a clean log; the audit must find it, and nothing else."""
 
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from store_edits import edit_array, set_row
 
 from scaling.audit import audit_store
-from scaling.audit.feature_facts import columns, count_ids
+from scaling.audit.feature_counts import columns, count_ids
 from scaling.cli.app import main
 from scaling.errors import UserError
 from scaling.metrics import auc_with_stderr
@@ -18,7 +19,7 @@ N, N_ITEMS, N_USERS = 20_000, 60, 200
 
 
 def make_log(seed=0):
-    """Clicks that follow from the item, and a history that has nothing to do with them."""
+    """A log in which clicks depend on the item and not on the history."""
     rng = np.random.default_rng(seed)
     quality = rng.uniform(0.1, 0.6, N_ITEMS)
     item = rng.integers(0, N_ITEMS, N)
@@ -87,7 +88,7 @@ def test_an_auc_is_that_of_training_rates_in_the_test_part(clean):
     assert facts["item"].n_values == N_ITEMS
 
 
-def test_what_can_be_worked_out_from_the_history_agrees_with_a_count_by_hand(clean):
+def test_features_derived_from_the_history_agree_with_a_count_by_hand(clean):
     found = {column.name: column.ids(slice(0, clean.n_impressions)) for column in columns(clean)}
     for i in range(0, clean.n_impressions, 97):
         mine = slice(clean.offsets[clean.user[i]], clean.offsets[clean.user[i] + 1])
@@ -112,11 +113,13 @@ def test_counts_do_not_depend_on_the_chunks(clean, monkeypatch):
 
 
 def test_an_event_at_the_impressions_second_in_its_history_is_an_error(clean):
-    file = clean.path / "impressions/history_end.npy"
-    end = np.load(file)
-    inside = np.flatnonzero(end < clean.offsets[clean.user + 1])
-    end[inside[:3]] += 1
-    np.save(file, end)
+    inside = np.flatnonzero(clean.history_end < clean.offsets[clean.user + 1])
+
+    def lengthen(end):
+        end[inside[:3]] += 1
+        return end
+
+    edit_array(clean.path, "impressions/history_end", lengthen)
     findings = audit_store(open_store(clean.path)).findings
     assert [finding.kind for finding in findings] == ["future_event"]
     assert f"3 impressions (first: row {inside[0]:,})" in findings[0].message
@@ -200,7 +203,7 @@ def test_repeated_impressions_and_events_are_counted(tmp_path):
         Impressions(
             user=again(impressions.user),
             time=again(impressions.time),
-            # 60 of the 100 repeats say the opposite.
+            # 60 of the 100 repeats have the opposite label.
             label=np.append(impressions.label, impressions.label[:100] ^ (np.arange(100) < 60)),
             in_test=again(impressions.in_test),
             candidates={"item": again(impressions.candidates["item"])},
@@ -249,11 +252,9 @@ def test_shares_of_impressions_without_history_and_of_new_users(tmp_path):
     assert audit.without_history["test"] == pytest.approx(expected)
 
 
-def test_a_store_out_of_range_is_refused_with_the_way_to_all_its_breaches(clean):
-    user = np.load(clean.path / "impressions/user.npy")
-    user[5] = N_USERS
-    np.save(clean.path / "impressions/user.npy", user)
-    with pytest.raises(UserError, match=r"row 5 is not a user.*run `scaling data validate"):
+def test_a_store_out_of_range_is_refused_with_the_command_that_lists_every_broken_rule(clean):
+    edit_array(clean.path, "impressions/user", set_row(5, N_USERS))
+    with pytest.raises(UserError, match=r"row 5 is not a user number.*run `scaling data validate"):
         audit_store(open_store(clean.path))
 
 

@@ -1,4 +1,4 @@
-"""What `scaling data show` tells and draws, against counts made row by row."""
+"""What `scaling data show` prints and draws, compared with counts made row by row."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta

@@ -1,7 +1,7 @@
-"""What each feature of a store tells of the click on its own: one table of counts by id, one AUC.
+"""How well each feature of a store predicts clicks by itself: impressions counted by id, and an AUC.
 
-A feature's score is the click rate that its id has in the training part, shrunk to the base rate; its AUC
-is that of the test part. Both follow from four counts by id, so memory grows with the vocabulary alone.
+The score of an id is its click rate in the training part, shrunk to the base rate; the AUC of these scores is
+computed in the test part. Both follow from four counts per id, so memory grows only with the vocabulary.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,13 +18,13 @@ __all__ = ["Column", "IdCounts", "columns", "count_ids", "future_share", "user_c
 
 
 _PRIOR_ROWS = 10.0
-_BINS = 256  # of a number, by quantiles of the training part
-_SAMPLE = 1 << 18  # training rows that the quantiles are taken from
+_BINS = 256  # bins of a numeric feature, by quantiles of the training part
+_SAMPLE = 1 << 18  # number of training rows from which the quantiles are computed
 TRAIN_ROWS_PER_TEST_ROW, FEWEST_TEST_ROWS, FEWEST_OWNERS = 3, 5, 30
 
 
 class Column(NamedTuple):
-    """A feature as ids of impressions, `ids(rows)`, each in `[0, size)`; a number also as it is, `values(rows)`."""
+    """A feature of the impressions: `ids(rows)`, each in `[0, size)`; a number also has its `values(rows)`."""
 
     group: str
     name: str
@@ -35,21 +35,21 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class IdCounts:
-    """Impressions by id: `train` and `test` are int64 [2, size], non-clicks and clicks."""
+    """Impressions counted by id: `train` and `test` are int64 [2, size], first non-clicks, then clicks."""
 
     train: Array
     test: Array
 
     @cached_property
     def score(self) -> Array:
-        """Click rate of each id in the training part, shrunk by ten rows of the base rate."""
+        """Click rate of each id in the training part, with ten added rows of the base rate, float64 [size]."""
         base = self.train[1].sum() / self.train.sum()
         score: Array = (self.train[1] + _PRIOR_ROWS * base) / (self.train.sum(axis=0) + _PRIOR_ROWS)
         return score
 
     @cached_property
     def auc(self) -> float:
-        """AUC of the score in the test part, ties count half; NaN when all labels are equal."""
+        """AUC of the score in the test part; ties count half. NaN if all labels are equal."""
         _, group = np.unique(self.score, return_inverse=True)
         negative, positive = (np.bincount(group, weights=counts) for counts in self.test)
         pairs = negative.sum() * positive.sum()
@@ -58,28 +58,28 @@ class IdCounts:
 
     @cached_property
     def auc_margin(self) -> float:
-        """Two standard errors of the AUC at most (Birnbaum and Klose 1957)."""
+        """Upper bound of two standard errors of the AUC (Birnbaum and Klose 1957)."""
         rarer = max(1, int(self.test.sum(axis=1).min()))
         return 2 * float(np.sqrt(self.auc * (1 - self.auc) / rarer))
 
     @property
     def n_train(self) -> Array:
-        """Training impressions of each id."""
+        """Number of training impressions of each id, int64 [size]."""
         n: Array = self.train.sum(axis=0)
         return n
 
     @property
     def n_test(self) -> Array:
-        """Test impressions of each id."""
+        """Number of test impressions of each id, int64 [size]."""
         n: Array = self.test.sum(axis=0)
         return n
 
 
 def columns(store: EventStore) -> Iterator[Column]:
-    """Yield every feature that a model can see of an impression, and three that it can work out.
+    """Yield every feature of an impression that a model sees, and three kinds that it can derive from the history.
 
-    These are the number of events before it, the time since the last of them, and for each vocabulary
-    that behaviours and candidates share whether the last event has the candidate's id, by that time.
+    These are the number of events before the impression, the time since the last of them, and, for each
+    vocabulary that behaviours and candidates share, whether the last event has the candidate's id (by that time).
     """
     sizes = store.schema.vocabularies
     for group, features, arrays in (
@@ -107,12 +107,12 @@ def columns(store: EventStore) -> Iterator[Column]:
 
 
 def user_column(store: EventStore) -> Column:
-    """Return the impressions' users, which no model sees."""
+    """Return the users of the impressions as a column; no model sees it."""
     return Column("user", "user", store.n_users, store.user.__getitem__)
 
 
 def count_ids(store: EventStore, column: Column) -> IdCounts:
-    """Count the impressions of each id by part and label."""
+    """Count the impressions by id, part and label."""
     counts = np.zeros((2, 2, column.size), dtype=np.int64)
     for rows in chunks(store.n_impressions):
         in_test = np.arange(rows.start, rows.stop) >= store.n_train
@@ -123,13 +123,16 @@ def count_ids(store: EventStore, column: Column) -> IdCounts:
 def future_share(
     store: EventStore, owner: Column, of_owner: IdCounts, column: Column, counts: IdCounts
 ) -> float | None:
-    """Return how far a feature knows its owners' click rates of the test part beyond the training part's.
+    """Return how well a feature predicts the change of its owners' click rates from the training to the test part.
 
-    Over owners (items or users) with at least three times as many training as test rows (n and m): the correlation of the
-    feature's mean (of a category: of its score), less its cubic regression on its training rate, with
-    the test rate less the same. What differs between the two rates is mostly the noise of drawn labels. A feature that knew
-    the true rates could reach sqrt(1 / (1 + n / m)), 0.5 at most; one computed from the test
-    labels comes close to 1. None with fewer than 30 such owners or a feature that is constant.
+    Owners are items or users; only those with at least three times as many training rows (n) as test rows (m) count.
+    Two quantities are computed per owner: the feature's mean over the test rows (of a category: the mean score), and
+    the test click rate. A cubic regression on the training click rate is subtracted from both; the result is the
+    correlation of the residuals. The change is mostly label noise: a feature that knew the true click rates
+    could reach sqrt(1 / (1 + n / m)), at most 0.5, while one computed from the test labels comes close to 1.
+
+    Returns:
+        The correlation, or None if there are fewer than 30 such owners or the feature is constant.
     """
     n, m = of_owner.n_train, of_owner.n_test
     enough = (m >= FEWEST_TEST_ROWS) & (n >= TRAIN_ROWS_PER_TEST_ROW * m)
@@ -171,7 +174,7 @@ def _length(store: EventStore, rows: slice) -> Array:
 
 
 def _time_since(store: EventStore, rows: slice) -> Array:
-    """0 without a history, 1 in the same second or before its last event, else 2 + log2 of the seconds."""
+    """Return 0 for an empty history, 1 if the last event is not earlier, else 2 + floor(log2(seconds))."""
     last = store.history_end[rows] - 1
     some = last >= store.offsets[store.user[rows]]
     ids = np.zeros(len(last), dtype=np.int64)
@@ -181,7 +184,7 @@ def _time_since(store: EventStore, rows: slice) -> Array:
 
 
 def _repeats(store: EventStore, behaviour: Array, candidate: Array, rows: slice) -> Array:
-    """1 + `_time_since` where the last event has the candidate's id, else 0."""
+    """Return 1 + `_time_since` for rows whose last event has the candidate's id, else 0."""
     since = _time_since(store, rows)
     ids = np.zeros(len(since), dtype=np.int64)
     some = np.flatnonzero(since)
