@@ -1,6 +1,7 @@
 """The report of a study: its table, fits, figures and one self-contained HTML page.
 
-Not here: numbers of its own; all come from `analysis.study_results` and `analysis.latency`.
+The first screen is in `overview`, the markup in `page.html.j2`. Not here: computing numbers
+(`analysis.study_results`, `analysis.latency`).
 """
 
 from analysis.report.safe_names import FIGURE_BYTES, file_names

@@ -1,110 +1,163 @@
-"""A self-contained HTML page: headings, tables and inline pictures; nothing is loaded from anywhere."""
+"""The report as frozen values (page, sections, tables, figures) and their rendering to one HTML file.
+
+The markup and the style are in `page.html.j2`. The file loads nothing from elsewhere: figures are inline.
+"""
 
 import base64
 import math
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
 
-__all__ = ["definitions", "figure", "number", "page", "paragraph", "section", "table"]
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-
-# Longer entries of a table may wrap; names of grades and laws stay on one line.
-_PROSE = 40
-
-_STYLE = """
-:root { --ink: #1c2430; --soft: #5a6675; --line: #dfe3e8; --tint: #f5f7f9; --warn: #9a5b00; }
-* { box-sizing: border-box; }
-body { color: var(--ink); background: #fff; margin: 0 auto; padding: 2.5rem 1.5rem 4rem;
-  max-width: 62rem; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .3rem; }
-h2 { font-size: 1.25rem; margin: 2.6rem 0 .7rem; padding-top: .5rem;
-  border-top: 1px solid var(--line); }
-h3 { font-size: 1.02rem; margin: 1.7rem 0 .4rem; }
-p { margin: .5rem 0; max-width: 48rem; }
-p.lead, figcaption, .note { color: var(--soft); }
-p.warn { color: var(--warn); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums;
-  margin: .6rem 0 1rem; }
-th, td { padding: .28rem .75rem; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; }
-th { font-weight: 600; border-bottom: 2px solid #c3cad3; vertical-align: bottom; }
-th.text, td.text { text-align: left; }
-th.prose, td.prose { white-space: normal; min-width: 16rem; }
-tbody tr:nth-child(even) { background: var(--tint); }
-figure { margin: 1.2rem 0 1.8rem; }
-figure img { width: 100%; max-width: 54rem; height: auto; display: block; }
-figcaption { font-size: .88rem; margin-top: .3rem; max-width: 50rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.2rem;
-  font-size: .92rem; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-@media print { body { max-width: none; padding: 0; } h2 { break-after: avoid; }
-  figure, table { break-inside: avoid; } }
-"""
+__all__ = [
+    "Block",
+    "Definitions",
+    "Figure",
+    "Page",
+    "Paragraph",
+    "Section",
+    "Table",
+    "number",
+    "percent",
+    "render",
+]
 
 
-def page(title: str, lead: str, sections: Iterable[str]) -> str:
-    """The whole document."""
-    body = "\n".join(sections)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n{body}\n</body>\n</html>\n'
-    )
+# Columns with longer entries may wrap; names of grades and laws stay on one line.
+_LONGEST_LINE = 40
 
 
-def section(title: str, parts: Iterable[str], level: int = 2) -> str:
-    """A heading and what follows it; nothing at all when nothing follows."""
-    body = "\n".join(part for part in parts if part)
-    return f"<h{level}>{escape(title)}</h{level}>\n{body}" if body else ""
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph; notes are grey, warnings are coloured."""
+
+    text: str
+    kind: Literal["", "note", "warn"] = ""
+
+    macro: ClassVar[str] = "paragraph"  # of page.html.j2, as in the values below
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no text."""
+        return not self.text
 
 
-def paragraph(text: str, kind: str = "") -> str:
-    """A paragraph; `kind` is "", "note" or "warn"."""
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+@dataclass(frozen=True)
+class Table:
+    """A table. Columns of numbers are aligned right, the others left.
+
+    Attributes:
+        header: the columns' names.
+        rows: one entry per column; numbers are formatted by `number`.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+    macro: ClassVar[str] = "table"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no row."""
+        return not self.rows
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The rows as text."""
+        return [[_text(value) for value in row] for row in self.rows]
+
+    @cached_property
+    def css_classes(self) -> list[str]:
+        """One per column: empty for numbers, `text`, or `text prose` for entries that may wrap."""
+        classes = []
+        for column in zip(*self.rows, strict=True):
+            if all(_is_number(value) for value in column):
+                classes.append("")
+            else:
+                is_prose = any(len(_text(value)) > _LONGEST_LINE for value in column)
+                classes.append("text prose" if is_prose else "text")
+        return classes
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; columns that hold only numbers are aligned right, only those of sentences wrap."""
-    if not rows:
-        return ""
-    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(header))]
-    css = ["" if is_number else ' class="text"' for is_number in numeric]
-    for i in range(len(header)):
-        if not numeric[i] and any(len(_text(row[i])) > _PROSE for row in rows):
-            css[i] = ' class="text prose"'
-    head = "".join(f"<th{c}>{escape(name)}</th>" for name, c in zip(header, css, strict=True))
-    lines = [
-        "<tr>"
-        + "".join(f"<td{c}>{escape(_text(value))}</td>" for value, c in zip(row, css, strict=True))
-        + "</tr>"
-        for row in rows
-    ]
-    body = "\n".join(lines)
-    return (
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>"
-    )
+@dataclass(frozen=True)
+class Definitions:
+    """Pairs of a term and its meaning."""
+
+    items: Sequence[tuple[str, str]]
+
+    macro: ClassVar[str] = "definitions"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no pair."""
+        return not self.items
 
 
-def definitions(items: Sequence[tuple[str, str]]) -> str:
-    """Names and what they stand for."""
-    lines = [f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items]
-    return "<dl>\n" + "\n".join(lines) + "\n</dl>" if lines else ""
+@dataclass(frozen=True)
+class Figure:
+    """A PNG image and its caption."""
+
+    png: bytes
+    caption: str
+
+    macro: ClassVar[str] = "figure"
+    is_empty: ClassVar[bool] = False
+
+    @property
+    def encoded(self) -> str:
+        """The image in base64, as a data URL holds it."""
+        return base64.b64encode(self.png).decode("ascii")
 
 
-def figure(png: bytes, caption: str) -> str:
-    """A picture with its caption."""
-    data = base64.b64encode(png).decode("ascii")
-    return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+@dataclass(frozen=True)
+class Section:
+    """A heading and its contents. Empty parts, and sections without any other part, are not rendered."""
+
+    title: str
+    parts: "Sequence[Block]"
+    level: Literal[2, 3] = 2
+
+    macro: ClassVar[str] = "section"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all parts are empty."""
+        return all(part.is_empty for part in self.parts)
+
+
+Block = Paragraph | Table | Definitions | Figure | Section
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole document: title, one line below it, and sections."""
+
+    title: str
+    lead: str
+    sections: Sequence[Section]
+
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def render(page: Page) -> str:
+    """Return the HTML document; every text is escaped."""
+    return _ENVIRONMENT.get_template("page.html.j2").render(page=page)
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number for a table: rounded, with thousands separators, or a dash where there is none."""
+    """Format a number for a table: rounded, with thousands separators; a dash for NaN and infinity."""
     if not math.isfinite(value):
         return "–"
     if float(value).is_integer() and abs(value) < 1e12:
@@ -112,6 +165,13 @@ def number(value: float, digits: int = 4) -> str:
     if abs(value) >= 1e5 or abs(value) < 1e-4:
         return f"{value:.{max(digits - 1, 1)}e}"
     return f"{value:.{digits}g}" if abs(value) >= 1 else f"{value:.{digits}f}"
+
+
+def percent(value: float, *, sign: bool = False, digits: int = 2) -> str:
+    """Format a share as a percentage; a dash for NaN and infinity."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:+.{digits}%}" if sign else f"{value:.{digits}%}"
 
 
 def _is_number(value: object) -> bool:

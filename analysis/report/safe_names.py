@@ -1,4 +1,4 @@
-"""Names of files for what a user named: fits, figures and variants."""
+"""Safe file names for labels that contain a user's words: fits, figures and variants."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,16 +7,21 @@ from hashlib import sha256
 __all__ = ["FIGURE_BYTES", "file_names"]
 
 
-# Of a fit's or a figure's name; a file system takes 255 in all, a variant's among them.
+# Limit for the name of a fit or a figure. With the variant's name it must stay under 255 bytes.
 FIGURE_BYTES = 120
 
 _DIGITS = 8
 
 
 def file_names(labels: Iterable[str], limit: int) -> dict[str, str]:
-    """Return each label as a part of a file's name of at most `limit` bytes; distinct labels differ.
+    """Return for each label a part of a file name; distinct labels get distinct names.
 
-    A long one is cut, and one that another label would be taken for is marked: both end with a digest.
+    A label that is too long is cut. It then ends with a digest, and so does one whose name would equal
+    another label's, upper or lower case aside.
+
+    Args:
+        labels: any text.
+        limit: of each name, in bytes.
     """
     slugs = {
         label: "".join(c if c.isalnum() or c in "._-" else "_" for c in label) for label in labels
@@ -25,7 +30,7 @@ def file_names(labels: Iterable[str], limit: int) -> dict[str, str]:
     names = {}
     for label, slug in slugs.items():
         if len(slug.encode()) > limit or alike[slug.casefold()] > 1:
-            kept = slug.encode()[: limit - _DIGITS - 1].decode(errors="ignore")
-            slug = f"{kept}-{sha256(label.encode()).hexdigest()[:_DIGITS]}"
+            start = slug.encode()[: limit - _DIGITS - 1].decode(errors="ignore")
+            slug = f"{start}-{sha256(label.encode()).hexdigest()[:_DIGITS]}"
         names[label] = slug
     return names

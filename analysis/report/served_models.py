@@ -1,4 +1,4 @@
-"""Sections of the report on small models that shall serve: who taught them, and accuracy against latency."""
+"""The report's sections on small models: their teachers, and their accuracy against latency."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,24 +6,26 @@ import pandas as pd
 
 from analysis.latency import Served, pareto_front
 from analysis.plots import Picture
-from analysis.report.html_page import figure, paragraph, section
-from analysis.report.html_page import table as html_table
+from analysis.report.html_page import Block, Figure, Paragraph, Section, Table
 from analysis.table import telling_columns, value_text, variant_columns
 from scaling.study import NO_TEACHER
 
-__all__ = ["served", "teachers"]
+__all__ = ["served_section", "teachers_section"]
 
 
-def teachers(table: pd.DataFrame, metrics: Sequence[str]) -> str:
-    """Who taught the distilled runs, and what data each teacher had seen; empty without any."""
+_NO_TEACHERS = Section("Teachers", [])
+
+
+def teachers_section(table: pd.DataFrame, metrics: Sequence[str]) -> Section:
+    """The teachers of the distilled runs and the data they had seen; empty without distilled runs."""
     sizes = ["n_params", "n_samples", "teacher_n_params", "teacher_n_samples"]
     needed = {"grade", "distill", "teacher_grade", "teacher_n_new_samples", *sizes}
-    if not needed <= set(table.columns):  # a foreign table may mean anything by `distill`
-        return ""
+    if not needed <= set(table.columns):  # in a foreign table, `distill` may mean anything
+        return _NO_TEACHERS
     full = table[["distill", "teacher_n_samples", "teacher_n_new_samples"]].notna().all(axis=1)
     taught = table[full & (table["distill"] != NO_TEACHER)].sort_values(sizes, kind="stable")
     if taught.empty:
-        return ""
+        return _NO_TEACHERS
     known = {"grade": "student", "n_samples": "D", "teacher_grade": "teacher", "distill": "how"}
     keys = [*known, "teacher_n_samples"]
     apart = telling_columns(taught, [*keys, *variant_columns(taught)])
@@ -34,33 +36,34 @@ def teachers(table: pd.DataFrame, metrics: Sequence[str]) -> str:
         first = part.iloc[0]
         means = [f"{part[c].mean():.5f}" for m in metrics for c in (f"teacher_{m}", m)]
         before, unseen = part["teacher_n_samples"].iloc[0], part["teacher_n_new_samples"].mean()
-        told = [f"{int(n):,}" if n else "none" for n in (before, round(unseen))]
+        seen = [f"{int(n):,}" if n else "none" for n in (before, round(unseen))]
         own = [
             str(first["grade"]),
             f"{int(first['n_samples']):,}",
             *first[["teacher_grade", "distill"]],
         ]
-        rows.append([*own, *told, *(value_text(first[c]) for c in others), f"{len(part)}", *means])
+        rows.append([*own, *seen, *(value_text(first[c]) for c in others), f"{len(part)}", *means])
     header = [*known.values(), "seen before", "unseen by student", *others, "runs"]
     header += [f"{whose} {m}" for m in metrics for whose in ("teacher's", "student's")]
-    return section(
+    return Section(
         "Teachers",
         [
-            html_table(header, rows),
-            paragraph(
-                "cold: from scratch beside the student; warm: trained before and going on; frozen: "
-                "trained before and left so. Seen before: impressions that the teacher was trained on "
-                "before the run, and how many of those the student does not see (a mean over the runs). "
-                "Compare a student of a teacher that has seen more also with a plain model of as many.",
+            Table(header, rows),
+            Paragraph(
+                "cold: the teacher starts from scratch beside the student; warm: it was trained before "
+                "and trains on; frozen: it was trained before and does not change. Seen before: "
+                "impressions that the teacher was trained on before the run, and how many of them the "
+                "student does not see (mean over the runs). If a teacher has seen more data than its "
+                "student, also compare the student with a plain model trained on that much data.",
                 "note",
             ),
         ],
     )
 
 
-def served(served: Sequence[Served], figures: Mapping[str, Picture]) -> str:
-    """Accuracy against latency; empty where nothing was measured."""
-    parts = []
+def served_section(served: Sequence[Served], figures: Mapping[str, Picture]) -> Section:
+    """Accuracy against latency; empty if no latency was measured."""
+    parts: list[Block] = []
     for one in served:
         picture = figures[f"{one.metric}-latency"]
         front = set(pareto_front(one.models, one.metric)["model"])
@@ -76,7 +79,7 @@ def served(served: Sequence[Served], figures: Mapping[str, Picture]) -> str:
             for model in one.models.to_dict("records")
         ]
         parts += [
-            figure(picture.png, picture.caption),
-            html_table(["model", "p50 ms", "p99 ms", one.metric, "seeds", "Pareto front"], rows),
+            Figure(picture.png, picture.caption),
+            Table(["model", "p50 ms", "p99 ms", one.metric, "seeds", "Pareto front"], rows),
         ]
-    return section("What can be served", parts)
+    return Section("What can be served", parts)

@@ -1,4 +1,4 @@
-"""From a study's folder to its table, fits, figures and one self-contained HTML report."""
+"""The analysis of a study: its table, fits, figures and one self-contained HTML report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,12 @@ import pandas as pd
 from analysis.fit import LawFit
 from analysis.latency import Served, measured_counts, served_models
 from analysis.plots import Picture, draw_figures, draw_latency
-from analysis.report import sections as sections
-from analysis.report import served_models as report_serving
-from analysis.report.html_page import page
+from analysis.report.fitted_laws import variant_sections
+from analysis.report.html_page import Page, render
+from analysis.report.overview import absent_text, overview_section, summary_line
+from analysis.report.provenance import checklist_section, provenance_section, run_provenance
 from analysis.report.safe_names import FIGURE_BYTES, file_names
+from analysis.report.served_models import served_section, teachers_section
 from analysis.study_results import StudyFits, fit_study
 from analysis.table import default_metrics, named_sizes, runs_table, split_variants, write_table
 from scaling.atomic_files import atomic_path, write_text
@@ -22,21 +24,21 @@ from scaling.records import RunStore
 __all__ = ["AnalysisResult", "analyse", "analyse_table"]
 
 
-# Candidates of a request, if so many were measured; else the most that were.
+# Candidates per request in the figures of latency; if nobody measured that many, the most measured.
 _CANDIDATES = 100
-# Bytes of a file's name for the variant.
+# Bytes of the variant's part of a file name.
 _VARIANT = 80
 
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """What an analysis made.
+    """The fits of an analysis, and the files it wrote.
 
     Attributes:
         fits: every fit with intervals, by the name of its file.
-        paths: what was written, by kind: table, fits, figures (folders) and report.
-        text: cells, exponents with intervals and paths, for people.
-        success: whether every joint law is determined by the data.
+        paths: the written files by kind: table, fits and figures (folders), report.
+        text: cells, exponents with intervals, and paths, for people.
+        success: whether the data determine every joint law.
     """
 
     fits: dict[str, LawFit]
@@ -57,41 +59,41 @@ def analyse(
     data: str = "n_samples",
     notes: Sequence[str] = (),
 ) -> AnalysisResult:
-    """Analyse the finished runs of a study: writes table, fits, figures and report.
+    """Analyse the finished runs of a study: write its table, fits, figures and report.
 
     Args:
         study_folder: the study's run folder.
-        title: of the report.
-        table: the rows of its `runs_table` to analyse; all by default.
-        planned: one row per planned run with grade, n_samples, seed, signature and state; runs in
-            the folder that are not planned are left out, and planned ones that are missing are named.
-        out: where to write; the study's folder by default.
-        metrics: columns to fit; by default a falling and a rising one (`default_metrics`).
-        x: column of the model's size.
-        data: column of the data size.
-        notes: remarks on the table for the report.
+        title: the report's title.
+        table: the rows of the study's `runs_table` to analyse; default: all.
+        planned: one row per planned run with grade, n_samples, seed, signature and state. Runs that are
+            not planned are left out; planned runs that are missing are named.
+        out: the folder to write to; default: the study's folder.
+        metrics: columns to fit; default: one falling and one rising metric (`default_metrics`).
+        x: the column of the model size.
+        data: the column of the data size.
+        notes: remarks on the table, for the report.
 
     Raises:
-        UserError: there is no finished run, a record is damaged, or a file cannot be written.
+        UserError: no run is finished, a record is damaged, or a file cannot be written.
     """
     if table is None:
         table = runs_table(study_folder)
-    told = list(notes)
+    notes = list(notes)
     if planned is not None:
         wanted = table["signature"].isin(planned["signature"])
         if not wanted.any():
             raise UserError(f"{study_folder}: none of the planned runs is finished yet")
         if not wanted.all():
             count = int((~wanted).sum())
-            told.append(f"{count} finished runs in the folder are not of this plan: left out.")
+            notes.append(f"{count} finished runs in the folder are not of this plan: left out.")
         table = table[wanted].reset_index(drop=True)
     chosen = set(table["signature"])
     records = [r for r in RunStore(study_folder).read_all() if r.signature in chosen]
     served: list[Served] = []
     try:
         served = _served(table, study_folder, metrics or default_metrics(table))
-    except UserError as error:  # what cannot be compared by latency still has its laws
-        told.append(f"No figure of latency: {error}.")
+    except UserError as error:  # the laws can be reported without latencies
+        notes.append(f"No figure of latency: {error}.")
     return analyse_table(
         table,
         out or study_folder,
@@ -100,9 +102,9 @@ def analyse(
         x=x,
         data=data,
         planned=planned,
-        notes=told,
+        notes=notes,
         served=served,
-        provenance=sections.run_provenance(records),
+        provenance=run_provenance(records),
     )
 
 
@@ -121,65 +123,82 @@ def analyse_table(
 ) -> AnalysisResult:
     """Analyse any table with two sizes and a metric; see `analyse`.
 
-    Everything is made before the first file is written.
+    All results are computed before the first file is written.
 
     Args:
         table: one row per run.
-        out: folder that gets table.csv, fits/, figures/ and report.html.
-        title: of the report.
-        metrics: columns to fit; by default a falling and a rising one (`default_metrics`).
-        x: column of the model's size.
-        data: column of the data size.
+        out: the folder that table.csv, fits/, figures/ and report.html are written to.
+        title: the report's title.
+        metrics: columns to fit; default: one falling and one rising metric (`default_metrics`).
+        x: the column of the model size.
+        data: the column of the data size.
         planned: planned runs, or None.
-        notes: remarks on the table for the report.
+        notes: remarks on the table, for the report.
         served: models with their latencies, for each metric.
         provenance: names and values for the report's last section.
 
     Raises:
         UserError: a column is missing, a size is a metric, or a file cannot be written.
     """
-    wanted = list(metrics or default_metrics(table))
-    if not wanted:
-        raise UserError("table: neither a column logloss nor auc; name the metric with --y")
-    sized = named_sizes(table, x, data, wanted)
-    notes = [*notes, *_size_notes(table, sized, x, data)]
-    studies = [fit_study(part, wanted, label) for label, part in split_variants(sized).items()]
+    metrics = list(metrics or default_metrics(table))
+    if not metrics:
+        raise UserError("table: neither a column logloss nor auc; name the metrics")
+    sized = named_sizes(table, x, data, metrics)
+    studies = [fit_study(part, metrics, label) for label, part in split_variants(sized).items()]
     pictures = {study.label: draw_figures(study) for study in studies}
     latencies = draw_latency(served)
+    sections = [
+        overview_section(studies, planned, [*notes, *_size_notes(table, sized, x, data)]),
+        teachers_section(table, metrics),
+        *(part for study in studies for part in variant_sections(study, pictures[study.label])),
+        served_section(served, latencies),
+        checklist_section(studies),
+        provenance_section(provenance),
+    ]
+    html = render(Page(title, summary_line(studies), sections))
+    fits, figures = _by_file(studies, pictures)
+    figures |= {n: latencies[label] for label, n in file_names(latencies, FIGURE_BYTES).items()}
+    paths = _write(out, table, fits, figures, html)
+    success = all(m.joint.success for study in studies for m in study.metrics.values())
+    return AnalysisResult(fits, paths, _text(studies, planned, paths), success)
+
+
+def _write(
+    out: Path,
+    table: pd.DataFrame,
+    fits: Mapping[str, LawFit],
+    figures: Mapping[str, Picture],
+    html: str,
+) -> dict[str, Path]:
+    """Write all files; return their paths by kind."""
     paths = {
         "table": out / "table.csv",
         "fits": out / "fits",
         "figures": out / "figures",
         "report": out / "report.html",
     }
-    fits, drawn = _by_file(studies, pictures)
-    drawn |= {name: latencies[label] for label, name in file_names(latencies, FIGURE_BYTES).items()}
-    body = [sections.overview(studies, planned, notes), report_serving.teachers(table, wanted)]
-    for study in studies:
-        body += sections.variant(study, pictures[study.label])
-    body.append(report_serving.served(served, latencies))
-    body += [sections.checklist(studies), sections.provenance(provenance)]
-    n_cells = sum(len(study.cells) for study in studies)
-    html = page(title, f"{len(sized)} runs in {n_cells} cells.", body)
-    lines = [study.text() for study in studies]
-    if planned is not None and (absent := sections.absent_text(planned)):
-        lines.append(absent)
-    lines.append("\n".join(f"{kind:<8} {path}" for kind, path in paths.items()))
     write_table(table, paths["table"])
-    for name, picture in drawn.items():
+    for name, picture in figures.items():
         with atomic_path(paths["figures"] / f"{name}.png") as path:
             path.write_bytes(picture.png)
     for name, fit in fits.items():
         write_text(paths["fits"] / f"{name}.json", fit.to_json() + "\n")
     write_text(paths["report"], html)
-    success = all(m.joint.success for study in studies for m in study.metrics.values())
-    return AnalysisResult(fits, paths, "\n\n".join(lines), success)
+    return paths
+
+
+def _text(
+    studies: Sequence[StudyFits], planned: pd.DataFrame | None, paths: Mapping[str, Path]
+) -> str:
+    absent = absent_text(planned) if planned is not None else ""
+    files = "\n".join(f"{kind:<8} {path}" for kind, path in paths.items())
+    return "\n\n".join([*(study.text() for study in studies), *filter(None, [absent]), files])
 
 
 def _by_file(
     studies: Sequence[StudyFits], pictures: Mapping[str, Mapping[str, Picture]]
 ) -> tuple[dict[str, LawFit], dict[str, Picture]]:
-    """Every fit and every figure by the name of its file."""
+    """All fits and figures, by the names of their files."""
     prefixes = file_names((study.label for study in studies), _VARIANT)
     fits: dict[str, LawFit] = {}
     drawn: dict[str, Picture] = {}

@@ -11,8 +11,9 @@ import pytest
 from analysis.fit import LawFit
 from analysis.laws import Additive
 from analysis.report import analyse, analyse_table
-from analysis.report.sections import absent_text
-from analysis.report.served_models import teachers
+from analysis.report.html_page import Figure, Page, Paragraph, Section, Table, render
+from analysis.report.overview import absent_text
+from analysis.report.served_models import teachers_section
 from models.grades import GRADES
 from models.model_options import SuanOptions
 from scaling.cli.app import main
@@ -84,7 +85,11 @@ def analysed(tmp_path_factory):
     return analyse(folder, title="A <study>", planned=planned)
 
 
-class Page(HTMLParser):
+def html(section: Section) -> str:
+    return render(Page("t", "lead", [section]))
+
+
+class Parsed(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.links, self.open = [], [], []
@@ -102,13 +107,30 @@ class Page(HTMLParser):
 
 def test_the_report_loads_nothing_from_anywhere(analysed):
     text = analysed.paths["report"].read_text()
-    page = Page(text)
+    page = Parsed(text)
     assert page.open == []
     assert page.links
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     assert "http" not in re.sub(r"base64,[^\"]*", "", text)
     assert "url(" not in text
     assert "<script" not in text
+
+
+def test_every_text_of_the_page_is_escaped():
+    text = "<b> & \"c'"
+    blocks = [Paragraph(text), Table([text], [[text]]), Figure(b"png", text)]
+    page = render(Page(text, text, [Section(text, blocks)]))
+    assert "<b>" not in page
+    assert page.count("&lt;b&gt; &amp; &#34;c&#39;") == 9
+
+
+def test_a_section_without_content_is_not_rendered():
+    assert "Empty" not in html(Section("Outer", [Section("Empty", [Table(["a"], [])], 3)]))
+
+
+def test_only_columns_of_numbers_are_aligned_right_and_only_long_texts_wrap():
+    rows = [[1, "–", "SUAN-0", "a" * 41], [2.5, "+1 %", "4 seeds, or more", "b"]]
+    assert Table(["a", "b", "c", "d"], rows).css_classes == ["", "", "text", "text prose"]
 
 
 def test_the_report_says_what_was_run_fitted_and_missed(analysed):
@@ -197,7 +219,7 @@ def test_a_partial_study_gets_a_report_that_says_what_is_missing(tmp_path, keep)
     result = analyse_table(make_table(seeds=1)[:keep], tmp_path, title="t")
     assert not result.success
     assert "too_few_points" in result.text
-    Page(result.paths["report"].read_text())
+    Parsed(result.paths["report"].read_text())
 
 
 def test_a_table_without_metrics_is_refused(tmp_path):
@@ -256,7 +278,7 @@ def test_students_of_other_weights_have_lines_of_their_own():
             "auc": [0.6, 0.7],
         }
     )  # fmt: skip
-    page = teachers(table, ["auc"])
+    page = html(teachers_section(table, ["auc"]))
     assert "distill_weight" in page
     assert "0.60000" in page
     assert "0.70000" in page
@@ -284,12 +306,12 @@ def test_students_whose_teacher_is_not_told_are_passed_over():
         for s, (way, before) in enumerate([("frozen", 4096.0), ("warm", np.nan), (np.nan, 4096.0)])
     ]  # fmt: skip
     table = pd.DataFrame(rows)
-    text = teachers(table, ["auc"])
+    text = html(teachers_section(table, ["auc"]))
     assert "frozen</td>" in text
     assert "warm</td>" not in text
     assert "nan" not in text
-    assert teachers(table[1:], ["auc"]) == ""
-    assert teachers(table.drop(columns="teacher_n_new_samples"), ["auc"]) == ""
+    assert teachers_section(table[1:], ["auc"]).is_empty
+    assert teachers_section(table.drop(columns="teacher_n_new_samples"), ["auc"]).is_empty
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -301,7 +323,7 @@ def test_the_report_of_measured_runs_shows_accuracy_against_latency(tmp_path):
     assert "What can be served" in text
     assert "the best model under 10 ms is SUAN-2" in text
     assert (result.paths["figures"] / "soft_auc-latency.png").exists()
-    Page(text)
+    Parsed(text)
 
 
 def test_plain_runs_that_nobody_measured_have_neither_section(analysed):
@@ -339,7 +361,7 @@ def test_what_fails_before_the_first_file_leaves_none(tmp_path, monkeypatch):
     def fail(*_):
         raise UserError("no page")
 
-    monkeypatch.setattr("analysis.report.study_report.page", fail)
+    monkeypatch.setattr("analysis.report.study_report.render", fail)
     with pytest.raises(UserError, match="no page"):
         analyse_table(make_table(seeds=1), tmp_path / "out", title="t")
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,179 @@
+"""The report's sections on the laws of one variant: cells, joint law, one axis at a time, held-out cells."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from analysis.fit import LawFit
+from analysis.plots import Picture
+from analysis.report.html_page import Block, Figure, Paragraph, Section, Table, number, percent
+from analysis.study_results import MetricFits, StudyFits, truth_verdict
+from analysis.table import size_label
+
+__all__ = ["variant_sections"]
+
+
+def variant_sections(study: StudyFits, figures: Mapping[str, Picture]) -> list[Section]:
+    """One section per metric of a variant: cells, laws, held-out scores and figures."""
+    prefix = f"{study.label}: " if study.label else ""
+    parts = []
+    for metric, fits in study.metrics.items():
+        drawn = [
+            Figure(picture.png, picture.caption)
+            for name, picture in figures.items()
+            if name.startswith(f"{metric}-")
+        ]
+        parts.append(
+            Section(
+                f"{prefix}{metric}",
+                [
+                    _cells(study.cells, metric),
+                    *drawn[:2],
+                    _joint(fits),
+                    _single(fits),
+                    _held_out(fits),
+                    Section("More figures", drawn[2:], 3),
+                ],
+            )
+        )
+    return parts
+
+
+def _cells(cells: pd.DataFrame, metric: str) -> Section:
+    sizes = np.unique(cells["n_samples"])
+    rows = []
+    for _, part in cells.groupby(["grade", "n_params"], sort=False):
+        grade, n_params = part[["grade", "n_params"]].iloc[0]
+        by_size = part.set_index("n_samples")
+        shown = [
+            f"{by_size[metric][s]:.5f}" + f" ({int(by_size['n_seeds'][s])})"
+            if s in by_size.index
+            else "–"
+            for s in sizes
+        ]
+        rows.append([str(grade), float(n_params), *shown])
+    header = ["grade", "N", *(f"D = {size_label(float(size))}" for size in sizes)]
+    error = cells[f"{metric}_mean_stderr"] * np.sqrt(cells["n_seeds"])
+    noise = (
+        f"The standard deviation over the seeds of a cell is {float(error.iloc[0]):.5f} (pooled)."
+        if np.isfinite(error.iloc[0])
+        else "No cell has two seeds, so the noise of the seeds is not known."
+    )
+    return Section(
+        "Cells",
+        [
+            Table(header, rows),
+            Paragraph(f"Mean over seeds (number of seeds). {noise}", "note"),
+        ],
+        3,
+    )
+
+
+def _joint(fits: MetricFits) -> Section:
+    rows = [_law_row("joint", fits.joint)]
+    if fits.known is not None:
+        rows.append(_law_row("E held at the truth", fits.known))
+    header = ["fit", "status", "E", "A", "B", "alpha", "beta", "R²", "condition", "noise sd"]
+    joint = fits.joint
+    parts: list[Block] = [
+        Paragraph(f"{fits.metric} = {joint.law.equation}, N = n_params, D = n_samples."),
+        Table(header, rows),
+    ]
+    if not joint.success:
+        parts.append(Paragraph(f"{joint.status.replace('_', ' ')}: {joint.message}.", "warn"))
+    if fits.truth is not None:
+        parts.append(
+            Paragraph(
+                f"The true probabilities reach {fits.truth:.5f}: {truth_verdict(fits)} of the "
+                "fitted E."
+            )
+        )
+    if joint.interval_method != "none":
+        source = "the seeds' pooled variance" if joint.noise.source == "seeds" else "the residuals"
+        parts.append(
+            Paragraph(
+                f"Brackets: {joint.level:.0%} profile-likelihood intervals, noise from {source} "
+                f"({joint.noise.dof} degrees of freedom). The data do not determine an open end. R² "
+                "says nothing about E or the form: trust the intervals and the held-out cells.",
+                "note",
+            )
+        )
+        parts.append(Paragraph(f"{joint.noise_text()[0].upper()}{joint.noise_text()[1:]}.", "note"))
+    parts += [Paragraph(f"Note: {note}.", "warn") for note in joint.notes]
+    return Section("Joint law", parts, 3)
+
+
+def _law_row(name: str, fit: LawFit) -> list[str]:
+    return [
+        name,
+        fit.status.replace("_", " "),
+        *(fit.estimate(parameter) for parameter in fit.law.names),
+        number(fit.r_squared),
+        number(fit.condition, 3),
+        f"{fit.noise.sd:.2g}",
+    ]
+
+
+def _single(fits: MetricFits) -> Section:
+    rows = []
+    groups = [("n_samples", f"grade {grade}", fit) for grade, fit in fits.by_data.items()]
+    groups += [
+        ("n_params", f"D = {size_label(float(size))}", fit) for size, fit in fits.by_size.items()
+    ]
+    for x, name, fit in groups:
+        if fit.has_curve:
+            values = [fit.estimate(parameter) for parameter in fit.law.names]
+        else:
+            values = [fit.message, "", ""]
+        rows.append([x, name, fit.status.replace("_", " "), *values])
+    return Section(
+        "One axis at a time",
+        [
+            Table(["x", "at", "status", "E", "A", "alpha"], rows),
+            Paragraph(
+                "Each law is fitted to a few cells only. Its E includes the other axis's share of the "
+                "loss. The joint law is better determined.",
+                "note",
+            ),
+        ],
+        3,
+    )
+
+
+def _held_out(fits: MetricFits) -> Section:
+    rows = [
+        [
+            score["cut"],
+            score["law"],
+            score["status"].replace("_", " "),
+            f"{score['n_train']}",
+            f"{score['n_test']}",
+            f"{score['reach']:.1f}×",
+            percent(score["mean_absolute_error"]),
+            percent(score["mean_error"], sign=True),
+            percent(score["worst_error"], sign=True),
+            percent(score["inside"], digits=0),
+            number(fits.rivals[score["law"]].aicc, 4),
+            score["verdict"],
+        ]
+        for score in fits.scores.to_dict("records")
+    ]
+    header = [
+        "held out", "law", "status", "runs below", "cells above", "reach", "mean |error|",
+        "mean error", "worst", "inside 95 %", "AICc of all cells", "verdict",
+    ]  # fmt: skip
+    return Section(
+        "Held-out extrapolation",
+        [
+            Table(header, rows),
+            Paragraph(
+                "Each law is fitted to the cells below the cut and predicts the cells above it: the "
+                "largest data size, the largest model, or both (corner). Errors are relative, and "
+                "positive if the prediction is too high. Choose a law by these errors, not by AICc, "
+                "which favours curved forms.",
+                "note",
+            ),
+        ],
+        3,
+    )

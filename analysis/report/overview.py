@@ -1,0 +1,91 @@
+"""The report's first screen: its one-line summary, what was run, what is missing, and warnings."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.report.html_page import Paragraph, Section, Table
+from analysis.study_results import StudyFits
+from analysis.table import size_label
+
+__all__ = ["absent_text", "overview_section", "summary_line"]
+
+
+_GRADE_COLUMNS = {
+    "n_layers": "layers",
+    "n_heads": "heads",
+    "d": "d",
+    "max_len": "behaviours L",
+    "n_params": "parameters N",
+    "n_embedding_params": "embedding",
+    "flops_per_sample": "FLOPs/sample",
+    "samples_per_second": "samples/s",
+    "peak_memory_gib": "peak GiB",
+}
+# They vary from run to run; the other columns are the same in all runs of a grade.
+_MEASURED = ("samples_per_second", "peak_memory_gib")
+# Missing runs that are listed by name, for each state.
+_MOST_NAMED = 12
+
+
+def summary_line(studies: Sequence[StudyFits]) -> str:
+    """The line below the title: the numbers of runs and of cells."""
+    n_runs = sum(len(study.table) for study in studies)
+    n_cells = sum(len(study.cells) for study in studies)
+    return f"{n_runs} runs in {n_cells} cells."
+
+
+def overview_section(
+    studies: Sequence[StudyFits], planned: pd.DataFrame | None, notes: Sequence[str]
+) -> Section:
+    """The first section: grades and data sizes, the planned runs that are missing, and warnings."""
+    table = pd.concat([study.table for study in studies], ignore_index=True)
+    known = {c: name for c, name in _GRADE_COLUMNS.items() if c in table.columns}
+    how = {c: "median" if c in _MEASURED else "first" for c in known}
+    grades = table.sort_values("n_params").groupby("grade", sort=False).agg(how)
+    rows = [[str(name), *(float(v) for v in row)] for name, *row in grades.itertuples()]
+    warnings = [absent_text(planned) if planned is not None else "", *notes]
+    if "data_order" in table.columns and (table["data_order"] == "shared").any():
+        warnings.append(
+            "Grades shared one order of the training data. So the luck of each data size's subset is "
+            "common to its column, and the intervals of E and beta are too narrow."
+        )
+    return Section(
+        "What was run",
+        [
+            Paragraph(_facts(table, studies, len(grades))),
+            Table(["grade", *known.values()], rows),
+            *(Paragraph(text, "warn") for text in warnings),
+        ],
+    )
+
+
+def _facts(table: pd.DataFrame, studies: Sequence[StudyFits], n_grades: int) -> str:
+    sizes = ", ".join(f"{int(size):,}" for size in np.unique(table["n_samples"]))
+    facts = [f"{n_grades} grade{'s' * (n_grades > 1)}, data sizes {sizes} samples."]
+    if "seed" in table.columns:
+        counts = pd.concat([study.cells["n_seeds"] for study in studies])
+        few, many = int(counts.min()), int(counts.max())
+        n_seeds = f"{many}" if few == many else f"{few} to {many}"
+        facts.append(f"{n_seeds} seed{'s' * (many > 1)} per cell.")
+    if "train_seconds" in table.columns:
+        facts.append(f"{table['train_seconds'].sum() / 3600:.2f} hours of training in all.")
+    return " ".join(facts)
+
+
+def absent_text(planned: pd.DataFrame) -> str:
+    """The planned runs that are not done, by state; empty if all are done."""
+    absent = planned[planned["state"] != "done"]
+    if absent.empty:
+        return ""
+    parts = []
+    for state, part in absent.groupby("state"):
+        names = [
+            f"{grade} D={size_label(float(size))} s{seed}"
+            for grade, size, seed in part[["grade", "n_samples", "seed"]].itertuples(index=False)
+        ]
+        n_others = len(names) - _MOST_NAMED
+        more = f" and {n_others} more" if n_others > 0 else ""
+        parts.append(f"{len(names)} {state}: {', '.join(names[:_MOST_NAMED])}{more}")
+    return f"Not in the fits: {len(absent)} of {len(planned)} planned runs ({'; '.join(parts)})."

@@ -1,0 +1,97 @@
+"""The report's last sections: what a reader needs to repeat the fits, and the origin of the numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.report.html_page import Definitions, Section, percent
+from analysis.study_results import StudyFits
+from analysis.table import first_few
+from scaling.records import RunRecord
+
+__all__ = ["checklist_section", "provenance_section", "run_provenance"]
+
+
+def checklist_section(studies: Sequence[StudyFits]) -> Section:
+    """How the fits were made: the form, the data, the loss, the optimiser and the held-out errors."""
+    table = pd.concat([study.table for study in studies], ignore_index=True)
+    first = next(iter(studies[0].metrics.values()))
+    left_out = sorted({note for s in studies for f in s.metrics.values() for note in f.joint.notes})
+    left_out = [note for note in left_out if note.startswith("row ")]
+    span = {c: (table[c].min(), table[c].max()) for c in ("n_params", "n_samples")}
+    ranges = ", ".join(
+        f"{c} {low:,} to {high:,} ({np.log10(high / low):.1f} decades)"
+        for c, (low, high) in span.items()
+    )
+    corner = (
+        first.scores[first.scores["law"] == first.joint.law.name] if len(first.scores) else None
+    )
+    errors = (
+        ", ".join(
+            f"{score['cut']} {percent(score['mean_absolute_error'])}"
+            for score in corner.to_dict("records")
+        )
+        if corner is not None
+        else "none could be computed"
+    )
+    return Section(
+        "Checklist",
+        [
+            Definitions(
+                [
+                    ("Form", f"{first.joint.law.equation}, {first.joint.n_free} free parameters"),
+                    ("N", "parameters without the embedding tables (column n_params)"),
+                    ("D", "training impressions, each seen once (column n_samples)"),
+                    ("Runs", f"{len(table)}; {ranges}"),
+                    ("Left out", "; ".join(left_out) or "none"),
+                    ("Loss", "least squares on the cell means, weighted by the number of seeds"),
+                    (
+                        "Optimiser",
+                        "variable projection: the linear part is solved exactly within its bounds, the "
+                        "exponents start on a grid, and BFGS with analytic gradients refines the best four",
+                    ),
+                    ("Bounds", "0 <= E for falling, E <= 1 for rising metrics; A, B >= 0"),
+                    ("Intervals", "95 % profile likelihood, no bootstrap"),
+                    ("Held-out error", f"{first.metric}: {errors}"),
+                ]
+            )
+        ],
+    )
+
+
+def run_provenance(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    """Names and values of the runs' origin from their records; each value is listed once."""
+    seen: dict[str, dict[str, None]] = {}
+
+    def add(name: str, value: object) -> None:
+        if value not in (None, ""):
+            seen.setdefault(name, {})[str(value)] = None
+
+    for record in records:
+        origin = record.provenance
+        dirty = " (changed since)" if origin.get("git_dirty") else ""
+        commit = origin.get("git_commit")
+        add("Code", f"{commit[:12]}{dirty}" if commit else None)
+        for package, version in (origin.get("versions") or {}).items():
+            add("Versions", f"{package} {version}" if version else None)
+        add("Python", origin.get("python"))
+        add("Platform", origin.get("platform"))
+        add("Device", origin.get("device"))
+        add("Data", origin.get("data"))
+        add("Data fingerprint", record.config.data_fingerprint[:12])
+        add("Command", origin.get("command"))
+    times = [
+        record.provenance[key]
+        for record in records
+        for key in ("started", "ended")
+        if record.provenance.get(key)
+    ]
+    if times:
+        add("Trained", f"{min(times)} to {max(times)}")
+    return [(name, first_few(values, 6)) for name, values in seen.items()]
+
+
+def provenance_section(items: Sequence[tuple[str, str]]) -> Section:
+    """The origin of the numbers: names and values, e.g. of `run_provenance`."""
+    return Section("Provenance", [Definitions(items)])
