@@ -1,6 +1,6 @@
-"""Generated logs whose click probabilities are known exactly.
+"""Generated logs with exactly known click probabilities.
 
-Not here: the format they are stored in (`scaling.store`).
+Not here: the format in which they are stored (`scaling.store`).
 """
 
 from scaling.synthetic.logs import (

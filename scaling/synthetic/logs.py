@@ -1,8 +1,8 @@
-"""Generated logs with a known click probability: seeded users who browse, and requests shown to them.
+"""Generated logs with a known click probability: users browse, and requests show them candidates.
 
-One seed makes one world (`scaling.synthetic.world`) and one endless list of training and test users
-(`scaling.synthetic.users`); a larger `n_train` takes more of the same list, so smaller logs are nested in
-larger ones and share the test part.
+A seed defines one world (`scaling.synthetic.world`) and one endless sequence of training users and of test users
+(`scaling.synthetic.users`). A larger `n_train` takes more users from the same sequence, so a smaller log is
+contained in a larger one and has the same test part.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,21 +37,21 @@ __all__ = [
 ]
 
 
-GENERATOR_VERSION = 1  # raised whenever the same config gives another log
-INTERCEPT = -1.25  # a base rate of about 0.3
+GENERATOR_VERSION = 1  # raise it whenever the same config gives another log
+INTERCEPT = -1.25  # gives a base rate of about 0.3
 
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """What a generated log is made of.
+    """Settings of a generated log.
 
     Attributes:
-        n_train: impressions of the training part.
-        n_test: impressions of the test part, from other users.
-        seed: of the world and of its users.
-        n_items: items in the world.
-        window: events before an impression that its click may depend on.
-        warmup_events: median number of a user's events before the first request.
+        n_train: number of impressions in the training part.
+        n_test: number of impressions in the test part, from other users.
+        seed: seed of the world and of its users.
+        n_items: number of items in the world.
+        window: number of latest events on which a click may depend.
+        warmup_events: median number of events before a user's first request.
     """
 
     n_train: int
@@ -62,7 +62,7 @@ class SyntheticConfig:
     warmup_events: int = 80
 
     def __post_init__(self) -> None:
-        """Refuse sizes that make no log."""
+        """Refuse sizes that cannot make a log."""
         lowest = {
             "n_train": 1,
             "n_test": 1,
@@ -78,7 +78,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True)
 class Piece:
-    """A block with its clicks, cut to the impressions that are wanted."""
+    """A block of users with its clicks, cut to the number of impressions needed."""
 
     block: Block
     probability: Array
@@ -87,12 +87,12 @@ class Piece:
 
 
 def generate_logs(path: Path | str, config: SyntheticConfig) -> EventStore:
-    """Write the log that `config` describes to the store at `path` and open it.
+    """Generate the log of `config`, write it to the store at `path` and open it.
 
-    `truth` of the store holds the `true_limits` of the test part's stored probabilities.
+    The store's `truth` is `true_limits` of the stored probabilities in the test part.
 
     Raises:
-        UserError: `path` exists or cannot be written, or so small a training part holds one class only.
+        UserError: `path` exists or cannot be written, or the training part is so small that it has only one class.
     """
     if Path(path).exists():
         raise UserError(f"{path}: already exists; choose another folder or remove this one first")
@@ -117,7 +117,7 @@ def generate_logs(path: Path | str, config: SyntheticConfig) -> EventStore:
 
 
 def build_world(config: SyntheticConfig) -> World:
-    """Return the world of `config`; it does not depend on the numbers of impressions."""
+    """Return the world of `config`; it does not depend on `n_train` and `n_test`."""
     world = draw_world(np.random.SeedSequence([config.seed, 2]), config.n_items, config.window)
     block = simulate_block(world, config.warmup_events, np.random.default_rng([config.seed, 3]))
     raw = click_components(world, block)
@@ -125,7 +125,7 @@ def build_world(config: SyntheticConfig) -> World:
 
 
 def synthetic_schema(config: SyntheticConfig) -> Schema:
-    """Return the schema of the store that `config` generates."""
+    """Return the schema of a store generated from `config`."""
     sizes = {"item": config.n_items, "category": N_CATEGORIES, "action": len(ACTIONS)}
     sizes |= {"position": POSITIONS, "hour": 24} | PROFILE
 
@@ -145,7 +145,7 @@ def _pieces(world: World, config: SyntheticConfig, n: int, *, in_test: bool) -> 
     """Simulate block after block until there are `n` impressions; the last block is cut."""
     number = 0
     while n > 0:
-        # A block's stream depends on its number alone, so a longer log only adds blocks.
+        # The random numbers of a block depend only on its number, so a longer log only adds blocks.
         seed = np.random.SeedSequence([config.seed, int(in_test), number])
         of_block, of_label = seed.spawn(2)
         block = simulate_block(world, config.warmup_events, np.random.default_rng(of_block))
@@ -157,7 +157,7 @@ def _pieces(world: World, config: SyntheticConfig, n: int, *, in_test: bool) -> 
 
 
 def _cut(block: Block, n: int) -> Block:
-    """Return the first `n` impressions, and the events and profiles of the users up to there."""
+    """Return the first `n` impressions, and the events and profiles of their users."""
     if n >= len(block.user):
         return block
     n_users = int(block.user[n - 1]) + 1
@@ -181,7 +181,7 @@ def _cut(block: Block, n: int) -> Block:
 
 
 def _joined(pieces: list[Piece]) -> tuple[Events, Impressions, dict[str, Array]]:
-    """Return the rows of all pieces, users numbered through."""
+    """Return the rows of all pieces, with users numbered consecutively."""
     blocks = [piece.block for piece in pieces]
     base = np.cumsum([0, *(len(block.offsets) - 1 for block in blocks)])
 

@@ -1,7 +1,7 @@
-"""Users of generated logs: what they browse, act on and are shown, one block of users at a time.
+"""Users of generated logs: what they browse and are shown, one block of users at a time.
 
-A user's interest is a profile part, a private part and a drift with a time constant per factor. It decides
-what the user meets and is shown, and is then forgotten: clicks depend on what was seen of it.
+A user's interest is the sum of a profile part, a private part and a drift with one time constant per factor. It
+decides which items the user meets and is shown. Clicks do not depend on it directly, only on the events it caused.
 """
 
 import numpy as np
@@ -12,25 +12,30 @@ from scaling.synthetic.world import FIRST_ID, N_FACTORS, PROFILE, Block, World
 __all__ = ["simulate_block"]
 
 
-USERS = 256  # simulated together; part of the definition of a log, not a tuning knob
-START, DAYS = 1_704_067_200, 30  # first second (2024-01-01 UTC); users begin within so many days
+USERS = 256  # users per block; part of the definition of a log, so not to be tuned
+START, DAYS = (
+    1_704_067_200,
+    30,
+)  # first second (2024-01-01 UTC); every user starts within these days
 POOL, CHOOSINESS = 6, 2.0  # items met before one is chosen; weight of the interest in that choice
 SESSION_GAP, BREAK_GAP = 120, 72_000  # median seconds between two steps
 BREAK_RATE = 0.15  # share of steps after a break
-TIE_RATE = 0.03  # events in the same second as the step before
-NEWCOMERS = 0.03  # users whose first request finds no history
+TIE_RATE = 0.03  # share of events in the same second as the step before
+NEWCOMERS = 0.03  # share of users without any history at their first request
 CANDIDATES, REQUESTS = (4, 8), (4, 12)  # per request, per user
-BETWEEN = 8  # mean events between two requests
-SLOWEST, FASTEST = 200, 3  # events: time constants of the drift of the first and the last factor
+BETWEEN = 8  # mean number of events between two requests
+SLOWEST, FASTEST = 200, 3  # time constants of the first and the last factor's drift, in events
 ORDERS, CLICKS = 0.05, 0.25  # share of events that are orders and clicks
 
 
 def simulate_block(world: World, warmup_events: int, rng: np.random.Generator) -> Block:
-    """Return the log of `USERS` users of `world`, drawn from `rng`, without clicks."""
+    """Return the log of `USERS` users in `world`, drawn with `rng`, without clicks."""
     is_request, n_steps = _schedule(warmup_events, rng)
     profiles = {name: rng.integers(0, size, USERS) for name, size in PROFILE.items()}
     time = _times(is_request, rng)
-    item, affinity, interest = _browse(world, is_request, n_steps, _base(world, profiles, rng), rng)
+    item, affinity, interest = _browse(
+        world, is_request, n_steps, _constant_interest(world, profiles, rng), rng
+    )
 
     user, step = np.nonzero(~is_request & (np.arange(is_request.shape[1]) < n_steps[:, None]))
     noise = affinity[user, step] + rng.normal(size=len(user))
@@ -38,14 +43,14 @@ def simulate_block(world: World, warmup_events: int, rng: np.random.Generator) -
     chosen = item[user, step]
     action = (rank > 1 - ORDERS - CLICKS).astype(np.int64) + (rank > 1 - ORDERS)
     events = _ids(item=chosen, category=world.category[chosen], action=action)
-    # The order of a store: by (user, time) and within a second by content.
+    # Sorted as in a store: by (user, time), and by content within a second.
     order = np.lexsort(
         [events["action"], events["category"], events["item"], time[user, step], user]
     )
     event_user, event_time = user[order], time[user, step][order]
 
     of_request = np.nonzero(is_request)
-    shown, position, of_row = _shown(world, interest, rng)
+    shown, position, of_row = _show_candidates(world, interest, rng)
     row_user, row_time = of_request[0][of_row], time[of_request][of_row]
     span = int(time.max()) + 1
     return Block(
@@ -63,14 +68,14 @@ def simulate_block(world: World, warmup_events: int, rng: np.random.Generator) -
 
 
 def _ids(**columns: Array) -> dict[str, Array]:
-    # Half the size: a long log is held in memory before it is sorted and written.
+    # int32 saves half the memory: a long log is in memory until it is sorted and written.
     return {name: (column + FIRST_ID).astype(np.int32) for name, column in columns.items()}
 
 
 def _schedule(warmup_events: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return which steps are requests [USERS, steps] and how many steps each user takes [USERS].
+    """Return which steps are requests, bool [USERS, steps], and the number of steps of each user, int64 [USERS].
 
-    A user warms up, then requests and stretches of events take turns; the last step is a request.
+    Each user starts with warm-up events; then requests and runs of events alternate. The last step is a request.
     """
     warmup = np.exp(rng.normal(np.log(warmup_events), 1.0, USERS)).astype(np.int64)
     warmup = np.minimum(warmup, 5 * warmup_events) * (rng.random(USERS) > NEWCOMERS)
@@ -85,21 +90,21 @@ def _schedule(warmup_events: int, rng: np.random.Generator) -> tuple[Array, Arra
 
 
 def _times(is_request: Array, rng: np.random.Generator) -> Array:
-    """Return the second of each step, int64 [USERS, steps]: sessions of minutes, breaks of a day."""
+    """Return the unix second of each step, int64 [USERS, steps]: minutes apart in a session, a day at a break."""
     shape = is_request.shape
     away = rng.random(shape) < BREAK_RATE
     gap = np.exp(rng.normal(size=shape) * np.where(away, 0.5, 1.0)) * np.where(
         away, BREAK_GAP, SESSION_GAP
     )
     gap[rng.random(shape) < TIE_RATE] = 0
-    # A request comes after the second of the event before it, an event may share the request's second.
+    # A request is at least one second after the event before it; an event may be in the same second as a request.
     gap = np.maximum(gap.astype(np.int64), is_request)
     times: Array = START + rng.integers(0, DAYS * 86_400, (shape[0], 1)) + np.cumsum(gap, axis=1)
     return times
 
 
-def _base(world: World, profiles: dict[str, Array], rng: np.random.Generator) -> Array:
-    """Return what stays of each user's interest, float32 [USERS, N_FACTORS]."""
+def _constant_interest(world: World, profiles: dict[str, Array], rng: np.random.Generator) -> Array:
+    """Return the constant part of each user's interest, float32 [USERS, N_FACTORS]."""
     shared = sum(world.profile[name][values] for name, values in profiles.items())
     private = rng.normal(size=(USERS, N_FACTORS))
     base: Array = 0.6 * shared / np.sqrt(len(profiles)) + 0.8 * private
@@ -109,10 +114,10 @@ def _base(world: World, profiles: dict[str, Array], rng: np.random.Generator) ->
 def _browse(
     world: World, is_request: Array, n_steps: Array, base: Array, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
-    """Let interests drift and users choose, step by step.
+    """Simulate the drift of the interests and the users' choices, step by step.
 
     Returns:
-        The item chosen and its affinity at each step [USERS, steps], and the interest at each request
+        The chosen item and its affinity at each step [USERS, steps], and the interest at each request
         [requests, N_FACTORS] in the order of `np.nonzero(is_request)`.
     """
     steps = is_request.shape[1]
@@ -125,7 +130,7 @@ def _browse(
     renew = np.sqrt(1 - keep**2)
     taste = (world.taste * world.amplitude).astype(np.float32)
     drift = rng.standard_normal((USERS, N_FACTORS), dtype=np.float32)
-    # Users with the most steps first: those still active are then a prefix.
+    # Sorted by number of steps, so that the users who are still active are a prefix.
     users = np.argsort(-n_steps, kind="stable")
     for step in range(steps):
         active = users[: np.count_nonzero(n_steps > step)]
@@ -143,10 +148,12 @@ def _browse(
     return item, affinity, at_request[user, nth_request[user, step_of]]
 
 
-def _shown(world: World, interest: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """Return item, position and request of every impression; the items of one request are distinct.
+def _show_candidates(
+    world: World, interest: Array, rng: np.random.Generator
+) -> tuple[Array, Array, Array]:
+    """Return item, position and request of every impression, each [impressions]; items of a request are distinct.
 
-    Of `3 * CANDIDATES[1]` items met, those with the best noisy affinity are shown, in random order.
+    Each request meets `3 * CANDIDATES[1]` items and shows those with the best noisy affinity, in random order.
     """
     n = len(interest)
     met = np.searchsorted(world.popularity, rng.random((n, 3 * CANDIDATES[1])))

@@ -1,9 +1,9 @@
-"""The world behind generated logs: its hidden tables, and the exact click probability of an impression.
+"""The world of generated logs: its hidden tables, and the exact click probability of an impression.
 
-The probability is a deterministic function of what a store shows (the last `window` events before the
-impression, the user's profile, the candidate and its context) and of the world's tables. It never reads a
-hidden state of the user, so a model that had the tables could reach it, and the Bayes logloss is exact.
-Who does what, when, is in `scaling.synthetic.users`.
+The probability is a deterministic function of the world's tables and of data in the store: the last `window` events
+before the impression, the user's profile, the candidate and its context. It does not depend on a hidden state of
+the user. So a model that knew the tables could predict it exactly, and the Bayes logloss is exact. What users
+do, and when, is in `scaling.synthetic.users`.
 """
 
 from collections.abc import Iterator
@@ -19,20 +19,23 @@ __all__ = ["ACTIONS", "COMPONENTS", "PROFILE", "Block", "World", "click_componen
 
 FIRST_ID = 2  # ids 0 and 1 are padding and unknown
 N_FACTORS, N_DEPARTMENTS, N_CATEGORIES, PAIR_RANK = 64, 25, 100, 8
-# Share of a category's traits that are its department's, and of an item's that are its category's: what
-# many rows share is learnt early, the rest keeps the learning curves falling.
+# Share of the variance that a category has from its department, and an item from its category. What many rows
+# share is learnt early; the rest keeps the learning curves falling.
 SHARED = 0.8
 ZIPF = 1.1  # exponent of item popularity; category sizes fall as 1/rank
 SPECTRUM = 0.75  # factor k has amplitude k^-SPECTRUM: many small effects, so larger models see more
 MEMORY = 0.75  # the j-th last event weighs j^-MEMORY in the slow factors: longer histories see more
-IS_FAST = np.arange(N_FACTORS) % 3 == 2  # factors of the moment; the others remember
-HOUR, RECENT = 3600, 2 * 86_400  # seconds: decay of the fast factors; horizon of the category count
+IS_FAST = np.arange(N_FACTORS) % 3 == 2  # factors of the current interest; the others are slow
+HOUR, RECENT = (
+    3600,
+    2 * 86_400,
+)  # decay of the fast factors and horizon of the category count, in seconds
 PAIR = 1.0  # log-scale of the effect of the previous event's category on an event's weight
-SHRINKAGE = 0.5  # added to the sum of weights: a short history says less
+SHRINKAGE = 0.5  # added to the sum of weights, so that a short history counts less
 ACTIONS = {"view": 0.4, "click": 1.0, "order": 2.0}  # weight of an event by its action
 PROFILE = {"age": 7, "gender": 2, "city": 50, "device": 4}
 POSITIONS = 8
-# Weight of each standardised component in the logit; together a logit of standard deviation about 2.
+# Weight of each standardised component in the logit, whose standard deviation is then about 2.
 COMPONENTS = {
     "item": 0.6,
     "profile": 0.5,
@@ -42,12 +45,12 @@ COMPONENTS = {
     "repeat": 0.3,
     "context": 0.4,
 }
-CHUNK = 128  # requests worked on together: their [CHUNK, window, N_FACTORS] vectors stay in cache
+CHUNK = 128  # requests processed together: their [CHUNK, window, N_FACTORS] vectors stay in cache
 
 
 @dataclass(frozen=True)
 class Block:
-    """The log of a block of users before it is a store; fields as those of `EventStore`, in user order."""
+    """The log of a block of users in memory; fields as in `EventStore`, impressions sorted by user."""
 
     offsets: Array
     event_time: Array
@@ -63,34 +66,34 @@ class Block:
 
 @dataclass(frozen=True)
 class World:
-    """Hidden tables, indexed by id minus `FIRST_ID`; the same for every number of impressions."""
+    """Hidden tables, indexed by id minus `FIRST_ID`; they do not depend on the number of impressions."""
 
     window: int
-    popularity: Array  # [n_items] cumulative probability of an item to be met
+    popularity: Array  # [n_items] cumulative probability of meeting an item
     category: Array  # [n_items] int64
     taste: Array  # [n_items, N_FACTORS] position of an item in the latent space
     amplitude: Array  # [N_FACTORS], sum of squares 1
     quality: Array  # [n_items]
     profile: dict[str, Array]  # [values, N_FACTORS] by field
     pair: Array  # [N_CATEGORIES, N_CATEGORIES] factor on an event's weight, by previous and own category
-    count_sign: Array  # [N_CATEGORIES] +1: an interest that grows with use, -1: one that tires
+    count_sign: Array  # [N_CATEGORIES] +1: interest grows with use, -1: interest declines with use
     hour: Array  # [24, N_CATEGORIES]
     position: Array  # [POSITIONS]
-    mean: Array  # [COMPONENTS] of the raw components, over a calibration log
-    scale: Array  # [COMPONENTS]
+    mean: Array  # [COMPONENTS] mean of each raw component over a calibration log
+    scale: Array  # [COMPONENTS] its standard deviation there
     intercept: float
 
     def probability(self, observed: Block | EventStore) -> Array:
         """Return the click probability of every impression, float64 [n_impressions]."""
         standard = (click_components(self, observed) - self.mean) / self.scale
         logit = standard @ np.array(list(COMPONENTS.values())) + self.intercept
-        # The bound keeps every probability inside (0, 1) in float32.
+        # The clip keeps every probability strictly between 0 and 1 in float32.
         p: Array = 1 / (1 + np.exp(-np.clip(logit, -12, 12)))
         return p
 
 
 def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World:
-    """Return the tables drawn from `seed`, not yet calibrated (mean 0, scale 1, intercept 0)."""
+    """Draw the tables from `seed`, not yet calibrated (mean 0, scale 1, intercept 0)."""
     rng = np.random.default_rng(seed)
     sizes = 1 / np.arange(1, N_CATEGORIES + 1)
     category = rng.choice(N_CATEGORIES, n_items, p=sizes / sizes.sum())
@@ -127,9 +130,9 @@ def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World
 def click_components(world: World, observed: Block | EventStore) -> Array:
     """Return the raw components of the logit, float64 [n_impressions, COMPONENTS].
 
-    The user's interest is U_k = sum_j w_j z_jk / (SHRINKAGE + sum_j w_j) over the window's events j (1 the
-    newest), with w_j = decay x action weight x pair factor; the decay is j^-MEMORY for the slow factors
-    and exp(-age / HOUR) for every third, fast one. A component of interest is sum_k a_k z_ck U_k.
+    The user's interest is U_k = sum_j w_j z_jk / (SHRINKAGE + sum_j w_j) over the window's events j (j = 1 is the
+    newest), with w_j = decay x action weight x pair factor. The decay is j^-MEMORY for the slow factors and
+    exp(-age / HOUR) for the fast ones (every third). An interest component is sum_k a_k z_ck U_k.
     """
     first = np.flatnonzero(np.diff(observed.request, prepend=observed.request[:1] - 1))
     ends = np.append(first, len(observed.user))[1:]
@@ -144,7 +147,7 @@ def click_components(world: World, observed: Block | EventStore) -> Array:
 def _components(
     world: World, seen: Block | EventStore, first: Array, rows: slice, of_row: Array
 ) -> Array:
-    """Components of the impressions `rows`; row i belongs to request `of_row[i]`, which starts at `first`."""
+    """Return the components of `rows` [rows, COMPONENTS]; row i is in request `of_row[i]`, which starts at `first`."""
     user = seen.user[first].astype(np.int64)
     index = seen.history_end[first][:, None] - 1 - np.arange(world.window)
     valid = index >= seen.offsets[user][:, None]
@@ -186,7 +189,7 @@ def _interest(
 ) -> Array:
     """Return U [requests, N_FACTORS] from the windows [requests, window], newest event first."""
     weight = valid * np.array(list(ACTIONS.values()))[action]
-    # The oldest event seen has no previous one in the window: its pair factor is 1.
+    # The oldest event in the window has no previous event, so its pair factor is 1.
     weight[:, :-1] *= np.where(valid[:, 1:], world.pair[category[:, 1:], category[:, :-1]], 1.0)
     slow = weight * np.arange(1, world.window + 1) ** -MEMORY
     fast = weight * np.exp(-age / HOUR)

@@ -26,7 +26,7 @@ def world():
 
 
 def logit_by_hand(world, store, row):
-    """The logit of one impression, event by event, from the definition in the docs."""
+    """Compute the logit of one impression event by event, from the definition in the docs."""
     user, now = int(store.user[row]), int(store.time[row])
     rows = range(int(store.offsets[user]), int(store.history_end[row]))[-world.window :]
     window = [
@@ -69,7 +69,7 @@ def logit_by_hand(world, store, row):
     return world.intercept + standard @ np.array(list(COMPONENTS.values()))
 
 
-def test_the_probability_follows_from_what_the_store_shows(store, world):
+def test_the_probability_follows_from_the_data_in_the_store(store, world):
     lengths = store.history_end - store.offsets[store.user]
     rows = np.random.default_rng(0).choice(store.n_impressions, 60, replace=False)
     rows = np.concatenate([rows, np.argsort(lengths)[:5], np.argsort(lengths)[-5:]])
@@ -84,7 +84,7 @@ def test_the_probability_of_every_row_is_recomputed_from_the_store_alone(store):
 
 
 def test_nothing_outside_the_window_matters(store, world):
-    # Events older than the window, of another user, or not yet happened: all made unlike themselves.
+    # Changes every event that is older than the window, later, or of another user.
     behaviours = {name: np.array(column) for name, column in store.behaviours.items()}
     row = int(np.argmax(store.history_end - store.offsets[store.user]))
     end = int(store.history_end[row])
@@ -97,7 +97,7 @@ def test_nothing_outside_the_window_matters(store, world):
     assert (changed.astype(np.float32) != store.probability).mean() > 0.5
 
 
-def test_the_truth_is_that_of_the_test_part(store):
+def test_the_truth_follows_from_the_probabilities_of_the_test_part(store):
     p = store.probability[store.n_train :].astype(np.float64)
     expected = {
         "bayes_logloss": entropy(p).mean(),
@@ -117,7 +117,7 @@ def test_labels_are_drawn_with_the_probability(store):
         assert abs((store.label[part] - p[part]).sum()) < 4 * spread
 
 
-def test_the_world_is_hard_enough_to_learn_and_clicks_are_rare_enough(store):
+def test_the_world_has_the_intended_base_rate_and_difficulty(store):
     assert 0.25 < store.base_rate["test"] < 0.37
     assert 0.85 < store.truth["bayes_auc"] < 0.9
     assert store.truth["base_entropy"] - store.truth["bayes_logloss"] > 0.17
@@ -184,13 +184,13 @@ def test_the_window_is_the_horizon_of_the_truth(tmp_path):
     assert store.probability[row] == pytest.approx(p, rel=1.2e-7)
 
 
-def test_the_source_tells_how_to_make_the_log_again(store):
+def test_the_source_has_the_config_that_makes_the_log_again(store):
     document = json.loads((store.path / "dataset.json").read_text())
     assert SyntheticConfig(**document["source"]["config"]) == CONFIG
 
 
 @pytest.mark.parametrize("change", [{"n_train": 0}, {"n_test": 0}, {"window": 0}, {"n_items": 5}])
-def test_sizes_that_make_no_log_are_refused(change):
+def test_sizes_that_cannot_make_a_log_are_refused(change):
     with pytest.raises(ValueError, match="or more"):
         replace(CONFIG, **change)
 
@@ -205,7 +205,7 @@ def test_sizes_that_make_no_log_are_refused(change):
         ({"n_items": 5}, "n_items is 5, expected 100 or more"),
     ],
 )
-def test_a_study_cannot_ask_for_what_is_not_a_setting(change, expected):
+def test_a_study_cannot_set_an_unknown_or_wrong_setting(change, expected):
     with pytest.raises(UserError) as caught:
         from_document(SyntheticConfig, {"n_train": 3000} | change, "study.toml: data.generate")
     assert str(caught.value).startswith("study.toml: data.generate: ")
@@ -219,7 +219,7 @@ def test_one_test_impression_has_no_auc_to_reach(tmp_path):
     open_store(store.path, verify=True)
 
 
-def test_the_source_tells_the_version_of_the_generator(store):
+def test_the_source_has_the_version_of_the_generator(store):
     assert store.source["version"] == GENERATOR_VERSION
 
 
