@@ -3,7 +3,6 @@
 Not here: the grid and its costs (`sweeps.planning`), training (`scaling.training`).
 """
 
-from scaling.study.cluster import SlurmConfig
 from scaling.study.recipe import (
     BETAS,
     EMBEDDING_RATE,
@@ -17,6 +16,7 @@ from scaling.study.recipe import (
 from scaling.study.run_config import RUN_SCHEMA_VERSION, RunConfig
 from scaling.study.sections import RunOptions, StudyConfig, TrainConfig
 from scaling.study.shared_prefix import group_runs, lease_key, trained_samples
+from scaling.study.slurm_settings import SlurmConfig
 from scaling.study.study_data import DataFacts, data_facts, ensure_data
 from scaling.study.study_file import load_study
 from scaling.study.teacher_settings import NO_TEACHER, Distillation, DistillConfig, teacher_flops

@@ -11,7 +11,7 @@ from models.grades import GRADES, Grade
 from models.model_options import SuanOptions
 from scaling.errors import UserError, nearest
 from scaling.strict_values import require_positive
-from scaling.study.cluster import SlurmConfig
+from scaling.study.slurm_settings import SlurmConfig
 from scaling.study.teacher_settings import DistillConfig
 
 __all__ = ["DataConfig", "GridConfig", "RunOptions", "StudyConfig", "TrainConfig"]

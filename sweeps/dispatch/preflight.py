@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scaling.errors import UserError, nearest
 from sweeps.dispatch.environment import inside_a_job
-from sweeps.dispatch.resources import JobArray
+from sweeps.dispatch.sbatch_resources import JobArray
 from sweeps.dispatch.shared_disk import why_not_shared
 from sweeps.queue import Partition, scheduler
 

@@ -1,19 +1,27 @@
-"""From a plan to SLURM: what is missing becomes arrays, once, whoever else submits; all is checked before."""
+"""Submits the missing cells of a plan to SLURM as job arrays, each cell once even if two drivers submit.
+
+Not here: the sbatch options of a grade's jobs (`sweeps.dispatch.sbatch_resources`).
+"""
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from scaling.errors import UserError
 from scaling.records import RunStore
-from scaling.study import SlurmConfig
 from sweeps.dispatch.code_snapshot import snapshot
 from sweeps.dispatch.environment import worker_environment
 from sweeps.dispatch.job_contents import cell_job
 from sweeps.dispatch.preflight import check_logs, check_partition, check_shared, check_shell
-from sweeps.dispatch.resources import JobArray, Unit, cap_minutes, plan_arrays, throttle_shares
+from sweeps.dispatch.sbatch_resources import (
+    JobArray,
+    Unit,
+    cap_minutes,
+    plan_arrays,
+    sbatch_parameters,
+    throttle_shares,
+)
 from sweeps.dispatch.throttling import rebalance
 from sweeps.planning import Plan, PlannedCell, teacher_folders
 from sweeps.queue import (
@@ -35,8 +43,6 @@ logger = logging.getLogger(__name__)
 
 # A cell that meets its time limit saves itself and is queued again; only one that never ends meets this.
 _MOST_TURNS = 1000
-# SLURM's warning before the limit must be longer than a step and a save.
-_SIGNAL_SECONDS, _SIGNAL_SHARE = 90, 0.25
 
 Choose = Callable[[Plan], Sequence[PlannedCell]]
 
@@ -202,8 +208,9 @@ def _submit(
     )
     # Before sbatch: whoever comes after a dead driver finds its jobs by this folder.
     write_submission(submission)
+    parameters = sbatch_parameters(plan.study.slurm, array, throttle, sweep_name(runs))
     executor = submitit.SlurmExecutor(folder=submission.folder, max_num_timeout=_MOST_TURNS)
-    executor.update_parameters(**_parameters(plan.study.slurm, runs, array, throttle))
+    executor.update_parameters(**parameters)
     cells = {cell.config.signature: cell for cell in plan.cells}
     try:
         with worker_environment(code), executor.batch():
@@ -226,30 +233,6 @@ def _submit(
     submission = replace(submission, job_ids=tuple(job.job_id for job in jobs))
     write_submission(submission)
     return submission
-
-
-def _parameters(
-    slurm: SlurmConfig, runs: RunStore, array: JobArray, throttle: int
-) -> dict[str, Any]:
-    resources = array.resources
-    parameters: dict[str, Any] = {
-        "job_name": sweep_name(runs),
-        "time": resources.minutes,
-        "mem": f"{resources.memory_mib}MB",
-        "cpus_per_task": resources.cpus,
-        "gpus_per_node": resources.gpus or None,
-        "partition": resources.partition,
-        "array_parallelism": throttle,
-        "signal_delay_s": min(_SIGNAL_SECONDS, int(60 * resources.minutes * _SIGNAL_SHARE)),
-        "setup": [
-            # some versions of srun do not take it over from sbatch
-            f"export SRUN_CPUS_PER_TASK={resources.cpus}",
-            *slurm.setup,
-        ],
-        # A site may forbid requeueing by default; a preempted cell must come back.
-        "additional_parameters": {"requeue": True, **slurm.options},
-    }
-    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _job_ids(array_id: str, n_jobs: int) -> tuple[str, ...]:

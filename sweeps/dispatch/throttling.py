@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from scaling.records import RunStore
-from sweeps.dispatch.resources import throttle_shares
+from sweeps.dispatch.sbatch_resources import throttle_shares
 from sweeps.queue import SilentSchedulerError, ask_queue, read_submissions, scheduler
 
 __all__ = ["rebalance"]

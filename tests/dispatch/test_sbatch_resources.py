@@ -5,8 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.study import SlurmConfig
-from scaling.study.cluster import SlurmGrade
-from sweeps.dispatch.resources import Unit, cap_minutes, plan_arrays, throttle_shares
+from scaling.study.slurm_settings import SlurmGrade
+from sweeps.dispatch.sbatch_resources import (
+    Unit,
+    cap_minutes,
+    plan_arrays,
+    sbatch_parameters,
+    throttle_shares,
+)
 
 
 def unit(name, seconds, grade="A", **how):
@@ -99,3 +105,15 @@ def test_shares_of_the_throttle_add_up(max_parallel, arrays):
     wanted = min(max(max_parallel, len(arrays)), sum(jobs for _, jobs in arrays))
     assert sum(shares) == wanted
     assert all(1 <= share <= jobs for share, (_, jobs) in zip(shares, arrays, strict=True))
+
+
+def test_the_options_of_a_grade_reach_sbatch_with_those_of_all_grades():
+    own = SlurmGrade(partition="gpu", gpus=2, time_minutes=60, cpus=3)
+    slurm = SlurmConfig(options={"account": "ours"}, grades={"B": own})
+    arrays = plan_arrays(slurm, [unit("a", 1.0), unit("b", 9.0, "B")], 5.0)
+    plain, large = (sbatch_parameters(slurm, array, 4, "sweep") for array in arrays)
+    names = ("partition", "gpus_per_node", "time", "cpus_per_task")
+    assert [large[name] for name in names] == ["gpu", 2, 60, 3]
+    assert {"partition", "gpus_per_node"}.isdisjoint(plain)
+    assert plain["additional_parameters"] == {"requeue": True, "account": "ours"}
+    assert (large["array_parallelism"], large["job_name"]) == (4, "sweep")

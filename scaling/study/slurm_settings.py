@@ -1,4 +1,7 @@
-"""`[slurm]`: how cells are run on a cluster."""
+"""`[slurm]` and `[slurm.grades.NAME]` of a study: sbatch options for all jobs, and those of one grade.
+
+`sweeps.dispatch.sbatch_resources` turns them into the options of each job array.
+"""
 
 from dataclasses import asdict, dataclass, field, replace
 
@@ -7,6 +10,7 @@ from scaling.strict_values import require_positive
 __all__ = ["SlurmConfig", "SlurmGrade"]
 
 
+# options that the dispatch sets itself, or that have a key of their own in [slurm]
 _OWN_SBATCH_OPTIONS = (
     *("array", "job-name", "output", "error", "open-mode", "requeue", "no-requeue", "signal"),
     *("partition", "time", "mem", "cpus-per-task", "gpus-per-node", "export"),
@@ -15,7 +19,7 @@ _OWN_SBATCH_OPTIONS = (
 
 @dataclass(frozen=True)
 class SlurmGrade:
-    """`[slurm.grades.NAME]`: where this grade's jobs differ from `[slurm]`."""
+    """`[slurm.grades.NAME]`: sbatch options of this grade's jobs; None: as in `[slurm]`."""
 
     partition: str | None = None
     time_minutes: int | None = None
@@ -25,7 +29,7 @@ class SlurmGrade:
     cells_per_job: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no cluster can grant."""
+        """Check that all sizes are positive."""
         require_positive(self, "time_minutes", "memory_gib", "cpus", "cells_per_job")
         if self.gpus is not None and self.gpus < 0:
             raise ValueError(f"gpus is {self.gpus}, expected 0 or more")
@@ -33,18 +37,19 @@ class SlurmGrade:
 
 @dataclass(frozen=True)
 class SlurmConfig:
-    """`[slurm]`: how cells are run on a cluster; never part of a run's identity.
+    """`[slurm]`: sbatch options of all jobs; they do not change a run's signature.
 
     Attributes:
-        time_minutes: a job's time limit; None follows the estimate.
-        memory_gib: a job's memory; None follows the estimate.
+        partition: None: the cluster's default.
+        time_minutes: time limit of a job; None: from the estimate.
+        memory_gib: memory of a job; None: from the estimate.
         cpus: cores of a job.
         gpus: GPUs of a job.
-        max_parallel: jobs at once, of the whole sweep.
-        cells_per_job: None packs short cells after the estimate.
-        setup: shell lines before the worker starts, e.g. `module load cuda`.
-        options: further options of sbatch, e.g. `account = "ours"`.
-        grades: what a grade needs otherwise.
+        max_parallel: how many jobs of the sweep run at the same time.
+        cells_per_job: cells that a job trains; None: short cells share a job, by their estimates.
+        setup: shell lines that run before the worker starts, e.g. `module load cuda`.
+        options: further sbatch options, the same for all grades, e.g. `account = "ours"`.
+        grades: options that differ for one grade.
     """
 
     partition: str | None = None
@@ -59,7 +64,7 @@ class SlurmConfig:
     grades: dict[str, SlurmGrade] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what no cluster can grant, and options that the dispatch sets itself."""
+        """Check that all sizes are positive, and refuse options that the dispatch sets itself."""
         require_positive(self, "time_minutes", "memory_gib", "cpus", "cells_per_job")
         require_positive(self, "max_parallel")
         if self.gpus < 0:
@@ -71,7 +76,7 @@ class SlurmConfig:
                 )
 
     def of_grade(self, name: str) -> "SlurmConfig":
-        """These settings with the grade's own in their place."""
+        """Return the settings for a grade: its own ones replace the general ones."""
         own = self.grades.get(name)
         if own is None:
             return self

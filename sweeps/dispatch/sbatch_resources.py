@@ -1,8 +1,13 @@
-"""What jobs ask for: a resource class per grade, short cells packed, cheapest first; a pure function of the plan."""
+"""The sbatch options of each job array: resources by grade, packing of short cells, throttle. Pure functions.
+
+The keys of a study behind them are in `scaling.study.slurm_settings`. Not here: calling sbatch
+(`sweeps.dispatch.slurm_arrays`).
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from scaling.study import SlurmConfig
 
@@ -13,23 +18,25 @@ __all__ = [
     "Unit",
     "cap_minutes",
     "plan_arrays",
+    "sbatch_parameters",
     "throttle_shares",
 ]
 
 
-# A job's queueing and start should be a small part of its life.
+# The time in the queue and for the start should be a small part of a job's time.
 _SECONDS_PER_JOB = 600.0
-# submitit calls every signal in the first ten minutes of a shorter job a time-out.
-_LEAST_MINUTES = 15
+# The shortest is 15: in a shorter job, submitit takes every signal of the first ten minutes for a time-out.
 _ROUND_MINUTES = (15, 30, 60, 120, 240, 480, 720, 1440, 2880, 4320, 5760, 7200, 10080)
-# How far an estimate may be off before a job meets its limit, saves itself and is queued again.
+# A job may take this many times its estimate. At its time limit it saves its state and is queued again.
 _TIME_MARGIN = {"run": 3.0, "benchmark": 3.0, "guess": 10.0}
+# SLURM's warning before the time limit must come earlier than the time of a step and a checkpoint.
+_SIGNAL_SECONDS, _SIGNAL_SHARE = 90, 0.25
 _MEMORY_MARGIN = {"run": 1.25, "benchmark": 1.5, "guess": 2.0}
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one job asks for: the class that shares an array."""
+    """The resources of one job; all jobs of an array have the same."""
 
     partition: str | None
     cpus: int
@@ -43,11 +50,11 @@ class Unit:
     """Cells that one process trains together: one cell, or those of one trajectory.
 
     Attributes:
-        seconds: estimate without the process's start.
-        memory_gib: estimate of the process's peak.
-        source: what the estimates rest on: run, benchmark or guess.
-        time_factor: more of the time limit, after a time-out.
-        memory_factor: more memory, after an out-of-memory.
+        seconds: estimated time without the start of the process.
+        memory_gib: estimated peak memory of the process.
+        source: the basis of the estimates: run, benchmark or guess.
+        time_factor: multiplies the time limit; above 1 after a time-out.
+        memory_factor: multiplies the memory; above 1 after the cell ran out of memory.
     """
 
     signatures: tuple[str, ...]
@@ -61,37 +68,37 @@ class Unit:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """One job: the units it trains one after the other."""
+    """One job: the units that it trains one after the other; `seconds` is the estimated time."""
 
     units: tuple[Unit, ...]
     seconds: float
 
     @property
     def signatures(self) -> tuple[str, ...]:
-        """Its cells."""
+        """The signatures of its cells."""
         return tuple(s for unit in self.units for s in unit.signatures)
 
 
 @dataclass(frozen=True)
 class JobArray:
-    """Jobs that ask for the same."""
+    """Jobs with the same resources."""
 
     resources: Resources
     jobs: tuple[JobPlan, ...]
 
     @property
     def seconds(self) -> float:
-        """Estimated work."""
+        """Estimated time of all jobs together."""
         return sum(job.seconds for job in self.jobs)
 
 
 def plan_arrays(
     slurm: SlurmConfig, units: Sequence[Unit], start_seconds: float, array_size: int = 1000
 ) -> list[JobArray]:
-    """Sort units into arrays of one resource class each, cheapest cells first.
+    """Return the arrays that train `units`, each of at most `array_size` jobs, cheapest cells first.
 
-    Each job pays `start_seconds` once. Units of a grade that are estimated at less than ten minutes share a
-    job unless `cells_per_job` says how many, but never so that fewer jobs than `max_parallel` are left.
+    Each job takes `start_seconds` once. Units of a grade share a job until it is estimated at ten minutes,
+    but never so that fewer than `max_parallel` jobs are left; `cells_per_job` overrides this.
     """
     groups: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units:
@@ -129,25 +136,54 @@ def plan_arrays(
 
 
 def throttle_shares(max_parallel: int, arrays: Sequence[tuple[float, int]]) -> list[int]:
-    """How many jobs each of `(work, jobs)` runs at once, in proportion to its work; each at least one.
+    """Return how many jobs of each array run at the same time: in proportion to its work, at least one.
 
-    Together `max_parallel`, unless there are more arrays or fewer jobs than that.
+    The sum is `max_parallel`, unless there are more arrays or fewer jobs than that.
+
+    Args:
+        max_parallel: jobs of the sweep that run at the same time.
+        arrays: for each array its work in seconds and its number of jobs.
     """
     shares = [1] * len(arrays)
     for _ in range(max_parallel - len(arrays)):
         open_ones = [i for i, (_, jobs) in enumerate(arrays) if shares[i] < jobs]
         if not open_ones:
             break
-        # the next slot goes where most work waits per slot (D'Hondt's rule)
+        # the next slot goes to the array with the most work per slot (D'Hondt's rule)
         shares[max(open_ones, key=lambda i: arrays[i][0] / shares[i])] += 1
     return shares
 
 
 def cap_minutes(array: JobArray, limit: int) -> JobArray:
-    """The array within a partition's time limit: its jobs save themselves and go on in another turn."""
+    """Return the array with a time limit of at most `limit` minutes; its jobs save their state and are requeued."""
     if array.resources.minutes <= limit:
         return array
     return replace(array, resources=replace(array.resources, minutes=limit))
+
+
+def sbatch_parameters(
+    slurm: SlurmConfig, array: JobArray, throttle: int, job_name: str
+) -> dict[str, Any]:
+    """Return submitit's parameters of an array, of which at most `throttle` jobs run at the same time."""
+    resources = array.resources
+    parameters: dict[str, Any] = {
+        "job_name": job_name,
+        "time": resources.minutes,
+        "mem": f"{resources.memory_mib}MB",
+        "cpus_per_task": resources.cpus,
+        "gpus_per_node": resources.gpus or None,
+        "partition": resources.partition,
+        "array_parallelism": throttle,
+        "signal_delay_s": min(_SIGNAL_SECONDS, int(60 * resources.minutes * _SIGNAL_SHARE)),
+        "setup": [
+            # some versions of srun do not take it from sbatch
+            f"export SRUN_CPUS_PER_TASK={resources.cpus}",
+            *slurm.setup,
+        ],
+        # A site may forbid requeueing by default, but a preempted cell must be queued again.
+        "additional_parameters": {"requeue": True, **slurm.options},
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _pack(units: Sequence[Unit], per_job: int | None, target: float) -> list[list[Unit]]:
