@@ -12,7 +12,7 @@ from analysis.plots import Picture, draw_figures, draw_latency
 from analysis.report.fitted_laws import variant_sections
 from analysis.report.html_page import Page, render
 from analysis.report.overview import absent_text, overview_section, summary_line
-from analysis.report.provenance import checklist_section, provenance_section, run_provenance
+from analysis.report.repeatability import checklist_section, provenance_section, run_provenance
 from analysis.report.safe_names import FIGURE_BYTES, file_names
 from analysis.report.served_models import served_section, teachers_section
 from analysis.study_results import StudyFits, fit_study
