@@ -59,7 +59,9 @@ class Lease:
         self._lost = False
         self._guard = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread = threading.Thread(
+            target=self._beat_until_closed, name="heartbeat", daemon=True
+        )
         self._thread.start()
 
     def update(self, **facts: Any) -> None:
@@ -87,7 +89,19 @@ class Lease:
         self.close()
         self.update(**closing_fields(failure, message))
         with suppress(LeaseLostError, StorageError):  # a full disk takes no message
-            self._write(sync=True)
+            self.beat(sync=True)
+
+    def beat(self, *, sync: bool = False) -> None:
+        """Write the attempt's file with the current time; `sync` also waits until it is on the disk.
+
+        Raises:
+            LeaseLostError: another process has taken the run over.
+            StorageError: the file cannot be written.
+        """
+        self.verify()
+        with self._guard:
+            document = {**self._document, "time": time.time()}
+        write_json(self._path, document, sync=sync)
 
     def facts(self) -> dict[str, Any]:
         """Return what the attempt's file says."""
@@ -110,17 +124,11 @@ class Lease:
         self._stop.set()
         self._thread.join()
 
-    def _beat(self) -> None:
+    def _beat_until_closed(self) -> None:
         while not self._stop.wait(self._period):
             # A full disk is for those to report who write results; a lost lease, for `check`.
             with suppress(LeaseLostError, StorageError):
-                self._write(sync=False)
-
-    def _write(self, *, sync: bool) -> None:
-        self.verify()
-        with self._guard:
-            document = {**self._document, "time": time.time()}
-        write_json(self._path, document, sync=sync)
+                self.beat()
 
 
 def claim(

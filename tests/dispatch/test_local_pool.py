@@ -317,7 +317,7 @@ def test_progress_tells_the_states_and_the_running_cells_figures(study_file):
     first, second = (cell.config.signature for cell in plan.cells[:2])
     lease = claim(runs.folder(first), done=lambda: False)
     lease.update(step=5, n_steps=20, loss=0.6543, samples_per_second=3210.0)
-    lease._write(sync=False)
+    lease.beat()
     runs.fail(second, "the loss is nan at step 4")
     expected = "0/4 cells done, 1 failed | SUAN-0 D=160 s0 25% loss 0.6543 3.2k samples/s"
     assert progress_line(plan, runs) == expected

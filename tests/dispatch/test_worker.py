@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import move_to_another_host, numbers, small_config
 
 import scaling.training.run_on_disk
 import sweeps.dispatch.worker
 from models.grades import GRADES
-from models.model_options import SuanOptions
 from scaling.errors import UserError
 from scaling.records import RunStore, claim
 from scaling.records.attempts import last_attempt
-from scaling.study import RunConfig, lease_key
+from scaling.study import lease_key
 from scaling.training import train_run
 from sweeps.dispatch.worker import CellJob, run_cells
 
@@ -30,10 +30,7 @@ ROOT = Path(scaling.training.run_on_disk.__file__).parents[2]
 @pytest.fixture
 def config(tiny_store):
     torch.set_num_threads(1)
-    return RunConfig(
-        "SUAN-1", GRADES["SUAN-1"], SuanOptions(dropout=0.1), 320, 0, 16, 0.01, "decay",
-        "independent", tiny_store.fingerprint, 2,
-    )  # fmt: skip
+    return small_config(tiny_store)
 
 
 @pytest.fixture
@@ -53,11 +50,6 @@ def make_job(tiny_store, runs):
 @pytest.fixture
 def undisturbed(config, tiny_store, tmp_path):
     return lambda c: numbers(train_run(c, tiny_store, RunStore(tmp_path / "undisturbed")))
-
-
-def numbers(record):
-    clock = {"train_seconds", "samples_per_second", "peak_memory_gib", "provenance"}
-    return {name: value for name, value in vars(record).items() if name not in clock}
 
 
 @pytest.fixture
@@ -186,8 +178,7 @@ def test_a_busy_cell_is_left_alone_and_the_others_are_trained(config, runs, make
 def test_a_job_waits_for_the_owner_to_go_silent_and_takes_over(config, runs, make_job):
     """After a node's failure two copies run; the official one must outlast the other."""
     claim(runs.folder(config.signature), done=lambda: False).close()
-    path = runs.folder(config.signature) / "attempts" / "1.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "host": "elsewhere"}))
+    move_to_another_host(runs.folder(config.signature))
     assert make_job(config, options={"stale_seconds": 0.5}, wait_seconds=30.0)() == []
     attempts = runs.read(config.signature).provenance["attempts"]
     assert [(a["number"], a["failure"]) for a in attempts] == [(1, "lost"), (2, None)]

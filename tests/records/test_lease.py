@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from small_runs import move_to_another_host
 
 from scaling.atomic_files import write_new
 from scaling.errors import StorageError
@@ -18,13 +19,6 @@ from scaling.records.attempts import is_gone, last_attempt, this_process
 
 def never():
     return False
-
-
-def move_to_another_host(folder, number=1, age=0.0):
-    """Make the attempt look as one of another host that was last heard of `age` seconds ago."""
-    path = folder / "attempts" / f"{number}.json"
-    document = {**json.loads(path.read_text()), "host": "elsewhere", "time": time.time() - age}
-    path.write_text(json.dumps(document))
 
 
 @pytest.fixture
@@ -114,9 +108,15 @@ def test_a_lease_that_was_taken_over_is_noticed_and_writes_nothing_more(take, fo
 def test_a_heartbeat_notices_a_takeover_by_itself(take, folder):
     first = take(stale_seconds=0.1)
     write_new(folder / "attempts" / "2.json", {"state": "running", "time": time.time()})
-    first._thread.join(0.5)  # it goes on beating; meanwhile it has looked
+
+    def check_for_ten_seconds():
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            time.sleep(0.02)  # between two heartbeats
+            first.check()
+
     with pytest.raises(LeaseLostError):
-        first.check()
+        check_for_ten_seconds()
 
 
 def test_the_removal_of_the_folder_loses_the_lease(take, folder):

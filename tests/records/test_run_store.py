@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from small_runs import move_to_another_host
 
 from models.grades import Grade
 from models.model_options import SuanOptions
@@ -119,10 +120,7 @@ def test_the_states_of_a_run_in_order(runs, failure, state):
 
 def test_a_run_of_another_host_is_lost_when_it_is_silent(runs):
     claim(runs.folder(CONFIG.signature), done=lambda: False).close()
-    path = runs.folder(CONFIG.signature) / "attempts" / "1.json"
-    attempt = {**json.loads(path.read_text()), "host": "elsewhere"}
-    path.write_text(json.dumps(attempt))
-    beat = attempt["time"]
+    beat = move_to_another_host(runs.folder(CONFIG.signature), age=None)
     assert runs.state(CONFIG.signature, now=beat + 119).state == "running"
     assert runs.state(CONFIG.signature, now=beat + 121).state == "lost"
     assert runs.state(CONFIG.signature, now=beat + 6, stale_seconds=5).state == "lost"
@@ -158,7 +156,7 @@ def test_what_is_said_from_outside_holds_until_the_process_says_otherwise(runs):
     lease = claim(runs.folder(CONFIG.signature), done=lambda: False)
     runs.fail(CONFIG.signature, "killed: out of memory", "oom")
     assert runs.state(CONFIG.signature).failure == "oom"
-    lease._write(sync=False)
+    lease.beat()
     assert runs.state(CONFIG.signature).state == "running"
     lease.close()
 

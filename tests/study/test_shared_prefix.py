@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_runs import numbers, small_config
 
 import scaling.training.run_on_disk
 from models.grades import GRADES
@@ -26,17 +27,8 @@ def _one_thread():
 
 
 def trajectory(store, **changes):
-    config = RunConfig(
-        "SUAN-1", GRADES["SUAN-1"], START, 320, 0, 16, 0.01, "decay", "independent",
-        store.fingerprint, 2,
-    )  # fmt: skip
-    config = replace(config, **changes)
+    config = small_config(store, model=START, **changes)
     return [replace(config, n_samples=size) for size in SIZES]
-
-
-def numbers(record):
-    clock = {"train_seconds", "samples_per_second", "peak_memory_gib", "provenance"}
-    return {name: value for name, value in vars(record).items() if name not in clock}
 
 
 @pytest.fixture(scope="module")

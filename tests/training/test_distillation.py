@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from small_runs import numbers, small_config
 
 import scaling.training.run_on_disk
 from analysis.table import runs_table, split_variants
@@ -17,7 +18,7 @@ from scaling.batches.gather import gather_batch
 from scaling.batches.packing import group_requests, iterate_packed
 from scaling.errors import UserError
 from scaling.records import RunStore
-from scaling.study import Distillation, RunConfig, RunOptions
+from scaling.study import Distillation, RunOptions
 from scaling.training import PreemptedError, Training, train_run
 from scaling.training.saved_model import load_model
 
@@ -30,10 +31,8 @@ def _one_thread():
 
 
 def make_config(store, **changes):
-    config = RunConfig(
-        "LightSUAN-1", GRADES["SUAN-1"], LIGHT, 320, 0, 16, 0.01, "decay", "shared", store.fingerprint, 2
-    )  # fmt: skip
-    return replace(config, **changes)
+    light = {"grade_name": "LightSUAN-1", "model": LIGHT, "data_order": "shared"}
+    return small_config(store, **(light | changes))
 
 
 def teacher(name="SUAN-2", **changes):
@@ -169,11 +168,6 @@ def test_a_warm_teacher_serves_data_without_a_profile(tiny_store, tmp_path):
     assert torch.equal(
         weights(training.teacher.model), weights(load_model(tmp_path / before.signature))
     )
-
-
-def numbers(record):
-    clock = {"train_seconds", "samples_per_second", "peak_memory_gib", "provenance"}
-    return {name: value for name, value in vars(record).items() if name not in clock}
 
 
 @pytest.mark.parametrize("way", ["cold", "shared", "warm", "frozen", "request"])

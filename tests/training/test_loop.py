@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_runs import small_config
 
 import scaling.batches.epoch
 import scaling.training.learner
@@ -13,7 +14,6 @@ import scaling.training.loop
 from models.grades import GRADES
 from models.model_options import SuanOptions
 from scaling.store import Events, Feature, Impressions, Schema, write_store
-from scaling.study import RunConfig
 from scaling.training import predict, train_model
 
 
@@ -24,10 +24,7 @@ def _one_thread():
 
 @pytest.fixture
 def config(tiny_store):
-    return RunConfig(
-        "SUAN-1", GRADES["SUAN-1"], SuanOptions(), 320, 0, 16, 0.01, "decay", "independent",
-        tiny_store.fingerprint, 2,
-    )  # fmt: skip
+    return small_config(tiny_store, model=SuanOptions())
 
 
 def trace(config, store):

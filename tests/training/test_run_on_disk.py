@@ -8,14 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import numbers, small_config
 
 import scaling.training.run_on_disk
-from models.grades import GRADES
 from models.model_options import SuanOptions
 from scaling.errors import UserError
 from scaling.records import LeaseLostError, RunStore, claim
 from scaling.records.attempts import close_attempt, last_attempt
-from scaling.study import RunConfig, RunOptions
+from scaling.study import RunOptions
 from scaling.training import PreemptedError, train_run
 from scaling.training.loop import NonFiniteLossError
 
@@ -27,17 +27,9 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def make_config(store, **changes):
-    config = RunConfig(
-        "SUAN-1", GRADES["SUAN-1"], SuanOptions(dropout=0.1), 320, 0, 16, 0.01, "decay",
-        "independent", store.fingerprint, 2,
-    )  # fmt: skip
-    return replace(config, **changes)
-
-
 @pytest.fixture
 def config(tiny_store):
-    return make_config(tiny_store)
+    return small_config(tiny_store)
 
 
 def test_a_run_leaves_a_record_and_its_metrics_lines(config, tiny_store, tmp_path):
@@ -83,12 +75,6 @@ def test_more_samples_than_there_are_is_refused(config, tiny_store, tmp_path):
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the code catches it, or saves because of it."""
-
-
-def numbers(record):
-    """What a run's record says but for the clock."""
-    clock = {"train_seconds", "samples_per_second", "peak_memory_gib", "provenance"}
-    return {name: value for name, value in vars(record).items() if name not in clock}
 
 
 def lines(runs, signature):
@@ -146,7 +132,7 @@ def undisturbed(tiny_store, tmp_path_factory):
     told = {}
     for name, changes in VARIANTS.items():
         runs = RunStore(tmp_path_factory.mktemp(name))
-        config = make_config(tiny_store, **changes)
+        config = small_config(tiny_store, **changes)
         record = train_run(config, tiny_store, runs)
         told[name] = numbers(record), lines(runs, config.signature)
     return told
@@ -162,7 +148,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_record(
     tiny_store, tmp_path_factory, undisturbed, variant, kills, saves
 ):
     runs = RunStore(tmp_path_factory.mktemp("killed"))
-    config = make_config(tiny_store, **VARIANTS[variant])
+    config = small_config(tiny_store, **VARIANTS[variant])
     record = train_through_kills(config, tiny_store, runs, kills, saves)
     assert (numbers(record), lines(runs, config.signature)) == undisturbed[variant]
 

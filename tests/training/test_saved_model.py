@@ -4,14 +4,14 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from small_runs import small_config
 
-from models.grades import GRADES
 from models.model_options import SuanOptions
 from scaling.errors import UserError
 from scaling.metrics import evaluate
 from scaling.records import MODEL_FILE, RunStore
 from scaling.store import Schema
-from scaling.study import RunConfig, RunOptions
+from scaling.study import RunOptions
 from scaling.training import predict, train_model, train_run
 from scaling.training.saved_model import load_model, save_model
 
@@ -19,10 +19,7 @@ from scaling.training.saved_model import load_model, save_model
 @pytest.fixture
 def config(tiny_store):
     torch.set_num_threads(1)
-    return RunConfig(
-        "SUAN-1", GRADES["SUAN-1"], SuanOptions(norm="layer"), 64, 0, 16, 0.01, "decay",
-        "independent", tiny_store.fingerprint, 2,
-    )  # fmt: skip
+    return small_config(tiny_store, model=SuanOptions(norm="layer"), n_samples=64)
 
 
 def test_a_finished_run_keeps_the_model_that_its_metrics_are_of(config, tiny_store, tmp_path):

@@ -1,0 +1,40 @@
+"""A run of seconds, its numbers without the clock's, and an owner that looks as if it ran on another host."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from models.grades import GRADES
+from models.model_options import SuanOptions
+from scaling.records import RunRecord
+from scaling.study import RunConfig
+
+_CLOCK = {"train_seconds", "samples_per_second", "peak_memory_gib", "provenance"}
+
+
+def small_config(store: object, **changes: object) -> RunConfig:
+    """Return 20 steps of a SUAN-1 with dropout on `store`, but for `changes`."""
+    config = RunConfig(
+        "SUAN-1", GRADES["SUAN-1"], SuanOptions(dropout=0.1), 320, 0, 16, 0.01, "decay",
+        "independent", store.fingerprint, 2,  # type: ignore[attr-defined]
+    )  # fmt: skip
+    return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def numbers(record: RunRecord) -> dict[str, object]:
+    """Return what two runs of the same configuration must have in common."""
+    return {name: value for name, value in vars(record).items() if name not in _CLOCK}
+
+
+def move_to_another_host(folder: Path, number: int = 1, age: float | None = 0.0) -> float:
+    """Make an attempt look like one of another host whose last heartbeat is `age` seconds old.
+
+    Returns the time of that heartbeat; it stays as it is if `age` is None.
+    """
+    path = folder / "attempts" / f"{number}.json"
+    document = {**json.loads(path.read_text()), "host": "elsewhere"}
+    if age is not None:
+        document["time"] = time.time() - age
+    path.write_text(json.dumps(document))
+    return document["time"]
