@@ -31,7 +31,7 @@ __all__ = [
 def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
 
-    Without `sync` a host that loses power may leave the old file; a killed process never does harm.
+    Without `sync`, the old file may be back after a power failure. A killed process does no harm.
 
     Raises:
         StorageError: the folder cannot be written or the disk is full; nothing is left behind.
@@ -55,7 +55,7 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; on success it is renamed to `path`.
 
-    What killed processes left of the same `path` is removed first.
+    Temporary folders of the same `path` that killed processes left behind are removed first.
 
     Raises:
         UserError: `path` exists.
@@ -70,7 +70,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
         yield temporary
-        # mkdtemp makes the folder private; the umask is what the user asked for.
+        # mkdtemp makes the folder private; give it the permissions of the user's umask
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
@@ -84,12 +84,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _temporary_folder(path: Path) -> tuple[Path, int | None]:
-    """Return a new locked folder beside `path`, and its lock; those of dead processes are removed."""
-    # The parent's lock keeps a folder from being taken for a dead one before it has its own.
+    """Return a new locked folder beside `path` and its lock; remove those of dead processes."""
+    # under the parent's lock, no other process can see the new folder before it is locked
     parent = _lock(path.parent, wait=True)
     try:
         for folder in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
-            # The system lets go of a lock however its process died.
+            # the system releases the lock of a process, however that ended
             lock = None if parent is None else _lock(folder)
             if lock is not None:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -102,7 +102,7 @@ def _temporary_folder(path: Path) -> tuple[Path, int | None]:
 
 
 def _lock(folder: Path, *, wait: bool = False) -> int | None:
-    """Return the descriptor that holds the folder's lock, or None: another's, or no locks here."""
+    """Return the descriptor that holds the folder's lock; None if it is taken or cannot be had here."""
     descriptor = None
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -131,10 +131,10 @@ def write_lines(path: Path, documents: Iterable[Any]) -> None:
 
 
 def append_line(path: Path, document: Any) -> None:
-    """Append a line to what `write_lines` wrote.
+    """Append one JSON document to a file that `write_lines` wrote.
 
     Raises:
-        StorageError: it cannot be written, or only in part.
+        StorageError: the line cannot be written, or only a part of it.
     """
     try:
         with path.open("a", encoding="utf-8") as file:
@@ -144,12 +144,13 @@ def append_line(path: Path, document: Any) -> None:
 
 
 def write_new(path: Path, document: Any) -> bool:
-    """Write `document` as `write_json` does unless `path` exists; of many writers one is told True.
+    """Write `document` as `write_json` does unless `path` exists; return whether it was written.
 
-    Holds between the hosts of a network file system, where a link is atomic and a check is not.
+    Of several writers exactly one gets True, even on different hosts of a network file system: there,
+    creating a link is atomic, but checking for a file and then creating it is not.
 
     Raises:
-        StorageError: it cannot be written; nothing is left behind.
+        StorageError: the file cannot be written; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -161,7 +162,7 @@ def write_new(path: Path, document: Any) -> bool:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            # a lost reply makes the client ask again, and meet its own link
+            # if the reply was lost, the client tries again and finds its own link
             return temporary.stat().st_nlink > 1
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):

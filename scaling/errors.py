@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"; it knows nothing of exit codes or colours."""
+"""Errors that the user can fix, and the hint with the nearest valid name; no exit codes, no colours."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,18 +7,18 @@ __all__ = ["StorageError", "UserError", "nearest"]
 
 
 class UserError(Exception):
-    """Wrong use or bad input, told in one line: what, where, what was expected, what to do.
+    """Wrong use or bad input; the message is one line: what, where, what was expected, what to do.
 
     The command line prints the message to stderr and exits with code 2; nothing was half-written.
     """
 
 
 class StorageError(UserError):
-    """A file cannot be written: the disk is full, or the folder forbids it; nothing else will go well."""
+    """A file cannot be written, e.g. because the disk is full; later writes would fail as well."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return `", did you mean X?"` for the valid name closest to `name`, or all the choices."""
+    """Return `", did you mean X?"` with the valid name closest to `name`, or a list of all valid names."""
     choices = sorted(valid)
     close = get_close_matches(name, choices, n=1, cutoff=0.6)
     if close:

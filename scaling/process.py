@@ -1,4 +1,4 @@
-"""Set up this process for training: one thread, freed memory kept, packages from one place."""
+"""Sets up this process for training: one thread, freed memory is reused, all packages from one folder."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scaling.errors import UserError
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["prepare_process"]
+__all__ = ["check_packages", "prepare_process"]
 
 
 # mallopt's parameters (malloc.h)
@@ -22,7 +18,11 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def prepare_process() -> str:
-    """Set this process up for training (one thread, memory kept) and return its device."""
+    """Set up this process for training and return its device, `cuda` or `cpu`.
+
+    Raises:
+        UserError: the four packages come from several folders.
+    """
     import torch
 
     check_packages()
@@ -32,9 +32,12 @@ def prepare_process() -> str:
 
 
 def check_packages(root: str | None = None) -> None:
-    """Refuse to run unless the four packages come from one place, which is `root` if that is given.
+    """Check that the four packages come from the same folder, and from `root` if it is given.
 
-    A folder named like one of them in the working directory would shadow it.
+    A folder in the working directory with the name of a package would hide that package.
+
+    Raises:
+        UserError: they come from several folders, or from another one than `root`.
     """
     origins = [find_spec(name) for name in ("models", "scaling", "sweeps", "analysis")]
     found = {
@@ -50,7 +53,7 @@ def check_packages(root: str | None = None) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to reuse freed memory: large tensors are otherwise mapped and faulted in every step."""
+    """Make glibc reuse freed memory; otherwise it maps the pages of large tensors anew in every step."""
     if sys.platform != "linux" or os.environ.get("MALLOC_TOP_PAD_"):
         return
     try:

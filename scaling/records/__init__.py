@@ -1,4 +1,4 @@
-"""What a run leaves on disk and who owns it: records, attempts, leases, provenance. Needs no torch.
+"""The files of a run and who may write them: records, attempts, leases, provenance. Needs no torch.
 
 Not here: checkpoints and models (`scaling.training`), tables of many runs (`analysis.table`).
 """

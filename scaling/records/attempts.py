@@ -1,4 +1,4 @@
-"""The files `attempts/<n>.json` of a run: read, judged, closed and removed; no torch."""
+"""The files `attempts/<n>.json` of a run: reading, closing, removing; whether the process still runs."""
 
 import json
 import os
@@ -32,7 +32,7 @@ Failure = Literal["exception", "oom", "timeout", "lost", "preempted"]
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _UNKNOWN = -1
 
-# of an attempt's file, what is worth nothing once it has ended
+# fields of an attempt's file that mean nothing once the attempt has ended
 MOMENTARY = {"state", "time", "cell", "n_steps", "loss", "samples_per_second"}
 MOMENTARY |= {"pid_namespace", "pid_started"}
 
@@ -44,7 +44,7 @@ _Time = Annotated[float, Field(ge=0, lt=253_402_300_800)]
 @tolerant
 @dataclass(frozen=True)
 class _Attempt:
-    """The types of what is read from an attempt's file; each may be absent, and others may be there."""
+    """The fields that are read from an attempt's file, with their types; each may be absent."""
 
     number: int = 0
     id: str = ""
@@ -68,7 +68,7 @@ class _Attempt:
 def last_attempt(folder: Path) -> tuple[int, dict[str, Any]]:
     """Return the number and document of the run's last attempt; 0 if there is none.
 
-    Of a damaged file only its age is known: it counts as running, on a host that nobody knows.
+    Only the age of a damaged file is known, so it counts as running on an unknown host.
     """
     numbers = _numbers(folder)
     if not numbers:
@@ -77,7 +77,7 @@ def last_attempt(folder: Path) -> tuple[int, dict[str, Any]]:
     try:
         document = read_attempt(path)
         return numbers[-1], {**document, "time": float(document["time"])}
-    except FileNotFoundError:  # removed meanwhile: the run is done
+    except FileNotFoundError:  # removed in the meantime: the run is done
         return 0, {}
     except (OSError, ValueError, KeyError):
         with suppress(OSError):
@@ -86,7 +86,7 @@ def last_attempt(folder: Path) -> tuple[int, dict[str, Any]]:
 
 
 def read_attempts(folder: Path) -> list[dict[str, Any]]:
-    """Return the documents of the run's attempts, the first first; damaged ones are left out."""
+    """Return the documents of the run's attempts, oldest first; damaged ones are left out."""
     documents = []
     for number in _numbers(folder):
         with suppress(OSError, ValueError):
@@ -95,19 +95,22 @@ def read_attempts(folder: Path) -> list[dict[str, Any]]:
 
 
 def is_attempt(document: Any) -> bool:
-    """Whether all that is read from an attempt's document is of its type; else it is damaged."""
+    """Whether all fields of an attempt's document have the right types; otherwise it is damaged."""
     return fits(_Attempt, json.dumps(document))
 
 
 def remove_attempts(folder: Path) -> None:
-    """Forget the attempts of a run that is done."""
+    """Remove the attempts of a run that is done; errors are ignored."""
     shutil.rmtree(folder / "attempts", ignore_errors=True)
 
 
 def close_attempt(folder: Path, failure: Failure, message: str) -> None:
-    """Say, from another process, that the run's last attempt is over; makes one if there is none.
+    """Write, from another process, that the run's last attempt has ended; creates one if there is none.
 
-    Should the attempt be alive after all, its next heartbeat says so.
+    If the attempt is still running after all, its next heartbeat overwrites this.
+
+    Raises:
+        StorageError: the file cannot be written.
     """
     number, document = last_attempt(folder)
     path = folder / "attempts" / f"{max(number, 1)}.json"
@@ -116,28 +119,37 @@ def close_attempt(folder: Path, failure: Failure, message: str) -> None:
 
 
 def is_gone(attempt: dict[str, Any], stale_seconds: float, now: float | None = None) -> bool:
-    """Whether the attempt's process has ended: known at once on this host, else from its silence."""
+    """Whether the attempt's process has ended.
+
+    Processes of this host are looked up. A process of another host counts as gone if its last heartbeat is
+    more than `stale_seconds` old at `now` (seconds since 1970; default: the current time).
+    """
     mine = this_process()
     if all(attempt.get(key) == mine[key] for key in ("host", "pid_namespace")):
         pid, started = attempt.get("pid"), attempt.get("pid_started")
         now_there = _start_time(pid) if isinstance(pid, int) else None
-        # a start that cannot be known is no evidence against a process with that number
+        # if a start time is unknown, a process with this number counts as the owner
         return now_there is None or (now_there != started and _UNKNOWN not in (now_there, started))
     age = (time.time() if now is None else now) - float(attempt.get("time", 0.0))
     return age > stale_seconds
 
 
 def read_attempt(path: Path) -> dict[str, Any]:
-    """Read an attempt's file; a ValueError if it is damaged."""
+    """Read an attempt's file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged.
+    """
     text = path.read_bytes()
     if not fits(_Attempt, text):
-        raise ValueError(f"{path}: no attempt")
+        raise ValueError(f"{path}: not an attempt")
     document: dict[str, Any] = json.loads(text)
     return document
 
 
 def this_process() -> dict[str, Any]:
-    """What names this process among all that ever were on its host."""
+    """Return the fields that identify this process among all processes of its host, past ones included."""
     namespace = None
     with suppress(OSError):
         namespace = str(Path("/proc/self/ns/pid").readlink())
@@ -178,12 +190,15 @@ def _numbers(folder: Path) -> list[int]:
 
 
 def closing_fields(failure: Failure, message: str) -> dict[str, Any]:
+    """Return the fields that end an attempt now."""
     return {"state": "ended", "ended": utc_now(), "failure": failure, "message": message}
 
 
 def utc_now() -> str:
+    """Return the current time in ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def iso_time(time: float | None) -> str | None:
+    """Return a time in seconds since 1970 as `utc_now` writes it."""
     return None if time is None else datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")

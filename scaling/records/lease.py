@@ -1,8 +1,8 @@
-"""Who trains a run: `attempts/<n>.json` in its folder, of which the highest number owns it. Free of torch.
+"""Who may train a run: the process that created the highest-numbered `attempts/<n>.json` in its folder.
 
-An attempt's file is made by a link, which one process alone achieves, and is then rewritten by that
-process alone: by a heartbeat while it lives, and at its end. To take a run over is to make the next number.
-An owner looks for a higher number before it writes anything, and stops if there is one.
+Only one process can create such a file (by a link), and only that process rewrites it: with each heartbeat
+while it runs, and once at its end. A process takes over a run by creating the next-numbered file. An
+owner looks for a higher number before it writes anything, and stops if there is one.
 """
 
 import threading
@@ -38,18 +38,18 @@ _POLL_SECONDS = 1.0
 
 
 class RunBusyError(UserError):
-    """Another process, which is alive, is training the run."""
+    """Another process is training the run and is still alive."""
 
 
 class LeaseLostError(Exception):
-    """Another process has taken the run over, or finished it: nothing more may be written."""
+    """Another process has taken over the run or finished it; this one may write nothing more."""
 
 
 class Lease:
     """The right to write a run's files, renewed by a thread until `end` or `close`.
 
     Attributes:
-        number: of the attempt; the first is 1.
+        number: the attempt's number; the first is 1.
     """
 
     def __init__(self, folder: Path, number: int, document: dict[str, Any], period: float) -> None:
@@ -65,17 +65,17 @@ class Lease:
         self._thread.start()
 
     def update(self, **facts: Any) -> None:
-        """Add to the attempt's file, at the next heartbeat."""
+        """Set fields of the attempt's file; the next heartbeat writes them."""
         with self._guard:
             self._document.update(facts)
 
     def check(self) -> None:
-        """Raise LeaseLostError if a heartbeat has found the lease lost; costs nothing."""
+        """Raise LeaseLostError if a heartbeat has found that the lease is lost; does not look at the disk."""
         if self._lost:
             raise LeaseLostError(f"{self._folder.parent}: another process has taken this run over")
 
     def verify(self) -> None:
-        """Look for a higher number now, as is due before anything is written.
+        """Look for a higher number on the disk; call this before writing anything.
 
         Raises:
             LeaseLostError: there is one, or the run's folder was removed.
@@ -85,10 +85,10 @@ class Lease:
         self.check()
 
     def end(self, failure: Failure, message: str = "") -> None:
-        """Say that the attempt is over and why; a lease that is lost is left to its new owner."""
+        """Stop the heartbeat and write how the attempt ended; a lost lease is left to its new owner."""
         self.close()
         self.update(**closing_fields(failure, message))
-        with suppress(LeaseLostError, StorageError):  # a full disk takes no message
+        with suppress(LeaseLostError, StorageError):  # on a full disk the message is lost
             self.beat(sync=True)
 
     def beat(self, *, sync: bool = False) -> None:
@@ -104,29 +104,29 @@ class Lease:
         write_json(self._path, document, sync=sync)
 
     def facts(self) -> dict[str, Any]:
-        """Return what the attempt's file says."""
+        """Return the fields of the attempt's file."""
         with self._guard:
             return dict(self._document)
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Return all attempts for a record that is written now, the first first.
+        """Return all attempts for a record that is written now, oldest first.
 
-        One that never came to an end was lost, after its last heartbeat; `step` is that heartbeat's.
+        An attempt without an end was lost after its last heartbeat, and its `step` is from that heartbeat.
         """
         others = [a for a in read_attempts(self._folder.parent) if a.get("number") != self.number]
         lost = {"failure": "lost", "message": ""}
-        told = [{**lost, "ended": iso_time(attempt.get("time")), **attempt} for attempt in others]
-        told.append({**self.facts(), "failure": None, "message": "", "ended": utc_now()})
-        return [{k: v for k, v in attempt.items() if k not in MOMENTARY} for attempt in told]
+        ended = [{**lost, "ended": iso_time(attempt.get("time")), **attempt} for attempt in others]
+        ended.append({**self.facts(), "failure": None, "message": "", "ended": utc_now()})
+        return [{k: v for k, v in attempt.items() if k not in MOMENTARY} for attempt in ended]
 
     def close(self) -> None:
-        """Stop the heartbeat and leave the file as it is."""
+        """Stop the heartbeat; the file stays as it is."""
         self._stop.set()
         self._thread.join()
 
     def _beat_until_closed(self) -> None:
         while not self._stop.wait(self._period):
-            # A full disk is for those to report who write results; a lost lease, for `check`.
+            # a full disk is reported by whoever writes results, a lost lease by `check`
             with suppress(LeaseLostError, StorageError):
                 self.beat()
 
@@ -138,17 +138,17 @@ def claim(
     stale_seconds: float = RunOptions.stale_seconds,
     wait_seconds: float = 0.0,
 ) -> Lease | None:
-    """Take the run in `folder` for this process; None if it is done, perhaps while we waited.
+    """Claim the run in `folder` for this process; None if it is done, perhaps only after waiting.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         done: whether nothing is left to train.
-        stale_seconds: an owner on another host that was silent for so long is gone; one on this host is
-            gone when its process is.
-        wait_seconds: how long to wait for a living owner to finish or to go.
+        stale_seconds: an owner on another host counts as gone if its heartbeat is older than this; an
+            owner on this host is gone if its process has ended.
+        wait_seconds: how long to wait for a living owner to finish or to end.
 
     Raises:
-        RunBusyError: a living process still has it after that.
+        RunBusyError: after that time, a living process still owns the run.
         StorageError: the folder cannot be written.
     """
     deadline = time.monotonic() + wait_seconds
@@ -182,6 +182,6 @@ def claim(
                 raise
             if not finished:
                 return lease
-            lease.close()  # the last owner finished, and removed its attempts, between two looks
+            lease.close()  # the last owner finished and removed its attempts in the meantime
             remove_attempts(folder)
     return None

@@ -1,4 +1,4 @@
-"""Where a run came from: code, versions, device and command, as far as they can be known."""
+"""Where a run comes from: code, package versions, device and command, as far as they are known."""
 
 import ast
 import hashlib
@@ -24,9 +24,9 @@ __all__ = [
 ]
 
 
-# A driver tells its workers the command line that started it.
+# A driver passes its own command line to its workers in this variable.
 COMMAND_VARIABLE = "SCALING_COMMAND"
-# What a training run imports, `tests/records/test_provenance.py` holds the list to that.
+# All that a training run imports; tests/records/test_provenance.py checks this.
 _TRAINED = (
     "models/**/*.py",
     "scaling/*.py",
@@ -38,21 +38,21 @@ _PACKAGES = ("ctr-scaling", "torch", "numpy", "scipy", "pandas", "submitit")
 
 @cache
 def code_version() -> dict[str, Any]:
-    """Return `read_code_version` of the code that this process runs, as it was at the first call."""
+    """Return `read_code_version` of the code of this process, read once at the first call."""
     return read_code_version(Path(__file__).resolve().parents[2])
 
 
 def read_code_version(folder: Path) -> dict[str, Any]:
-    """Return what names the code in `folder`: `code`, `git_commit`, `git_dirty` and `git_diff`.
+    """Return the version of the code in `folder`: `code`, `git_commit`, `git_dirty` and `git_diff`.
 
-    `code` is a hash of the sources that a run's numbers rest on. The others come from the checkout that
-    `folder` is, or from the `provenance.json` of a snapshot, else they are None; `git_diff` is a hash of
-    what was changed since the commit, None where nothing was.
+    `code` is a hash of the sources that can change a run's numbers. The others are read from git if `folder`
+    is a checkout, or from the `provenance.json` of a snapshot; otherwise they are None. `git_diff` is a hash
+    of the uncommitted changes, None if there are none.
     """
     known: dict[str, Any] = {"code": _hash_sources(folder)}
-    # an installed copy may lie inside somebody else's repository
+    # an installed copy may lie inside the repository of another project
     if _git(folder, "rev-parse", "--show-toplevel").decode() != str(folder):
-        return {**known, **_told_by_snapshot(folder)}
+        return {**known, **_from_snapshot(folder)}
     diff = _git(folder, "diff", "--no-ext-diff", "HEAD")
     return {
         **known,
@@ -63,7 +63,7 @@ def read_code_version(folder: Path) -> dict[str, Any]:
 
 
 def describe_attempt() -> dict[str, Any]:
-    """Return who is training now, with which code; `slurm_job_id` is in the form that submitit uses."""
+    """Return the host, process, job and code of this attempt; `slurm_job_id` has the form that submitit uses."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
     restarts = os.environ.get("SLURM_RESTART_COUNT")
     return {
@@ -77,7 +77,7 @@ def describe_attempt() -> dict[str, Any]:
 
 
 def describe_environment(device: str) -> dict[str, Any]:
-    """Return what a record keeps: versions, platform, device and the command that a user typed."""
+    """Return the versions, platform, device and the user's command, as a record stores them."""
     own = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return {
         "versions": {name: _version(name) for name in _PACKAGES},
@@ -88,15 +88,15 @@ def describe_environment(device: str) -> dict[str, Any]:
     }
 
 
-def _told_by_snapshot(folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+def _from_snapshot(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = {}
     with suppress(OSError, ValueError):
-        told = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    return {name: told.get(name) for name in ("git_commit", "git_dirty", "git_diff")}
+        document = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    return {name: document.get(name) for name in ("git_commit", "git_dirty", "git_diff")}
 
 
 def _hash_sources(folder: Path) -> str:
-    """Hash the syntax trees of what can change a run's numbers; comments and docstrings cannot."""
+    """Hash the syntax trees of the sources that can change a run's numbers, without comments and docstrings."""
     digest = hashlib.sha256()
     for path in trained_sources(folder):
         tree = ast.parse(path.read_bytes())
@@ -105,13 +105,13 @@ def _hash_sources(folder: Path) -> str:
 
 
 def trained_sources(folder: Path) -> list[Path]:
-    """Return the sources below `folder` that a run's numbers rest on, sorted."""
+    """Return the sources below `folder` that can change a run's numbers, sorted."""
     found = [path for part in _TRAINED for path in folder.glob(part)]
     return sorted(path for path in found if path.name != "__init__.py")
 
 
 def _content(node: object) -> str:
-    """A syntax tree as text without positions, docstrings and empty fields, which differ between Pythons."""
+    """Return a syntax tree as text: no positions, docstrings or empty fields, which vary between Pythons."""
     if isinstance(node, list):
         return "[" + ",".join(map(_content, node)) + "]"
     if not isinstance(node, ast.AST):

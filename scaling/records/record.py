@@ -1,4 +1,4 @@
-"""What came out of one run: the content of `record.json`."""
+"""The result of one run: the content of `record.json`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scaling.study import RunConfig
 __all__ = ["MODEL_FILE", "RunRecord", "TeacherRecord", "ordered_records"]
 
 
-# in a finished run's folder (`scaling.training.saved_model`)
+# the model, in the folder of a finished run (`scaling.training.saved_model`)
 MODEL_FILE = "model.safetensors"
 
 
@@ -21,9 +21,9 @@ class TeacherRecord:
         n_params: non-embedding parameters.
         n_embedding_params: feature, hour and position tables.
         flops_per_sample: forward FLOPs of one sample.
-        metrics: of the test part at the end, as the student's.
-        n_samples: impressions that it was trained on before this run began; 0 from scratch.
-        n_new_samples: how many of these the student does not see.
+        metrics: on the test part at the end, with the same names as the student's.
+        n_samples: impressions that it was trained on before this run; 0: it started from scratch.
+        n_new_samples: how many of these impressions the student does not see.
     """
 
     n_params: int
@@ -43,15 +43,16 @@ class RunRecord:
         n_params: non-embedding parameters.
         n_embedding_params: feature, hour and position tables.
         flops_per_sample: forward FLOPs of one sample, two per multiply-add.
-        flops: of the whole training, 3 x forward x samples; the teacher's, too (forward only if frozen).
-        metrics: of the test part, by name (`scaling.metrics.evaluate`).
-        train_loss: mean logloss over the one epoch, each sample before it was trained on.
+        flops: FLOPs of the whole training, 3 x forward x samples, and those of the teacher (only forward
+            if it is frozen).
+        metrics: metrics on the test part, by name (`scaling.metrics.evaluate`).
+        train_loss: mean logloss over the epoch; each sample counts before the model is trained on it.
         train_seconds: wall-clock seconds of the training loop, over all attempts.
-        samples_per_second: of the training loop.
-        peak_memory_gib: resident memory of the last attempt's process at its highest.
-        provenance: code, package versions, device, command line, start and end, and what of these
-            each attempt had.
-        teacher: of a distilled run; what else is told is the student's.
+        samples_per_second: speed of the training loop.
+        peak_memory_gib: highest resident memory of the last attempt's process.
+        provenance: code, package versions, device, command line, start and end, and these facts for each
+            attempt.
+        teacher: the teacher of a distilled run; all other fields describe the student.
     """
 
     config: RunConfig
@@ -74,7 +75,7 @@ class RunRecord:
 
 
 def ordered_records(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Records by size, data and seed; those alike in all keep their order."""
+    """Return the records sorted by model size, data size and seed; equal ones keep their order."""
     return sorted(
         records, key=lambda r: (r.n_params, r.flops_per_sample, r.config.n_samples, r.config.seed)
     )

@@ -1,7 +1,6 @@
-"""What came out of a run, and where it lies: `runs/<study>/<signature>/record.json` means done.
+"""The folder of a study's runs: a run is done if `runs/<study>/<signature>/record.json` exists.
 
-Free of torch. Nothing but the record's presence says that a run is complete; where another one stands is
-told by its attempts (`scaling.records.lease`).
+The state of any other run follows from its attempts (`scaling.records.lease`). Needs no torch.
 """
 
 import json
@@ -22,11 +21,18 @@ __all__ = ["RunState", "RunStore"]
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands, from its files alone.
+    """The state of a run, from its files alone.
 
-    `failed` waits for somebody to read the message; `lost` (its process is gone) and `preempted` (saved
-    and handed over) go on by themselves. `failure` says which kind of end it was. `cell` is the signature
-    of the run that is being trained where one training serves several. The rest is the last heartbeat's.
+    A `failed` run stays so until the user retries it. The next submit continues runs that are `lost` (the
+    process is gone) or `preempted` (the process saved its state and stopped).
+
+    Attributes:
+        failure: how the last attempt ended.
+        attempt: number of the last attempt; 0 if there is none.
+        cell: signature of the run that is being trained, if one training serves several runs.
+        job_id: the SLURM job of the last attempt.
+
+    All other fields are from the last heartbeat.
     """
 
     state: Literal["done", "running", "failed", "lost", "preempted", "missing"]
@@ -57,14 +63,14 @@ _HINTS = {f.name for f in fields(RunState)} - {
 class RunStore:
     """The runs of one study: a folder with one sub-folder per signature.
 
-    Where one training serves several runs, its attempts and checkpoints lie in a folder of their own,
-    named by the `key` that `scaling.study.shared_prefix.lease_key` gives; elsewhere the key is the signature.
+    If one training serves several runs, its attempts and checkpoints are in a folder of their own. The name
+    of that folder is the `key` (`scaling.study.shared_prefix.lease_key`); otherwise the key is the signature.
     """
 
     root: Path
 
     def folder(self, key: str) -> Path:
-        """The run's folder, which may not exist yet."""
+        """Return the run's folder, which may not exist yet."""
         return self.root / key
 
     def has(self, signature: str) -> bool:
@@ -92,23 +98,23 @@ class RunStore:
         return record
 
     def read_all(self) -> list[RunRecord]:
-        """Read every complete run, in the order of their labels and signatures."""
+        """Read all complete runs, in the order of `ordered_records`."""
         signatures = sorted(path.parent.name for path in self.root.glob("*/record.json"))
         return ordered_records(self.read(signature) for signature in signatures)
 
     def write(self, record: RunRecord) -> Path:
-        """Write a complete run's record; one that is there already is kept as it is."""
+        """Write the record of a complete run and return its path; an existing record is not changed."""
         path = self.folder(record.signature) / "record.json"
         if not path.exists():
             write_new(path, asdict(record))
         return path
 
     def fail(self, key: str, message: str, failure: Failure = "exception") -> None:
-        """Say, from outside, that the last attempt ended without a record, and why."""
+        """Write, from another process, that the last attempt ended without a record, and why."""
         close_attempt(self.folder(key), failure, message)
 
     def release(self, key: str) -> None:
-        """Say, from outside, that the last attempt was stopped: the next one goes on from its checkpoint."""
+        """Write, from another process, that the last attempt was stopped; the next continues from its checkpoint."""
         close_attempt(self.folder(key), "preempted", "stopped")
 
     def state(
@@ -119,10 +125,16 @@ class RunStore:
         stale_seconds: float = RunOptions.stale_seconds,
         now: float | None = None,
     ) -> RunState:
-        """Where the run stands.
+        """Return the state of the run.
 
-        A run whose process is gone is lost: at once where that process ran on this host, else when the
-        heartbeat is `stale_seconds` old. A damaged file is a hint that is gone.
+        A run is lost if its process is gone. A process of this host is looked up; one of another host counts
+        as gone once its heartbeat is `stale_seconds` old, a damaged file once it is that old itself.
+
+        Args:
+            signature: the run's.
+            key: folder of its attempts; by default the signature.
+            stale_seconds: see above.
+            now: seconds since 1970; by default the current time.
         """
         if self.has(signature):
             return RunState("done")
@@ -153,8 +165,8 @@ def _check_version(document: Any, path: Path) -> None:
     version = config.get("schema_version") if isinstance(config, dict) else None
     if isinstance(version, int) and version != RUN_SCHEMA_VERSION:
         raise UserError(
-            f"{path}: of run schema {version}, which trained otherwise than this version's "
-            f"{RUN_SCHEMA_VERSION}; give --runs another folder"
+            f"{path}: of run schema {version}, but this version has {RUN_SCHEMA_VERSION} and trains "
+            "differently; give --runs another folder"
         )
 
 
