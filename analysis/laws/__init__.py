@@ -1,4 +1,4 @@
-"""The laws that can be fitted: one frozen class each, and the registry of their names.
+"""The laws that can be fitted: one frozen class for each law, and `LAWS`, all laws by name.
 
 Not here: data, losses, optimisers.
 """

@@ -1,11 +1,12 @@
-"""What a scaling law is: names, bounds, formula and evaluation; the forms are in `curves` and `laws`.
+"""The interface of a scaling law: its parameters with their bounds, its formula and its evaluation.
 
-Every law here is linear in an offset E and in amplitudes (A, B, ...) once its shape parameters
-(exponents, breaks) are fixed: y = E +- sum_j A_j phi_j(sizes; shape), + for metrics that fall and - for
-metrics that rise. The fitter relies on that and on nothing else, so adding a law is adding one class.
+With its shape parameters (exponents, breaks) fixed, every law is linear in an offset E and amplitudes
+A, B, ...: y = E +- sum_j A_j phi_j(sizes; shape), with + for metrics that fall and - for metrics that
+rise. The fitter relies on nothing else, so a new law is one class; most are declared by their terms
+(`analysis.laws.power_terms`).
 
-Inside, a law's parameters are one vector theta = (E, log A_j ..., shape ...), and sizes enter as logs.
-Legend: P parameter vectors at once, n points, J amplitudes, K shape parameters.
+Internally the parameters of a law are one vector theta = (E, log A_j ..., shape ...), and sizes are logs.
+Shapes: P parameter vectors evaluated together, n points, p parameters, J amplitudes, K shape parameters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,10 +29,11 @@ class Shape:
     """A parameter that enters a law non-linearly.
 
     Attributes:
-        name: as reported.
-        lower, upper: bounds, as reported; a fit that ends there says so.
-        first, last: range that the starting grid covers evenly in logs.
-        log: whether theta holds its logarithm.
+        name: reported name.
+        lower, upper: bounds of the reported value; a fit that ends at one reports it.
+        first, last: ends of the starting grid, which is even in logs.
+        log: whether theta holds the logarithm of the value.
+        unit: the variable in whose unit the parameter is measured, e.g. x for a break at x1; needs `log`.
     """
 
     name: str
@@ -40,9 +42,10 @@ class Shape:
     first: float = 0.02
     last: float = 2.0
     log: bool = False
+    unit: str | None = None
 
     def inside(self, value: float) -> float:
-        """The reported value as theta holds it."""
+        """Convert a reported value to the entry of theta."""
         return float(np.log(value)) if self.log else value
 
 
@@ -51,9 +54,9 @@ class Law:
     """Base of all laws.
 
     Attributes:
-        rising: whether the metric improves upwards (AUC) instead of downwards (logloss).
-        limit: the metric's physical limit, which E cannot pass: 0 for falling metrics and 1 for
-            rising ones unless given.
+        rising: whether a larger value of the metric is better (AUC), not a smaller one (logloss).
+        limit: physical limit of the metric, which E cannot pass; None is 0 for falling metrics and 1
+            for rising ones.
     """
 
     rising: bool = False
@@ -64,7 +67,7 @@ class Law:
     variables: ClassVar[tuple[str, ...]]
     amplitudes: ClassVar[tuple[str, ...]]
     shapes: ClassVar[tuple[Shape, ...]]
-    # Variables that are ratios: their logs keep their zero, where the form has its origin.
+    # Variables that are ratios: the fitter does not centre their logs, since the form depends on their zero.
     ratios: ClassVar[tuple[str, ...]] = ()
     saturates: ClassVar[bool] = True
 
@@ -81,17 +84,20 @@ class Law:
         raise NotImplementedError
 
     def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
-        """Turn theta (P, p) that holds for log sizes measured from `origin` into that of log sizes."""
+        """Convert theta (P, p) for log sizes measured from `origin` to theta for the log sizes themselves.
+
+        `origin` has one entry for each of `variables`, 0 for `ratios`.
+        """
         raise NotImplementedError
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the parameters, in theta's order."""
+        """Names of the parameters, in the order of theta."""
         return ("E", *self.amplitudes, *(shape.name for shape in self.shapes))
 
     @property
     def logged(self) -> npt.NDArray[np.bool_]:
-        """Which entries of theta are logarithms of what is reported, (p,)."""
+        """Which entries of theta are logarithms of the reported values, (p,)."""
         return np.array([False, *(True for _ in self.amplitudes), *(s.log for s in self.shapes)])
 
     @property
@@ -101,12 +107,12 @@ class Law:
 
     @property
     def bound(self) -> float:
-        """The value that E cannot pass."""
+        """The limit of E: `limit`, or its default."""
         return self.limit if self.limit is not None else (1.0 if self.rising else 0.0)
 
     @property
     def fixed(self) -> dict[str, float]:
-        """Parameters that the form itself fixes: a law without offset has E at the metric's limit."""
+        """Parameters that the form itself fixes: without an offset, E is the limit of the metric."""
         return {} if self.saturates else {"E": self.bound}
 
     @property
@@ -120,25 +126,25 @@ class Law:
         )
 
     def oriented(self, rising: bool) -> Self:
-        """The same form for a metric of the other direction."""
+        """The same form for a rising or falling metric."""
         return replace(self, rising=rising)
 
     def to_theta(self, params: Mapping[str, float]) -> FloatArray:
-        """Pack reported parameters into theta (p,)."""
+        """Convert reported parameters to theta (p,)."""
         values = [params[name] for name in self.names]
         return np.array(
             [np.log(v) if log else v for v, log in zip(values, self.logged, strict=True)]
         )
 
     def to_params(self, theta: FloatArray) -> dict[str, float]:
-        """Unpack theta (p,) into reported parameters."""
+        """Convert theta (p,) to reported parameters."""
         return {
             name: float(np.exp(min(value, 700.0)) if log else value)
             for name, value, log in zip(self.names, theta, self.logged, strict=True)
         }
 
     def evaluate(self, logs: Sequence[FloatArray], theta: FloatArray) -> FloatArray:
-        """Evaluate (P, n) values at theta (P, p)."""
+        """Evaluate the law (P, n) at theta (P, p)."""
         n_amplitudes = len(self.amplitudes)
         phi, _ = self.basis(logs, theta[:, 1 + n_amplitudes :])
         scale = self.sign * np.exp(theta[:, 1 : 1 + n_amplitudes])
@@ -148,7 +154,7 @@ class Law:
         return value
 
     def jacobian(self, logs: Sequence[FloatArray], theta: FloatArray) -> FloatArray:
-        """Derivatives (n, p) of the values by theta (p,)."""
+        """Evaluate the derivatives (n, p) of the law by theta (p,)."""
         n_amplitudes = len(self.amplitudes)
         phi, slopes = self.basis(logs, theta[None, 1 + n_amplitudes :])
         scale = self.sign * np.exp(theta[1 : 1 + n_amplitudes])
@@ -161,7 +167,7 @@ class Law:
         return columns
 
     def __call__(self, params: Mapping[str, float], *sizes: npt.ArrayLike) -> FloatArray:
-        """Evaluate the law at reported `params`; one array of sizes for each of `variables`."""
+        """Evaluate the law at reported parameters and sizes, one array for each of `variables`."""
         grids = np.broadcast_arrays(*(np.asarray(size, dtype=float) for size in sizes))
         logs = [np.log(grid).ravel() for grid in grids]
         value = self.evaluate(logs, self.to_theta(params)[None])[0]

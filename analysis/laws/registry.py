@@ -1,4 +1,4 @@
-"""Every law by its name."""
+"""All laws by name."""
 
 import math
 
@@ -34,7 +34,7 @@ def build_law(name: str, *, rising: bool = False, limit: float | None = None) ->
     """Build a law by name.
 
     Raises:
-        UserError: there is no such law, or the limit is not a number.
+        UserError: there is no such law, or the limit is not finite.
     """
     if limit is not None and not math.isfinite(limit):
         raise UserError(f"limit is {limit:g}, expected a finite number")

@@ -1,4 +1,4 @@
-"""The laws: joint forms of model size N and data size D, and the registry of every form."""
+"""Laws of model size N and data size D."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,79 +6,46 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.laws.base import Basis, Law, Shape
+from analysis.laws.power_terms import SumOfPowers, Term
 from scaling.arrays import FloatArray
 
 __all__ = ["Additive", "Interaction", "Kaplan", "Multiplicative", "TiedAdditive"]
 
 
 @dataclass(frozen=True)
-class Additive(Law):
-    """Joint law of model size N and data size D (Hoffmann et al. 2022, eq. 2)."""
+class Additive(SumOfPowers):
+    """One term for the model size and one for the data size (Hoffmann et al. 2022, eq. 2)."""
 
     name = "additive"
-    formula = "E ± A N^-alpha ± B D^-beta"
-    variables = ("N", "D")
-    amplitudes = ("A", "B")
-    shapes = (Shape("alpha"), Shape("beta"))
-
-    def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
-        """See `Law.basis`."""
-        size = np.exp(-shape[:, 0, None] * logs[0])
-        data = np.exp(-shape[:, 1, None] * logs[1])
-        return [size, data], {(0, 0): -logs[0] * size, (1, 1): -logs[1] * data}
-
-    def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
-        """See `Law.rebased`."""
-        moved = theta.copy()
-        moved[:, 1] += theta[:, 3] * origin[0]
-        moved[:, 2] += theta[:, 4] * origin[1]
-        return moved
+    terms = (Term("A", {"N": "alpha"}), Term("B", {"D": "beta"}))
 
 
 @dataclass(frozen=True)
-class TiedAdditive(Law):
-    """The additive law with one exponent for both (Gadre et al. 2024, eq. 4)."""
+class TiedAdditive(SumOfPowers):
+    """The additive law with the same exponent for N and D (Gadre et al. 2024, eq. 4)."""
 
     name = "tied"
-    formula = "E ± A N^-alpha ± B D^-alpha"
-    variables = ("N", "D")
-    amplitudes = ("A", "B")
-    shapes = (Shape("alpha"),)
-
-    def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
-        """See `Law.basis`."""
-        size = np.exp(-shape[:, :1] * logs[0])
-        data = np.exp(-shape[:, :1] * logs[1])
-        return [size, data], {(0, 0): -logs[0] * size, (1, 0): -logs[1] * data}
-
-    def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
-        """See `Law.rebased`."""
-        moved = theta.copy()
-        moved[:, 1] += theta[:, 3] * origin[0]
-        moved[:, 2] += theta[:, 3] * origin[1]
-        return moved
+    terms = (Term("A", {"N": "alpha"}), Term("B", {"D": "alpha"}))
 
 
 @dataclass(frozen=True)
-class Multiplicative(Law):
-    """Size and data act as one product: y = E +- A N^-alpha D^-beta."""
+class Multiplicative(SumOfPowers):
+    """A single term, the product of a power of N and a power of D."""
 
     name = "multiplicative"
-    formula = "E ± A N^-alpha D^-beta"
-    variables = ("N", "D")
-    amplitudes = ("A",)
-    shapes = (Shape("alpha"), Shape("beta"))
+    terms = (Term("A", {"N": "alpha", "D": "beta"}),)
 
-    def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
-        """See `Law.basis`."""
-        phi = np.exp(-shape[:, 0, None] * logs[0] - shape[:, 1, None] * logs[1])
-        return [phi], {(0, 0): -logs[0] * phi, (0, 1): -logs[1] * phi}
 
-    def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
-        """See `Law.rebased`."""
-        moved = theta.copy()
-        moved[:, 1] += theta[:, 2] * origin[0] + theta[:, 3] * origin[1]
-        return moved
+@dataclass(frozen=True)
+class Interaction(SumOfPowers):
+    """The additive law with a third term that falls with both sizes."""
+
+    name = "interaction"
+    terms = (
+        Term("A", {"N": "alpha"}),
+        Term("B", {"D": "beta"}),
+        Term("G", {"N": "alpha", "D": "beta"}),
+    )
 
 
 @dataclass(frozen=True)
@@ -92,7 +59,7 @@ class Kaplan(Law):
     shapes = (
         Shape("rho"),
         Shape("beta"),
-        # Centred logs make R of order one at the start; its bounds are those of a vanished term.
+        # With centred logs R starts near 1; at these bounds one of the two summands is negligible.
         Shape("R", lower=1e-30, upper=1e30, first=1e-2, last=1e2, log=True),
     )
 
@@ -113,37 +80,7 @@ class Kaplan(Law):
     def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
         """See `Law.rebased`."""
         moved = theta.copy()
+        # N^-rho factors out of the sum: A takes its power beta, and R the rest.
         moved[:, 1] += theta[:, 2] * theta[:, 3] * origin[0]
         moved[:, 4] += origin[1] - theta[:, 2] * origin[0]
-        return moved
-
-
-@dataclass(frozen=True)
-class Interaction(Law):
-    """The additive law with a term that needs both sizes: E +- A N^-alpha +- B D^-beta +- G N^-alpha D^-beta."""
-
-    name = "interaction"
-    formula = "E ± A N^-alpha ± B D^-beta ± G N^-alpha D^-beta"
-    variables = ("N", "D")
-    amplitudes = ("A", "B", "G")
-    shapes = (Shape("alpha"), Shape("beta"))
-
-    def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
-        """See `Law.basis`."""
-        size = np.exp(-shape[:, 0, None] * logs[0])
-        data = np.exp(-shape[:, 1, None] * logs[1])
-        both = size * data
-        return [size, data, both], {
-            (0, 0): -logs[0] * size,
-            (1, 1): -logs[1] * data,
-            (2, 0): -logs[0] * both,
-            (2, 1): -logs[1] * both,
-        }
-
-    def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
-        """See `Law.rebased`."""
-        moved = theta.copy()
-        moved[:, 1] += theta[:, 4] * origin[0]
-        moved[:, 2] += theta[:, 5] * origin[1]
-        moved[:, 3] += theta[:, 4] * origin[0] + theta[:, 5] * origin[1]
         return moved

@@ -1,14 +1,18 @@
-"""Law forms: values, derivatives, the change of origin and the registry."""
+"""Laws: values, derivatives, change of origin, declaration by terms, and the registry."""
+
+import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from analysis.laws import LAWS, Additive, Broken, DataConstrained, Saturating, build_law
+from analysis.laws.base import Shape
 from analysis.laws.one_axis import Power, Shifted
+from analysis.laws.power_terms import SumOfPowers, Term
 from analysis.laws.three_axes import Repeated, SequenceLength
-from analysis.laws.two_axes import Interaction, Kaplan
+from analysis.laws.two_axes import Interaction, Kaplan, Multiplicative
 from scaling.errors import UserError
 
 RNG_SIZES = np.random.default_rng(5)
@@ -50,17 +54,149 @@ def test_jacobian_agrees_with_central_differences(name, rising):
         np.testing.assert_allclose(law.jacobian(logs, theta)[:, i], numeric, atol=1e-8)
 
 
-@every_law
-def test_rebased_parameters_give_the_same_curve(name):
-    law = build_law(name)
-    theta, logs = theta_of(law), logs_of(law)
-    raw = [np.log(SIZES[variable]) for variable in law.variables]
-    origin = origin_of(law)
+@st.composite
+def cases(draw, law):
+    """Parameters theta (1, p) and four log sizes for each variable, all measured from one origin."""
+    logs = []
+    for variable in law.variables:
+        # The ratios are at least 1.
+        ends = (0, 2) if variable in law.ratios else (-4, 4)
+        logs.append(np.array(draw(st.lists(st.floats(*ends), min_size=4, max_size=4))))
+    amplitudes = [draw(st.floats(-2, 2)) for _ in law.amplitudes]
+    shapes = [draw(st.floats(-1.5, 1.5) if s.log else st.floats(0.05, 1.5)) for s in law.shapes]
+    return np.array([[0.4, *amplitudes, *shapes]]), logs
+
+
+def check_rebased(law, case, shift):
+    """Compare each term at two origins that are `shift` apart."""
+    theta, logs = case
+    n_linear = 1 + len(law.amplitudes)
+    origin = [0.0 if variable in law.ratios else shift[variable] for variable in law.variables]
+    moved = law.rebased(theta, origin)[0]
+    from_other = [log + o for log, o in zip(logs, origin, strict=True)]
     np.testing.assert_allclose(
-        law.evaluate(raw, law.rebased(theta[None], origin)),
-        law.evaluate(logs, theta[None]),
+        law.jacobian(from_other, moved)[:, :n_linear],
+        law.jacobian(logs, theta[0])[:, :n_linear],
+        # Rounding of exponents times log sizes, of up to 1e2.
         rtol=1e-12,
     )
+
+
+def check_slopes(law, case):
+    """Compare the derivatives of `basis` with central differences."""
+    theta, logs = case
+    shape = theta[:, 1 + len(law.amplitudes) :]
+    phi, slopes = law.basis(logs, shape)
+    step = 1e-5
+    for k in range(len(law.shapes)):
+        move = step * np.eye(len(law.shapes))[k]
+        up, down = law.basis(logs, shape + move)[0], law.basis(logs, shape - move)[0]
+        for j, value in enumerate(phi):
+            slope = slopes.get((j, k), np.zeros_like(value))
+            # Truncation: step^2 times the third derivative, of up to 1e3.
+            atol = 1e-7 * np.abs(value).max()
+            np.testing.assert_allclose(slope, (up[j] - down[j]) / (2 * step), atol=atol, rtol=0)
+
+
+shifts = st.fixed_dictionaries({v: st.floats(-10, 10) for v in ("x", "N", "D", "L")})
+
+
+@every_law
+@given(data=st.data(), shift=shifts)
+@settings(max_examples=100)
+def test_a_term_has_the_same_value_from_every_origin(name, data, shift):
+    law = build_law(name)
+    check_rebased(law, data.draw(cases(law)), shift)
+
+
+@every_law
+@given(data=st.data())
+@settings(max_examples=100)
+def test_derivatives_of_the_terms_agree_with_central_differences(name, data):
+    law = build_law(name)
+    check_slopes(law, data.draw(cases(law)))
+
+
+class SwappedExponents(Additive):
+    def rebased(self, theta, origin):
+        return super().rebased(theta, origin[::-1])
+
+
+class LostExponent(Multiplicative):
+    def rebased(self, theta, origin):
+        return super().rebased(theta, [origin[0], 0.0])
+
+
+class LostUnit(Shifted):
+    shapes = (Shape("alpha"), Shape("x0", log=True))
+
+
+@pytest.mark.parametrize("wrong", [SwappedExponents, LostExponent, LostUnit])
+def test_a_wrong_change_of_origin_is_found(wrong):
+    law = wrong()
+
+    @given(case=cases(law), shift=shifts)
+    @settings(phases=[Phase.generate])
+    def check(case, shift):
+        check_rebased(law, case, shift)
+
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        check()
+
+
+class LostDecay(Repeated):
+    def effective_sizes(self, logs, shape):
+        return super().effective_sizes(logs, shape)[0], {}
+
+
+def test_a_wrong_derivative_is_found():
+    law = LostDecay()
+
+    @given(case=cases(law))
+    @settings(phases=[Phase.generate])
+    def check(case):
+        check_slopes(law, case)
+
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        check()
+
+
+@every_law
+def test_values_are_those_of_the_formula(name):
+    """The formula as Python: a product has a sign, and e is Euler's number."""
+    law = build_law(name)
+    text = law.equation.translate(str.maketrans({"^": "**", "[": "(", "]": ")"}))
+    text = re.sub(r"(?<=[\w)]) (?=[A-Za-z(])", "*", text)
+    params = law.to_params(theta_of(law)) | law.fixed
+    sizes = {v: SIZES[v] / (1e6 if v not in law.ratios else 1) for v in law.variables}
+    expected = eval(text, {"e": np.e} | params | sizes)
+    np.testing.assert_allclose(law(params, *sizes.values()), expected, rtol=1e-12)
+
+
+class ThreeSizes(SumOfPowers):
+    """Two powers with one exponent, and a product of the two other terms."""
+
+    name = "three-sizes"
+    terms = (
+        Term("A", {"N": "alpha", "D": "alpha"}),
+        Term("B", {"L": "beta"}),
+        Term("F", {"N": "alpha", "D": "alpha", "L": "beta"}),
+    )
+
+
+def test_everything_follows_from_the_terms():
+    law = ThreeSizes()
+    assert law.equation == "E + A N^-alpha D^-alpha + B L^-beta + F N^-alpha D^-alpha L^-beta"
+    assert law.variables == ("N", "D", "L")
+    assert law.names == ("E", "A", "B", "F", "alpha", "beta")
+    params = {"E": 0.1, "A": 2.0, "B": 3.0, "F": 5.0, "alpha": 0.5, "beta": 1.0}
+    assert law(params, 4.0, 9.0, 10.0) == pytest.approx(0.1 + 2 / 6 + 3 / 10 + 5 / 60)
+
+
+@given(case=cases(ThreeSizes()), shift=shifts)
+def test_terms_that_share_an_exponent_have_right_derivatives_and_origins(case, shift):
+    check_slopes(ThreeSizes(), case)
+    check_rebased(ThreeSizes(), case, shift)
 
 
 @every_law
