@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.latency.naming import family, model_names
-from analysis.table import (
-    LABELS,
-    first_few,
-    require_columns,
-    rises,
-    telling_columns,
-    variant_columns,
-)
+from analysis.table import LABELS, first_few, plain_columns, require_columns, rises
 from scaling.errors import UserError
-from scaling.serving import ENOUGH_REQUESTS, Latency, ServingReport, read_serving
+from scaling.serving import (
+    ENOUGH_REQUESTS,
+    Latency,
+    ServingReport,
+    model_columns,
+    model_family,
+    model_names,
+    read_serving,
+    varied_settings,
+)
 
 __all__ = ["Served", "best_under", "measured_counts", "pareto_front", "served_models"]
 
@@ -89,14 +90,14 @@ def served_models(
             f"{', '.join(map(str, known))}"
         )
     _check_threads(folder, {name: reports[name] for name in found})
-    keys = _model_columns(table)
+    keys = model_columns(plain_columns(table))
     runs = _runs(table, keys, reports, found)
     usable = runs["is_measured"] & np.isfinite(runs[metric])
     if not usable.any():
         raise UserError(f"{folder}: no measured model has a {metric}")
     n_samples = runs.loc[usable, "n_samples"].max()
     shown = runs[usable & (runs["n_samples"] == n_samples)]
-    shown = shown.assign(model=model_names(shown, keys))
+    shown = shown.assign(model=_names(shown, keys))
     _check_seeds(shown)
     models = _models(shown, metric)
     notes = (
@@ -152,14 +153,8 @@ def _check_threads(folder: Path, reports: Mapping[str, ServingReport]) -> None:
     )
 
 
-def _model_columns(table: pd.DataFrame) -> list[str]:
-    """The columns that tell a model from the table's others; the sizes where a grade's name does not."""
-    return telling_columns(table, _known_columns(table))
-
-
-def _known_columns(table: pd.DataFrame) -> list[str]:
-    columns = ("grade", *variant_columns(table, "teacher_grade"), "n_params", "max_len")
-    return [c for c in columns if c in table.columns]
+def _names(runs: pd.DataFrame, keys: list[str]) -> list[str]:
+    return model_names(plain_columns(runs), runs["is_light"].tolist(), keys)
 
 
 def _runs(
@@ -170,13 +165,11 @@ def _runs(
 ) -> pd.DataFrame:
     """The table with each run's model, by number and by name, and with its latency where it was measured."""
     signatures = table["signature"].astype(str)
-    # the same teacher is "same" at one data size and a number at another
-    taught = [c for c in (*_known_columns(table), "teacher_n_samples") if c in table.columns]
-    taught = [c for c in taught if c != "teacher_data" or "teacher_n_samples" not in taught]
+    keys_of_any_size = _keys_of_any_size(table)
     light = {name: float(report.model["kind"] == "lightsuan") for name, report in reports.items()}
     runs = table.assign(
         number=table.groupby(keys, dropna=False, sort=False).ngroup(),
-        as_taught=table.groupby(taught, dropna=False, sort=False).ngroup(),
+        number_of_any_size=table.groupby(keys_of_any_size, dropna=False, sort=False).ngroup(),
         is_light=[light.get(name, np.nan) for name in signatures],
         **{
             column: [getattr(found.get(name), column, np.nan) for name in signatures]
@@ -189,10 +182,22 @@ def _runs(
     for column in ("p50_ms", "p99_ms"):
         runs[column] = by_model[column].transform("median")
     return runs.assign(
-        model=model_names(runs, keys),
-        family=[family(row) for row in runs.to_dict("records")],
+        model=_names(runs, keys),
+        family=[model_family(row, row["is_light"]) for row in runs.to_dict("records")],
         is_measured=runs["p99_ms"].notna(),
     )
+
+
+def _keys_of_any_size(table: pd.DataFrame) -> list[str]:
+    """Columns that identify a model whatever its data size.
+
+    The number of impressions replaces `teacher_data`, which is "same" at one size and a number at another.
+    """
+    varied = varied_settings(plain_columns(table), "teacher_grade")
+    keys = ["grade", *varied, "n_params", "max_len", "teacher_n_samples"]
+    if "teacher_n_samples" in table.columns:
+        keys = [name for name in keys if name != "teacher_data"]
+    return [name for name in keys if name in table.columns]
 
 
 def _models(shown: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -222,7 +227,9 @@ def _check_seeds(shown: pd.DataFrame) -> None:
 
 
 def _left_out(runs: pd.DataFrame, shown: pd.DataFrame, n_samples: Any) -> list[str]:
-    is_shown = runs["number"].isin(shown["number"]) | runs["as_taught"].isin(shown["as_taught"])
+    is_shown = runs["number"].isin(shown["number"]) | runs["number_of_any_size"].isin(
+        shown["number_of_any_size"]
+    )
     absent = runs[~is_shown]
     notes = []
     for part, why in (

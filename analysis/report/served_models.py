@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.latency import Served, pareto_front
 from analysis.plots import Picture
 from analysis.report.html_page import Block, Figure, Paragraph, Section, Table
-from analysis.table import telling_columns, value_text, variant_columns
+from analysis.table import distinguishing_columns, value_text, variant_columns
 from scaling.study import NO_TEACHER
 
 __all__ = ["served_section", "teachers_section"]
@@ -28,7 +28,7 @@ def teachers_section(table: pd.DataFrame, metrics: Sequence[str]) -> Section:
         return _NO_TEACHERS
     known = {"grade": "student", "n_samples": "D", "teacher_grade": "teacher", "distill": "how"}
     keys = [*known, "teacher_n_samples"]
-    apart = telling_columns(taught, [*keys, *variant_columns(taught)])
+    apart = distinguishing_columns(taught, [*keys, *variant_columns(taught)])
     others = [c for c in apart if c not in keys and c != "teacher_data"]
     metrics = [m for m in metrics if f"teacher_{m}" in table.columns]
     rows = []

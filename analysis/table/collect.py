@@ -4,7 +4,6 @@ Missing is NaN. Everything downstream (fits, plots, report) reads such a table a
 """
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ import pandas as pd
 from scaling.atomic_files import write_text
 from scaling.errors import UserError
 from scaling.records import RunRecord, RunStore, ordered_records
-from scaling.study import NO_TEACHER, lease_key
+from scaling.serving import run_settings
+from scaling.study import lease_key
 
 __all__ = ["RUN_COLUMNS", "TEACHER_COLUMNS", "read_table", "runs_table", "write_table"]
 
@@ -98,56 +98,24 @@ def runs_table(*folders: Path) -> pd.DataFrame:
 
 
 def _row(record: RunRecord) -> dict[str, object]:
-    config = record.config
     truth = record.provenance.get("truth") or {}
-    row: dict[str, object] = {
-        "grade": config.grade_name,
-        **asdict(config.grade),
-        "n_params": record.n_params,
+    settings = {name: v for name, v in run_settings(record).items() if v is not None}
+    teacher = record.teacher.metrics if record.teacher is not None else {}
+    return {
+        **settings,
         "n_embedding_params": record.n_embedding_params,
         "flops_per_sample": record.flops_per_sample,
         "flops": record.flops,
-        "n_samples": config.n_samples,
-        "seed": config.seed,
-        "data_order": config.data_order,
-        "packing": config.packing,
-        "precision": config.precision,
-        "schedule": config.schedule,
-        "batch_size": config.batch_size,
-        "learning_rate": config.learning_rate,
         "train_loss": record.train_loss,
         "bayes_logloss": truth.get("bayes_logloss", np.nan),
         "bayes_auc": truth.get("bayes_auc", np.nan),
         "train_seconds": record.train_seconds,
         "samples_per_second": record.samples_per_second,
         "peak_memory_gib": record.peak_memory_gib,
-        "data_fingerprint": config.data_fingerprint[:12],
         "signature": record.signature,
-        "trajectory": lease_key(config, share_prefix=True),
-    }
-    row |= {f"model.{name}": value for name, value in asdict(config.model).items()}
-    return row | _teacher_cells(record) | record.metrics
-
-
-def _teacher_cells(record: RunRecord) -> dict[str, object]:
-    settings, teacher = record.config.distill, record.teacher
-    if settings is None or teacher is None:
-        return {"distill": NO_TEACHER, "teacher_grade": NO_TEACHER, "teacher_data": NO_TEACHER}
-    # by the number alone: one setting of a study stays one value, whatever order its runs saw their data in
-    data = "same" if teacher.n_samples == record.config.n_samples else str(teacher.n_samples)
-    return {
-        "distill": settings.way,
-        "distill_weight": settings.weight,
-        "distill_temperature": settings.temperature,
-        "distill_share_embeddings": settings.share_embeddings,
-        "teacher_grade": settings.teacher_name,
-        "teacher_max_len": settings.teacher.max_len,
-        "teacher_n_params": teacher.n_params,
-        "teacher_flops_per_sample": teacher.flops_per_sample,
-        "teacher_n_samples": teacher.n_samples,
-        "teacher_n_new_samples": teacher.n_new_samples,
-        "teacher_data": data if teacher.n_samples else NO_TEACHER,
-        **{f"teacher_{name}": value for name, value in teacher.metrics.items()},
+        "trajectory": lease_key(record.config, share_prefix=True),
+        **{f"teacher_{name}": value for name, value in teacher.items()},
+        **record.metrics,
     }
 
 

@@ -1,6 +1,6 @@
-"""How fast trained models answer requests: which runs to time, and the report kept beside each run.
+"""How fast trained models answer requests: which runs to time, their models' names, and the saved reports.
 
-The measurement itself needs torch and is in `latency_bench`, which is imported by name. Not here: the
+The measurement itself needs torch. It is in `latency_bench`, which is imported by name. Not here: the
 scorer (`models.scoring`), accuracy against latency (`analysis.latency`).
 """
 
@@ -14,16 +14,34 @@ from scaling.serving.latency_report import (
     write_serving,
 )
 from scaling.serving.model_choice import RunToMeasure, runs_to_measure, with_models
+from scaling.serving.model_naming import model_columns, model_family, model_names
+from scaling.serving.settings_of_runs import (
+    Columns,
+    distinguishing_settings,
+    run_settings,
+    settings_columns,
+    value_text,
+    varied_settings,
+)
 
 __all__ = [
     "ENOUGH_REQUESTS",
     "WAYS",
+    "Columns",
     "Latency",
     "RunToMeasure",
     "ServingReport",
+    "distinguishing_settings",
     "merge_reports",
+    "model_columns",
+    "model_family",
+    "model_names",
     "read_serving",
+    "run_settings",
     "runs_to_measure",
+    "settings_columns",
+    "value_text",
+    "varied_settings",
     "with_models",
     "write_serving",
 ]

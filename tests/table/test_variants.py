@@ -8,7 +8,7 @@ from analysis.report import file_names
 from analysis.table import (
     describe_variants,
     split_variants,
-    telling_columns,
+    distinguishing_columns,
     variant_columns,
     variant_label,
 )
@@ -64,7 +64,7 @@ def test_values_of_one_text_are_one_variant():
 def test_dropping_what_follows_mixes_nothing():
     table = make_table()
     every = variant_columns(table, "teacher_grade")
-    told = telling_columns(table, every)
+    told = distinguishing_columns(table, every)
     assert len(told) < len(every)
     assert len(table[told].drop_duplicates()) == len(table[every].drop_duplicates())
 
