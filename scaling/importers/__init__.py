@@ -1,6 +1,7 @@
-"""Raw logs into event stores: one module per data set in `datasets`, the shared steps in `pipeline`.
+"""Raw logs imported into event stores: one module per data set in `datasets`, the shared steps in `pipeline`.
 
-An importer declares what its files hold (`declaration.Log`); the pipeline reads, checks, sorts and writes.
+A module in `datasets` declares what the files hold (`declaration.Log`). The pipeline reads and checks each cell
+(null texts: `pipeline/cell_parsing.py`), selects rows, builds vocabularies, sorts and writes.
 Not here: the store's format (`scaling.store`).
 """
 

@@ -1,6 +1,6 @@
-"""Real logs into event stores: one module per data set, one entry of `IMPORTERS`.
+"""`IMPORTERS`, the list of all importers, and `import_logs`, which runs one of them.
 
-An importer says what the files hold as a `scaling.importers.declaration.Log`; the pipeline does the rest.
+An importer declares what its files hold as a `scaling.importers.declaration.Log`; the pipeline does the rest.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.errors import UserError, nearest
-from scaling.importers.datasets import any_table as table
-from scaling.importers.datasets import eleme, kuairand, mind, movielens_100k, movielens_csv, taobao
-from scaling.importers.datasets import movielens_1m as movielens
+from scaling.importers.datasets import (
+    any_table,
+    eleme,
+    kuairand,
+    mind,
+    movielens_1m,
+    movielens_100k,
+    movielens_csv,
+    taobao,
+)
 from scaling.importers.declaration import Log
 from scaling.importers.split_options import read_options
 
@@ -24,13 +31,13 @@ __all__ = ["IMPORTERS", "Importer", "import_logs"]
 
 @dataclass(frozen=True)
 class Importer:
-    """How a data set is imported.
+    """How one data set is imported.
 
     Attributes:
-        summary: what it is, in a few words for the help.
-        options: the default values of its options.
-        declare: the log of a raw folder under the options; reads no more than it must.
-        takes_file: whether RAW may be a file; those that it names are then beside it.
+        summary: name and files of the data set, for the help.
+        options: the importer's options with their default values.
+        declare: returns the log of a raw folder for given options; it reads headers at most.
+        takes_file: whether RAW may be a file; the files that it names are then in the same folder.
     """
 
     summary: str
@@ -42,8 +49,8 @@ class Importer:
 IMPORTERS: dict[str, Importer] = {
     "movielens-1m": Importer(
         "MovieLens 1M: ratings.dat, users.dat, movies.dat",
-        movielens.MovieLens1MOptions(),
-        movielens.movielens_1m,
+        movielens_1m.MovieLens1MOptions(),
+        movielens_1m.movielens_1m,
     ),
     "movielens": Importer(
         "MovieLens 20M, 25M, 32M and latest: ratings.csv, movies.csv",
@@ -52,7 +59,7 @@ IMPORTERS: dict[str, Importer] = {
     ),
     "movielens-100k": Importer(
         "MovieLens 100K: u.data, u.user, u.item",
-        movielens.MovieLens1MOptions(),
+        movielens_1m.MovieLens1MOptions(),
         movielens_100k.movielens_100k,
     ),
     "taobao-ads": Importer(
@@ -82,8 +89,8 @@ IMPORTERS: dict[str, Importer] = {
     ),
     "table": Importer(
         "any CSV or Parquet files; RAW is a TOML that names their columns, or a folder with one",
-        table.TableOptions(),
-        table.table,
+        any_table.TableOptions(),
+        any_table.any_table,
         takes_file=True,
     ),
 }
@@ -101,9 +108,10 @@ def import_logs(
     """Import the data set `name` from `raw` into a new store at `out` and open it.
 
     Raises:
-        UserError: no such importer, bad options or input, or `out` exists; nothing is left behind.
+        UserError: there is no such importer, an option or the input is wrong, or `out` exists; nothing is left
+            behind.
     """
-    # Not above: the help needs this module's table, but no engine.
+    # Imported here, because the help needs `IMPORTERS` but not the engine.
     from scaling.importers.pipeline import Limits, import_log
 
     if name not in IMPORTERS:

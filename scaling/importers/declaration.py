@@ -1,7 +1,7 @@
-"""What an importer declares: raw tables, the rows made from them, features and split, as one frozen value.
+"""What an importer declares: raw tables, the rows made from them, features and split, as one frozen value `Log`.
 
-Everything is data: `scaling.importers.pipeline.importing` does the work. Expressions are DuckDB's SQL, over the
-columns named as in the files.
+A `Log` is only data; `scaling.importers.pipeline.importing` does the work. Conditions and SELECTs are DuckDB SQL,
+with the column names of the files.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ __all__ = ["Check", "Log", "Negatives", "Rows", "Table", "TimeSplit", "UserSplit
 
 
 class Check(NamedTuple):
-    """What must hold of every row that is kept; the first that breaks it ends the import, told by file and line.
+    """A condition on every row that is not dropped; the first row that breaks it stops the import.
 
     Attributes:
-        column: the column to name in the message.
-        holds: SQL condition; unknown (NULL) counts as broken.
-        expected: how the message ends, e.g. "a rating of 1 to 5".
+        column: the column that the error message names.
+        holds: SQL condition; NULL counts as broken.
+        expected: the end of the error message, e.g. "a rating of 1 to 5".
     """
 
     column: str
@@ -30,20 +30,21 @@ class Table:
     """Raw files of one layout.
 
     Attributes:
-        files: names or globs in the raw folder, each plain, `.gz` or `.zst`; `.parquet` is read as such.
-        columns: column to kind: "int", "float", "text" or "timestamp", with "?" at the end if a cell may be
-            empty (then NULL). All columns in their order where there is no header; else those that are used.
-            A timestamp is read as unix seconds. Kind "file" is no column of the file, but its name.
-        separator: between fields, one to four bytes.
+        files: names or globs in the raw folder; each file may be plain, `.gz`, `.zst` or `.parquet`.
+        columns: kind of each column: "int", "float", "text" or "timestamp", followed by "?" if a cell may be
+            null (see `pipeline/cell_parsing.py`). Without a header, all columns in their order; with a
+            header, only those that are used. A timestamp is read as unix seconds. The kind "file" stands for the name
+            of the file instead of a column.
+        separator: text between two fields, one to four bytes.
         header: whether the first line names the columns.
-        quote: the quoting character, or "" where quotes are ordinary text.
+        quote: the quoting character, or "" if quotes are ordinary text.
         encoding: "utf-8" or "latin-1".
-        checks: what every row that is kept must fulfil.
-        drop: reason to SQL condition; a row is dropped for the first that holds, before the checks.
-        key: columns that no two rows may share.
-        drop_repeats: drop rows that repeat another in every column above (reason "repeated").
-        zone: IANA name of the zone of timestamps that name none.
-        time_format: of timestamps in text, as for `strptime`; "" is ISO 8601.
+        checks: conditions on every row that is not dropped.
+        drop: SQL condition by reason; a row is dropped for the first condition that holds, before the checks.
+        key: columns whose values together must be unique.
+        drop_repeats: drop rows that repeat another in every column of `columns` (reason "repeated").
+        zone: IANA name of the time zone of timestamps without one.
+        time_format: format of timestamps in text, as for `strptime`; "" means ISO 8601.
     """
 
     files: tuple[str, ...]
@@ -65,8 +66,8 @@ class Rows:
     """Rows made from tables.
 
     Attributes:
-        select: a SELECT over the tables, by their names in `Log.tables`.
-        drop: reason to SQL condition over the columns of `select`.
+        select: a SELECT from the tables, by their names in `Log.tables`.
+        drop: SQL condition on the columns of `select`, by reason.
     """
 
     select: str
@@ -75,9 +76,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """The test part begins at `boundary` (unix seconds), or holds the last `test_fraction` of the impressions.
+    """A split by time: the test part starts at `boundary` (unix seconds), or is the latest `test_fraction`.
 
-    All impressions of the boundary's second are in the test part.
+    The fraction is that of the impressions. All impressions in the second of the boundary are in the test part.
     """
 
     test_fraction: float | None = None
@@ -86,7 +87,10 @@ class TimeSplit:
 
 @dataclass(frozen=True)
 class UserSplit:
-    """The users whose md5 of `seed:person` is in the lowest `test_fraction` are the test part (`Log.person`)."""
+    """A split by user: the test part has the users whose md5 of `seed:person` is in the lowest `test_fraction`.
+
+    `person` is `Log.person`.
+    """
 
     test_fraction: float
     seed: int = 0
@@ -94,15 +98,15 @@ class UserSplit:
 
 @dataclass(frozen=True)
 class Negatives:
-    """Items drawn beside each impression of a log that holds clicks or purchases only.
+    """Negatives drawn for each impression of a log that has only clicks or purchases.
 
-    Draws depend on (seed, user, time, item, number of the draw) alone, and are from the items of the same part, so
-    that an item's id tells next to nothing about its label. One that the user took at the same second is dropped.
+    A draw depends only on (seed, user, time, item, number of the draw). Items are drawn from the same part, so that an
+    item's id reveals almost nothing about its label. A drawn item that the user took in the same second is dropped.
 
     Attributes:
-        per_positive: draws for each impression.
-        draw: "popularity" draws items as often as the part holds them, "uniform" each alike.
-        seed: of the draws.
+        per_positive: number of draws for each impression.
+        draw: "popularity" draws an item in proportion to its frequency in the part, "uniform" draws all alike.
+        seed: seed of the draws.
     """
 
     per_positive: int = 4
@@ -112,29 +116,31 @@ class Negatives:
 
 @dataclass(frozen=True)
 class Log:
-    """A data set for the pipeline.
+    """A data set as the pipeline needs it.
 
-    A feature's values are the column of that name of the impressions or events, else of `items`, which is joined by
-    `item`; a profile feature's those of `users`. The ids are those of the vocabulary of the same name.
+    A feature is the column of that name in the impressions or events, or else in `items`, joined by `item`. A profile
+    feature is a column of `users`. A feature's ids come from the vocabulary of the same name.
 
     Attributes:
         tables: raw tables by name.
-        impressions: gives `user`, `time` (unix seconds), `label` (0 or 1; none with `negatives`) and features.
-        events: gives `user`, `time` and features; None: every impression is an event of later histories.
-        users: SELECT of `user` and profile features, one row for each user; unknown where a user has none.
-        items: SELECT of `item` and features, one row for each item.
-        behaviour, candidate, context, profile: names of features, in the order a model reads them.
-        numeric: names of number columns of the impressions; finite, never NULL.
-        vocabularies: feature to vocabulary where the names differ: features of one vocabulary share ids.
-        min_count: rows of the training part in which a value must occur to have an id of its own.
-        hashed: vocabulary to number of buckets, for ids without bound: md5 of the value instead of a list.
+        impressions: `user`, `time` (unix seconds), `label` (0 or 1; absent with `negatives`) and features.
+        events: `user`, `time` and features; None means that every impression is an event of later histories.
+        users: SELECT of `user` and the profile features, one row per user; features of other users are unknown.
+        items: SELECT of `item` and features, one row per item.
+        behaviour, candidate, context, profile: names of features, in the order in which a model reads them.
+        numeric: names of numeric columns of the impressions, which must be finite and not NULL.
+        vocabularies: vocabulary of each feature whose vocabulary has another name; features with the same
+            vocabulary share ids.
+        min_count: number of training rows in which a value must occur to have its own id.
+        hashed: number of buckets by vocabulary, for an unbounded set of values: an id is the md5 of the value.
         split: how the test part is made.
-        own_lists: whether a user's events came as lists in the impressions' own rows; then they are of the training
-            part if one of his impressions is, whatever their times.
-        person: SQL over `user`: who it is, where one has several; all of a person are in one part of a split by user.
-        utc_offset_seconds: of the log's own zone, for readers of the store.
-        negatives: how to draw them where a log has no impressions.
-        facts: further entries of the store's source.
+        own_lists: whether a user's events came as lists in the rows of the impressions. They are then in the training
+            part if one of the user's impressions is, whatever their times.
+        person: SQL of the person behind a `user`, if one person has several; a split by user keeps all of them in one
+            part.
+        utc_offset_seconds: seconds from UTC in the log's own time zone, for readers of the store.
+        negatives: how negatives are drawn, if the log has no impressions.
+        facts: further entries of the store's `source`.
     """
 
     tables: Mapping[str, Table]
@@ -158,5 +164,5 @@ class Log:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def vocabulary(self, feature: str) -> str:
-        """Return the vocabulary that the feature's ids belong to."""
+        """Return the name of the feature's vocabulary."""
         return self.vocabularies.get(feature, feature)

@@ -1,4 +1,4 @@
-"""Where a download's files are and what their columns are called: archives unpack in several ways."""
+"""Finding the files and columns of a download, because archives unpack to different folders and names differ."""
 
 from pathlib import Path
 
@@ -9,14 +9,15 @@ from scaling.importers.raw_files import PACKED, field_positions, find_files
 __all__ = ["column_called", "locate"]
 
 
-DEPTHS = ("", "*/", "*/*/")  # the folder of the files, one that holds it, or one above that
+DEPTHS = ("", "*/", "*/*/")  # RAW is the folder of the files, its parent or its grandparent
 
 
 def locate(raw: Path, pattern: str) -> tuple[str, ...]:
-    """Return the files that match the name or glob, plain or packed, in `raw` or up to two folders below.
+    """Return the files that match the name or glob, plain or compressed, in `raw` or up to two folders below.
 
-    Paths are relative to `raw`, sorted, and from the first depth that has any. A file that lies there both
-    plain and packed is taken once, plain. Without any the pattern itself is returned: its reader tells what is missing.
+    Paths are relative to `raw`, sorted, and from the first depth with a match. If a file exists both plain and
+    compressed, only the plain one is returned. Without a match the pattern itself is returned; reading it later
+    reports the missing file.
     """
     for depth in DEPTHS:
         found: dict[str, str] = {}
@@ -31,7 +32,7 @@ def locate(raw: Path, pattern: str) -> tuple[str, ...]:
 
 
 def column_called(raw: Path, files: tuple[str, ...], *names: str) -> str:
-    """Return the first of `names` that the files' header has, else the first name."""
+    """Return the first of `names` that is in the header of the first file, or else the first name."""
     for name in names:
         try:
             field_positions(find_files(raw, files)[0], Table(files, {name: "text"}))

@@ -1,6 +1,7 @@
-"""Raw text files, record by record: finding them, their header, and the first record that is broken.
+"""Raw files outside the engine: finding them, reading a header, and locating the first broken record.
 
-The engine reads the rows; this slow reading is for a header, and to say where a file is wrong once the engine has refused it.
+The engine reads the rows. This slow reader is used only for headers, and to find the line of an error after the
+engine has refused a file.
 """
 
 import csv
@@ -36,19 +37,21 @@ CHUNK = 1 << 20
 
 
 def find_files(raw: Path, names: tuple[str, ...]) -> list[Path]:
-    """Return the files of a table in `raw`, sorted: a name stands for itself, `.gz`, `.zst`, or all files of a folder.
+    """Return the files of a table in `raw`, sorted within each name.
+
+    A name matches the file itself, else `NAME.gz`, else `NAME.zst`; a folder matches all files in it.
 
     Raises:
-        UserError: a name or a glob that matches nothing.
+        UserError: a name or a glob matches nothing.
     """
     found: list[Path] = []
     for name in names:
         if (raw / name).is_dir():
-            # Other engines leave marks such as _SUCCESS and .crc files.
+            # Other engines write marker files such as _SUCCESS and .crc.
             inside = (raw / name).rglob("*")
-            matches = sorted(f for f in inside if f.is_file() and not _is_mark(f, raw / name))
+            matches = sorted(f for f in inside if f.is_file() and not _is_marker(f, raw / name))
         elif any(character in name for character in "*?["):
-            # An absolute glob is one from the root.
+            # Path.glob refuses absolute patterns, so they start from the root.
             start, pattern = (Path("/"), name.lstrip("/")) if name[0] == "/" else (raw, name)
             matches = sorted(f for f in start.glob(pattern) if f.is_file())
         else:
@@ -59,20 +62,20 @@ def find_files(raw: Path, names: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def _is_mark(file: Path, folder: Path) -> bool:
+def _is_marker(file: Path, folder: Path) -> bool:
     return any(part[0] in "._" for part in file.relative_to(folder).parts)
 
 
 def is_parquet(file: Path) -> bool:
-    """Whether `file` is read as Parquet."""
+    """Whether `file` is read as Parquet, by its suffix."""
     return file.suffix in (".parquet", ".pq")
 
 
 def read_through(file: Path) -> None:
-    """Unpack a packed file to its end, or look into a plain one.
+    """Check that a file can be read and is not empty; a compressed file is read to its end.
 
     Raises:
-        UserError: unreadable, empty, damaged or cut.
+        UserError: the file is unreadable, empty, damaged or cut.
     """
     with _opened(file) as stream:
         empty = not stream.read(1)
@@ -86,7 +89,7 @@ def read_through(file: Path) -> None:
 
 
 def _check_frames(file: Path) -> None:
-    # Neither the engine nor zstandard's reader minds a frame that ends too early.
+    # Neither the engine nor zstandard's reader reports a truncated frame.
     import zstandard
 
     frame = zstandard.ZstdDecompressor().decompressobj()
@@ -102,30 +105,30 @@ def _check_frames(file: Path) -> None:
 
 
 def column_names(file: Path, table: Table) -> list[str]:
-    """Return the columns of a Parquet file, or the header of a text file, without the blanks around the names.
+    """Return the column names of a Parquet file, or the header of a text file without spaces around the names.
 
     Raises:
-        UserError: empty, or not to be read.
+        UserError: the file is empty or unreadable.
     """
     if is_parquet(file):
         return list(parquet_types(file))
     _, first = next(_records(file, table), (0, []))
     if not first:
-        read_through(file)  # which tells a damaged file from an empty one
+        read_through(file)  # raises another error if the file is damaged
         raise UserError(f"{file}: is empty")
     return [name.strip() for name in first]
 
 
 def parquet_relation(file: Path) -> str:
-    """Return a Parquet file as SQL; `key=value` folders on its path are columns."""
+    """Return SQL that reads a Parquet file; `key=value` folders on its path become columns."""
     return f"read_parquet({text(file)}, hive_partitioning = true)"
 
 
 def parquet_types(file: Path) -> dict[str, str]:
-    """Return the columns of a Parquet file with the engine's names of their types.
+    """Return the columns of a Parquet file and their types, as the engine names them.
 
     Raises:
-        UserError: not to be read as Parquet.
+        UserError: the file cannot be read as Parquet.
     """
     import duckdb
 
@@ -135,14 +138,14 @@ def parquet_types(file: Path) -> dict[str, str]:
             return {name: kind for name, kind, *_ in described.fetchall()}
     except duckdb.Error as error:
         first = str(error).splitlines()[0]
-        raise UserError(f"{file}: cannot be read as Parquet, is it whole? {first}") from error
+        raise UserError(f"{file}: cannot be read as Parquet, is it complete? {first}") from error
 
 
 def field_positions(file: Path, table: Table) -> tuple[int, dict[str, int]]:
-    """Return how many fields a record has, and the position of each column of the table.
+    """Return the number of fields per record, and the position of each column of the table.
 
     Raises:
-        UserError: no header, or one without a column that is needed.
+        UserError: the file has no header, or the header lacks a column of the table.
     """
     own = [column for column, kind in table.columns.items() if kind != "file"]
     if not table.header:
@@ -152,20 +155,25 @@ def field_positions(file: Path, table: Table) -> tuple[int, dict[str, int]]:
         if column not in names:
             if len(names) == 1:
                 raise UserError(
-                    f"{file}: line 1: one field only; are the columns really separated by {table.separator!r}?"
+                    f"{file}: line 1: only one field; are the columns really separated by {table.separator!r}?"
                 )
             raise UserError(f"{file}: line 1: no column {column!r}{nearest(column, names)}")
     return len(names), {column: names.index(column) for column in own}
 
 
 def line_of_record(file: Path, table: Table, number: int) -> int:
-    """Return the line on which record `number` (1 is the first below a header) ends."""
+    """Return the number of the line on which record `number` ends; record 1 is the first after a header."""
     last = number + table.header
     return next((line for i, (line, _) in enumerate(_records(file, table), 1) if i == last), last)
 
 
 def raise_first_broken(file: Path, table: Table, n_fields: int) -> None:
-    """Raise for the first record that is no text, badly quoted, of another number of fields than `n_fields`, or ends differently."""
+    """Raise an error for the first broken record; return if there is none.
+
+    Raises:
+        UserError: a record is not text in the table's encoding, is badly quoted or does not have `n_fields`
+            fields, or the lines do not all end alike.
+    """
     for line, fields in _records(file, table):
         if len(fields) != n_fields:
             names = f": {', '.join(table.columns)}" if not table.header else ""
@@ -178,12 +186,12 @@ def raise_first_broken(file: Path, table: Table, n_fields: int) -> None:
             if text_line.endswith(b"\r\n") != first and text_line.endswith(b"\n"):
                 raise UserError(
                     f"{file}: line {number:,}: ends in {'LF' if first else 'CRLF'}, the lines before in "
-                    f"{'CRLF' if first else 'LF'}; make the line ends all alike"
+                    f"{'CRLF' if first else 'LF'}; use the same line ending in the whole file"
                 )
 
 
 def _records(file: Path, table: Table) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record that is not blank, header included, with the number of its last line."""
+    """Yield the number of the last line and the fields of each record, with the header and without blank records."""
     with _opened(file) as stream:
         lines = _lines(file, stream, table)
         if len(table.separator) > 1 or not table.quote:
@@ -209,7 +217,7 @@ def _lines(file: Path, stream: IO[bytes], table: Table) -> Iterator[str]:
         raw = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         try:
             if table.encoding == "latin-1" and (control := re.search(rb"[\x80-\x9f]", raw)):
-                # The engine refuses them: they are no characters, but a sign of another encoding.
+                # The engine refuses these control characters too: they indicate another encoding.
                 raise UnicodeDecodeError("latin-1", raw, control.start(), control.end(), "control")
             decoded = raw.decode(table.encoding).rstrip("\r\n")
         except UnicodeDecodeError as error:
@@ -226,7 +234,7 @@ def _lines(file: Path, stream: IO[bytes], table: Table) -> Iterator[str]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
-    """Open a plain or packed file for reading; its errors become those of a user."""
+    """Open a plain or compressed file for reading, with errors as UserError."""
     import zstandard
 
     try:

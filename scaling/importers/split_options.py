@@ -1,4 +1,7 @@
-"""Options of an importer: strings from the command line into the fields of a frozen dataclass."""
+"""Options that every importer has (split, min_count), and how `--option NAME=VALUE` texts become their values.
+
+Not here: which texts of a raw file are null (`scaling.importers.pipeline.cell_parsing`).
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,19 +20,21 @@ __all__ = ["CommonOptions", "read_options"]
 
 T = TypeVar("T", bound="DataclassInstance")
 
+_BOOLEANS = {"true": True, "false": False}
+
 
 @dataclass(frozen=True)
 class CommonOptions:
-    """What a study may vary of every data set; an importer adds its own and may change the defaults.
+    """Options that every importer has; an importer may add its own and change the defaults.
 
     Attributes:
         split: "time" or "user".
-        test_fraction: share of the impressions (latest first) or of the users in the test part.
-        test_from: first moment of the test part in the data set's own zone, e.g. 2017-05-13 or
-            2017-05-13T12:00:00; in place of `test_fraction`. Where a data set has a default date, another
-            `test_fraction` or a split by user takes its place.
-        split_seed: of a split by user.
-        min_count: rows of the training part in which a value must occur to have an id of its own.
+        test_fraction: share of the latest impressions, or of the users, that are the test part.
+        test_from: start of the test part in the data set's own time zone, e.g. 2017-05-13 or
+            2017-05-13T12:00:00, instead of `test_fraction`. A default date of a data set is overridden by a
+            `test_fraction` other than the default, and by a split by user.
+        split_seed: seed of a split by user.
+        min_count: number of training rows in which a value must occur to have its own id.
     """
 
     split: str = "time"
@@ -39,7 +44,7 @@ class CommonOptions:
     min_count: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse values that no data set can have."""
+        """Refuse values that are invalid for every data set."""
         if self.split not in ("time", "user"):
             raise UserError(f"option split: {self.split!r} is not time or user")
         if not 0 < self.test_fraction < 1:
@@ -48,18 +53,20 @@ class CommonOptions:
             raise UserError(f"option min_count: {self.min_count} is not 1 or more")
         if self.test_from:
             if self.split == "user" and self.test_from != type(self).test_from:
-                raise UserError("option test_from: a split by user has no first moment")
+                raise UserError(
+                    "option test_from: expected with split=time only; a split by user has no start"
+                )
             self._moment()
 
     def parts(self, zone: int | str = 0) -> TimeSplit | UserSplit:
-        """Return the split; `test_from` is read in `zone`: seconds from UTC or an IANA name."""
+        """Return the split; `test_from` is a time in `zone` (seconds from UTC or an IANA name)."""
         if self.split == "user":
             return UserSplit(self.test_fraction, self.split_seed)
         default = type(self)
         wants_share = self.test_fraction != default.test_fraction
         if self.test_from and not (wants_share and self.test_from == default.test_from):
             moment = self._moment()
-            if isinstance(zone, str):  # with its summer time
+            if isinstance(zone, str):  # a named zone has summer time
                 return TimeSplit(boundary=int(moment.replace(tzinfo=ZoneInfo(zone)).timestamp()))
             return TimeSplit(boundary=int(moment.timestamp()) - zone)
         return TimeSplit(self.test_fraction)
@@ -73,16 +80,16 @@ class CommonOptions:
             ) from error
         if moment.tzinfo is not None:
             raise UserError(
-                f"option test_from: {self.test_from!r} names a zone; give the time in the data set's own"
+                f"option test_from: {self.test_from!r} names a time zone; give the time in the data set's own zone, without one"
             )
         return moment.replace(tzinfo=UTC)
 
 
 def read_options(defaults: T, given: Mapping[str, str]) -> T:
-    """Return `defaults` with the `given` values, each converted to its default's type.
+    """Return `defaults` with the values in `given`, each converted to the type of its default.
 
     Raises:
-        UserError: an unknown option or a value that is not of the option's type.
+        UserError: an option is unknown, or a value does not have the option's type.
     """
     known = asdict(defaults)
     values = {}
@@ -96,6 +103,3 @@ def read_options(defaults: T, given: Mapping[str, str]) -> T:
             wanted = {int: "a whole number", bool: "true or false"}.get(kind, "a number")
             raise UserError(f"option {name}: {text!r} is not {wanted}") from error
     return replace(defaults, **values)
-
-
-_BOOLEANS = {"true": True, "false": False}

@@ -1,13 +1,13 @@
-"""Names and texts as SQL."""
+"""Quoting of names and texts for SQL."""
 
 __all__ = ["quoted", "text"]
 
 
 def quoted(name: str) -> str:
-    """Return a name as SQL."""
+    """Return a name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def text(value: object) -> str:
-    """Return a text as SQL."""
+    """Return a value as an SQL string literal."""
     return "'" + str(value).replace("'", "''") + "'"

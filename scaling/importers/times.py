@@ -12,16 +12,16 @@ __all__ = ["LATEST", "check_time", "has_summer_time", "hour", "offset_of", "seco
 
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-LATEST = 4_102_444_800  # 2100-01-01: later times are not in the unit that was said
+LATEST = 4_102_444_800  # 2100-01-01: a later time is probably in another unit
 
 
 def seconds(column: str, unit: str = "s") -> str:
-    """Return the whole unix seconds of a column in `unit`: s, ms, us or ns."""
+    """Return SQL for the unix seconds, rounded down, of a column in `unit`: s, ms, us or ns."""
     return column if unit == "s" else f"{column} // {UNITS[unit]}"
 
 
 def check_time(column: str, unit: str = "s") -> Check:
-    """Return the check that a column holds times after 1970 and before 2100 in `unit`."""
+    """Return the check that a column has times in `unit` between 1970 and 2100."""
     return Check(
         column,
         f"{quoted(column)} > 0 AND {quoted(column)} < {LATEST * UNITS[unit]}",
@@ -30,14 +30,14 @@ def check_time(column: str, unit: str = "s") -> Check:
 
 
 def hour(time: str, zone: int | str = 0) -> str:
-    """Return the hour of the day, 0 to 23, of unix seconds; `zone` is seconds from UTC or an IANA name."""
+    """Return SQL for the hour of the day, 0 to 23, of unix seconds; `zone` is seconds from UTC or an IANA name."""
     if isinstance(zone, str):
         return f"hour({_local(time, zone)})"
     return f"(({time}) + {zone}) // 3600 % 24"
 
 
 def weekday(time: str, zone: int | str = 0) -> str:
-    """Return the day of the week of unix seconds, 0 for Monday; `zone` as in `hour`."""
+    """Return SQL for the day of the week of unix seconds, 0 for Monday; `zone` as in `hour`."""
     if isinstance(zone, str):
         return f"isodow({_local(time, zone)}) - 1"
     # 1970-01-01 was a Thursday.
@@ -45,15 +45,15 @@ def weekday(time: str, zone: int | str = 0) -> str:
 
 
 def offset_of(zone: str) -> int:
-    """Return a zone's seconds from UTC, without summer time.
+    """Return the seconds from UTC of a time zone, without summer time.
 
     Raises:
-        UserError: no zone of that name.
+        UserError: there is no zone of that name.
     """
     try:
         info = ZoneInfo(zone)
     except (ValueError, KeyError, OSError) as error:
-        # There are hundreds: only near ones help.
+        # There are hundreds of zones, so only similar names are listed.
         near = get_close_matches(zone, available_timezones())
         hint = nearest(zone, near) if near else ", expected an IANA name such as Asia/Shanghai"
         raise UserError(f"zone: {zone!r} is unknown{hint}") from error
@@ -61,7 +61,7 @@ def offset_of(zone: str) -> int:
 
 
 def has_summer_time(zone: str) -> bool:
-    """Whether a zone's offset changes within a year."""
+    """Whether the zone's offset changes within a year."""
     return len(_offsets(ZoneInfo(zone))) > 1
 
 

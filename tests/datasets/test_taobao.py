@@ -109,8 +109,8 @@ def test_another_share_takes_the_place_of_the_last_day(tmp_path):
             "look",
             "line 3: btag is 'look', expected pv, cart, fav or buy",
         ),
-        ("ad_feature.csv", "\n2,", "\n1,", "line 4: adgroup_id is 1, expected one that no"),
-        ("user_profile.csv", "449818", "581738", "line 3: userid is 581738, expected one that"),
+        ("ad_feature.csv", "\n2,", "\n1,", "line 4: adgroup_id is 1 again, expected a value"),
+        ("user_profile.csv", "449818", "581738", "line 3: userid is 581738 again, expected"),
     ],
 )
 def test_what_no_ad_log_may_hold_is_told(tmp_path, file, old, new, expected):

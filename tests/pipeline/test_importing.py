@@ -154,11 +154,11 @@ def replaced(row, text):
         ),
         (
             {"users": USERS + "2::F::1::1::1\n"},
-            "users.dat: line 4: UserID is 2, expected one that no earlier",
+            "users.dat: line 4: UserID is 2 again, expected a value that no earlier",
         ),
         (
             {"movies": MOVIES + "10::A::B\n"},
-            "movies.dat: line 5: MovieID is 10, expected one that no earlier",
+            "movies.dat: line 5: MovieID is 10 again, expected a value that no earlier",
         ),
         ({"movies": "x::Title (1999)::Drama\n"}, "movies.dat: line 1: MovieID is 'x'"),
         ({"ratings": "1::10::4::5\n1::20::4::5\n"}, "leaves the training part without impressions"),

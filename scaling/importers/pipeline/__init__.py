@@ -1,6 +1,6 @@
-"""The steps of an import in DuckDB: read, select rows, build vocabularies, draw negatives, sort, write.
+"""The steps of an import in DuckDB: read files, parse cells, select rows, build vocabularies, draw negatives, write.
 
-Not here: anything that is true of one data set only (`scaling.importers.datasets`).
+`importing.py` calls the steps in this order. Not here: anything specific to one data set (`scaling.importers.datasets`).
 """
 
 from scaling.importers.pipeline.engine import Limits, Report

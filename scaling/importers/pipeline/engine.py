@@ -1,6 +1,6 @@
-"""The engine of an import: DuckDB in a folder of its own, under a memory limit, with progress.
+"""The engine of an import: DuckDB in its own folder, with a memory limit and progress reports.
 
-DuckDB sorts and joins out of core (docs/data.md has the measurement against Polars).
+DuckDB sorts and joins data larger than memory (docs/data.md has a measurement against Polars).
 """
 
 import json
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "Limits", "Progress", "Report"]
 
 
-Report = Callable[[float, str, float], None]  # share done, step, seconds left
+Report = Callable[[float, str, float], None]  # called with share done, step, seconds left
 
-VECTORS = 128  # of 2,048 rows: what is fetched at a time
-POLL = 0.25  # seconds between two looks at a query's progress
+VECTORS = 128  # vectors of 2,048 rows fetched at a time
+POLL = 0.25  # seconds between two polls of a query's progress
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Resources of an import; its output does not depend on them.
+    """Resource limits of an import; its output does not depend on them.
 
     Attributes:
-        memory_gib: resident memory to stay below.
-        threads: None takes every core.
+        memory_gib: upper limit of the resident memory.
+        threads: number of threads; None uses every core.
     """
 
     memory_gib: float = 4.0
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what the engine cannot start with."""
+        """Refuse limits with which the engine cannot start."""
         if not self.memory_gib >= 0.5:
             raise UserError(f"memory: {self.memory_gib} GiB is too little, expected 0.5 or more")
         if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads: {self.threads}, expected 1 or more")
+            raise UserError(f"threads: {self.threads} is too few, expected 1 or more")
 
 
 class Progress:
-    """Share of the import that is done, from the steps' usual shares of the time and each step's own progress."""
+    """Share of the import that is done, from each step's usual share of the time and its own progress."""
 
     def __init__(self, shares: dict[str, float], report: Report | None) -> None:
         self._shares, self._report = shares, report
@@ -59,7 +59,7 @@ class Progress:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Count what happens inside as the step `name`."""
+        """Count the work in the `with` block as the step `name`."""
         self._step, self._within = name, 0.0
         self.within(0.0)
         yield
@@ -67,7 +67,7 @@ class Progress:
         self._step = ""
 
     def within(self, share: float) -> None:
-        """Tell how much of the present step is done, 0 to 1; a step of several queries never goes back."""
+        """Report the share of the current step that is done, 0 to 1; it never decreases within a step."""
         if self._report is None or not self._step:
             return
         self._within = max(self._within, min(share, 1.0))
@@ -78,7 +78,7 @@ class Progress:
 
 
 class Engine:
-    """A DuckDB database in `folder`; use it in a `with` block."""
+    """A DuckDB database in `folder`, to be used in a `with` block."""
 
     def __init__(self, folder: Path, limits: Limits, progress: Progress) -> None:
         self._folder, self._limits, self.progress = folder, limits, progress
@@ -88,14 +88,14 @@ class Engine:
     def __enter__(self) -> Self:
         """Open the database."""
         import duckdb
-        import pandas as pd  # noqa: F401  # DuckDB would, and tell an interrupt there as its absence
+        import pandas as pd  # noqa: F401  # DuckDB's own import reports an interrupt as "pandas is missing"
 
-        # The rest is for Python, the stream that is being written, and what the engine does not count.
+        # The rest is for Python, the stream being written, and memory that the engine does not count.
         memory = max(0.6 * self._limits.memory_gib, self._limits.memory_gib - 1.5)
         config: dict[str, Any] = {
             "memory_limit": f"{memory * 1024:.0f}MiB",
             "temp_directory": str(self._folder / "spill"),
-            "preserve_insertion_order": False,  # every order is asked for
+            "preserve_insertion_order": False,  # every query that needs an order has an ORDER BY
             "autoinstall_known_extensions": False,
         }
         if self._limits.threads is not None:
@@ -103,29 +103,31 @@ class Engine:
         self._connection = duckdb.connect(str(self._folder / "import.duckdb"), config=config)
         try:
             self._watcher.start()
-            self.run("SET enable_progress_bar = true")  # or there is no progress to ask for
+            self.run("SET enable_progress_bar = true")  # query_progress needs it
             self.run("SET enable_progress_bar_print = false")
             self.run("SET TimeZone = 'UTC'")
             self.run("CREATE SCHEMA core")
-        except BaseException:  # an interrupt, too: a living watcher would keep the database open
+        except (
+            BaseException
+        ):  # also on an interrupt: a running watcher would keep the database open
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the database; its folder is the caller's to remove."""
+        """Close the database; the caller removes its folder."""
         self._closing.set()
         if self._watcher.is_alive():
             self._watcher.join()
         self._connection.close()
 
     def run(self, sql: str) -> "duckdb.DuckDBPyConnection":
-        """Run one statement, telling its progress.
+        """Run one statement and report its progress.
 
         Raises:
-            UserError: no room on the disk or in memory; other errors of the engine are passed on.
+            StorageError: there is not enough space on the disk or in memory. Other engine errors are not changed.
         """
-        with _errors_told(self._limits):
+        with _engine_errors(self._limits):
             self._running = True
             try:
                 return self._connection.execute(sql)
@@ -141,17 +143,17 @@ class Engine:
         return self.rows(sql)[0][0]
 
     def stream(self, sql: str) -> Iterator[dict[str, Array]]:
-        """Return the result piece by piece, each as columns of equal length without gaps."""
+        """Yield the result piece by piece, each as columns of equal length without nulls."""
         result = self.run(sql)
         while True:
-            with _errors_told(self._limits):
+            with _engine_errors(self._limits):
                 frame = result.fetch_df_chunk(VECTORS)
             if not len(frame):
                 return
             yield {str(name): np.asarray(frame[name]) for name in frame}
 
     def is_plain(self, sql: str) -> bool:
-        """Whether a SELECT only computes from the columns of stored rows, so that it need not be stored itself."""
+        """Whether a SELECT only computes from columns of stored rows, so that its result need not be stored."""
         ((_, plan),) = self.rows(f"EXPLAIN (FORMAT json) {sql}")
         nodes, names = json.loads(plan), set()
         while nodes:
@@ -161,38 +163,41 @@ class Engine:
         return names <= {"SEQ_SCAN", "FILTER", "PROJECTION", "UNION"}
 
     def columns(self, sql: str) -> dict[str, str]:
-        """Return the columns of a SELECT with their types; in lower case, as the engine may change the case itself."""
+        """Return the columns of a SELECT and their types; in lower case, because the engine may change the case."""
         return {name.lower(): kind for name, kind, *_ in self.rows(f"DESCRIBE {sql}")}
 
     def keep_order(self) -> None:
-        """Read files in their order from now on, which is slower: for the search of a bad row."""
+        """Read files in their row order from now on; slower, used to find a bad row."""
         self.run("SET preserve_insertion_order = true")
 
     def _watch(self) -> None:
         """Report the progress of running queries until the engine closes."""
         while not self._closing.wait(POLL):
-            # progress is a courtesy, and the query may just have ended
+            # The query may just have ended; a missed progress report does no harm.
             if self._running:
                 with suppress(Exception):
                     self.progress.within(self._connection.query_progress() / 100)
 
 
 @contextmanager
-def _errors_told(limits: Limits) -> Iterator[None]:
+def _engine_errors(limits: Limits) -> Iterator[None]:
+    """Turn the engine's errors about space into a StorageError, and an interrupt into KeyboardInterrupt."""
     import duckdb
 
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        # The engine tells in the same way that the disk cannot take what memory cannot hold.
+        # The engine raises the same error if the disk has no space for data that do not fit in memory.
         where = "on the disk" if "max_temp_directory_size" in str(error) else "in memory"
         raise StorageError(
-            f"the import found no more room {where}; free some, or try other --memory than {limits.memory_gib:g} GiB"
+            f"the import found no more space {where}; free some, or use another --memory than {limits.memory_gib:g} GiB"
         ) from error
     except duckdb.IOException as error:
         if "No space left" not in str(error):
             raise
-        raise StorageError("the disk is full; the import needs room beside OUT") from error
+        raise StorageError(
+            "the disk is full; the import needs about twice the size of the unpacked input beside OUT"
+        ) from error
     except RuntimeError as error:
         if "interrupted" not in str(error):
             raise

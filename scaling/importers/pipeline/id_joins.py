@@ -1,4 +1,4 @@
-"""SELECTs of rows as ids: one join per vocabulary, and one for all features of an item."""
+"""SQL that replaces raw values by ids: one join per vocabulary, and one join for all features of an item."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,12 +16,12 @@ TYPES = {np.dtype("u1"): "UTINYINT", np.dtype("u2"): "USMALLINT", np.dtype("u4")
 
 
 def id_column(group: str, feature: Feature) -> str:
-    """Return the quoted name of a feature's ids in `encoded`."""
+    """Return the quoted name of the column with a feature's ids in `encoded`."""
     return quoted(f"{group}.{feature.name}")
 
 
 def encode_items(engine: Engine, schema: Schema, features: Features) -> None:
-    """Make `core.item_ids`, if a feature is a column of the items."""
+    """Create the table `core.item_ids`, if a feature is a column of the items."""
     wanted = {
         feature
         for group in ("behaviour", "candidate")
@@ -44,7 +44,7 @@ def encoded(
     rows: str,
     others: Sequence[str],
 ) -> str:
-    """Return a SELECT of `others` and the ids of every feature of `groups`, from the rows `r`."""
+    """Return a SELECT of the columns `others` and the ids of every feature in `groups`, from `rows` (alias `r`)."""
     columns, joins = list(others), []
     if any(features.table(g, f.name) == "items" for g, members in groups.items() for f in members):
         joins.append("LEFT JOIN core.item_ids i ON i.item = r.item")

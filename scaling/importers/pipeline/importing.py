@@ -1,4 +1,4 @@
-"""From a declared log to a store: read, make rows, vocabularies and negatives, sort, write; all or nothing."""
+"""`import_log`: the whole way from a declared log to a store; it calls the other modules of this folder in order."""
 
 import shutil
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from scaling.store import EventStore, open_store
 __all__ = ["import_log"]
 
 
-# Usual shares of an import's time; only the estimate of the time left depends on them.
+# Usual share of the time of each step, in percent; used only to estimate the time left.
 SHARES = {
     "reading": 30.0,
     "making rows": 15.0,
@@ -40,11 +40,11 @@ def import_log(
 ) -> EventStore:
     """Import `log` from the folder `raw` into a new store at `out` and open it.
 
-    `source` tells where it comes from; the rows read, kept and dropped of every table are added. The
-    working files lie beside `out` and need about twice the room of the unpacked input.
+    `source` states where the log comes from; the numbers of rows read, kept and dropped of every table are added
+    to it. Temporary files are written beside `out` and need about twice the size of the unpacked input.
 
     Raises:
-        UserError: bad input, told by file and line, or `out` cannot be written; nothing is left behind.
+        UserError: the input is bad (with file and line), or `out` cannot be written; nothing is left behind.
     """
     check_names(out, log)
     shares = {k: v for k, v in SHARES.items() if log.negatives or k != "drawing negatives"}
@@ -66,7 +66,7 @@ def import_log(
                 with progress.step("drawing negatives"):
                     made["negatives"] = draw_negatives(engine, log, features)
             for name, count in made.items():
-                # Rows of the table of the same name go on being dropped.
+                # A raw table of the same name may have dropped rows before; both counts are reported as one.
                 counts[name] = counts[name].followed_by(count) if name in counts else count
             rows = {name: count.to_json() for name, count in counts.items()}
             write_rows(

@@ -1,7 +1,7 @@
-"""Sampled negatives for logs that hold clicks or purchases only: a stated, seeded rule (docs/data.md).
+"""Negatives drawn for logs that have only clicks or purchases, by a documented and seeded rule (docs/data.md).
 
-Draw j for an impression is the number h(seed, user, time, item, j) modulo the size of the pool; h mixes its 32-bit
-inputs with the finaliser of MurmurHash3 (Appleby), so that any engine can draw the same.
+Draw j for an impression is h(seed, user, time, item, j) modulo the size of the pool. The hash h mixes its 32-bit
+inputs with the finaliser of MurmurHash3 (Appleby), so that any program can repeat the draws.
 """
 
 from scaling.errors import UserError
@@ -20,19 +20,22 @@ ROUNDS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1))  # shift and multiplier o
 
 
 def draw_negatives(engine: Engine, log: Log, features: Features) -> RowCounts:
-    """Make `core.negatives`, rows like those of `__impressions` with another item.
+    """Create the table `core.negatives`: rows of `__impressions` with another item.
 
     Raises:
-        UserError: impressions without an item, or a candidate feature that is not one of `items`.
+        UserError: the impressions have no item, or a candidate feature is not a column of `items`.
     """
     rule = log.negatives
     assert rule is not None
     if "item" not in features.impressions:
-        raise UserError("negatives: the impressions have no column item to draw others for")
+        raise UserError(
+            "negatives: the impressions have no column item, expected one to draw other items from"
+        )
     for name in log.candidate:
         if name != "item" and features.table("candidate", name) != "items":
             raise UserError(
-                f"negatives: candidate feature {name!r} must be a column of the items: a drawn item has no other"
+                f"negatives: candidate feature {name!r} must be a column of the items, because a drawn item has no row "
+                "of its own"
             )
     engine.run(
         """CREATE TABLE core.pool AS
@@ -67,7 +70,7 @@ def _draws(rule: Negatives, features: Features) -> str:
         "popularity": ("__total", "d.__draw >= pool.first", "ASOF JOIN"),
         "uniform": ("__items", "d.__draw = pool.number", "JOIN"),
     }[rule.draw]
-    # 64 bits, so that the remainder favours no item.
+    # 64 bits, so that the remainder is practically uniform.
     draw = f"((__h0 * {MASK + 1}::UBIGINT + __h1) % {size}::UBIGINT)::BIGINT"
     return (
         f"SELECT {columns}, pool.item FROM (SELECT *, {draw} AS __draw FROM ({numbers})) d "
@@ -76,11 +79,11 @@ def _draws(rule: Negatives, features: Features) -> str:
 
 
 def _mixed(rows: str, seed: int, salt: int, name: str) -> str:
-    """Return `rows` with a 32-bit hash `name` of the seed, the salt and what a draw depends on."""
+    """Return `rows` with a column `name`: a 32-bit hash of the seed, the salt and the values a draw depends on."""
     sql = f"SELECT *, {salt}::UBIGINT AS {name} FROM ({rows})"
     for part in (str(seed), "__user", "time", "time // 4294967296", "__item", "__j"):
         sql = f"SELECT * REPLACE (xor({name}, ({part})::UBIGINT & {MASK}) AS {name}) FROM ({sql})"
-        # One step for each subquery: an expression of them all would repeat its parts.
+        # One subquery per step, because a single expression would repeat its parts.
         for shift, factor in ROUNDS:
             sql = f"SELECT * REPLACE (xor({name}, {name} >> {shift}) AS {name}) FROM ({sql})"
             sql = f"SELECT * REPLACE (({name} * {factor}::UBIGINT) & {MASK} AS {name}) FROM ({sql})"

@@ -1,4 +1,7 @@
-"""Raw tables into the engine: typed, checked, and dropped by reason; a breach is told by file and line."""
+"""The first step of an import: raw files into engine tables. Rows are typed, checked, or dropped by reason.
+
+An error names the file and the line. How one cell is parsed is in `cell_parsing.py`.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -8,6 +11,7 @@ from typing import Any
 
 from scaling.errors import UserError, nearest
 from scaling.importers.declaration import Table
+from scaling.importers.pipeline.cell_parsing import EXPECTED_KINDS, NULL_TEXTS, parsed_cell
 from scaling.importers.pipeline.engine import Engine
 from scaling.importers.raw_files import (
     field_positions,
@@ -26,29 +30,21 @@ __all__ = ["RowCounts", "log_counts", "read_table"]
 
 logger = logging.getLogger(__name__)
 
-EXPECTED = {
-    "int": "a whole number",
-    "float": "a number of 32 bits",
-    "text": "text",
-    "timestamp": "a date and time",
-}
-INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "BOOLEAN")
-
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows read, and those dropped by reason; the rest was kept."""
+    """Number of rows read, and numbers of rows dropped by reason; the other rows are kept."""
 
     read: int
     dropped: Mapping[str, int]
 
     @property
     def kept(self) -> int:
-        """Rows that were not dropped."""
+        """Number of rows that were not dropped."""
         return self.read - sum(self.dropped.values())
 
     def followed_by(self, later: "RowCounts") -> "RowCounts":
-        """Return the counts of both, where `later` read what was kept here."""
+        """Return the counts of both steps; `later` must have read the rows that this step kept."""
         assert later.read == self.kept
         return RowCounts(self.read, {**self.dropped, **later.dropped})
 
@@ -59,7 +55,14 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class Source:
-    """One raw file as SQL: where its rows come from, and each column's raw expression and native type."""
+    """One raw file as SQL.
+
+    Attributes:
+        relation: SQL that reads the rows.
+        raw: SQL for each column of the table, as it is in the file.
+        types: type of each column in the file, as the engine names it.
+        n_fields: number of fields per record.
+    """
 
     file: Path
     relation: str
@@ -69,20 +72,20 @@ class Source:
 
 
 def read_table(engine: Engine, name: str, table: Table, raw: Path) -> RowCounts:
-    """Read the files of `table` in `raw`; the engine then knows the rows that are kept as `name`.
+    """Read the files of `table` in `raw` into an engine table or view `name` with the rows that are kept.
 
     Raises:
-        UserError: a file that is missing, empty, damaged or not of that layout, a cell that is not of its kind,
-            a check that fails or a key that stands twice; with file, line and column.
+        UserError: a file is missing, empty, damaged or of another layout, a cell is not of its kind, a check
+            fails, or a key occurs twice. The message names file, line and column.
     """
     engine.run(f"SET TimeZone = {text(table.zone)}")
     sources = [_source(file, table) for file in find_files(raw, table.files)]
     staged = f"core.{quoted('raw ' + name)}"
     for number, source in enumerate(sources):
-        select = _checked(source, table, number)
+        select = _typed_rows(source, table, number)
         into = f"CREATE TABLE {staged} AS" if number == 0 else f"INSERT INTO {staged}"
         _read(engine, source, table, f"{into} {select}")
-    _refuse_faults(engine, staged, sources, table)
+    _raise_first_fault(engine, staged, sources, table)
     reasons = dict(engine.rows(f"SELECT __reason, count(*) FROM {staged} GROUP BY ALL"))
     read, dropped = sum(reasons.values()), _by_reason(table, reasons)
     columns = ", ".join(quoted(column) for column in table.columns)
@@ -97,14 +100,14 @@ def read_table(engine: Engine, name: str, table: Table, raw: Path) -> RowCounts:
     counts = RowCounts(read, dropped)
     if not counts.read:
         raise UserError(f"{sources[0].file}: has no rows")
-    _refuse_second_keys(engine, name, sources, table)
+    _raise_first_repeated_key(engine, name, sources, table)
     engine.run("SET TimeZone = 'UTC'")
     log_counts(name, counts)
     return counts
 
 
 def log_counts(name: str, counts: RowCounts) -> None:
-    """Tell how the rows read add up."""
+    """Log how the rows that were read add up."""
     parts = [f"{counts.kept:,} kept", *(f"{n:,} {reason}" for reason, n in counts.dropped.items())]
     logger.info("%s: %s rows read = %s", name, f"{counts.read:,}", " + ".join(parts))
 
@@ -126,18 +129,19 @@ def _source(file: Path, table: Table) -> Source:
         "quote": text(table.quote),
         "escape": text(table.quote),
         "encoding": text(table.encoding),
+        "nullstr": "[" + ", ".join(map(text, NULL_TEXTS)) + "]",
         "columns": "{" + ", ".join(f"'{name}': 'VARCHAR'" for name in names) + "}",
     }
     settings = ", ".join(f"{key} = {value}" for key, value in options.items())
     relation = f"read_csv({text(file)}, {settings})"
-    if n_fields == 1:  # the engine skips blank lines only where there are separators to miss
+    if n_fields == 1:  # the engine skips blank lines only in files with several fields
         relation = f"(SELECT * FROM {relation} WHERE f0 IS NOT NULL)"
     return Source(
         file,
         relation,
         {
             **{column: names[position] for column, position in positions.items()},
-            **_names(file, table),
+            **_file_name_columns(file, table),
         },
         dict.fromkeys(table.columns, "VARCHAR"),
         n_fields,
@@ -146,7 +150,7 @@ def _source(file: Path, table: Table) -> Source:
 
 def _parquet_source(file: Path, table: Table) -> Source:
     types = parquet_types(file)
-    raw = {column: quoted(column) for column in table.columns} | _names(file, table)
+    raw = {column: quoted(column) for column in table.columns} | _file_name_columns(file, table)
     for column in table.columns:
         if raw[column] == quoted(column) and column not in types:
             raise UserError(f"{file}: no column {column!r}{nearest(column, types)}")
@@ -154,12 +158,12 @@ def _parquet_source(file: Path, table: Table) -> Source:
         file,
         parquet_relation(file),
         raw,
-        {**types, **dict.fromkeys(_names(file, table), "VARCHAR")},
+        {**types, **dict.fromkeys(_file_name_columns(file, table), "VARCHAR")},
         len(types),
     )
 
 
-def _names(file: Path, table: Table) -> dict[str, str]:
+def _file_name_columns(file: Path, table: Table) -> dict[str, str]:
     return {column: text(file.name) for column, kind in table.columns.items() if kind == "file"}
 
 
@@ -174,11 +178,13 @@ def _read(engine: Engine, source: Source, table: Table, sql: str) -> None:
         raise UserError(f"{source.file}: cannot be read: {_first_line(error)}") from error
 
 
-def _checked(source: Source, table: Table, number: int) -> str:
-    """SELECT of a file's rows with their kinds and `__reason`: 0 kept, above dropped, below refused."""
+def _typed_rows(source: Source, table: Table, number: int) -> str:
+    """Return a SELECT of a file's typed rows with `__reason`: 0 is kept, positive dropped, negative an error."""
     faults, typed = [], []
     for code, (column, kind) in enumerate(table.columns.items(), start=1):
-        value, fault = _cell(source.raw[column], source.types[column], kind, table.time_format)
+        value, fault = parsed_cell(
+            source.raw[column], source.types[column], kind, table.time_format
+        )
         typed.append(f"{value} AS {quoted(column)}")
         faults.append(f"WHEN {fault} THEN {-code}")
     drops = [
@@ -196,57 +202,20 @@ def _checked(source: Source, table: Table, number: int) -> str:
     )
 
 
-def _cell(raw: str, native: str, kind: str, time_format: str) -> tuple[str, str]:
-    """Return SQL for a cell's value and for whether it is not of its kind."""
-    if kind == "file":
-        return raw, "false"
-    base, may_be_empty = kind.removesuffix("?"), kind.endswith("?")
-    is_real, whole = native in ("FLOAT", "DOUBLE"), "true"
-    if is_real:  # an integer column with gaps becomes one of these in many programs
-        raw = f"CASE WHEN isnan({raw}) THEN NULL ELSE {raw} END"
-        whole = f"{raw} = trunc({raw})"
-    elif native == "VARCHAR":
-        whole = f"regexp_full_match({raw}, ' *[-+]?[0-9]+ *')"
-    elif native.lstrip("U") not in INTEGERS and base == "int":
-        whole = f"TRY_CAST({raw} AS BIGINT) = {raw}"
-    if base == "timestamp":
-        is_text = time_format and native == "VARCHAR"
-        moment = f"try_strptime({raw}, {text(time_format)})" if is_text else raw
-        value = f"epoch_us(TRY_CAST({moment} AS TIMESTAMPTZ)) // 1000000"
-        good = f"{value} IS NOT NULL"
-    elif base == "int":
-        # A cast would round 2.5 to 3 and read 1e3: neither is a whole number in a raw file.
-        value = f"TRY_CAST({raw} AS BIGINT)"
-        good = f"{value} IS NOT NULL AND {whole}"
-    elif base == "float":
-        value = f"TRY_CAST({raw} AS DOUBLE)"
-        good = f"isfinite(TRY_CAST({value} AS FLOAT))"  # what a store holds
-    elif is_real:
-        value = (
-            f"CASE WHEN {whole} THEN TRY_CAST({raw} AS HUGEINT)::VARCHAR ELSE {raw}::VARCHAR END"
-        )
-        good = f"{value} IS NOT NULL"
-    else:
-        value = f"{raw}::VARCHAR"
-        good = f"{value} IS NOT NULL"
-    bad = f"NOT coalesce({good}, false)"
-    return value, f"({raw} IS NOT NULL AND {bad})" if may_be_empty else f"({raw} IS NULL OR {bad})"
-
-
-def _refuse_faults(engine: Engine, staged: str, sources: list[Source], table: Table) -> None:
+def _raise_first_fault(engine: Engine, staged: str, sources: list[Source], table: Table) -> None:
     first = engine.value(f"SELECT min(__file) FROM {staged} WHERE __reason < 0")
     if first is None:
         return
     engine.keep_order()
     source = sources[first]
     row, code = engine.rows(
-        f"SELECT __row, __reason FROM ({_numbered(_checked(source, table, first))}) "
+        f"SELECT __row, __reason FROM ({_numbered(_typed_rows(source, table, first))}) "
         "WHERE __reason < 0 ORDER BY __row LIMIT 1"
     )[0]
     columns = list(table.columns)
     if -code <= len(columns):
         column = columns[-code - 1]
-        expected = EXPECTED[table.columns[column].removesuffix("?")]
+        expected = EXPECTED_KINDS[table.columns[column].removesuffix("?")]
     else:
         check = table.checks[-code - 1 - len(columns)]
         column, expected = check.column, check.expected
@@ -254,10 +223,12 @@ def _refuse_faults(engine: Engine, staged: str, sources: list[Source], table: Ta
         f"SELECT {source.raw[column]}::VARCHAR FROM ({_numbered(f'SELECT * FROM {source.relation}')}) WHERE __row = {row}"
     )
     shown = "empty" if found is None else repr(found)
-    raise UserError(f"{_place(source, table, row)}: {column} is {shown}, expected {expected}")
+    raise UserError(f"{_location(source, table, row)}: {column} is {shown}, expected {expected}")
 
 
-def _refuse_second_keys(engine: Engine, name: str, sources: list[Source], table: Table) -> None:
+def _raise_first_repeated_key(
+    engine: Engine, name: str, sources: list[Source], table: Table
+) -> None:
     if not table.key:
         return
     key = ", ".join(quoted(column) for column in table.key)
@@ -265,10 +236,10 @@ def _refuse_second_keys(engine: Engine, name: str, sources: list[Source], table:
         return
     engine.keep_order()
     rows = " UNION ALL ".join(
-        f"SELECT * FROM ({_numbered(_checked(source, table, number))})"
+        f"SELECT * FROM ({_numbered(_typed_rows(source, table, number))})"
         for number, source in enumerate(sources)
     )
-    # Repeats were dropped from the table, but stand in the file.
+    # Repeats were dropped from the table, but are still in the file.
     distinct = (
         ", ".join(quoted(c) for c in table.columns) if table.drop_repeats else "__file, __row"
     )
@@ -279,16 +250,16 @@ def _refuse_second_keys(engine: Engine, name: str, sources: list[Source], table:
     )[0]
     shown = ", ".join(str(value) for value in values)
     raise UserError(
-        f"{_place(sources[file], table, row)}: {', '.join(table.key)} is {shown}, expected one that no earlier row has"
+        f"{_location(sources[file], table, row)}: {', '.join(table.key)} is {shown} again, expected a value that no earlier row has"
     )
 
 
 def _numbered(select: str) -> str:
-    # Without an order of its own this window numbers the rows as they stand in the file.
+    # A window without ORDER BY numbers the rows in the order of the file.
     return f"SELECT *, row_number() OVER () AS __row FROM ({select})"
 
 
-def _place(source: Source, table: Table, row: int) -> str:
+def _location(source: Source, table: Table, row: int) -> str:
     if is_parquet(source.file):
         return f"{source.file}: row {row:,}"
     return f"{source.file}: line {line_of_record(source.file, table, row):,}"

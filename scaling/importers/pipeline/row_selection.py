@@ -1,8 +1,8 @@
-"""Impressions, events and users in the engine: what is kept, whose it is, and which part it belongs to.
+"""Impressions, events and users in the engine: which rows are kept, and in which part each row is.
 
-Makes the views `__impressions` and `__events`, each with `__test`, the events with the user's number `__user`, too, and
-the table `core.users` (`user`, `number` in sorted order, `trained`). Views lie where the raw tables are: in a schema of
-their own their names would hide those.
+Creates the views `__impressions` and `__events`, both with `__test` and the events also with the user's number `__user`,
+and the table `core.users` (`user`, `number` in sorted order, `trained`). The views are in the same schema as the raw
+tables, because names in another schema would hide those.
 """
 
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ ORPHAN = "of users without an impression"
 
 
 def make_rows(engine: Engine, log: Log) -> tuple[dict[str, RowCounts], int | None]:
-    """Make the three tables; return what was kept and dropped, and the boundary of a split by time.
+    """Create the views and the table; return the row counts, and the boundary of a split by time (unix seconds).
 
     Raises:
-        UserError: a time or a label that cannot be, or a part without impressions.
+        UserError: a time or a label is invalid, or a part has no impressions.
     """
     counts = {"impressions": _keep(engine, "__kept", log.impressions, "impressions")}
     _refuse(engine, "__kept", "impressions", has_label=log.negatives is None)
     boundary = _boundary(engine, log.split) if isinstance(log.split, TimeSplit) else None
-    # Which part a row is in follows from its time or from its user.
+    # The part of a row follows from its time or from its user.
     trained, in_test = "NOT in_test", "u.in_test"
     if boundary is not None:
         trained, in_test = f"first < {boundary}", f"r.time >= {boundary}"
@@ -59,7 +59,7 @@ def make_rows(engine: Engine, log: Log) -> tuple[dict[str, RowCounts], int | Non
 
 
 def _keep(engine: Engine, table: str, rows: Rows, name: str) -> RowCounts:
-    """Make `table` of the rows that are not dropped: stored, unless that would only copy stored rows."""
+    """Create `table` with the rows that are not dropped; it is stored unless that would only copy stored rows."""
     marked = f"SELECT *, {_reason(rows.drop)} AS __reason FROM ({rows.select})"
     if not engine.is_plain(marked):
         engine.run(f"CREATE TABLE {table}_marked AS {marked}")
@@ -70,9 +70,9 @@ def _keep(engine: Engine, table: str, rows: Rows, name: str) -> RowCounts:
     found = dict(engine.rows(f"SELECT __reason, count(*) FROM ({marked}) GROUP BY ALL"))
     dropped = {r: found.get(code, 0) for code, r in enumerate(rows.drop, start=1)}
     counts = RowCounts(sum(found.values()), dropped)
-    # Without events every history is empty, which a store may say.
+    # No event is allowed: every history is then empty.
     if not counts.kept and name == "impressions":
-        raise UserError(f"{name}: no row is kept of {counts.read:,}")
+        raise UserError(f"{name}: all {counts.read:,} rows were dropped, expected some to be kept")
     return counts
 
 
@@ -95,7 +95,13 @@ def _reason(drop: Mapping[str, str]) -> str:
 
 
 def _refuse(engine: Engine, table: str, name: str, *, has_label: bool) -> None:
-    """The last net: a table's own checks tell the file and the line."""
+    """Check users, times and labels of the selected rows.
+
+    The checks of a `Table` come first and name the file and the line.
+
+    Raises:
+        UserError: the smallest invalid value of the first column that has one.
+    """
     checks = {
         "user": ("user IS NOT NULL", "a user"),
         "time": (f"time > 0 AND time < {LATEST}", "unix seconds before 2100"),
@@ -105,7 +111,7 @@ def _refuse(engine: Engine, table: str, name: str, *, has_label: bool) -> None:
     every = ", ".join(f"bool_and(coalesce({holds}, false))" for holds, _ in checks.values())
     (hold,) = engine.rows(f"SELECT {every} FROM {table}")
     for (column, (holds, expected)), good in zip(checks.items(), hold, strict=True):
-        if good is False:  # NULL where there are no rows
+        if good is False:  # NULL if there are no rows
             bad = engine.value(
                 f"SELECT {column}::VARCHAR FROM {table} WHERE NOT coalesce({holds}, false) ORDER BY 1 LIMIT 1"
             )
@@ -113,19 +119,19 @@ def _refuse(engine: Engine, table: str, name: str, *, has_label: bool) -> None:
 
 
 def _boundary(engine: Engine, split: TimeSplit) -> int:
-    """Return the split's second; of a fraction, that of the first of the latest impressions."""
+    """Return the first second of the test part; for a fraction, the second of the earliest of the latest impressions."""
     if split.boundary is not None:
         return split.boundary
     assert split.test_fraction is not None
     total = engine.value("SELECT count(*) FROM __kept")
     left = max(1, round(split.test_fraction * total))
-    # By day, then by second of that day: no sort of all times.
+    # First by day, then by second of that day, which avoids a sort of all times.
     day, left = _unit_of(engine, left, 86_400, "true")
     return _unit_of(engine, left, 1, f"time // 86400 = {day}")[0]
 
 
 def _unit_of(engine: Engine, left: int, width: int, where: str) -> tuple[int, int]:
-    """Return the unit of `width` seconds that holds the `left`-latest impression, and which of its latest it is."""
+    """Return the unit of `width` seconds with the `left`-latest impression, and its rank from the end of that unit."""
     for unit, count in engine.rows(
         f"SELECT time // {width} AS unit, count(*) FROM __kept WHERE {where} GROUP BY unit ORDER BY unit DESC"
     ):

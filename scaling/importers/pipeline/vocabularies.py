@@ -1,6 +1,6 @@
-"""Dense ids from raw values: 0 padding, 1 unknown, then the training part's values in sorted order.
+"""Ids of raw values: 0 is padding, 1 is unknown, then the values of the training part in sorted order.
 
-Sorted order makes ids independent of the order of the raw rows. A hashed vocabulary has no list: its ids are buckets.
+Because of the sorting, ids do not depend on the order of the raw rows. In a hashed vocabulary an id is a bucket.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ FIRST = UNKNOWN + 1
 
 @dataclass(frozen=True)
 class Features:
-    """Which columns the impressions, the events, the items and the users have, with their types."""
+    """Columns of the impressions, the events, the items and the users, with their types."""
 
     impressions: dict[str, str]
     events: dict[str, str]
@@ -29,10 +29,10 @@ class Features:
     users: dict[str, str]
 
     def table(self, group: str, feature: str) -> str:
-        """Return where a feature of `group` comes from: impressions, events, items or users.
+        """Return the table with a feature of `group`: impressions, events, items or users.
 
         Raises:
-            UserError: nowhere.
+            UserError: no table has such a column.
         """
         own = {"profile": "users", "behaviour": "events"}.get(group, "impressions")
         columns = getattr(self, own)
@@ -47,10 +47,10 @@ class Features:
 
 
 def find_features(engine: Engine, log: Log) -> Features:
-    """Make `core.items` and `core.profiles` and look at the columns of every table.
+    """Create `core.items` and `core.profiles`, and return the columns of every table.
 
     Raises:
-        UserError: an item or a user that stands twice.
+        UserError: an item or a user occurs twice.
     """
     for name, select, key in (("items", log.items, "item"), ("profiles", log.users, "user")):
         if select is None:
@@ -60,7 +60,7 @@ def find_features(engine: Engine, log: Log) -> Features:
             f"SELECT {key} FROM core.{name} GROUP BY {key} HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
         )
         if twice:
-            raise UserError(f"{name}: {key} {twice[0][0]} stands twice, expected one row for each")
+            raise UserError(f"{name}: {key} {twice[0][0]} occurs twice, expected one row per {key}")
     return Features(
         engine.columns("SELECT * FROM __impressions"),
         engine.columns("SELECT * FROM __events"),
@@ -70,10 +70,13 @@ def find_features(engine: Engine, log: Log) -> Features:
 
 
 def make_vocabularies(engine: Engine, log: Log, features: Features) -> Schema:
-    """Make a table `core."vocabulary NAME"` (`value`, `id`) for each vocabulary, and return the store's schema.
+    """Create a table `core."vocabulary NAME"` (`value`, `id`) for each vocabulary, and return the store's schema.
 
-    Values are counted in the impressions and events of the training part (once where they are the same rows); those
-    of users, in the users with a training impression.
+    Values are counted in the impressions and events of the training part (once if these are the same rows), and values
+    of profile features in the users with a training impression.
+
+    Raises:
+        UserError: a hashed vocabulary belongs to no feature.
     """
     if any(
         features.table(g, f) == "items" for g in ("behaviour", "candidate") for f in getattr(log, g)
@@ -84,7 +87,7 @@ def make_vocabularies(engine: Engine, log: Log, features: Features) -> Schema:
     unknown = next((name for name in log.hashed if name not in names), None)
     if unknown is not None:
         raise UserError(
-            f"hashed vocabulary {unknown!r}: no feature has it{nearest(unknown, names)}"
+            f"hashed vocabulary {unknown!r}: no feature uses it{nearest(unknown, names)}"
         )
     sizes = {}
     for name in names:
@@ -111,10 +114,10 @@ def make_vocabularies(engine: Engine, log: Log, features: Features) -> Schema:
 
 
 def check_names(where: Path, log: Log) -> None:
-    """Check that the features' names can be those of files, before the work.
+    """Check before any work that the names of the features can be part of file names.
 
     Raises:
-        UserError: the first that cannot.
+        UserError: the first name that cannot.
     """
     groups = _groups(log)
     vocabularies = {feature.vocabulary: FIRST for group in groups.values() for feature in group}
@@ -136,7 +139,7 @@ def _counted(
     *,
     everywhere: bool,
 ) -> Iterator[str]:
-    """Yield a SELECT of `value` and `n` for each column that holds the vocabulary's values."""
+    """Yield a SELECT of `value` and its count `n` for each column with values of the vocabulary."""
     for group, members in groups.items():
         for feature in members:
             if feature.vocabulary != vocabulary:
@@ -153,7 +156,7 @@ def _counted(
                 where = "" if everywhere else "WHERE trained"
                 yield f"SELECT {column} AS value, count(*) AS n FROM {rows} {where} GROUP BY value"
             else:
-                # Where the impressions are the events, one count of their rows is enough.
+                # If the impressions are the events, their rows are counted once.
                 rows = "impressions" if log.events is None else table
                 where = "" if everywhere else "WHERE NOT __test"
                 yield f"SELECT {column} AS value, count(*) AS n FROM __{rows} {where} GROUP BY value"
