@@ -1,7 +1,7 @@
 """The ladder of SUAN grades: one aligned table; a grade is model size and history length together.
 
-Free of torch, so that plans and tables cost nothing. Sizes that follow from a row (parameters,
-FLOPs) are computed in `models.accounting`, never typed in here.
+Needs no torch, so that plans and tables are fast. Parameters and FLOPs are computed from a row in
+`models.accounting`.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Grade:
 
     Attributes:
         n_layers: unified attention blocks.
-        n_heads: attention heads; divides `d`, so that it divides the token width for any schema.
+        n_heads: attention heads; a divisor of `d`, and so of the token width for any schema.
         d: embedding width per feature; the token width is D = d x (behaviour features).
-        max_len: L, the latest behaviours that the model reads.
+        max_len: L, how many of the latest behaviours the model reads.
     """
 
     n_layers: int
@@ -33,10 +33,10 @@ class Grade:
             raise ValueError(f"n_heads is {self.n_heads}, expected a divisor of d = {self.d}")
 
 
-# The rule: parameters grow 2 to 3 times a step. Width comes before depth, which the small data sizes of
-# the low grades do not reward: one block up to SUAN-3, then one more every other grade; heads are added
-# so that one stays 24 to 32 wide; L grows by about 1.6 with the width (SUAN paper: "grade" is size
-# together with sequence length, up to L = 1000).
+# The rule: each grade has 2 to 3 times the parameters of the one before. Width grows before depth, because
+# depth does not help at the small data sizes of the low grades: one block up to SUAN-3, then about one more
+# every other grade. Heads are added so that each stays 24 to 32 wide. L grows by a factor of about 1.6 per
+# grade (SUAN paper: a grade is model size together with sequence length, up to L = 1000).
 GRADES: dict[str, Grade] = {
     #                 layers heads   d     L
     "SUAN-0": Grade(       1,    1,  2,    8),

@@ -1,4 +1,4 @@
-"""What a model is told about itself: its inputs and the paper's variations; free of torch."""
+"""The options of a SUAN or LightSUAN model: the variations of the paper. Needs no torch."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -9,9 +9,9 @@ from models.sparse_pattern import SparsePattern
 __all__ = ["N_TIME_BUCKETS", "SuanOptions"]
 
 
-# Nobody's history is longer.
+# No user's history is longer than this.
 _LONGEST = 1_000_000
-# LightSUAN's window and dilation where a study names none
+# default window and dilation of a LightSUAN
 _WINDOW, _DILATION = 16, 16
 
 # log buckets of the time between two events, ln(seconds) / 0.301 (SUAN's released settings)
@@ -28,7 +28,7 @@ class SuanOptions:
             whose residual is taken from the normalised stream.
         ffn: SwiGLU, or a plain ReLU network of the same inner width.
         fusion: how AFNet joins the sequence S and its profile view C: `dual` alignment attention,
-            plain `sum`, or `none` (no AFNet, as wherever the data have no profile).
+            plain `sum`, or `none` (no AFNet; always so if the data have no profile features).
         bias: relative attention bias by position, by time, both or none.
         pooling: tokens that the alignment mean covers: `behaviours` (valid behaviours, so that the
             history's encoding is the same for every candidate), `all` (paper and release: padding
@@ -37,8 +37,9 @@ class SuanOptions:
             first behaviour read (`start`, under which a stretch of a user's log can share a pass).
         target_aware: the candidate is the sequence's last token; otherwise it joins in the head only.
         dropout: rate on each block's residual branches.
-        kind: `suan`, or `lightsuan`, whose tokens read the latest `window` tokens, themselves included,
-            and every `dilation`-th before (paper, LightSUAN); 16 and 16 unless given.
+        kind: `suan`, or `lightsuan`, in which a token attends to the latest `window` tokens, itself
+            included, and to every `dilation`-th token before them (paper, LightSUAN).
+        window, dilation: only for `lightsuan`; default 16 and 16.
     """
 
     norm: Literal["rms", "layer"] = "rms"
@@ -65,12 +66,12 @@ class SuanOptions:
                 object.__setattr__(self, name, default)
 
     def on(self, schema: InputSchema) -> "SuanOptions":
-        """The options as they act on a schema: without features of the user there is nothing to fuse."""
+        """Return the options that a model on `schema` uses: without profile features, fusion is `none`."""
         return self if schema.profile else replace(self, fusion="none")
 
     @property
     def pattern(self) -> SparsePattern | None:
-        """Which past a token reads; None: all of it."""
+        """Which earlier tokens a token attends to; None: all of them."""
         if self.kind == "suan" or self.window is None or self.dilation is None:
             return None
         return SparsePattern(self.window, self.dilation)

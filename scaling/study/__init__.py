@@ -1,4 +1,4 @@
-"""What is to be trained: the study file and its sections, one cell and its signature. Needs no torch.
+"""What to train: the study file and its sections, one cell and its signature. Needs no torch.
 
 Not here: the grid and its costs (`sweeps.planning`), training (`scaling.training`).
 """

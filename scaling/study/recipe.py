@@ -1,4 +1,4 @@
-"""Optimiser settings as a rule of data size and width; docs/recipe.md has the scans behind the numbers."""
+"""The rule that sets batch size, learning rate and warm-up from data size and width (see docs/recipe.md)."""
 
 import math
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ __all__ = [
 
 BETAS = (0.9, 0.98)
 GRADIENT_CLIP = 5.0
-# Tokens of a batch that a CPU core works on at once: more fall out of its caches, fewer are all overhead.
+# Tokens that a CPU core processes together: more would not fit its caches, fewer would be mostly overhead.
 TOKENS_PER_PART = 8192
 # The embeddings' learning rate as a multiple of the dense one; 1 costs 6 to 14 % of the excess loss.
 EMBEDDING_RATE = 4.0
 COOLDOWN_TO = 0.02
 _WARMUP_STEPS = 100
-# 2e-3 at batch 64 is right for this width; the narrowest models get at most so many times it.
+# A rate of 2e-3 at batch 64 is right for this width; narrower models get a multiple of it, at most 8 times.
 _REFERENCE_WIDTH = 48
 _MAX_NARROWNESS = 8.0
 
@@ -40,8 +40,9 @@ class Recipe:
 def recipe_for(n_samples: int, token_width: int) -> Recipe:
     """Return the settings for a data size and a model of token width D = d x (behaviour features).
 
-    About 512 steps (256 for the smallest sizes); a rate that falls as 1 / D, as Adam's should for
-    matrices of width D (Yang et al., Tensor Programs V, table 3), and grows as the batch's fourth root.
+    The batch size gives about 512 steps (256 for the smallest data sizes). The learning rate is
+    proportional to 1 / D, as it should be for Adam and matrices of width D (Yang et al., Tensor Programs V,
+    table 3), and to the fourth root of the batch size.
     """
     batch_size = 2 ** round(math.log2(max(1.0, n_samples / 512)))
     batch_size = min(max(batch_size, 16), 256)
@@ -50,15 +51,15 @@ def recipe_for(n_samples: int, token_width: int) -> Recipe:
 
 
 def warmup_steps(n_steps: int) -> int:
-    """Return the steps of the warm-up: a tenth of the run, 100 at most."""
+    """Return the number of warm-up steps: a tenth of all steps, at most 100."""
     return min(_WARMUP_STEPS, max(1, n_steps // 10))
 
 
 def rate_factor(step: int, n_steps: int, warmup: int, schedule: str) -> float:
-    """Return the learning rate of `step` as a fraction of the peak.
+    """Return the learning rate of `step` as a fraction of the peak rate.
 
-    Linear warm-up over `warmup` steps; `decay` then cools down linearly over the second half, `constant`
-    stays.
+    The rate rises linearly over `warmup` steps. After that, schedule `constant` stays at the peak, and
+    `decay` falls linearly to `COOLDOWN_TO` over the second half of the steps.
     """
     factor = min(1.0, (step + 1) / warmup)
     half = n_steps / 2

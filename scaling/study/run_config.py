@@ -14,21 +14,21 @@ from scaling.study.teacher_settings import Distillation
 __all__ = ["RUN_SCHEMA_VERSION", "RunConfig"]
 
 
-# Raised whenever the same RunConfig would train to other numbers: old runs then no longer match.
+# Raise this when the same RunConfig would train to other numbers; old runs then no longer match.
 RUN_SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One cell, fully resolved: everything that can change its numbers, and nothing else but labels.
+    """One cell, fully resolved: everything that can change its numbers, plus labels.
 
     Attributes:
-        grade_name: a label; the sizes in `grade` are what counts.
-        n_samples: impressions trained on, each once.
+        grade_name: only a label; the model is defined by `grade`.
+        n_samples: impressions in the training; each is seen once.
         learning_rate: peak rate of the dense parameters.
-        data_fingerprint: of the event store.
-        warmup_steps: over which the rate rises linearly to its peak.
-        distill: the teacher; None: the model is trained alone.
+        data_fingerprint: fingerprint of the event store.
+        warmup_steps: steps in which the learning rate rises linearly to its peak.
+        distill: the teacher; None: the model is trained without one.
     """
 
     grade_name: str
@@ -48,36 +48,36 @@ class RunConfig:
     schema_version: int = RUN_SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot train."""
+        """Check that all sizes and rates are positive."""
         require_positive(self, "n_samples", "batch_size", "learning_rate", "warmup_steps")
 
     @cached_property
     def signature(self) -> str:
-        """16 hex digits of a hash of the whole content, labels apart: the run's identity."""
+        """The run's identity: 16 hex digits of a hash of all fields except labels."""
         return _digest(self, "grade_name")
 
     @property
     def trajectory(self) -> str:
-        """16 hex digits that runs share if they differ in their data size alone.
+        """16 hex digits that are the same for runs that differ only in their data size.
 
-        Such runs begin alike, to the bit: with the same samples in the same order, at the same rates.
+        Such runs start bit-identical: the same samples in the same order, at the same learning rates.
         """
         return _digest(self, "grade_name", "n_samples")
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """What the order of the training impressions depends on: runs alike in it take the same ones first."""
+        """All that the order of the training impressions depends on; if it is equal, runs see the same ones first."""
         return (self.seed, "shared" if self.data_order == "shared" else asdict(self.grade))
 
     @property
     def label(self) -> str:
-        """A short name for people, e.g. `SUAN-2 D=16384 s0`."""
+        """A short name for messages, e.g. `SUAN-2 D=16384 s0`."""
         teacher = "" if self.distill is None else f" after {self.distill.teacher_name}"
         return f"{self.grade_name}{teacher} D={self.n_samples} s{self.seed}"
 
     @property
     def max_len(self) -> int:
-        """The latest behaviours that a batch must hold: what the student or its teacher reads."""
+        """How many of the latest behaviours a batch must hold: the larger L of the student and its teacher."""
         teacher = 0 if self.distill is None else self.distill.teacher.max_len
         return max(self.grade.max_len, teacher)
 
@@ -88,7 +88,7 @@ class RunConfig:
 
     @property
     def teacher_alone(self) -> "RunConfig | None":
-        """The run that trains the teacher as this one does, but by itself; None without a teacher."""
+        """The run that trains this run's teacher alone, with the same settings; None without a teacher."""
         if self.distill is None:
             return None
         return replace(
@@ -102,7 +102,7 @@ class RunConfig:
 
 
 def _digest(config: RunConfig, *left_out: str) -> str:
-    # grades and options are few, cells are many
+    # the documents of grades and options are cached: there are few of them, but many cells
     content = {
         f.name: getattr(config, f.name)
         for f in fields(config)
@@ -127,5 +127,5 @@ def _document(part: Grade | SuanOptions | Distillation) -> dict[str, Any]:
 @cache
 def _options(options: SuanOptions) -> dict[str, Any]:
     light = () if options.kind == "lightsuan" else ("kind", "window", "dilation")
-    # a SUAN is the same run as before there were other kinds
+    # leave out what is newer than the first SUAN runs, so that these keep their signatures
     return {key: value for key, value in _document(options).items() if key not in light}

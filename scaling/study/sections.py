@@ -1,7 +1,4 @@
-"""What to run: a study (`scaling.study.study_file` reads it), and each cell of its grid, a `RunConfig`.
-
-Free of torch; knows nothing of folders of runs or of clusters.
-"""
+"""The sections of a study file as frozen values; `scaling.study.study_file` reads and checks the file."""
 
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -17,13 +14,13 @@ from scaling.study.teacher_settings import DistillConfig
 __all__ = ["DataConfig", "GridConfig", "RunOptions", "StudyConfig", "TrainConfig"]
 
 
-# before a grade's name: a LightSUAN of its sizes
+# this before the name of a grade means a LightSUAN with the sizes of that grade
 _LIGHT = "Light"
 
 
 @dataclass(frozen=True)
 class StudyHeader:
-    """`[study]`: the name is the folder under the runs folder."""
+    """`[study]`: `name` is also the name of the study's folder under the runs folder."""
 
     name: str
     description: str = ""
@@ -31,9 +28,10 @@ class StudyHeader:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """`[data]`: the event store's folder, relative to the working directory.
+    """`[data]`: `path` is the folder of the event store, relative to the working directory.
 
-    `generate` (keys of `scaling.synthetic.logs.SyntheticConfig`) makes the store when it is missing.
+    If the store is missing, it is generated from `generate` (keys of
+    `scaling.synthetic.logs.SyntheticConfig`).
     """
 
     path: str
@@ -42,14 +40,14 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class GridConfig:
-    """`[grid]`: grades x data sizes x seeds, and any further option of [model], [train] or [distill] as an axis.
+    """`[grid]`: grades x data sizes x seeds x further axes, which are options of [model], [train] or [distill].
 
     Attributes:
-        grade: names of the ladder or of `[grades]`; LightSUAN-2 is a LightSUAN of the sizes of SUAN-2.
-            By default the students of `[distill]`.
+        grade: names of the ladder or of `[grades]`; LightSUAN-2 is a LightSUAN with the sizes of SUAN-2.
+            Default: the students of `[distill]`.
         n_samples: data sizes in impressions; "all" is the whole training part.
-        n_seeds: seeds per cell; one number, or one for each data size.
-        axes: further axes, e.g. `"model.norm" = ["rms", "layer"]`.
+        n_seeds: number of seeds, either one for all data sizes or one for each.
+        axes: further axes and their values, e.g. `"model.norm" = ["rms", "layer"]`.
     """
 
     grade: tuple[str, ...]
@@ -60,21 +58,22 @@ class GridConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`[train]`: None follows the recipe (`scaling.study.recipe`).
+    """`[train]`: values that are None follow the recipe (`scaling.study.recipe`).
 
     Attributes:
         batch_size: impressions per step.
-        learning_rate: peak rate of the dense parameters; the embeddings' is a fixed multiple.
-        recipe_n_samples: the data size whose batch, rate and warm-up the recipe gives to all cells; by
-            default each has its own, or where a training serves many sizes that of their middle.
+        learning_rate: peak rate of the dense parameters; that of the embeddings is a fixed multiple.
+        recipe_n_samples: data size for which the recipe sets batch size, learning rate and warm-up of all
+            cells. Default: the cell's own size; with `share_prefix`, the geometric mean of the smallest and
+            the largest size.
         schedule: `decay` cools down linearly over the second half; `constant` stays at the peak.
         data_order: `independent` draws the nested order anew for each (grade, seed); `shared` gives
             all grades of a seed the same order (paired comparisons; see docs/methods.md).
-        packing: `request` trains all impressions of a request in one pass over their history,
-            `stretch` all those of a window of a user's log; never mix the three in one fit.
-        precision: of products; `tf32` differs from `float32` on a GPU only.
-        share_prefix: train each grade and seed once for all data sizes, whose batch, rate and warm-up
-            are then the same (docs/methods.md, "One training for many data sizes").
+        packing: `request` trains all impressions of a request in one pass over their history, `stretch`
+            all those in a window of a user's log. Do not mix the three in one fit.
+        precision: precision of matrix products; `tf32` differs from `float32` only on a GPU.
+        share_prefix: train each grade and seed once for all data sizes, which then have the same batch
+            size, learning rate and warm-up (docs/methods.md, "One training for many data sizes").
     """
 
     batch_size: int | None = None
@@ -87,19 +86,19 @@ class TrainConfig:
     share_prefix: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot train."""
+        """Check that all sizes and rates are positive."""
         require_positive(self, "batch_size", "learning_rate", "recipe_n_samples")
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """`[run]`: how a cell survives and what it leaves; never part of a run's identity.
+    """`[run]`: checkpoints and files of a run; these options do not change its signature.
 
     Attributes:
-        checkpoint_seconds: between two checkpoints; more where writing one takes over 2 % of that.
-        stale_seconds: a process on another host that has been silent for so long counts as gone.
-        keep_model: whether a finished run keeps its model.
-        compile: whether a GPU runs the blocks compiled, as CUDA graphs; on a CPU there is nothing to gain.
+        checkpoint_seconds: time between two checkpoints; longer if writing one takes over 2 % of it.
+        stale_seconds: a process on another host counts as gone if its last heartbeat is older than this.
+        keep_model: whether to save the model of a finished run.
+        compile: whether a GPU runs the blocks compiled, as CUDA graphs; on a CPU this gains nothing.
     """
 
     checkpoint_seconds: float = 60.0
@@ -108,7 +107,7 @@ class RunOptions:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse times that are none."""
+        """Check that the times are positive."""
         require_positive(self, "checkpoint_seconds", "stale_seconds")
 
 
@@ -132,10 +131,10 @@ class StudyConfig:
         return self.study.name
 
     def grade(self, name: str, key: str = "grid.grade") -> Grade:
-        """Return a grade of this study or of the ladder; `key` is told where there is none.
+        """Return a grade of this study or of the ladder.
 
         Raises:
-            UserError: no such grade.
+            UserError: there is no such grade; the message names `key`, the place in the study file.
         """
         known = {**GRADES, **self.grades}
         base = name.removeprefix(_LIGHT) if self.is_light(name) else name
@@ -149,11 +148,11 @@ class StudyConfig:
         return self.slurm.of_grade(grade_name).gpus
 
     def is_light(self, name: str) -> bool:
-        """Whether a grade's name asks for a LightSUAN."""
+        """Whether the name of a grade stands for a LightSUAN."""
         return name.startswith(_LIGHT) and name not in self.grades
 
     def options(self, name: str, options: SuanOptions) -> SuanOptions:
-        """The options of a grade: those given, but for the kind that its name asks for."""
+        """Return `options` as they are for a grade, whose name may set the kind of model."""
         if self.is_light(name):
             return replace(options, kind="lightsuan")
         if options.kind == "suan":
@@ -162,7 +161,7 @@ class StudyConfig:
 
     @property
     def teachers(self) -> tuple[DistillConfig, ...]:
-        """Every setting of `[distill]` that the grid asks for."""
+        """All settings of `[distill]` in the grid: one for each combination of its `distill` axes."""
         axes = {
             a.partition(".")[2]: v for a, v in self.grid.axes.items() if a.startswith("distill.")
         }

@@ -1,4 +1,4 @@
-"""A study's data: its facts for a plan, and the store itself, generated first where a study asks for it."""
+"""A study's data: the facts that a plan needs, and the store itself, which is generated if necessary."""
 
 import logging
 import time
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a plan needs to know of a store.
+    """The facts about a store that a plan needs.
 
-    `fingerprint` is None where the store is still to be generated: its runs then have no signature yet.
+    `fingerprint` is None if the store has not been generated yet; the runs then have no signatures yet.
     """
 
     path: Path
@@ -35,12 +35,13 @@ class DataFacts:
 
 
 def data_facts(data: DataConfig) -> DataFacts:
-    """Look at the study's store, or at what would be generated; writes nothing.
+    """Return the facts of the study's store, or of the store that would be generated; writes nothing.
 
     Raises:
-        UserError: no store and no `[data.generate]`, a damaged store, or one generated otherwise.
+        UserError: there is no store and no `[data.generate]`, or the store is damaged or was generated from
+            other settings.
     """
-    # here and below: a run that trains needs no generator
+    # imported here and below, because a training run needs no generator
     from scaling.synthetic import synthetic_schema
 
     path = Path(data.path)
@@ -61,7 +62,7 @@ def ensure_data(data: DataConfig) -> EventStore:
     """Open the study's store with all checks, generating it first if it is missing.
 
     Raises:
-        UserError: as `data_facts`, or the contents break the format.
+        UserError: see `data_facts`; or the content of the store violates its format.
     """
     data_facts(data)
     path = Path(data.path)
@@ -77,7 +78,7 @@ def ensure_data(data: DataConfig) -> EventStore:
         try:
             generate_logs(path, config)
         except UserError:
-            if not path.exists():  # else another process has just made the same store
+            if not path.exists():  # otherwise another process has just generated the same store
                 raise
         logger.info("generated in %.1f s", time.perf_counter() - begin)
     return open_store(path, verify=True)
@@ -96,7 +97,7 @@ def _check_generated(store: EventStore, config: "SyntheticConfig") -> None:
     there = store.source.get("config")
     if there != asdict(config):
         raise UserError(
-            f"{store.path}: was generated with {there}, but the study asks for {asdict(config)}; {advice}"
+            f"{store.path}: was generated with {there}, but the study has {asdict(config)}; {advice}"
         )
 
 

@@ -1,4 +1,4 @@
-"""A study file, read and checked: TOML with the sections of a `StudyConfig`, and what is set on the command line."""
+"""Reads a study file (TOML with the sections of a `StudyConfig`) with its overrides, and checks it."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ from scaling.study.teacher_settings import NO_TEACHER, DistillConfig
 __all__ = ["load_study"]
 
 
-# the sections whose options may be axes of the grid
+# sections whose options can be axes of the grid
 _AXIS_SECTIONS: dict[str, type] = {
     "model": SuanOptions,
     "train": TrainConfig,
@@ -29,7 +29,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Read a study file; each override is `section.key=value` with a TOML value.
 
     Raises:
-        UserError: the file is missing, not TOML, or a key or value is not one that a study has.
+        UserError: the file is missing or not TOML, or a key or a value is not valid.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -96,7 +96,7 @@ def _check(study: StudyConfig) -> None:
         )
     for own in study.grades:
         if own in GRADES:
-            raise UserError(f"grades.{own}: that name is the ladder's; choose another")
+            raise UserError(f"grades.{own}: this name is taken by the ladder; choose another")
     _check_grid(study)
     for own in study.slurm.grades:
         if own not in study.grid.grade:
@@ -112,8 +112,7 @@ def _check_grid(study: StudyConfig) -> None:
     for key, values in ((named, grid.grade), ("grid.n_samples", grid.n_samples)):
         if not values:
             raise UserError(f"{key}: empty; expected at least one value")
-        if len(set(values)) < len(values):
-            raise UserError(f"{key}: a value stands twice")
+        _check_distinct(key, values)
     for grade in grid.grade:
         study.grade(grade, named)
     for size in grid.n_samples:
@@ -129,6 +128,12 @@ def _check_grid(study: StudyConfig) -> None:
         raise UserError("grid.n_seeds: expected at least one seed")
 
 
+def _check_distinct(key: str, values: Sequence[Any]) -> None:
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise UserError(f"{key}: {value} is given twice; remove one")
+
+
 def _check_kinds(study: StudyConfig) -> None:
     grid = study.grid
     kinds = {study.model.kind, *grid.axes.get("model.kind", ())}
@@ -138,7 +143,7 @@ def _check_kinds(study: StudyConfig) -> None:
         given = getattr(study.model, option) is not None or f"model.{option}" in grid.axes
         if given and "lightsuan" not in kinds:
             raise UserError(
-                f'model.{option}: a SUAN reads its whole past; set kind = "lightsuan" in [model]'
+                f'model.{option}: a SUAN reads the whole history; set kind = "lightsuan" in [model]'
             )
 
 
@@ -151,11 +156,10 @@ def _check_axes(study: StudyConfig) -> None:
         if option not in valid:
             raise UserError(f"grid.{axis}: there is no such option{nearest(option, valid)}")
         if axis in ("train.share_prefix", "train.recipe_n_samples", "distill.student"):
-            raise UserError(f"grid.{axis}: is no axis; set it in [{section}]")
+            raise UserError(f"grid.{axis}: is not an axis; set it in [{section}]")
         if not values:
             raise UserError(f"grid.{axis}: empty; expected at least one value")
-        if any(value in values[:i] for i, value in enumerate(values)):
-            raise UserError(f"grid.{axis}: a value stands twice")
+        _check_distinct(f"grid.{axis}", values)
         for value in values:
             current = asdict(getattr(study, section))
             from_document(_AXIS_SECTIONS[section], {**current, option: value}, f"grid.{axis}")
@@ -165,11 +169,11 @@ def _check_teachers(study: StudyConfig) -> None:
     grid = study.grid
     teachers = [one for one in study.teachers if one.teacher != NO_TEACHER]
     given = [f.name for f in fields(DistillConfig) if f.name not in ("teacher", "student")]
-    told = [
+    changed = [
         name for name in given if getattr(study.distill, name) != getattr(DistillConfig(), name)
     ]
-    told += [axis.removeprefix("distill.") for axis in grid.axes if axis.startswith("distill.")]
-    if not teachers and (told or study.distill.student):
+    changed += [axis.removeprefix("distill.") for axis in grid.axes if axis.startswith("distill.")]
+    if not teachers and (changed or study.distill.student):
         raise UserError('distill.teacher: missing; name a grade, e.g. "SUAN-5"')
     for student in study.distill.students or ():
         if student not in grid.grade:
@@ -181,11 +185,11 @@ def _check_teachers(study: StudyConfig) -> None:
     begun = any(one.teacher_init for one in teachers)
     if not begun and any(one.teacher_samples != "largest" for one in teachers):
         raise UserError(
-            "distill.teacher_samples: needs a teacher_init; a teacher from scratch sees what its student does"
+            "distill.teacher_samples: needs a teacher_init; a teacher from scratch sees the impressions of its student"
         )
     if study.distill.freeze_teacher and not begun:
         raise UserError(
-            "distill.freeze_teacher: needs a teacher_init; a teacher from scratch must learn"
+            "distill.freeze_teacher: needs a teacher_init; a teacher from scratch must be trained"
         )
     packings = {study.train.packing, *grid.axes.get("train.packing", ())}
     if teachers and "stretch" in packings:

@@ -1,4 +1,4 @@
-"""A teacher beside the student: what a study says of it, and what a run is told. Free of torch."""
+"""The teacher of a distilled student: `[distill]` of a study, and its resolved form in a run. Needs no torch."""
 
 import math
 from dataclasses import dataclass
@@ -19,19 +19,20 @@ _MOST_WEIGHT, _MOST_TEMPERATURE = 1e6, 1e3
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """`[distill]`: a student of the grid learns beside a teacher (SUAN paper, online distillation).
+    """`[distill]`: students of the grid are trained together with a teacher (SUAN paper, online distillation).
 
     Attributes:
-        teacher: name of a grade, a SUAN unless it begins with Light; "none": nobody.
-        student: the grades of the grid that are distilled, the others are trained alone; None: all.
-        weight: lambda, how much the teacher's predictions count beside the clicks.
-        temperature: t, which divides the logits that are compared.
-        share_embeddings: whether both read one feature table, which needs the same d.
-        teacher_init: folder of the finished run that the teacher begins as, or of a study's runs: of these
-            the one of the teacher's grade and options with the student's seed. Empty: from scratch.
-        teacher_samples: of a study's runs, that of the `largest` data size, of the `same` as the
-            student's, or of so many impressions.
-        freeze_teacher: whether a teacher that was trained before stays as it is.
+        teacher: name of a grade, a SUAN unless it begins with Light; "none": no teacher.
+        student: grades of the grid that are distilled, the others are trained alone; None: all.
+        weight: lambda, the weight of the distillation term; the clicks have weight 1.
+        temperature: t, by which the compared logits are divided.
+        share_embeddings: whether both models use the same feature table, which needs the same d.
+        teacher_init: folder of the finished run from which the teacher starts, or of a study's runs, among
+            which the run with the teacher's grade and options and the student's seed is taken. Empty: the
+            teacher starts from scratch.
+        teacher_samples: which data size to take from a study's runs: the `largest`, the `same` as the
+            student's, or a number of impressions.
+        freeze_teacher: whether a teacher that starts from a finished run is not trained any further.
     """
 
     teacher: str = NO_TEACHER
@@ -44,7 +45,7 @@ class DistillConfig:
     freeze_teacher: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what is no weight or temperature."""
+        """Check the weight, the temperature, the number of samples and the students."""
         _check_term(self.weight, self.temperature)
         if isinstance(self.teacher_samples, int) and self.teacher_samples < 1:
             raise ValueError(
@@ -64,9 +65,9 @@ class Distillation:
     """A run's teacher, fully resolved.
 
     Attributes:
-        teacher_name: a label.
-        learning_rate: peak rate of the teacher's dense parameters; None where it is frozen.
-        teacher_init: signature of the run that it begins as; None: from scratch.
+        teacher_name: only a label.
+        learning_rate: peak rate of the teacher's dense parameters; None: the teacher is frozen.
+        teacher_init: signature of the run from which the teacher starts; None: it starts from scratch.
     """
 
     teacher_name: str
@@ -79,32 +80,32 @@ class Distillation:
     teacher_init: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot train."""
+        """Check the weight, the temperature and the learning rate."""
         _check_term(self.weight, self.temperature)
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate is {self.learning_rate}, expected a positive number")
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the teacher stays as it begins."""
+        """Whether the teacher is not trained in this run."""
         return self.learning_rate is None
 
     @property
     def way(self) -> str:
-        """How the teacher comes by what it knows: `cold`, `warm` (trained before, and goes on) or `frozen`."""
+        """How the teacher is trained: `cold` (from scratch), `warm` (from a finished run) or `frozen`."""
         if self.teacher_init is None:
             return "cold"
         return "frozen" if self.is_frozen else "warm"
 
 
 def teacher_flops(settings: Distillation, n_samples: int, schema: InputSchema) -> int:
-    """FLOPs of the teacher's part of a run over `n_samples` impressions; a frozen one goes forward only."""
+    """Return the teacher's FLOPs in a run over `n_samples` impressions; a frozen one has no backward pass."""
     size = model_size(settings.teacher, settings.model, schema)
     return size.training_flops(n_samples) // (3 if settings.is_frozen else 1)
 
 
 def _check_term(weight: float, temperature: float) -> None:
-    # beyond these a softened logit or its square is no float32 any more
+    # outside these limits a softened logit or its square overflows float32
     if not 0 <= weight <= _MOST_WEIGHT:
         raise ValueError(f"weight is {weight:g}, expected a number from 0 to {_MOST_WEIGHT:g}")
     if not 1 / _MOST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE:

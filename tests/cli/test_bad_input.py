@@ -89,7 +89,7 @@ def test_the_study_that_the_others_spoil_is_good(study, capsys):
         ("[grid]", "[grid", "study.toml: not a TOML file: Expected ']'"),
         ('"decay"', '"decays"', "study.toml: train.schedule: 'decays' is not one of 'decay'"),
         ("[100, 200]", '["100"]', "study.toml: grid.n_samples"),
-        ("[100, 200]", "[100, 100]", "study.toml: grid.n_samples: a value stands twice"),
+        ("[100, 200]", "[100, 100]", "study.toml: grid.n_samples: 100 is given twice"),
         ("[100, 200]", "[]", "study.toml: grid.n_samples: empty"),
         ('grade = ["SUAN-0", "SUAN-1"]', "", "study.toml: grid.grade: missing"),
         ('"tiny"', '"../tiny"', "study.toml: study.name: '../tiny' cannot be a folder's name"),

@@ -104,13 +104,13 @@ def test_a_study_without_a_teacher_has_the_cells_that_it_had(cells_of):
         ("", 'teacher = "SUAN-2"\ntemperature = 1e20', "expected a number from 0.001 to 1000"),
         ("", 'teacher = "SUAN-2"\nweight = 1e30', "expected a number from 0 to 1e+06"),
         ("", f'teacher = "SUAN-2"\nteacher_init = "{"a" * 300}"', "aaa: no such folder"),
-        ('"distill.teacher" = ["SUAN-2", "SUAN-2"]', "", "grid.distill.teacher: a value stands twice"),
+        ('"distill.teacher" = ["SUAN-2", "SUAN-2"]', "", "grid.distill.teacher: SUAN-2 is given twice"),
         ("", 'teacher = "LightSUAN-22"', "there is no grade LightSUAN-22, did you mean LightSUAN-2?"),
         ("", 'teacher = "SUAN-2"\nlambda = 2', "distill.lambda: unknown key"),
         ("", 'teacher = "SUAN-2"\nshare_embeddings = true', "SUAN-2 has d = 5 and SUAN-1 d = 3"),
         ("", 'teacher = "SUAN-2"\nteacher_init = "nowhere"', "nowhere: no such folder"),
         ('"train.packing" = ["none", "stretch"]', 'teacher = "SUAN-2"', "cannot share stretches"),
-        ('"distill.student" = ["SUAN-1"]', 'teacher = "SUAN-2"', "is no axis; set it in [distill]"),
+        ('"distill.student" = ["SUAN-1"]', 'teacher = "SUAN-2"', "is not an axis; set it in [distill]"),
     ],
 )  # fmt: skip
 def test_a_bad_teacher_is_told_in_one_line(cells_of, grid, distill, message):
@@ -334,7 +334,7 @@ def test_students_of_several_teachers_are_not_fitted_together_in_their_own_size(
     ("student", "message"),
     [
         ("['SUAN-11111']", "distill.student: there is no grade SUAN-11111"),
-        ("['SUAN-1', 'SUAN-1']", "distill.student: a value stands twice"),
+        ("['SUAN-1', 'SUAN-1']", "distill.student: SUAN-1 is given twice"),
         ("[]", "distill: student is empty"),
     ],
 )

@@ -174,7 +174,7 @@ def test_window_and_dilation_are_axes(tmp_path):
 
 def test_the_recipes_size_is_no_axis(study):
     study.write_text(STUDY.replace("[grid]", '[grid]\n"train.recipe_n_samples" = [100, 200]'))
-    with pytest.raises(UserError, match="is no axis"):
+    with pytest.raises(UserError, match="is not an axis"):
         load_study(study)
 
 
@@ -191,7 +191,7 @@ def test_the_recipes_size_is_no_axis(study):
         ),
         ('kind = "lightsuan"\nwindow = 2.5', "model.window: .*2.5"),
         ('kind = "lightsaun"', "model.kind: 'lightsaun' is not one of 'suan' or 'lightsuan'"),
-        ("window = 8", 'model.window: a SUAN reads its whole past; set kind = "lightsuan"'),
+        ("window = 8", 'model.window: a SUAN reads the whole history; set kind = "lightsuan"'),
     ],
 )
 def test_a_pattern_that_is_none_is_told_in_one_line(study, model, told):
@@ -232,7 +232,7 @@ def test_overrides_are_typed(study):
         ("n_heads = 1", "n_heads = 3", "n_heads is 3, expected a divisor of d = 2"),
         ("SUAN-0", "SUAN-00", "there is no grade SUAN-00, did you mean SUAN-0?"),
         ('grade = ["SUAN-0", "own"]', "", "grid.grade: missing"),
-        ('["SUAN-0", "own"]', '["own", "own"]', "grid.grade: a value stands twice"),
+        ('["SUAN-0", "own"]', '["own", "own"]', "grid.grade: own is given twice; remove one"),
         ('["SUAN-0", "own"]', "[]", "grid.grade: empty"),
         ("[100,", "[0,", "0 is not a positive number of impressions"),
         ("[2, 1]", "[2]", "1 numbers for 2 data sizes"),
@@ -252,7 +252,7 @@ def test_overrides_are_typed(study):
         ("", "[train]\nlearning_rate = nan", "train: learning_rate is nan"),
         ("", "[train]\nlearning_rate = inf", "train: learning_rate is inf"),
         ("", "[slurm]\ngpus = -1", "gpus is -1"),
-        ("grades.own", "grades.SUAN-0", "that name is the ladder's"),
+        ("grades.own", "grades.SUAN-0", "this name is taken by the ladder"),
     ],
 )
 def test_a_bad_study_says_what_where_and_what_else(study, old, new, message):
@@ -276,7 +276,7 @@ def test_a_missing_study_says_so():
 
 def test_a_shared_prefix_is_no_axis(study):
     with pytest.raises(
-        UserError, match=r"grid\.train\.share_prefix: is no axis; set it in \[train\]"
+        UserError, match=r"grid\.train\.share_prefix: is not an axis; set it in \[train\]"
     ):
         load_study(study, ["grid.train={share_prefix=[true,false]}"])
 
