@@ -1,7 +1,7 @@
-"""The plan of a study: its cells, what each costs, where it stands. Reads only, knows no scheduler, needs no torch.
+"""The plan of a study: its cells, their costs and states. Only reads, knows no scheduler, needs no torch.
 
-`benchmark` measures speeds with torch and is imported by name. Not here: SLURM (`sweeps.queue`,
-`sweeps.dispatch`).
+`benchmark` measures speeds with torch and is therefore imported by name. Not here: SLURM
+(`sweeps.queue`, `sweeps.dispatch`).
 """
 
 from sweeps.planning.cell_standing import PlannedCell

@@ -1,4 +1,4 @@
-"""Times a few steps of each grade on the device at hand, for the estimates of plans; needs torch."""
+"""Measures a few steps of each grade on this device, for the estimates of plans; needs torch."""
 
 import logging
 import resource
@@ -33,22 +33,31 @@ logger = logging.getLogger(__name__)
 _WARM_STEPS = 3
 _MOST_EVALUATION_SECONDS = 10.0
 _GENERATED = SyntheticConfig(n_train=65_536, n_test=4_096)
-_SIZES = (16_384, 16_777_216)  # of the ladder, for want of a study: small and large batches
+_SIZES = (
+    16_384,
+    16_777_216,
+)  # data sizes without a study: one has small batches, one large batches
 _START = "import submitit.core._submit, sweeps.dispatch.worker, scaling.training.run_on_disk, scaling.store.event_store; scaling.process.prepare_process()"
 
 
 def benchmark_grades(
     study: StudyConfig | None, grades: Sequence[str] | None, runs_root: Path, *, n_steps: int = 20
 ) -> list[tuple[str, Throughput]]:
-    """Measure the study's grades, or those of the ladder that are named, and keep the results beside the runs.
+    """Measure the grades of a study or of the ladder, and store the results beside the runs.
 
-    What other grades or devices gave before stays in the file.
+    Earlier results for other grades or devices stay in the file.
+
+    Args:
+        study: the study; None: `grades` of the ladder on generated logs.
+        grades: names of grades; None: all grades of the study.
+        runs_root: folder of the file.
+        n_steps: steps to measure for each grade and batch size.
 
     Raises:
-        UserError: there is no such grade, the data cannot be had, or the file is damaged.
+        UserError: there is no such grade, the data cannot be read or generated, or the file is damaged.
         StorageError: the file cannot be written.
     """
-    # a damaged file is told before the measuring, not after it
+    # read first, so that a damaged file is reported before anything is measured
     before = {_identity(one): one for one in read_benchmarks(runs_root)}
     device = prepare_process()
     start_seconds = _start_seconds()
@@ -74,12 +83,12 @@ def _data(study: StudyConfig | None) -> Iterator[EventStore]:
 def _configurations(
     study: StudyConfig | None, grades: Sequence[str] | None, store: EventStore
 ) -> dict[str, list[RunConfig]]:
-    """For each grade and set of options, the configurations with the smallest and the largest batch."""
+    """Return for each grade and its options the configurations with the smallest and the largest batch."""
     if study is None:
         cells = [_ladder_cell(name, size, store) for name in grades or () for size in _SIZES]
     else:
         grid = grid_cells(study, data_facts(study.data))
-        # a distilled run is estimated from its two models
+        # the time of a distilled run is estimated from its two models
         cells = [one for c in grid for one in (c.student_alone, c.teacher_alone) if one is not None]
         for name in grades or ():
             if name not in (known := {cell.grade_name for cell in cells}):
@@ -160,7 +169,7 @@ def _measure(
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Seconds per step and per sample through one or two points (samples, seconds); neither negative."""
+    """Fit seconds per step and per sample to one or two points (samples, seconds); both are at least 0."""
     (n, seconds), (m, more) = points[0], points[-1]
     slope = (more - seconds) / (m - n) if m > n else seconds / n
     if slope <= 0 or seconds - slope * n <= 0:
@@ -169,7 +178,7 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _start_seconds() -> float:
-    """How long a worker takes until it can train."""
+    """Measure the time from the start of a worker until it can train."""
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-c", _START], check=True)
     return round(time.perf_counter() - begin, 2)

@@ -1,4 +1,4 @@
-"""One cell of a plan: what it is, what it costs, where it stands and whether the next submit takes it."""
+"""One cell of a plan: its cost, its state, and whether the next submit will run it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,28 +11,28 @@ from sweeps.planning.job_state import Ending, QueuedJob
 __all__ = ["PlannedCell"]
 
 
-# An out-of-memory or a time-out is tried once more by itself, with so many times the resources.
+# A cell that ran out of memory or time is run once more, with this many times the memory or time.
 _GROWTH = 2.0
 _GROWING = ("oom", "timeout")
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell: what it is, what it costs and where it stands.
+    """A cell of the grid with its cost and its state.
 
     Attributes:
         key: name of the folder with its attempts and checkpoints (`scaling.study.lease_key`).
-        state: from its files.
-        seconds: estimate on one core or device, without the process's start.
-        memory_gib: estimate of the process's peak.
-        source: what the estimates rest on: run, benchmark or guess.
-        job: the queued or running job that holds it.
-        ending: how its last job ended, where its files cannot tell.
-        failures: how often each class of failure has met it, this one included.
-        spent_seconds: what its attempts have taken so far; shared ones count at one of their cells.
-        metrics: of the test part, if it is done.
+        state: its state according to its files.
+        seconds: estimated time on one core or device, without the start of the process.
+        memory_gib: estimated peak memory of the process.
+        source: the basis of the estimates: run, benchmark or guess.
+        job: the queued or running job that will train it.
+        ending: how its last job ended, if its files do not say so.
+        failures: how often it has failed, by kind of failure, including the last time.
+        spent_seconds: time of its attempts so far; an attempt that several cells share counts for one of them.
+        metrics: metrics on the test part, if it is done.
         teacher_flops: the teacher's part of the training FLOPs.
-        change: how it differs from a run of the same grade, size and seed that is no more in the grid.
+        change: how it differs from a run of the same grade, size and seed that is no longer in the grid.
     """
 
     config: RunConfig
@@ -52,22 +52,22 @@ class PlannedCell:
 
     @property
     def flops(self) -> int:
-        """Training FLOPs, the teacher's included."""
+        """Training FLOPs, including the teacher's."""
         return self.size.training_flops(self.config.n_samples) + self.teacher_flops
 
     @property
     def failure(self) -> str:
-        """The class of its last failure, as far as it is known: exception, oom, timeout, lost, ..."""
+        """The kind of its last failure: exception, oom, timeout, lost, ...; empty if none is known."""
         return self.ending.kind if self.ending is not None else self.state.failure or ""
 
     @property
     def message(self) -> str:
-        """What is told of its last end."""
+        """The message of its last failure."""
         return self.ending.message if self.ending is not None else self.state.message
 
     @property
     def standing(self) -> str:
-        """Done, running, queued, failed, lost, preempted, changed or missing."""
+        """Its state with its job taken into account: done, running, queued, failed, lost, preempted, changed or missing."""
         state = self.state.state
         if state in ("done", "running"):
             return state
@@ -79,41 +79,42 @@ class PlannedCell:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the next submit takes it without being asked to."""
+        """Whether the next submit runs it without `scaling retry`."""
         if self.standing == "failed":
             return self.failure in _GROWING and self.failures.get(self.failure, 0) <= 1
         return self.standing in ("missing", "changed", "lost", "preempted")
 
     @property
     def time_factor(self) -> float:
-        """How many times the usual time limit it needs."""
+        """By how much its time limit is multiplied after time-outs."""
         return _GROWTH ** self.failures.get("timeout", 0)
 
     @property
     def memory_factor(self) -> float:
-        """How many times the usual memory it needs."""
+        """By how much its memory is multiplied after it ran out of memory."""
         return _GROWTH ** self.failures.get("oom", 0)
 
     @property
     def why(self) -> str:
-        """Why it will run or not, in words."""
+        """Why it will run or not, as a sentence for the user."""
         state, standing = self.state, self.standing
-        told = self.message
+        message = self.message
         if standing == "queued" and self.job is not None:
             return f"job {self.job.job_id}: {self.job.state.lower()}, {self.job.reason}"
         if standing == "running":
             return f"attempt {state.attempt} on {state.host}" if state.attempt else "being trained"
         if standing == "failed" and self.goes_on:
             more = "memory" if self.failure == "oom" else "time"
-            return f"will run with {_GROWTH:.0f}x the {more}: {told}"
+            return f"will run with {_GROWTH:.0f}x the {more}: {message}"
         if standing == "failed":
-            return f"waits for `scaling retry`: {told}"
+            return f"waits for `scaling retry`: {message}"
         if standing in ("lost", "preempted"):
-            return f"will go on from its checkpoint{': ' + told if told else ''}"
+            return f"will go on from its checkpoint{': ' + message if message else ''}"
         if standing == "changed":
             return f"will run: {self.change}"
         if standing == "missing":
-            return f"will run; its last job ended without it: {told}" if told else "will run"
+            ended = f"; its last job ended without it: {message}" if message else ""
+            return f"will run{ended}"
         return ""
 
     @property

@@ -1,6 +1,6 @@
-"""What a cell will take: from finished runs of its grade, else a benchmark, else its FLOPs; pure functions.
+"""Estimated time and memory of a cell: from finished runs of its grade, else a benchmark, else its FLOPs.
 
-Runs come first, because they ran where the next cells will run.
+Finished runs come first, because the next cells will run on the same machines.
 """
 
 import json
@@ -34,15 +34,15 @@ __all__ = [
 BENCHMARK_FILE = "benchmark.json"
 _AGAIN = "remove it, and run `scaling benchmark` again"
 
-# Without any measurement: what one core of 2020 and one GPU of 2020 do on these small models (about a tenth
-# of the GPU's matrix-product rate), and what a step costs whatever its size.
+# Guesses without any measurement: the speed of one core and one GPU of 2020 on these small models (about a
+# tenth of the GPU's speed for matrix products), and the fixed time of a step.
 _CORE_FLOPS_PER_SECOND, _CORE_STEP_SECONDS = 2.0e10, 0.006
 _GPU_FLOPS_PER_SECOND, _GPU_STEP_SECONDS = 1.5e13, 0.01
-# starting Python and importing torch, measured on one core; a benchmark knows better
+# time to start Python and import torch, measured on one core; replaced by a benchmark's value
 _START_SECONDS = 4.0
-# forward only, and nothing kept for the backward pass
+# only the forward pass, and no activations are stored
 _EVALUATION_SPEEDUP = 3.0
-# a process with torch; with CUDA its host side is larger
+# memory of a process with torch; with CUDA it needs more memory on the host
 _PROCESS_GIB, _CUDA_PROCESS_GIB = 0.5, 3.0
 _BYTES_PER_PARAMETER = 16  # value, gradient and two moments
 
@@ -52,7 +52,7 @@ _SOURCES: tuple[Source, ...] = ("run", "benchmark", "guess")  # the better ones 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`seconds` on one device without the process's start; `memory_gib` of the process at its highest."""
+    """`seconds` on one device without the start of the process; `memory_gib` is the peak of the process."""
 
     seconds: float
     memory_gib: float
@@ -61,7 +61,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Throughput:
-    """What `scaling benchmark` measured for a grade: a step takes `step_seconds + batch_size * sample_seconds`."""
+    """Result of `scaling benchmark` for a grade: a step takes `step_seconds + batch_size * sample_seconds`."""
 
     grade: Grade
     model: SuanOptions
@@ -77,16 +77,18 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What is known, by grade, options and packing: finished runs by their data size, and benchmarks.
+    """All measurements, by grade, options and packing.
 
-    Runs are pairs of samples per second and memory.
+    Attributes:
+        runs: for each data size the finished runs, as pairs of samples per second and memory in GiB.
+        benchmarks: results of `scaling benchmark`.
     """
 
     runs: dict[tuple[Any, ...], dict[int, list[tuple[float, float]]]]
     benchmarks: dict[tuple[Any, ...], Throughput]
 
     def closest(self, key: tuple[Any, ...], n_samples: int) -> tuple[float, float] | None:
-        """Median rate and highest memory of the runs with the closest data size."""
+        """Return the median speed and the highest memory of the runs with the closest data size."""
         sizes = self.runs.get(key)
         if not sizes:
             return None
@@ -95,7 +97,7 @@ class Measurements:
 
     @property
     def start_seconds(self) -> float:
-        """How long a process takes until it trains."""
+        """Time from the start of a process until it can train."""
         known = [one.start_seconds for one in self.benchmarks.values()]
         return max(known) if known else _START_SECONDS
 
@@ -103,9 +105,14 @@ class Measurements:
 def measurements(
     records: Sequence[dict[str, Any]], benchmarks: Sequence[Throughput], data: str
 ) -> Measurements:
-    """Sort what is known of one data set; `records` are raw documents, unknown ones are passed over.
+    """Collect the measurements on one data set.
 
-    A benchmark on other data stands in where there is none on these.
+    A benchmark on other data is used if there is none on these.
+
+    Args:
+        records: documents of `record.json`; those on other data are skipped.
+        benchmarks: all benchmarks.
+        data: fingerprint of the event store.
     """
     runs: dict[tuple[Any, ...], dict[int, list[tuple[float, float]]]] = {}
     for record in records:
@@ -134,9 +141,16 @@ def estimate(
     on_gpu: bool = False,
     n_trained: int | None = None,
 ) -> Estimate:
-    """Time and memory of a cell; `n_trained` impressions if that is fewer than its data size.
+    """Estimate the time and memory of a cell.
 
-    Without a run of the same student and teacher it is what the two would take by themselves.
+    For a distilled cell without a comparable run, the two models are estimated separately and added.
+
+    Args:
+        config: the cell.
+        data: the store.
+        known: measurements on it.
+        on_gpu: whether a guess is for a GPU.
+        n_trained: impressions to train, if they are fewer than the cell's data size.
     """
     n_samples = config.n_samples if n_trained is None else n_trained
     n_steps = math.ceil(n_samples / config.batch_size)
@@ -170,13 +184,13 @@ def estimate(
 
 
 def guess_text(on_gpu: bool) -> str:
-    """What a guess assumes, for people."""
+    """Return the assumption behind a guess, as text for the user."""
     rate = _GPU_FLOPS_PER_SECOND if on_gpu else _CORE_FLOPS_PER_SECOND
     return f"{rate:.1e} FLOP per second of one {'GPU' if on_gpu else 'core'}"
 
 
 def read_benchmarks(folder: Path) -> list[Throughput]:
-    """What `scaling benchmark` has stored beside the runs; empty without one.
+    """Return the results of `scaling benchmark` stored beside the runs; empty if there are none.
 
     Raises:
         UserError: the file is damaged.
@@ -197,14 +211,14 @@ def read_benchmarks(folder: Path) -> list[Throughput]:
 
 def _guess_memory(config: RunConfig, size: ModelSize, on_gpu: bool) -> float:
     n_bytes = _BYTES_PER_PARAMETER * (size.n_params + size.n_embedding_params)
-    if not on_gpu:  # a batch is trained in parts that fit the cache
+    if not on_gpu:  # a CPU trains a batch in parts that fit its caches
         n_together = min(config.batch_size, 1 + TOKENS_PER_PART // config.grade.max_len)
         n_bytes += n_together * size.activation_bytes
     return (_CUDA_PROCESS_GIB if on_gpu else _PROCESS_GIB) + n_bytes / 2**30
 
 
 def _teacher_key(distill: dict[str, Any] | None) -> tuple[Any, ...] | None:
-    """Of a document of `Distillation`, what its run's time depends on."""
+    """Return the parts of a `Distillation` document that the time of a run depends on."""
     if distill is None:
         return None
     teacher = tuple(tuple(sorted(distill[part].items())) for part in ("teacher", "model"))

@@ -26,14 +26,14 @@ __all__ = ["grid_cells"]
 
 
 def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
-    """Return every cell of the grid, smallest grade and data size first.
+    """Return all cells of the grid, in the order of its grades, data sizes and further axes.
 
-    A cell without a teacher stands once, whatever the other axes of `[distill]`, and a SUAN once,
-    whatever those of a LightSUAN's window and dilation.
+    A cell without a teacher occurs once, however many values the other `[distill]` axes have. In the same
+    way a SUAN occurs once, whatever the window and dilation of the LightSUANs are.
 
     Raises:
-        UserError: a data size larger than the training part, two cells that are the same run, or a
-            teacher that cannot be had.
+        UserError: a data size is larger than the training part, two cells are the same run, or a teacher
+            cannot be resolved.
     """
     grid = study.grid
     seeds = (
@@ -54,7 +54,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     ):
         options, train = _apply(study, dict(zip(axes, values, strict=True)))
         options, grade = study.options(grade_name, options), study.grade(grade_name)
-        # one training serves all sizes only under one batch, rate and warm-up: those of the middle
+        # one training for all sizes needs the same batch size, rate and warm-up: those of the middle size
         middle = math.isqrt(min(sizes) * max(sizes)) if train.share_prefix else n_samples
         typical = train.recipe_n_samples or middle
         rate_of = partial(_rate, train, typical, data)
@@ -99,7 +99,7 @@ def _rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade) -> 
 
 
 def _apply(study: StudyConfig, values: dict[str, Any]) -> tuple[SuanOptions, TrainConfig]:
-    """The study's options with the axes' values, converted as a study file's would be."""
+    """Return the study's options with the values of the axes, which are checked like those of a study file."""
     sections: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
     for axis, value in values.items():
         section, _, option = axis.partition(".")

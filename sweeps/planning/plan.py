@@ -1,4 +1,4 @@
-"""The plan: every cell of a study with its size, its cost and why it will run or not; strictly read-only."""
+"""The plan: all cells of a study with their sizes, costs and states. Strictly read-only."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -43,9 +43,9 @@ class Plan:
     """All cells of a study, in the grid's order.
 
     Attributes:
-        start_seconds: what every process takes before it trains.
-        removed: signatures of runs that are no more in the grid.
-        silence: what the scheduler said instead of an answer.
+        start_seconds: time from the start of a process until it trains.
+        removed: signatures of runs that are no longer in the grid.
+        silence: the scheduler's error, if it could not be asked.
     """
 
     study: StudyConfig
@@ -56,22 +56,22 @@ class Plan:
     silence: str = ""
 
     def with_standing(self, *standings: str) -> tuple[PlannedCell, ...]:
-        """The cells that stand so."""
+        """Return the cells with one of these standings."""
         return tuple(cell for cell in self.cells if cell.standing in standings)
 
     def gpu_seconds(self, cell: PlannedCell) -> float:
-        """Estimated seconds of a process of its own, times its GPUs, or of one core where it has none."""
+        """Return the estimated seconds of a process for this cell alone, times its GPUs if it has any."""
         gpus = self.study.gpus(cell.config.grade_name)
         return (cell.seconds + self.start_seconds) * max(1, gpus)
 
     @property
     def seconds(self) -> float:
-        """Estimated device-seconds for what is not done, one process per cell."""
+        """Estimated device-seconds of all cells that are not done, with one process per cell."""
         return sum(self.gpu_seconds(cell) for cell in self.cells if cell.state.state != "done")
 
     @property
     def n_trained(self) -> int:
-        """Impressions that all cells together are trained on, those of a trajectory once."""
+        """Impressions that all cells together are trained on; cells that share a training count once."""
         configs = [cell.config for cell in self.cells]
         return sum(_n_trained(configs, self.study.train.share_prefix).values())
 
@@ -85,21 +85,21 @@ class Plan:
         )
 
     def state_now(self, cell: PlannedCell, runs: RunStore) -> RunState:
-        """Where a cell stands at this moment, from its files."""
+        """Read the current state of a cell from its files."""
         stale = self.study.run.stale_seconds
         return runs.state(cell.config.signature, cell.key, stale_seconds=stale)
 
     def units(self, cells: Sequence[PlannedCell]) -> list[tuple[PlannedCell, ...]]:
-        """These cells by the process that trains them: one by one, or those of a trajectory together."""
+        """Group cells that one process trains together: single cells, or all cells of a trajectory."""
         groups: dict[str, list[PlannedCell]] = {}
         for cell in cells:
             groups.setdefault(cell.key, []).append(cell)
         return [tuple(group) for group in groups.values()]
 
     def axis_values(self, config: RunConfig) -> dict[str, Any]:
-        """A cell's place on the study's further axes, e.g. `{"model.norm": "rms"}`.
+        """Return a cell's values on the study's further axes, e.g. `{"model.norm": "rms"}`.
 
-        A teacher's samples are those that it was trained on before.
+        `distill.teacher_samples` is the number of impressions that the teacher was trained on before.
         """
         if not self.study.grid.axes:
             return {}
@@ -115,7 +115,7 @@ class Plan:
         return {name: config.n_samples for name, config in before.items()}
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat document per cell, for tables and JSON."""
+        """Return one flat document per cell, for tables and JSON."""
         known = self.data.fingerprint is not None
         return [
             {
@@ -142,7 +142,7 @@ class Plan:
 
 
 def _teacher_values(one: Distillation | None, n_samples_of: Mapping[str, int]) -> dict[str, Any]:
-    """A cell's place on the axes of `[distill]`."""
+    """Return a cell's values on the axes of `[distill]`."""
     if one is None:
         names = (f"distill.{f.name}" for f in fields(DistillConfig))
         return {**dict.fromkeys(names), "distill.teacher": NO_TEACHER}
@@ -163,10 +163,16 @@ def make_plan(
     runs: RunStore,
     jobs: Mapping[str, QueuedJob] = MappingProxyType({}),
 ) -> Plan:
-    """Lay out a study against the runs that are there, and `jobs`, the queued one of each cell.
+    """Plan a study: its cells, their costs, and their states from the runs folder and `jobs`.
+
+    Args:
+        study: the study.
+        data: facts of its store.
+        runs: its runs folder.
+        jobs: queued or running jobs, by the signature of the cell.
 
     Raises:
-        UserError: the grid does not fit the data, or a file of measurements is damaged.
+        UserError: the grid does not fit the data, or a record or a benchmark file is damaged.
     """
     history = read_history(runs)
     configs = grid_cells(study, data)
@@ -178,7 +184,7 @@ def make_plan(
     former = former_runs(runs, removed)
     share = study.train.share_prefix
     n_trained = _n_trained(configs, share)
-    # most cells differ from another one by their seed alone
+    # most cells differ from another one only in their seed
     size_of = lru_cache(maxsize=None)(lambda grade, model: model_size(grade, model, data.schema))
     costs_of = _costs(study, data, known)
     cells = []
@@ -219,7 +225,7 @@ def make_plan(
 def _costs(
     study: StudyConfig, data: DataFacts, known: Measurements
 ) -> Callable[[RunConfig, int], Estimate]:
-    """`estimate` of a cell and the impressions that it is trained on, worked out once for all its seeds."""
+    """Return a function that estimates a cell with the impressions it is trained on, once for all its seeds."""
     found: dict[tuple[object, ...], Estimate] = {}
 
     def costs(config: RunConfig, n_trained: int) -> Estimate:
@@ -236,13 +242,13 @@ def _costs(
 
 
 def _change(config: RunConfig, former: Mapping[tuple[Any, ...], Sequence[dict[str, Any]]]) -> str:
-    """How a cell differs from the run that is most like it, of its grade, size and seed."""
+    """Return how a cell differs from the most similar former run of its grade, size and seed."""
     olds = former.get((config.grade_name, config.n_samples, config.seed))
     if not olds:
         return ""
     after = _flat(asdict(config))
-    told = min((_differences(_flat(old), after) for old in olds), key=len)
-    return f"changed since an older run: {', '.join(told[:3])}{', ...' if told[3:] else ''}"
+    fewest = min((_differences(_flat(old), after) for old in olds), key=len)
+    return f"changed since an older run: {', '.join(fewest[:3])}{', ...' if fewest[3:] else ''}"
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -264,7 +270,7 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _n_trained(configs: Sequence[RunConfig], share_prefix: bool) -> dict[str, int]:
-    """The impressions that each cell adds to what its process trains on anyway."""
+    """Return for each signature the impressions that its cell adds to the training of its group."""
     if not share_prefix:
         return {config.signature: config.n_samples for config in configs}
     added: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The teachers of a study's cells: their settings resolved, and the finished runs that warm ones begin as."""
+"""The teachers of a study's cells: their resolved settings, and the finished runs from which they start."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Teachers:
-    """Resolves the teachers of a study's cells; each folder of runs is read once."""
+    """Resolves the teachers of a study's cells and reads each folder of runs once."""
 
     def __init__(self, study: StudyConfig, data: DataFacts) -> None:
         self._study, self._data = study, data
@@ -28,15 +28,15 @@ class Teachers:
     def resolve(
         self, wanted: DistillConfig, student: RunConfig, rate_of: Callable[[Grade], float]
     ) -> Distillation | None:
-        """Return the teacher of a cell; None where it has none.
+        """Return the teacher of a cell; None if it has none.
 
         Args:
-            wanted: the cell's place on the axes of `[distill]`.
+            wanted: the settings of `[distill]` for this cell.
             student: the cell without a teacher.
-            rate_of: peak rate of the dense parameters of a grade.
+            rate_of: returns the peak learning rate of the dense parameters of a grade.
 
         Raises:
-            UserError: there is no finished run to begin as, or it fits neither teacher nor data.
+            UserError: there is no finished run to start from, or it does not fit the teacher or the data.
         """
         students = wanted.students
         if wanted.teacher == NO_TEACHER or (
@@ -74,19 +74,19 @@ class Teachers:
     def _finished_run(
         self, wanted: DistillConfig, teacher: Distillation, student: RunConfig
     ) -> str:
-        """The signature of the run that the teacher begins as."""
+        """Return the signature of the run from which the teacher starts."""
         path, data = Path(wanted.teacher_init), self._data
         where = f"distill.teacher_init: {path}"
-        if not os.path.isdir(path):  # noqa: PTH112  # which a name too long is not, either
+        if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises if the name is too long
             raise UserError(
-                f"{where}: no such folder; expected a finished run's, or that of a study's runs"
+                f"{where}: no such folder; expected the folder of a finished run, or of a study's runs"
             )
         runs = _runs(path)
         if runs.root == path.resolve():
             chosen = self._run_of_study(runs, wanted, teacher, student)
         elif wanted.teacher_samples != "largest":
             raise UserError(
-                f"distill.teacher_samples: {path} is one run's folder; name that of its study's runs to choose"
+                f"distill.teacher_samples: {path} is the folder of one run; to choose a data size, name the folder of its study's runs"
             )
         elif not runs.has(path.resolve().name):
             raise UserError(f"{where}: that run is not finished; let it end first")
@@ -94,12 +94,12 @@ class Teachers:
             chosen = runs.read(path.resolve().name).config
             if (chosen.grade, chosen.model) != (teacher.teacher, teacher.model):
                 raise UserError(
-                    f"{where}: that run is {chosen.label}, of other sizes or options than {wanted.teacher} here"
+                    f"{where}: that run is {chosen.label}, whose sizes or options differ from those of {wanted.teacher} here"
                 )
             if chosen.distill is not None:
                 raise UserError(
-                    f"{where}: that run is {chosen.label}, and what its own teacher had seen would be told "
-                    "of nobody; name a run that was trained alone"
+                    f"{where}: that run is {chosen.label}, and the impressions that its own teacher saw would "
+                    "not be counted; name a run that was trained alone"
                 )
         if data.fingerprint is not None and chosen.data_fingerprint != data.fingerprint:
             raise UserError(
@@ -108,7 +108,7 @@ class Teachers:
             )
         if not (runs.folder(chosen.signature) / MODEL_FILE).exists():
             raise UserError(
-                f"{where}: {chosen.label} kept no model; train it with [run] keep_model = true"
+                f"{where}: {chosen.label} has no saved model; train it with [run] keep_model = true"
             )
         return chosen.signature
 
@@ -123,10 +123,10 @@ class Teachers:
         size = student.n_samples if wanted.teacher_samples == "same" else wanted.teacher_samples
         chosen = [config for config in alike if size in ("largest", config.n_samples)]
         if not chosen:
-            there = ", ".join(sorted({f"D={c.n_samples}" for c in alike})) or "none at all"
-            asked = "" if size == "largest" else f" on {size} impressions"
+            there = ", ".join(sorted({f"D={c.n_samples}" for c in alike})) or "none"
+            on = "" if size == "largest" else f" on {size} impressions"
             raise UserError(
-                f"{where}: no finished run of {wanted.teacher} with seed {student.seed}{asked} and the study's "
+                f"{where}: no finished run of {wanted.teacher} with seed {student.seed}{on} and the study's "
                 f"options (there: {there}); train it first"
             )
         most = max(config.n_samples for config in chosen)
@@ -134,24 +134,24 @@ class Teachers:
         if len(last) > 1:
             raise UserError(
                 f"{where}: {len(last)} finished runs of {last[0].label} differ in how they were trained; "
-                "name one's folder"
+                "name the folder of one of them"
             )
         return last[0]
 
 
 def teacher_folders(study: StudyConfig) -> tuple[str, ...]:
-    """The folders of runs, absolute, in which the study's warm teachers lie."""
+    """Return the absolute paths of the runs folders that hold the runs of the study's warm teachers."""
     named = dict.fromkeys(one.teacher_init for one in study.teachers if one.teacher_init)
     return tuple(str(_runs(Path(name)).root) for name in named)
 
 
 def warn_of_teachers(study: StudyConfig, configs: Sequence[RunConfig], data: DataFacts) -> None:
-    """Tell of each student that costs more than its teacher, and of teachers that saw other impressions."""
+    """Warn about students that cost more than their teachers, and teachers that saw other impressions."""
     before = runs_before(study, configs)
     if any(_saw_others(c, before.get(c.distill.teacher_init or "")) for c in configs if c.distill):
         logger.warning(
-            "warning: distill: there are teachers that saw as many impressions as their students, but others: "
-            'each grade has its own order; set train.data_order = "shared" in both studies'
+            "warning: distill: some teachers saw as many impressions as their students, but not the same ones, "
+            'because each grade has its own order; set train.data_order = "shared" in both studies'
         )
 
     def cost(config: RunConfig) -> int:
@@ -168,7 +168,7 @@ def warn_of_teachers(study: StudyConfig, configs: Sequence[RunConfig], data: Dat
 
 
 def runs_before(study: StudyConfig, configs: Iterable[RunConfig]) -> dict[str, RunConfig]:
-    """The finished runs that the cells' teachers begin as, by signature."""
+    """Return the finished runs from which the cells' teachers start, by signature."""
     folders = [RunStore(Path(folder)) for folder in teacher_folders(study)]
     named = dict.fromkeys(c.distill.teacher_init for c in configs if c.distill is not None)
     return {
@@ -186,7 +186,7 @@ def _saw_others(student: RunConfig, teacher: RunConfig | None) -> bool:
 
 
 def _runs(path: Path) -> RunStore:
-    """The runs among which a finished run lies, or those of a study's folder."""
+    """Return the runs folder that `path` is, or that contains the run `path`."""
     path = path.resolve()
     is_run = (path / "config.json").exists() or (path / "record.json").exists()
     return RunStore(path.parent if is_run else path)

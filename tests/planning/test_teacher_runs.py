@@ -171,7 +171,7 @@ def test_a_warm_teacher_is_the_run_of_its_grade_and_the_students_seed(cells_of, 
     run = before.folder(found[1].signature)
     cells = cells_of(GRID, f'teacher = "SUAN-1"\nteacher_init = "{run}"')
     assert teachers_of(cells, before) == [found[1]] * 2
-    with pytest.raises(UserError, match="is one run's folder"):
+    with pytest.raises(UserError, match="is the folder of one run"):
         cells_of(GRID, f'teacher = "SUAN-1"\nteacher_init = "{run}"\nteacher_samples = "same"')
 
 
@@ -193,15 +193,15 @@ def test_a_warm_teacher_that_fits_not_is_told_in_one_line(cells_of, before, tmp_
     assert "that run is not finished" in message(f'teacher_init = "open/{run.name}"')
     shutil.copytree(run, tmp_path / "bare" / run.name)
     (tmp_path / "bare" / run.name / "model.safetensors").unlink()
-    assert "kept no model" in message(f'teacher_init = "bare/{run.name}"')
+    assert "has no saved model" in message(f'teacher_init = "bare/{run.name}"')
     taught = cells_of('grade = ["SUAN-1"]\nn_samples = [160]', 'teacher = "SUAN-2"')[0]
     apprentice = replace(before.read(run.name), config=taught)
     before_taught = RunStore(tmp_path / "taught")
     before_taught.write(apprentice)
     named = before_taught.folder(taught.signature)
-    assert "what its own teacher had seen" in message(f'teacher_init = "{named}"')
+    assert "the impressions that its own teacher saw" in message(f'teacher_init = "{named}"')
     other = 'teacher = "SUAN-2"'
-    with pytest.raises(UserError, match="of other sizes or options than SUAN-2 here"):
+    with pytest.raises(UserError, match="whose sizes or options differ from those of SUAN-2 here"):
         cells_of(GRID, f'{other}\nteacher_init = "{run}"')
     shared = init + "share_embeddings = true\nfreeze_teacher = true"
     assert "a frozen teacher cannot share" in message(
@@ -225,7 +225,7 @@ def test_a_teacher_of_as_many_but_other_impressions_is_a_warning(cells_of, befor
     cells_of(GRID, init)
     with pytest.raises(SystemExit):
         main(["plan", "study.toml", "--set", f"train.data_order={order}"])
-    told = "as their students, but others" in capsys.readouterr().err
+    told = "as their students, but not the same ones" in capsys.readouterr().err
     assert told == (order == "independent")
 
 
