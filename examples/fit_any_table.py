@@ -1,4 +1,4 @@
-"""Fit a joint law to a table of your own: no runs of ours, no torch.
+"""Fit a joint law to your own table, without runs of this toolkit and without torch.
 
 python examples/fit_any_table.py
 """
