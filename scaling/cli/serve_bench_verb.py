@@ -16,10 +16,9 @@ import typer
 from scaling.cli.options import AsJson, Output
 from scaling.cli.output import counted, emit, format_duration, format_table
 from scaling.errors import UserError
-from scaling.serving import RunToMeasure, runs_to_measure, with_models
 
 if TYPE_CHECKING:
-    from scaling.serving import Latency, ServingReport
+    from scaling.serving import Latency, RunToMeasure, ServingReport
 
 __all__ = ["add_verbs"]
 
@@ -65,10 +64,11 @@ def serve_bench(
     Example: scaling serve-bench runs/quickstart --candidates 1,100
     """
     from scaling.process import prepare_process
+    from scaling.serving import runs_to_measure, with_models
 
     numbers = _numbers(candidates)
     _check_effort(threads, seconds)
-    runs = with_models([one for folder in run for one in runs_to_measure(folder)])
+    runs = with_models(runs_to_measure(run))
     prepare_process()
     measured = _measure(runs, numbers, threads, seconds)
     latencies = [latency for _, report in measured for latency in report.latencies]

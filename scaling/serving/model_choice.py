@@ -1,20 +1,18 @@
-"""Which finished runs to time, and what distinguishes their models."""
+"""Which finished runs to time: of a study, one seed of each model and data size."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scaling.errors import UserError
-
-if TYPE_CHECKING:
-    from scaling.records import RunRecord
-    from scaling.study import RunConfig
-
+from scaling.records import MODEL_FILE, RunRecord, RunStore, ordered_records
+from scaling.serving.model_naming import model_columns, model_names
+from scaling.serving.settings_of_runs import settings_columns
+from scaling.study import RunConfig
 
 __all__ = ["RunToMeasure", "runs_to_measure", "with_models"]
 
@@ -23,32 +21,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunToMeasure:
-    """A run to measure; of one without a record only the folder is known.
+    """A run to measure.
 
-    `told` is what else tells its model from the study's others, e.g. window 8.
+    Attributes:
+        folder: the run's folder.
+        config: its configuration; None if the folder has no record.
+        model: the model's name among those of its study and data size; None if the folder has no record.
     """
 
     folder: Path
-    config: RunConfig | None
-    told: str = ""
+    config: RunConfig | None = None
+    model: str | None = None
 
     @property
     def has_model(self) -> bool:
-        """Whether the run kept its model."""
-        from scaling.records import MODEL_FILE
-
+        """Whether the run saved its model."""
         return (self.folder / MODEL_FILE).exists()
-
-    @property
-    def model(self) -> str | None:
-        """For people, e.g. LightSUAN-1 after SUAN-2, frozen."""
-        if self.config is None:
-            return None
-        name, taught = self.config.grade_name, self.config.distill
-        if self.config.model.kind == "lightsuan" and not name.startswith("Light"):
-            name = f"Light{name}"
-        name = name if taught is None else f"{name} after {taught.teacher_name}, {taught.way}"
-        return f"{name}, {self.told}" if self.told else name
 
     @property
     def label(self) -> str:
@@ -59,81 +47,108 @@ class RunToMeasure:
 
     @property
     def cells(self) -> list[object]:
-        """The first cells of a table's row: folder, model, data size, seed."""
+        """The first cells of a table row: folder, model, data size, seed."""
         own = (self.config.n_samples, self.config.seed) if self.config else (None, None)
         return [self.folder.resolve().name, self.model, *own]
 
 
-def runs_to_measure(folder: Path) -> list[RunToMeasure]:
-    """A run, or of a study the first seed of each model and data size, the smallest first."""
+def runs_to_measure(folders: Iterable[Path]) -> list[RunToMeasure]:
+    """Choose the runs to time: a run's folder stands for itself, a study's for one seed of each model and size.
+
+    Args:
+        folders: of finished runs, or of studies.
+
+    Raises:
+        UserError: there is no such folder, or it holds neither a run nor the runs of one study.
+    """
+    studies: dict[Path, _Study] = {}
+    chosen: list[RunToMeasure] = []
+    for folder in folders:
+        is_study = _is_study(folder)
+        path = folder.resolve() if is_study else folder.resolve().parent
+        if path not in studies:
+            studies[path] = _read_study(path)
+        if is_study:
+            chosen += _one_seed_each(folder, studies[path])
+        else:
+            chosen.append(studies[path].run(folder))
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Study:
+    """The records of a study that can be read, and the names of their models, by signature."""
+
+    records: Mapping[str, RunRecord]
+    names: Mapping[str, str]
+
+    def run(self, folder: Path) -> RunToMeasure:
+        name = folder.resolve().name
+        if name not in self.records:
+            return RunToMeasure(folder)
+        return RunToMeasure(folder, self.records[name].config, self.names[name])
+
+
+def _is_study(folder: Path) -> bool:
     if folder.suffix == ".toml":
         raise UserError(f"{folder}: a study file; give the folder of its runs, e.g. runs/NAME")
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected that of a finished run")
-    of_study = sorted(path.parent for path in folder.glob("*/record.json"))
-    if not of_study and any(folder.glob("*/*/record.json")):
+        raise UserError(
+            f"{folder}: no such folder; expected the folder of a finished run or of a study's runs"
+        )
+    if any(folder.glob("*/record.json")):
+        return True
+    if any(folder.glob("*/*/record.json")):
         raise UserError(
             f"{folder}: holds several studies; give the folder of one, e.g. {folder}/NAME"
         )
-    if not of_study:
-        record = _record(folder)
-        return [RunToMeasure(folder, record.config if record else None)]
-    from scaling.records import ordered_records
+    return False
 
-    found = [record for record in map(_record, of_study) if record is not None]
+
+def _read_study(folder: Path) -> _Study:
+    """Read all records, smallest models first; a damaged record is logged and left out."""
+    store = RunStore(folder)
+    found = []
+    for path in sorted(folder.glob("*/record.json")):
+        try:
+            found.append(store.read(path.parent.name))
+        except UserError as error:
+            logger.warning("%s", error)
+    records = {record.signature: record for record in ordered_records(found)}
+    return _Study(records, _names(list(records.values())))
+
+
+def _names(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Name each run's model among the study's models of its data size, by signature."""
+    columns = model_columns(settings_columns(records))
+    by_size: dict[int, list[RunRecord]] = {}
+    for record in records:
+        by_size.setdefault(record.config.n_samples, []).append(record)
+    names: dict[str, str] = {}
+    for alike in by_size.values():
+        is_light = [record.config.model.kind == "lightsuan" for record in alike]
+        signatures = (record.signature for record in alike)
+        names |= zip(
+            signatures, model_names(settings_columns(alike), is_light, columns), strict=True
+        )
+    return names
+
+
+def _one_seed_each(folder: Path, study: _Study) -> list[RunToMeasure]:
+    """For each model and data size, the first seed that saved its model; without any, the first seed."""
     models: dict[object, list[RunToMeasure]] = {}
-    options, seen = _differing_options(found), _seen_by_teachers(found)
-    for record in ordered_records(found):
-        told = _what_differs(record, options, seen)
-        one = RunToMeasure(folder / record.signature, record.config, told)
-        models.setdefault(_but_for_the_seed(record), []).append(one)
-    if len(models) < len(found):
+    for signature, record in study.records.items():  # ordered by seed within a model and data size
+        models.setdefault(_without_seed(record), []).append(study.run(folder / signature))
+    if len(models) < len(study.records):
         logger.info(
             "%s: one seed of each model and data size, %d of %d runs; name a run's folder to measure another",
-            *(folder, len(models), len(found)),
+            *(folder, len(models), len(study.records)),
         )
-    # the records are in the order of their seeds
     return [next((one for one in seeds if one.has_model), seeds[0]) for seeds in models.values()]
 
 
-def _differing_options(records: Sequence[RunRecord]) -> list[str]:
-    """The options in which a study's models differ, but for the kind, which is in their names."""
-    models = [record.config.model for record in records]
-    names = [field.name for field in fields(models[0]) if field.name != "kind"] if models else []
-    # a SUAN beside LightSUANs has no window at all
-    return [n for n in names if len({getattr(one, n) for one in models} - {None}) > 1]
-
-
-def _seen_by_teachers(records: Sequence[RunRecord]) -> dict[object, set[int]]:
-    """How much the teachers of each name and of students of each data size had seen."""
-    seen: dict[object, set[int]] = {}
-    for record in records:
-        if record.teacher is not None:
-            seen.setdefault(_taught(record), set()).add(record.teacher.n_samples)
-    return seen
-
-
-def _taught(record: RunRecord) -> object:
-    taught = record.config.distill
-    return taught and (taught.teacher_name, taught.way, record.config.n_samples)
-
-
-def _what_differs(
-    record: RunRecord, options: Sequence[str], seen: Mapping[object, set[int]]
-) -> str:
-    model = record.config.model
-    told = [
-        f"{name.replace('_', ' ')} {getattr(model, name)}"
-        for name in options
-        if getattr(model, name) is not None
-    ]
-    if record.teacher is not None and len(seen[_taught(record)]) > 1:
-        told.append(f"{record.teacher.n_samples:,} seen")
-    return ", ".join(told)
-
-
-def _but_for_the_seed(record: RunRecord) -> object:
-    """What the seeds of a model share: the teacher's run is one for each."""
+def _without_seed(record: RunRecord) -> object:
+    """The configuration that all seeds of a model share; each seed has its own run of the teacher."""
     config = replace(record.config, seed=0)
     if config.distill is None or record.teacher is None:
         return config
@@ -141,41 +156,25 @@ def _but_for_the_seed(record: RunRecord) -> object:
     return replace(config, distill=distill), config.distill.way, record.teacher.n_samples
 
 
-def _record(folder: Path) -> RunRecord | None:
-    from scaling.records import RunStore
-
-    runs = RunStore(folder.resolve().parent)
-    name = folder.resolve().name
-    if not runs.has(name):
-        return None
-    try:
-        return runs.read(name)
-    except UserError as error:
-        logger.warning("%s", error)
-        return None
-
-
 def with_models(runs: Sequence[RunToMeasure]) -> list[RunToMeasure]:
-    """The runs that can be measured, each once; others are told.
+    """Return the runs that can be measured, each once; a warning lists the others.
 
     Raises:
         UserError: there is none, or a folder cannot be written.
     """
-    from scaling.records import MODEL_FILE
-
     once = list({one.folder.resolve(): one for one in runs}.values())
     found = [one for one in once if one.has_model]
     if not once:
         raise UserError("no record can be read; see above")
     if not found:
         others = (
-            f", nor of {len(once) - 1} other run{'s' if len(once) > 2 else ''}"
+            f", nor in {len(once) - 1} other run{'s' if len(once) > 2 else ''}"
             if len(once) > 1
             else ""
         )
         raise UserError(
             f"{once[0].folder / MODEL_FILE}: no such file{others}; "
-            "a run keeps its model when it is done, unless [run] keep_model = false"
+            "a run saves its model when it is done, unless [run] keep_model = false"
         )
     missing = [one.label for one in once if not one.has_model]
     if missing:
@@ -186,5 +185,5 @@ def with_models(runs: Sequence[RunToMeasure]) -> list[RunToMeasure]:
         )
     for one in found:
         if not os.access(one.folder, os.W_OK):
-            raise UserError(f"{one.folder}: cannot be written, but serving.json is kept there")
+            raise UserError(f"{one.folder}: cannot be written, but serving.json is saved there")
     return found

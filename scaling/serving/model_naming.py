@@ -57,17 +57,17 @@ def model_names(runs: Columns, is_light: Sequence[bool], columns: Sequence[str])
     return [_name(row, light, shown) for row, light in zip(rows, is_light, strict=True)]
 
 
-def model_family(run: Mapping[str, Any], is_light: bool) -> str:
+def model_family(run: Mapping[Any, Any], is_light: bool) -> str:
     """Return the family of a run's model, e.g. `distilled LightSUAN`."""
     kind = "LightSUAN" if is_light else "SUAN"
     return f"distilled {kind}" if _is_distilled(run) else kind
 
 
-def _is_distilled(run: Mapping[str, Any]) -> bool:
+def _is_distilled(run: Mapping[Any, Any]) -> bool:
     return bool(run.get("distill", NO_TEACHER) != NO_TEACHER)
 
 
-def _name(run: Mapping[str, Any], is_light: bool, columns: Sequence[str]) -> str:
+def _name(run: Mapping[Any, Any], is_light: bool, columns: Sequence[str]) -> str:
     """Return e.g. `LightSUAN-1 after SUAN-2, frozen, same data`."""
     name = str(run.get("grade", "SUAN"))
     if is_light and not name.startswith("Light"):
@@ -81,7 +81,7 @@ def _name(run: Mapping[str, Any], is_light: bool, columns: Sequence[str]) -> str
     return ", ".join([name, *filter(None, details)])
 
 
-def _detail(run: Mapping[str, Any], column: str) -> str:
+def _detail(run: Mapping[Any, Any], column: str) -> str:
     value = run[column]
     if column in _IN_FIRST_WORDS:
         return ""

@@ -8,8 +8,19 @@ from matplotlib.text import Text
 
 from analysis.latency import best_under, pareto_front, served_models
 from analysis.plots.accuracy_latency import plot_latency
+from analysis.table import runs_table
+from models.grades import GRADES
+from models.model_options import SuanOptions
 from scaling.errors import UserError
-from scaling.serving import Latency, ServingReport, read_serving, write_serving
+from scaling.records import RunRecord, RunStore, TeacherRecord
+from scaling.serving import (
+    Latency,
+    ServingReport,
+    read_serving,
+    runs_to_measure,
+    write_serving,
+)
+from scaling.study import Distillation, RunConfig
 
 # signature: family, grade, AUC, p99
 RUNS = {
@@ -286,6 +297,44 @@ def test_labels_overlap_neither_each_other_nor_the_frame(study):
     named = {text.get_text().replace("\n", " ") for text in ax.texts}
     assert named >= {*pareto_front(every, "auc")["model"], *best}
     assert len(named) < len(every)
+
+
+def write_run(folder, n_samples, seed, model, distill, n_seen):
+    config = RunConfig(
+        grade_name="SUAN-1", grade=GRADES["SUAN-1"], model=model, n_samples=n_samples, seed=seed,
+        batch_size=64, learning_rate=1e-3, schedule="decay", data_order="independent",
+        data_fingerprint="f" * 64, warmup_steps=10, distill=distill,
+    )  # fmt: skip
+    teacher = TeacherRecord(9, 9, 9, {"auc": 0.8}, n_seen, n_seen) if distill else None
+    record = RunRecord(config, 4, 4, 4, 4, {"auc": 0.7}, 0.5, 1.0, 1.0, 1.0, {}, teacher)
+    RunStore(folder).write(record)
+    report = ServingReport(
+        record.signature, {"kind": model.kind}, 50, 100, 1, (latency(2.0 + model.dropout),), HERE
+    )
+    write_serving(folder / record.signature, report)
+
+
+def test_serve_bench_and_the_frontier_name_a_studys_models_alike(tmp_path):
+    light = SuanOptions(kind="lightsuan", window=8)
+    cold = Distillation("SUAN-3", GRADES["SUAN-3"], SuanOptions(), 1e-3, 1.0, 1.0, False)
+    frozen = replace(cold, learning_rate=None, teacher_init="a" * 16)
+    models = [
+        (SuanOptions(), None, 0),
+        (replace(light, window=4), None, 0),
+        (light, None, 0),
+        (light, cold, 0),
+        (light, replace(cold, weight=4.0), 0),
+        (light, frozen, 4_000),
+        (light, replace(frozen, teacher_name="SUAN-2", teacher=GRADES["SUAN-2"]), 16_000),
+    ]
+    for n_samples in (1_000, 4_000):
+        for seed in (0, 1):
+            for model in models:
+                write_run(tmp_path, n_samples, seed, *model)
+    chosen = [one for one in runs_to_measure([tmp_path]) if one.config.n_samples == 4_000]
+    drawn = served_models(runs_table(tmp_path), tmp_path, "auc").models["model"]
+    assert len(set(drawn)) == len(models)
+    assert sorted(one.model for one in chosen) == sorted(drawn)
 
 
 def test_other_numbers_of_candidates_are_other_latencies(study):

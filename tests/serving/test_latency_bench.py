@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -12,7 +13,14 @@ from models.suan import build_suan
 from scaling.cli.app import main
 from scaling.errors import UserError
 from scaling.records import MODEL_FILE, RunRecord, RunStore, TeacherRecord
-from scaling.serving import WAYS, Latency, merge_reports, read_serving, write_serving
+from scaling.serving import (
+    WAYS,
+    Latency,
+    merge_reports,
+    read_serving,
+    runs_to_measure,
+    write_serving,
+)
 from scaling.serving.latency_bench import (
     bench_serving,
     random_candidates,
@@ -112,22 +120,23 @@ def test_of_a_study_the_first_seed_of_each_model_is_measured(finish, capsys, tmp
     finish(model=SuanOptions(pooling="all"))
     code, lines, error = bench(capsys, tmp_path / "study", *QUICK)
     assert code == 0
-    cells = [" ".join(line.split()[1:7]) for line in lines[1:]]
-    # of a mean over the candidate no history can be shared
-    assert sorted(cells) == sorted(
-        [f"Lightown, pooling behaviours {size} 0 {way}" for size in (64, 128) for way in WAYS]
-        + [f"own, pooling all 64 0 {way}" for way in ("single", "repeated")]
+    rows = [tuple(re.split(" {2,}", line)[1:5]) for line in lines[1:]]
+    # with a mean over the candidate, histories cannot be shared
+    assert sorted(rows) == sorted(
+        [("LightSUAN own, pooling behaviours", "64", "0", way) for way in WAYS]
+        + [("LightSUAN own", "128", "0", way) for way in WAYS]
+        + [("own, pooling all", "64", "0", way) for way in ("single", "repeated")]
     )
     assert "one seed of each model and data size, 3 of 7 runs" in error
 
 
-def test_models_of_several_windows_are_told_apart(finish, capsys, tmp_path):
+def test_models_of_several_windows_have_names_of_their_own(finish, capsys, tmp_path):
     for window in (2, 8):
         finish(model=replace(LIGHT, window=window))
     _, lines, _ = bench(capsys, tmp_path / "study", *QUICK)
-    assert {" ".join(line.split()[1:4]) for line in lines[1:]} == {
-        "Lightown, window 2",
-        "Lightown, window 8",
+    assert {re.split(" {2,}", line)[1] for line in lines[1:]} == {
+        "LightSUAN own, window 2",
+        "LightSUAN own, window 8",
     }
 
 
@@ -135,7 +144,15 @@ def test_a_named_run_is_measured_whatever_its_seed(finish, capsys):
     folder = finish(seed=3)
     code, lines, _ = bench(capsys, folder, *QUICK)
     assert code == 0
-    assert {tuple(line.split()[:4]) for line in lines[1:]} == {(folder.name, "Lightown", "64", "3")}
+    rows = {tuple(re.split(" {2,}", line)[:4]) for line in lines[1:]}
+    assert rows == {(folder.name, "LightSUAN own", "64", "3")}
+
+
+def test_a_run_has_the_same_name_alone_and_in_its_study(finish, tmp_path):
+    folders = [finish(model=replace(LIGHT, window=window)) for window in (2, 8)]
+    alone = [one.model for one in runs_to_measure(folders)]
+    assert alone == ["LightSUAN own, window 2", "LightSUAN own, window 8"]
+    assert sorted(alone) == sorted(one.model for one in runs_to_measure([tmp_path / "study"]))
 
 
 def test_runs_of_different_teachers_are_different_models(finish, capsys, tmp_path):
@@ -146,8 +163,8 @@ def test_runs_of_different_teachers_are_different_models(finish, capsys, tmp_pat
             finish(seed=seed, distill=taught)
     code, lines, _ = bench(capsys, tmp_path / "study", *QUICK)
     assert code == 0
-    models = {line.split("  ")[1].strip() for line in lines[1:]}
-    assert models == {"Lightown after SUAN-1, cold", "Lightown after SUAN-1, frozen"}
+    models = {re.split(" {2,}", line)[1] for line in lines[1:]}
+    assert models == {"distilled LightSUAN own, cold", "distilled LightSUAN own, frozen"}
     assert len(lines) == 1 + 2 * len(WAYS)
 
 
@@ -157,7 +174,7 @@ def test_how_long_it_takes_is_said_before_and_each_model_after(finish, capsys, t
     before, first, second = error.splitlines()[:3]
     assert before == "measuring 2 models: at least 0:02"
     assert first.startswith("1/2 ")
-    assert "Lightown D=64 s0: parallel, 2 candidates: p99 " in first
+    assert "LightSUAN own D=64 s0: parallel, 2 candidates: p99 " in first
     assert first.endswith("to go")
     assert second.startswith("2/2 ")
 
@@ -181,14 +198,14 @@ def test_runs_without_a_model_are_left_out(finish, capsys, tmp_path):
     told = error.splitlines()
     assert told[0].startswith("left out without a model.safetensors ([run] keep_model = false?)")
     assert gone.name in told[0]
-    assert any(f"{damaged.name} Lightown D=64 s0 left out: " in line for line in told)
+    assert any(f"{damaged.name} LightSUAN own D=64 s0 left out: " in line for line in told)
 
 
 def test_a_study_without_any_model_is_told(finish, capsys, tmp_path):
     finish(n_samples=32, model_file=False), finish(n_samples=64, model_file=False)
     code, _, error = bench(capsys, tmp_path / "study", *QUICK)
     assert code == 2
-    assert "no such file, nor of 1 other run; a run keeps its model when it is done" in error
+    assert "no such file, nor in 1 other run; a run saves its model when it is done" in error
     assert error.count("\n") == 1
 
 
@@ -287,7 +304,7 @@ def test_what_cannot_end_well_is_refused_before(run_folder, capsys, arguments, t
 
 def test_a_run_without_a_model_is_told(tmp_path, capsys):
     for arguments, told in (
-        ([str(tmp_path)], "no such file; a run keeps its model"),
+        ([str(tmp_path)], "no such file; a run saves its model"),
         ([str(tmp_path / "no")], "no such folder"),
         ([str(tmp_path / "s.toml")], "a study file; give the folder of its runs"),
         ([str(tmp_path), "--candidates", "1,x"], "--candidates 1,x: expected whole"),
