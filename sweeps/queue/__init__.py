@@ -1,4 +1,4 @@
-"""What the scheduler knows: queued tasks, submissions, how jobs ended, and the plan with all of it.
+"""What the scheduler knows: queued tasks, submissions, how jobs ended, and a plan that includes all this.
 
 Not here: starting jobs (`sweeps.dispatch`).
 """

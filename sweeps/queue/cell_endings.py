@@ -1,6 +1,7 @@
-"""How a cell that fell silent ended: from its job's log, else from the accounting; nothing is written here.
+"""How a job without a result has ended: from its log, else from SLURM's accounting. Writes nothing.
 
-A killed process cannot say why. What slurmstepd wrote into the log usually does, and needs no database.
+A killed process cannot write why it ended. The lines of slurmstepd in the log usually say it, and they need no
+accounting database.
 """
 
 import re
@@ -17,7 +18,7 @@ __all__ = ["ending_in_log", "endings"]
 _TAIL_BYTES = 16_384
 
 _REQUEUED = re.compile(r"DUE TO (JOB REQUEUE|PREEMPTION|NODE FAILURE)")
-# In the order of trust within one line: the first that matches names the class.
+# The first pattern that matches a line decides, so the most reliable ones come first.
 _LINES: tuple[tuple[re.Pattern[str], EndingKind], ...] = (
     (re.compile(r"oom-kill|Out Of Memory|exceeded memory limit|OUT_OF_MEMORY"), "oom"),
     (re.compile(r"DUE TO TIME LIMIT"), "timeout"),
@@ -36,12 +37,13 @@ _STATES: dict[str, EndingKind] = {
     "PREEMPTED": "lost",
     "BOOT_FAIL": "lost",
 }
-# A kill for memory also shows as a killed task, a time-out also as cancelled.
+# Of several endings the first in this order counts: a process killed for its memory is also logged as a
+# killed task, and a time-out also as a cancelled job.
 _RANK: tuple[EndingKind, ...] = ("oom", "timeout", "cancelled", "lost")
 
 
 def endings(jobs: Sequence[tuple[Submission, str]]) -> dict[str, Ending]:
-    """How these jobs ended, by job id and folder; one call of sacct for all that no log tells of."""
+    """Return how these jobs ended, by `folder/job id`; calls sacct once for all that their logs do not explain."""
     found: dict[str, Ending] = {}
     silent = []
     for submission, job_id in jobs:
@@ -55,13 +57,13 @@ def endings(jobs: Sequence[tuple[Submission, str]]) -> dict[str, Ending]:
     for submission, job_id in slurm:
         kind = _STATES.get(states.get(job_id, ""))
         if kind is not None:
-            message = f"SLURM says {states[job_id]} of job {job_id}"
+            message = f"SLURM reports {states[job_id]} for job {job_id}"
             found[f"{submission.folder.name}/{job_id}"] = Ending(kind, message)
     return found
 
 
 def ending_in_log(path: Path) -> Ending | None:
-    """What the end of a log tells of the last start of its job; None if it tells nothing."""
+    """Return how the last start of a job ended, from the end of its log; None if the log does not say."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
@@ -73,14 +75,14 @@ def ending_in_log(path: Path) -> Ending | None:
     for line in lines:
         for pattern, kind in _LINES:
             if pattern.search(line):
-                if pattern is _REQUEUED:  # what came before was another start of the job
+                if pattern is _REQUEUED:  # the lines before are from an earlier start of the job
                     found = []
-                found.append(Ending(kind, f"{_told(line)}; its log is {path.name}"))
+                found.append(Ending(kind, f"{_message(line)}; its log is {path.name}"))
                 break
     if not found:
         return None
     return min(found, key=lambda ending: _RANK.index(ending.kind))
 
 
-def _told(line: str) -> str:
+def _message(line: str) -> str:
     return " ".join(line.replace("***", "").split())[:200]

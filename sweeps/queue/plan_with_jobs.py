@@ -1,4 +1,4 @@
-"""A plan with all that is known of its cells' jobs: the queue first, then the files, then how the rest ended."""
+"""A plan that includes the jobs of its cells: those in the queue, and how those that left it have ended."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from sweeps.queue.submissions import (
 __all__ = ["jobs_of_removed", "survey"]
 
 
-# A cell whose job has left the queue is gone, but its record may still be on its way.
+# After its job has left the queue, a cell counts as running for this long: its record may still appear.
 _SECONDS_AFTER_ITS_JOB = 20.0
 
 
@@ -30,13 +30,18 @@ def survey(
     runs: RunStore,
     tasks: Sequence[QueuedTask] | SilentSchedulerError | None = None,
 ) -> Plan:
-    """Plan a study, with its queued jobs and with the endings of those that are gone; read-only.
+    """Plan a study with its queued jobs, and with the endings of jobs that have left the queue; read-only.
 
-    The queue is asked before the files are read: what ends between the two looks is then done, and not
-    missing. `tasks` is the queue if it has been asked already, or the error with which it stayed silent.
+    The queue is read before the files, so that a cell that ends in between counts as done, not as missing.
+
+    Args:
+        study: the study.
+        data: facts of its store.
+        runs: its runs folder.
+        tasks: the queue, or the scheduler's error, if it has been read already.
 
     Raises:
-        UserError: as `make_plan`.
+        UserError: see `make_plan`.
     """
     submissions = read_submissions(runs)
     silence = ""
@@ -54,7 +59,7 @@ def survey(
 
 
 def jobs_of_removed(plan: Plan, runs: RunStore) -> list[str]:
-    """The queued jobs that hold nothing but cells which are no more in the grid.
+    """Return the ids of queued jobs whose cells are all no longer in the grid.
 
     Raises:
         SilentSchedulerError: SLURM does not answer.
@@ -91,7 +96,7 @@ def _with_endings(
 
 
 def _without_job(cell: PlannedCell) -> PlannedCell:
-    """The cell, lost if it was running in a job that is no more, although its heartbeat is not stale yet."""
+    """Return the cell, as lost if it was running: its job has left the queue, whatever its heartbeat says."""
     state = cell.state
     if state.state == "running" and (state.heartbeat_seconds or 0.0) > _SECONDS_AFTER_ITS_JOB:
         return replace(cell, state=replace(state, state="lost", failure="lost"))
@@ -105,7 +110,7 @@ def _ended(
     if ending is None:
         return cell
     if cell.state.state == "missing" and len(dict(submission.jobs())[job_id]) > 1:
-        # whatever ended the job was the doing of the cell that it was training
+        # the cell that the job was training at the time made it end, not this one
         return replace(cell, ending=Ending("lost", ending.message))
     failures = Counter(cell.failures)
     if ending.kind in ("oom", "timeout"):

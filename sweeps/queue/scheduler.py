@@ -1,6 +1,6 @@
-"""SLURM's client commands, each called once for a whole sweep; parsing is here, decisions are elsewhere.
+"""Calls SLURM's client commands, each once for a whole sweep, and parses their output.
 
-What SLURM says is a hint: the truth about a cell is in its folder.
+This is only a hint: the true state of a cell is in its folder.
 """
 
 import os
@@ -29,19 +29,19 @@ __all__ = [
 ]
 
 
-# States of a job that will still do something (squeue's long names).
+# states of a job that has not ended (squeue's long names)
 _LIVE = (
     *("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "RESIZING", "STAGE_OUT"),
     *("REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SIGNALING", "SPECIAL_EXIT"),
 )
 _UNLIMITED_MINUTES = 366 * 24 * 60
 _ARGUMENTS_PER_CALL = 500
-# Filters and formats that a user has set for his own looks at the queue would hide jobs from ours.
+# Variables with these prefixes are removed: filters that users set for themselves would hide jobs from us.
 _OF_CLIENTS = ("SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_")
 
 
 class SilentSchedulerError(UserError):
-    """SLURM's controller does not answer, or says no; files still tell what they know."""
+    """SLURM's controller does not answer or refuses; the states from files are still available."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class QueuedTask(QueuedJob):
 
 @dataclass(frozen=True)
 class Partition:
-    """What the best node of a partition offers; `minutes` is the partition's time limit."""
+    """The most GPUs, memory and cores of any node of a partition; `minutes` is the partition's time limit."""
 
     name: str
     is_default: bool
@@ -85,12 +85,12 @@ class Partition:
 
 
 def has_slurm() -> bool:
-    """Whether SLURM's commands are on the path."""
+    """Whether sbatch and squeue are on the path."""
     return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
 
 
 def queued_tasks(name: str) -> list[QueuedTask]:
-    """The jobs of that name which wait or run, array tasks one by one, whoever submitted them.
+    """Return the queued and running jobs with that name, of all users, with each array task as one.
 
     Raises:
         SilentSchedulerError: SLURM does not answer.
@@ -106,9 +106,9 @@ def queued_tasks(name: str) -> list[QueuedTask]:
 
 
 def end_states(array_ids: Iterable[str]) -> dict[str, str]:
-    """How jobs ended, by job id, as the accounting knows it; a step's OUT_OF_MEMORY counts for its job.
+    """Return how jobs ended according to the accounting, by job id.
 
-    Empty without accounting: then logs have to tell.
+    A step with OUT_OF_MEMORY counts for its job. Empty if there is no accounting; then only logs remain.
     """
     ids = sorted(set(array_ids))
     if not ids or shutil.which("sacct") is None:
@@ -127,7 +127,7 @@ def end_states(array_ids: Iterable[str]) -> dict[str, str]:
 
 
 def partitions() -> dict[str, Partition]:
-    """Every partition, by name.
+    """Return all partitions by name.
 
     Raises:
         SilentSchedulerError: SLURM does not answer.
@@ -156,13 +156,13 @@ def partitions() -> dict[str, Partition]:
 
 
 def max_array_size() -> int:
-    """How many tasks one array may have (its largest index is one less)."""
+    """Return how many tasks an array may have (its largest index is one less)."""
     match = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call("scontrol", "show", "config"), re.M)
     return int(match[1]) if match else 1001
 
 
 def node_hosts() -> set[str]:
-    """The host names of all nodes."""
+    """Return the host names of all nodes."""
     return set(re.findall(r"NodeHostName=(\S+)", _call("scontrol", "show", "node", "-o")))
 
 
@@ -177,7 +177,7 @@ def cancel_tasks(job_ids: Sequence[str]) -> None:
 
 
 def set_throttle(array_id: str, n_tasks: int) -> None:
-    """Let an array run so many tasks at once, from now on.
+    """Set how many tasks of an array may run at the same time.
 
     Raises:
         SilentSchedulerError: SLURM does not answer, or the array has just ended.
@@ -186,12 +186,12 @@ def set_throttle(array_id: str, n_tasks: int) -> None:
 
 
 def _n_gpus(gres: str) -> int:
-    """GPUs in e.g. `gpu:a100:4(S:0-1),shard:8`."""
+    """Return the number of GPUs in e.g. `gpu:a100:4(S:0-1),shard:8`."""
     return sum(int(n) for n in re.findall(r"(?:^|,)gpu(?::[^:,(]+)?:(\d+)", gres))
 
 
 def _minutes(limit: str) -> int:
-    """Minutes in `infinite` or `[[days-]hours:]minutes:seconds`."""
+    """Return the minutes in `infinite` or `[[days-]hours:]minutes:seconds`."""
     if not limit[:1].isdigit():
         return _UNLIMITED_MINUTES
     days, _, rest = limit.rpartition("-")
@@ -200,10 +200,10 @@ def _minutes(limit: str) -> int:
 
 
 def _call(*command: str, seconds: float = 20.0) -> str:
-    """What a client command prints.
+    """Return the output of a client command.
 
     Raises:
-        SilentSchedulerError: it fails, is not there, or hangs, as squeue does without its controller.
+        SilentSchedulerError: it fails, is not installed, or hangs, as squeue does without its controller.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_OF_CLIENTS)}
     try:
@@ -215,6 +215,6 @@ def _call(*command: str, seconds: float = 20.0) -> str:
     except subprocess.TimeoutExpired:
         raise SilentSchedulerError(f"{command[0]} gave no answer in {seconds:.0f} s") from None
     if done.returncode:
-        told = done.stderr.strip().splitlines() or ["failed"]
-        raise SilentSchedulerError(f"{command[0]}: {told[-1].removeprefix(f'{command[0]}: ')}")
+        lines = done.stderr.strip().splitlines() or ["failed"]
+        raise SilentSchedulerError(f"{command[0]}: {lines[-1].removeprefix(f'{command[0]}: ')}")
     return done.stdout

@@ -1,7 +1,7 @@
-"""What was handed over to a scheduler: `submissions/<id>/submission.json`, one folder per array or local pool.
+"""What was submitted: `submissions/<id>/submission.json`, one folder for each job array or local pool.
 
-The file is written before sbatch is called and again with the answer: a driver killed between the two
-leaves a submission without job ids, which the next one finds in the queue by its folder.
+The file is written before sbatch is called, and again with the job ids afterwards. If the driver is killed in
+between, the next one finds the submission's jobs in the queue by its folder.
 """
 
 import fcntl
@@ -46,12 +46,13 @@ class Submission:
     """One array of SLURM jobs, or the jobs of one local driver.
 
     Attributes:
-        folder: its own, with submitit's files and logs.
-        cells: signatures by job, in the order of the array.
-        job_ids: the scheduler's, for the first so many jobs; empty until sbatch has answered.
-        seconds: estimate of each job.
-        resources: what each job asked for.
-        code: the snapshot that the jobs run from; None is the driver's own code.
+        folder: the submission's folder, with submitit's files and logs.
+        cells: for each job, in the order of the array, the signatures of its cells.
+        job_ids: the scheduler's ids of the first jobs, as far as they are known; empty until sbatch has
+            answered.
+        seconds: estimated time of each job.
+        resources: resources of each job.
+        code: folder of the code snapshot that the jobs use; None: the driver's own code.
     """
 
     folder: Path
@@ -63,33 +64,33 @@ class Submission:
     code: str | None = None
 
     def jobs(self) -> list[tuple[str, tuple[str, ...]]]:
-        """The job ids that are known, each with its cells."""
+        """Return the known job ids, each with its cells."""
         return list(zip(self.job_ids, self.cells, strict=False))
 
     def cells_of(self, index: int) -> tuple[str, ...]:
-        """The cells of the job at that place; none where the file, damaged, knows of no such job."""
+        """Return the cells of a job of the array; empty if a damaged file does not contain it."""
         return self.cells[index] if index < len(self.cells) else ()
 
     def log(self, job_id: str, channel: Literal["out", "err"]) -> Path:
-        """Where the first task of a job writes."""
+        """Return the path of the log of a job's first task."""
         return self.folder / f"{job_id}_0_log.{channel}"
 
 
 def sweep_name(runs: RunStore) -> str:
-    """The name of all jobs of a sweep, its own among the jobs of a user."""
+    """Return the name of all jobs of a sweep; no other sweep has the same."""
     root = runs.root.resolve()
     return f"scaling-{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
 
 
 def new_folder(runs: RunStore) -> Path:
-    """A fresh folder per submission: job ids are reused, and old results must not be found.
+    """Create a new folder for a submission; job ids are reused, so old results must not lie in it.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: it cannot be created.
     """
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     for count in range(10_000):
-        # submitit and sbatch want a path that holds on every node
+        # submitit and sbatch need a path that is valid on every node
         folder = runs.root.resolve() / "submissions" / f"{stem}-{count}"
         try:
             folder.mkdir(parents=True)
@@ -98,31 +99,31 @@ def new_folder(runs: RunStore) -> Path:
         except OSError as error:
             raise StorageError(f"{folder}: cannot be written: {error.strerror}") from error
         return folder
-    raise StorageError(f"{runs.root}: cannot make a folder for the submission")
+    raise StorageError(f"{runs.root}: cannot create a folder for the submission")
 
 
 def write_submission(submission: Submission) -> None:
-    """Write or replace a submission's file."""
+    """Write the file of a submission; an earlier one is replaced."""
     document = {k: v for k, v in asdict(submission).items() if k != "folder"}
     write_json(submission.folder / "submission.json", document)
 
 
 def read_submissions(runs: RunStore) -> list[Submission]:
-    """Every submission, oldest first; a damaged one is passed over, as it tells nothing."""
+    """Return all submissions, oldest first; a damaged one is skipped with a warning."""
     found = []
     for path in sorted((runs.root / "submissions").glob("*/submission.json"), key=_age):
         try:
             document = {**json.loads(path.read_text(encoding="utf-8")), "folder": path.parent}
             found.append(from_document(Submission, document, "damaged"))
         except (OSError, ValueError, TypeError, UserError) as error:
-            logger.warning("%s: passed over: %s", path, error)
+            logger.warning("%s: skipped: %s", path, error)
     return found
 
 
 def cells_in_queue(
     submissions: Sequence[Submission], tasks: Sequence[QueuedTask]
 ) -> dict[str, QueuedTask]:
-    """The queued or running job of each cell that has one; a running job before a waiting one."""
+    """Return the job of each cell in the queue; if it has several, a running one before a waiting one."""
     by_folder = {submission.folder.name: submission for submission in submissions}
     found: dict[str, QueuedTask] = {}
     for task in sorted(tasks, key=lambda task: task.is_running):
@@ -133,7 +134,7 @@ def cells_in_queue(
 
 
 def latest_jobs(submissions: Sequence[Submission]) -> dict[str, tuple[Submission, str]]:
-    """The last job that each cell was given to, whatever became of it."""
+    """Return the submission and id of the last job of each cell, whether it is still queued or not."""
     found: dict[str, tuple[Submission, str]] = {}
     for submission in submissions:
         for job_id, cells in submission.jobs():
@@ -143,11 +144,11 @@ def latest_jobs(submissions: Sequence[Submission]) -> dict[str, tuple[Submission
 
 @contextmanager
 def submission_lock(runs: RunStore) -> Iterator[None]:
-    """Keep other drivers of this sweep from submitting meanwhile; a dead driver's lock is gone with it.
+    """Hold the lock that keeps other drivers of this sweep from submitting; a dead driver's lock is released.
 
     Raises:
-        StorageError: the folder cannot be written, or its file system cannot lock.
-        UserError: another driver holds the lock for ten minutes.
+        StorageError: the folder cannot be written, or its file system has no locks.
+        UserError: another driver has held the lock for ten minutes.
     """
     path = runs.root / "submissions" / "lock"
     with ExitStack() as held:
@@ -157,33 +158,35 @@ def submission_lock(runs: RunStore) -> Iterator[None]:
             _wait_for_lock(file.fileno(), path)
         except OSError as error:
             raise StorageError(f"{path}: cannot be locked: {error.strerror}") from error
-        yield  # an error of what is done meanwhile is none of the lock
+        yield  # outside the try: an error of the caller is not an error of the lock
 
 
 def _wait_for_lock(descriptor: int, path: Path) -> None:
-    deadline, told = time.monotonic() + _LOCK_SECONDS, False
+    deadline, is_first = time.monotonic() + _LOCK_SECONDS, True
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not told:
-                logger.info("another submit is at work on this study; waiting for it")
-                told = True
+            if is_first:
+                logger.info("another process is submitting this study; waiting for it")
+                is_first = False
             if time.monotonic() > deadline:
-                raise UserError(f"{path}: another submit holds it since ten minutes") from None
+                raise UserError(
+                    f"{path}: another submit has held this lock for ten minutes; end that process, or try again later"
+                ) from None
             time.sleep(0.2)
         else:
             return
 
 
 def _age(path: Path) -> tuple[str, int]:
-    """Folders sort by their time, then by their number."""
+    """Return the key that sorts folders by their time, then by their number."""
     stem, _, count = path.parent.name.rpartition("-")
     return stem, int(count) if count.isdigit() else 0
 
 
 def ask_queue(runs: RunStore, submissions: Sequence[Submission]) -> list[QueuedTask]:
-    """The sweep's jobs that wait or run; none if it was never submitted to SLURM, or there is none.
+    """Return the sweep's queued and running jobs; empty without SLURM or if it was never submitted there.
 
     Raises:
         SilentSchedulerError: SLURM does not answer.

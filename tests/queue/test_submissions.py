@@ -1,4 +1,4 @@
-"""What was submitted is read whole or passed over, and the lock tells its own errors alone."""
+"""A submission is read whole or skipped, and the lock reports only its own errors."""
 
 import errno
 import json
