@@ -563,7 +563,7 @@ def test_the_bad_row_is_found_in_a_file_that_is_read_in_parallel(tmp_path):
         ("[vocabularies]", "[negatives]\n[vocabularies]", "[negatives] are for logs without"),
         ("min_count = 3", "hashed = { itm = 9 }", "hashed vocabulary 'itm': no feature uses it"),
         ("min_count = 3", "hashed = { item = 4294967295 }", "expected 4294967294 or less"),
-        ('files = ["done.csv"]', "files = []", "events: files: there are none"),
+        ('files = ["done.csv"]', "files = []", "events: files: the list is empty"),
         ('files = ["done.csv"]', 'files = ["/no/*.csv"]', "/no/*.csv: missing"),
         ('label = "click"', 'label = "click"\nseparator = ""', "separator is '', expected"),
         ('label = "click"', 'label = "click"\nquote = "ab"', "quote is 'ab', expected one"),
@@ -574,7 +574,7 @@ def test_the_bad_row_is_found_in_a_file_that_is_read_in_parallel(tmp_path):
         (
             'label = "click"',
             'label_when = { column = "click", at_least = inf }',
-            "inf is no bound, expected a finite number",
+            "inf is not a bound, expected a finite number",
         ),
         (
             'zone = "Asia/Shanghai"',

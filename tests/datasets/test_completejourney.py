@@ -1,19 +1,18 @@
-"""The example of a table file: its keys are right, and the real purchases add up."""
+"""The example of a table file: its keys are valid, and the counts of the real purchases."""
 
 from pathlib import Path
 
 import pytest
+from raw_logs import real_files
 
 from scaling.importers import import_logs
 from scaling.importers.datasets.column_mapping import read_table_file
 from scaling.store import validate_store
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "examples" / "completejourney.toml"
-REAL = ROOT.parent / "shared" / "data" / "completejourney"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "completejourney.toml"
 
 
-def test_the_example_names_a_label_that_no_candidate_shows():
+def test_the_label_column_of_the_example_is_no_candidate_feature():
     _, spec = read_table_file(EXAMPLE)
     assert spec.impressions.label_when.column == "quantity"
     assert "quantity" in spec.features.behaviour
@@ -22,12 +21,11 @@ def test_the_example_names_a_label_that_no_candidate_shows():
 
 @pytest.mark.slow
 def test_the_real_purchases_have_their_counts(tmp_path):
-    if not REAL.is_dir():
-        pytest.skip("The Complete Journey is not here")
+    real = real_files("completejourney")
     raw = tmp_path / "raw"
     raw.mkdir()
     for name in ("transactions", "products", "demographics"):
-        (raw / f"{name}.parquet").symlink_to(REAL / f"{name}.parquet")
+        (raw / f"{name}.parquet").symlink_to(real / f"{name}.parquet")
     (raw / EXAMPLE.name).write_text(EXAMPLE.read_text())
     store = import_logs("table", raw, tmp_path / "store")
     assert store.source["rows"]["impressions"] == {

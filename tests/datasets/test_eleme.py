@@ -1,12 +1,13 @@
-"""Ele.me: lists in each row, no dates; what a store makes of them."""
+"""Ele.me: how lists in each row and times without dates become a store."""
+
+from functools import partial
 
 import numpy as np
 import pytest
-from raw_logs import ELEME, ELEME_COLUMNS, LOGS, eleme_row, history, write_raw
+from raw_logs import ELEME, ELEME_COLUMNS, LOGS, eleme_row, history, import_raw
 
 from scaling.audit import audit_store
 from scaling.errors import UserError
-from scaling.importers import import_logs
 from scaling.importers.datasets.eleme import COLUMNS
 from scaling.store import validate_store
 
@@ -21,14 +22,11 @@ LISTS = {
 }
 
 
-def eleme(tmp_path, files=None, options=None, out="out"):
-    return import_logs(
-        "eleme", write_raw(tmp_path / f"raw-{out}", "eleme", files), tmp_path / out, options
-    )
+eleme = partial(import_raw, "eleme")
 
 
 def days(tmp_path, *first, second=(), out="out", options=None):
-    """A log of the rows `first` on day 1, and a plain click and no click on each day."""
+    """Import the rows `first` of day 1 and `second` of day 2, with a plain click and a plain non-click on each day."""
     plain = (eleme_row(label=1, user_id="p"), eleme_row(label=0, user_id="p", item_id="q"))
     files = {
         "D1_0.csv": "\n".join([*first, *plain]) + "\n",
@@ -39,7 +37,7 @@ def days(tmp_path, *first, second=(), out="out", options=None):
 
 
 def row_of(store, **wanted):
-    """The impression with these numbers (log_amount and so on) is found by its history's length."""
+    """Return the first impression (of the test part, with `test`) whose history has `events` events."""
     first = store.n_train if wanted.get("test") else 0
     return next(
         i for i in range(first, store.n_impressions) if len(history(store, i)) == wanted["events"]
@@ -82,7 +80,7 @@ def test_empty_lists_padding_and_lists_that_start_with_a_semicolon(store):
     assert [len(history(store, i)) for i in range(6)] == [3, 3, 1, 0, 3, 0]
 
 
-def test_what_is_missing_is_unknown(store):
+def test_missing_values_are_unknown(store):
     row = next(i for i in range(4) if store.time[i] == NOON + 6_800)
     assert (store.contexts["city"][row], store.candidates["rank_7"][row]) == (1, 1)
     assert store.numerics["log_avg_price"][row] == 0
@@ -161,7 +159,7 @@ def test_shorter_lists_end_with_the_longest(tmp_path):
     assert history(store, row_of(store, events=3)) == history(full, row_of(full, events=3))
 
 
-def test_the_time_of_day_in_several_ways(tmp_path):
+def test_the_time_of_day_in_several_formats(tmp_path):
     cases = {
         ("45296", 12): 45_296,
         ("12:34:56", 12): 45_296,
@@ -207,13 +205,13 @@ def test_one_day_alone_is_split_by_share(tmp_path):
         ({"user_id": "7,8"}, "line 1: 40 field(s), expected 39 separated by ','"),
     ],
 )
-def test_what_no_row_may_hold_is_told(tmp_path, cells, expected):
+def test_an_invalid_cell_is_reported(tmp_path, cells, expected):
     with pytest.raises(UserError) as caught:
         days(tmp_path, eleme_row(**cells))
     assert f"D1_0.csv: {expected}" in str(caught.value)
 
 
-def test_a_file_whose_name_tells_no_day_is_not_taken(tmp_path):
+def test_a_file_whose_name_has_no_day_is_refused(tmp_path):
     renamed = dict.fromkeys(ELEME) | {"train.csv": ELEME["D1_0.csv"]}
     with pytest.raises(UserError, match=r"expected files D1_0.csv, D1_1.csv"):
         eleme(tmp_path, renamed)

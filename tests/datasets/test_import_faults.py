@@ -1,16 +1,16 @@
-"""Bad input, for every importer: one line with file, row and column, and nothing left behind."""
+"""Bad input for every importer: one line with file, row and column, and nothing is left behind."""
 
 import gzip
 
 import pytest
-from raw_logs import LOGS, write_raw
+from raw_logs import LOGS, assert_same_files, import_raw, write_raw
 
 from scaling.cli.app import main
 from scaling.errors import UserError
 from scaling.importers import IMPORTERS, import_logs
 
 SETS = sorted(LOGS)
-# The file of impressions, its separator, and a line of it with the column and place of a number or a time.
+# The file of impressions, its separator, and a line of it whose cells the tests replace.
 MAIN = {
     "movielens": ("ratings.csv", ",", "1,1,4.0,964982703"),
     "movielens-100k": ("u.data", "\t", "196\t257\t5\t881250949"),
@@ -84,7 +84,7 @@ def test_a_missing_column(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["movielens-100k", "taobao-userbehavior", "eleme", "mind"])
-def test_a_line_with_a_field_less(tmp_path, name):
+def test_a_line_with_one_field_too_few(tmp_path, name):
     file, separator, _ = MAIN[name]
     first, _, rest = content(name, file).partition(b"\n")
     short = first.rsplit(separator.encode(), 1)[0]
@@ -104,7 +104,7 @@ def test_a_cut_gzip_file(tmp_path, name):
 @pytest.mark.parametrize(
     "name", ["movielens", "taobao-ads", "taobao-userbehavior", "kuairand", "mind"]
 )
-def test_bytes_that_are_no_utf8(tmp_path, name):
+def test_bytes_that_are_not_utf8(tmp_path, name):
     file = MAIN[name][0]
     lines = content(name, file).splitlines(keepends=True)
     lines[1] = b"\xff" + lines[1]
@@ -135,7 +135,7 @@ def test_bytes_that_are_no_utf8(tmp_path, name):
         ("mind", "2019", "9999", "Time"),
     ],
 )
-def test_a_cell_that_cannot_be_is_told_by_file_line_and_column(tmp_path, name, old, new, column):
+def test_an_invalid_cell_is_reported_with_file_line_and_column(tmp_path, name, old, new, column):
     file, _, line = MAIN[name]
     text = content(name, file).decode()
     at = text.index(line)
@@ -147,7 +147,7 @@ def test_a_cell_that_cannot_be_is_told_by_file_line_and_column(tmp_path, name, o
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_command_line_tells_it_in_one_line(tmp_path, capsys, name):
+def test_the_command_line_prints_the_error_in_one_line(tmp_path, capsys, name):
     file = MAIN[name][0]
     raw = write_raw(tmp_path / "raw", name, {file: ""})
     with pytest.raises(SystemExit) as exited:
@@ -160,7 +160,7 @@ def test_the_command_line_tells_it_in_one_line(tmp_path, capsys, name):
 
 @pytest.mark.parametrize("name", SETS)
 def test_row_order_line_ends_and_packing_change_no_byte(tmp_path, name):
-    first = import_logs(name, write_raw(tmp_path / "raw", name), tmp_path / "first")
+    first = import_raw(name, tmp_path, out="first")
     headed = {"movielens", "taobao-ads", "kuairand"}
     files = dict.fromkeys(LOGS[name])
     for file in LOGS[name]:
@@ -168,6 +168,4 @@ def test_row_order_line_ends_and_packing_change_no_byte(tmp_path, name):
         head = lines[:1] if name in headed else []
         text = b"\r\n".join([*head, *reversed(lines[len(head) :])])
         files[f"{file}.gz"] = gzip.compress(text)
-    second = import_logs(name, write_raw(tmp_path / "raw2", name, files), tmp_path / "second")
-    for file in first.path.rglob("*.*"):
-        assert file.read_bytes() == (second.path / file.relative_to(first.path)).read_bytes()
+    assert_same_files(first, import_raw(name, tmp_path, files, out="second"))

@@ -1,24 +1,21 @@
-"""KuaiRand: its times, repeats and the file that leaks, in a small log; counts of the real one."""
+"""KuaiRand: times, repeats and the leaking file in a small log, and counts of the real log."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
-from raw_logs import KUAIRAND, history, write_raw
+from raw_logs import KUAIRAND, history, import_raw, real_files
 
 from scaling.audit import audit_store
 from scaling.errors import UserError
 from scaling.importers import import_logs
 from scaling.store import validate_store
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "kuairand-pure-late"
 LOG = "log_standard_4_08_to_4_21_pure.csv"
 
 
-def kuairand(tmp_path, files=None, options=None, out="out"):
-    raw = write_raw(tmp_path / f"raw-{out}", "kuairand", files)
-    return import_logs("kuairand", raw, tmp_path / out, options)
+kuairand = partial(import_raw, "kuairand")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +29,7 @@ def test_rows_add_up_and_both_periods_are_read(store):
     assert validate_store(store.path) == []
 
 
-def test_time_is_that_of_time_ms_whatever_date_and_hourmin_say(store):
+def test_the_time_is_time_ms_not_date_and_hourmin(store):
     # 1649347201 is 8 April, 00:00:01 in Shanghai; one row's hourmin says 23:00 of the day before.
     assert store.time[:2].tolist() == [1649347201, 1649347201]
     assert len(np.unique(store.contexts["hour"][:2])) == 1
@@ -46,7 +43,7 @@ def test_the_test_part_begins_on_7_may_in_shanghai(store):
     assert store.split == {"kind": "time", "boundary": 1_651_852_800, "n_train": 3}
 
 
-def test_what_was_done_is_part_of_the_history(store):
+def test_the_action_is_part_of_the_history(store):
     # hated, engaged, watched, clicked, shown in sorted order of those that occur: engaged, shown, watched.
     actions = store.behaviours["action"][store.offsets[0] : store.offsets[1]]
     assert actions.tolist() == [4, 3, 1]
@@ -64,10 +61,10 @@ def test_lists_of_tags_ranges_and_unknown_streamers(store):
     assert store.profiles["onehot_feat4"].tolist() == [1, 2, 1]
 
 
-def test_the_statistic_file_is_refused_as_a_leak_unless_it_is_called_one(tmp_path, store):
+def test_the_statistics_are_refused_as_a_leak_unless_the_option_says_leak(tmp_path, store):
     assert store.schema.numeric == ()
     for word in ("yes", "true"):
-        with pytest.raises(UserError, match=r"leaks the test part.*say statistics=leak"):
+        with pytest.raises(UserError, match=r"leaks the test part.*expected no, or leak"):
             kuairand(tmp_path, options={"statistics": word}, out=word)
     leaking = kuairand(tmp_path, options={"statistics": "leak"}, files=STATISTIC, out="leak")
     assert leaking.schema.numeric == ("log_shown", "play_rate", "valid_play_rate", "like_rate")
@@ -82,7 +79,7 @@ STATISTIC = {
 }
 
 
-def test_the_random_log_is_taken_if_asked_for(tmp_path):
+def test_the_random_log_is_an_option(tmp_path):
     assert kuairand(tmp_path, options={"random_log": "true"}).n_impressions == 7
 
 
@@ -122,7 +119,7 @@ def test_another_label(tmp_path):
         ),
     ],
 )
-def test_what_no_log_may_hold_is_told(tmp_path, old, new, expected):
+def test_an_invalid_cell_is_reported(tmp_path, old, new, expected):
     with pytest.raises(UserError) as caught:
         kuairand(tmp_path, {LOG: KUAIRAND[LOG].replace(old, new, 1)})
     assert f"{LOG}: {expected}" in str(caught.value)
@@ -130,9 +127,8 @@ def test_what_no_log_may_hold_is_told(tmp_path, old, new, expected):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    if not REAL.is_dir():
-        pytest.skip("the KuaiRand files are not here")
-    return import_logs("kuairand", REAL, tmp_path_factory.mktemp("real") / "store")
+    raw = real_files("kuairand-pure-late")
+    return import_logs("kuairand", raw, tmp_path_factory.mktemp("real") / "store")
 
 
 @pytest.mark.slow

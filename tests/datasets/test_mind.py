@@ -1,19 +1,17 @@
 """MIND: one fixed list per user, text with quotes and tabs, times without leading zeros."""
 
+from functools import partial
+
 import pytest
-from raw_logs import MIND, history, write_raw
+from raw_logs import MIND, history, import_raw
 
 from scaling.errors import UserError
-from scaling.importers import import_logs
 from scaling.store import validate_store
 
 TRAIN = "MINDsmall_train/behaviors.tsv"
 
 
-def mind(tmp_path, files=None, options=None, out="out"):
-    return import_logs(
-        "mind", write_raw(tmp_path / f"raw-{out}", "mind", files), tmp_path / out, options
-    )
+mind = partial(import_raw, "mind")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,7 @@ def test_a_history_is_the_users_list_oldest_first_before_the_first_impression(st
 
 
 def test_titles_with_quotes_and_tabs_do_not_break_the_news(store):
-    # N42782 is sports/news although a quote stands open; N20678 is news/newsus before a title with tabs.
+    # N42782 is sports/news in spite of an open quote; N20678 is news/newsus before a title with tabs.
     assert store.candidates["category"].tolist() == [3, 4, 3, 3, 4, 3, 1, 4, 4, 4, 3]
     # N99999 is no listed news; N88888 is shown first on the test day, but its category is known.
     assert store.candidates["item"].tolist() == [3, 6, 2, 3, 4, 2, 7, 4, 6, 1, 3]
@@ -92,13 +90,13 @@ def test_one_folder_alone_is_split_by_share(tmp_path):
     assert mind(tmp_path, files, {"test_fraction": "0.25"}).n_test == 2
 
 
-def test_the_test_set_is_left_out(tmp_path, store):
+def test_the_test_set_is_not_imported(tmp_path, store):
     files = {
         "MINDlarge_test/behaviors.tsv": "1\tU1\t11/16/2019 7:00:00 AM\tN1\tN2 N3\n",
         "MINDlarge_test/news.tsv": "N2\ta\tb\tt\t\thttps://x\t[]\t[]\n",
     }
     assert mind(tmp_path, files).fingerprint == store.fingerprint
-    with pytest.raises(UserError, match="holds the test set only, which has no labels"):
+    with pytest.raises(UserError, match="has only the test set, which has no labels"):
         mind(tmp_path, dict.fromkeys(MIND) | files, out="b")
 
 
@@ -127,7 +125,7 @@ def test_the_test_set_is_left_out(tmp_path, store):
         ("MINDsmall_train/news.tsv", "\tsports\tnews\t", " ", "line 2: line is 'N42782 A title"),
     ],
 )
-def test_what_no_log_may_hold_is_told(tmp_path, file, old, new, expected):
+def test_an_invalid_cell_is_reported(tmp_path, file, old, new, expected):
     with pytest.raises(UserError) as caught:
         mind(tmp_path, {file: MIND[file].replace(old, new, 1)})
     assert f"{file}: {expected}" in str(caught.value)

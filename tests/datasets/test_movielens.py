@@ -1,21 +1,18 @@
-"""MovieLens CSV and 100K: small logs by hand, and the published counts of the real ones."""
+"""MovieLens CSV and 100K: small logs checked by hand, and the published counts of the real logs."""
 
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_logs import LOGS, history, write_raw
+from raw_logs import LOGS, history, import_raw, real_files, write_raw
 
 from scaling.errors import UserError
 from scaling.importers import import_logs
 from scaling.store import validate_store
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
 
 def test_a_small_csv_log_by_hand(tmp_path):
-    store = import_logs("movielens", write_raw(tmp_path / "raw", "movielens"), tmp_path / "out")
+    store = import_raw("movielens", tmp_path)
     assert store.source["rows"]["ratings"] == {"read": 8, "kept": 7, "dropped": {"repeated": 1}}
     assert store.label.tolist() == [0, 1, 1, 0, 1, 1, 0]
     # Movies 1, 3 and 6 of the training part; movie 9 is rated in the test part only.
@@ -41,7 +38,7 @@ def test_half_stars_count_for_the_threshold(tmp_path):
 @pytest.mark.parametrize("folder", ["", "ml-25m", "downloads/ml-25m"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_line_ends_packing_and_the_archives_folder_change_nothing(tmp_path, folder, packed):
-    plain = import_logs("movielens", write_raw(tmp_path / "raw", "movielens"), tmp_path / "plain")
+    plain = import_raw("movielens", tmp_path, out="plain")
     for name in ("ratings.csv", "movies.csv"):
         content = LOGS["movielens"][name].replace("\r\n", "\n").rstrip("\n").encode()
         file = tmp_path / "other" / folder / (f"{name}.gz" if packed else name)
@@ -52,8 +49,7 @@ def test_line_ends_packing_and_the_archives_folder_change_nothing(tmp_path, fold
 
 
 def test_a_small_100k_log_by_hand(tmp_path):
-    raw = write_raw(tmp_path / "raw", "movielens-100k")
-    store = import_logs("movielens-100k", raw, tmp_path / "out")
+    store = import_raw("movielens-100k", tmp_path)
     assert store.source["rows"]["ratings"] == {"read": 7, "kept": 6, "dropped": {"repeated": 1}}
     # The two ratings of 881250949 are the test part and one request.
     assert store.request.tolist() == [0, 1, 2, 3, 4, 4]
@@ -62,7 +58,7 @@ def test_a_small_100k_log_by_hand(tmp_path):
     assert store.candidates["genre"].tolist() == [2, 1, 3, 2, 1, 2]
     # 1990 and 1995 by the release date; movie 267 has none.
     assert store.candidates["year"].tolist() == [3, 1, 2, 3, 3, 3]
-    # User 196 is not in the training part: his profile is unknown where no one else shares it.
+    # User 196 is not in the training part: his profile values are unknown unless a training user has them too.
     assert store.profiles["age"].tolist() == [3, 1, 2]
     assert store.profiles["occupation"].tolist() == [3, 1, 2]
     # The first characters of 40206, T8H1N and 00501.
@@ -72,9 +68,7 @@ def test_a_small_100k_log_by_hand(tmp_path):
 
 @pytest.fixture(scope="module", params=["movielens-100k", "movielens"])
 def real(request, tmp_path_factory):
-    raw = DATA / {"movielens-100k": "ml-100k", "movielens": "ml-latest-small"}[request.param]
-    if not raw.is_dir():
-        pytest.skip(f"{raw.name} is not here")
+    raw = real_files({"movielens-100k": "ml-100k", "movielens": "ml-latest-small"}[request.param])
     return request.param, import_logs(request.param, raw, tmp_path_factory.mktemp("r") / "store")
 
 

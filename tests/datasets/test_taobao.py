@@ -1,21 +1,16 @@
-"""Taobao display ads and UserBehavior: every quirk of their files in a small log, and counts of the real prefix."""
+"""Taobao display ads and UserBehavior: the quirks of their files in a small log, and counts of a real prefix."""
 
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
-from raw_logs import LOGS, history, write_raw
+from raw_logs import LOGS, history, import_raw, real_files
 
 from scaling.errors import UserError
 from scaling.importers import import_logs
 from scaling.store import validate_store
 
-PREFIX = Path(__file__).resolve().parents[3] / "shared" / "data" / "taobao-userbehavior-prefix"
-
-
-def ads(tmp_path, files=None, options=None, out="out"):
-    raw = write_raw(tmp_path / f"raw-{out}", "taobao-ads", files)
-    return import_logs("taobao-ads", raw, tmp_path / out, options)
+ads = partial(import_raw, "taobao-ads")
 
 
 def test_rows_of_the_ads_add_up(tmp_path):
@@ -68,7 +63,7 @@ def test_brand_null_missing_profiles_and_empty_cells_are_unknown(tmp_path):
     assert validate_store(store.path) == []
 
 
-def test_the_web_pages_names_are_read_too(tmp_path):
+def test_the_column_names_of_the_web_page_are_read_too(tmp_path):
     files = LOGS["taobao-ads"]
     renamed = {
         "raw_sample.csv": files["raw_sample.csv"]
@@ -88,7 +83,7 @@ def test_crlf_and_an_archives_folder_change_nothing(tmp_path):
     assert other.fingerprint == ads(tmp_path).fingerprint
 
 
-def test_another_share_takes_the_place_of_the_last_day(tmp_path):
+def test_another_share_replaces_the_last_day(tmp_path):
     assert ads(tmp_path, options={"test_fraction": "0.5"}).n_test == 3
     assert (
         ads(tmp_path, options={"split": "user", "test_fraction": "0.3"}, out="b").split["kind"]
@@ -100,7 +95,7 @@ def test_another_share_takes_the_place_of_the_last_day(tmp_path):
     ("file", "old", "new", "expected"),
     [
         ("raw_sample.csv", ",0,1\n", ",0,2\n", "line 3: clk is '2', expected 0 or 1"),
-        ("raw_sample.csv", ",0,1\n", ",1,1\n", "line 3: nonclk is '1', expected 1 less clk"),
+        ("raw_sample.csv", ",0,1\n", ",1,1\n", "line 3: nonclk is '1', expected 1 minus clk"),
         ("raw_sample.csv", "1494137644", "-5", "line 2: time_stamp is '-5', expected a time"),
         ("raw_sample.csv", "1494137644", "1494137644000", "line 2: time_stamp is '1494137644000'"),
         (
@@ -113,7 +108,7 @@ def test_another_share_takes_the_place_of_the_last_day(tmp_path):
         ("user_profile.csv", "449818", "581738", "line 3: userid is 581738 again, expected"),
     ],
 )
-def test_what_no_ad_log_may_hold_is_told(tmp_path, file, old, new, expected):
+def test_an_invalid_cell_of_the_ads_is_reported(tmp_path, file, old, new, expected):
     with pytest.raises(UserError) as caught:
         ads(tmp_path, {file: LOGS["taobao-ads"][file].replace(old, new, 1)})
     assert f"{file}: {expected}" in str(caught.value)
@@ -121,8 +116,7 @@ def test_what_no_ad_log_may_hold_is_told(tmp_path, file, old, new, expected):
 
 
 def behaviours(tmp_path, options=None, out="out"):
-    raw = write_raw(tmp_path / f"raw-{out}", "taobao-userbehavior")
-    return import_logs("taobao-userbehavior", raw, tmp_path / out, options)
+    return import_raw("taobao-userbehavior", tmp_path, None, options, out)
 
 
 def test_rows_of_userbehavior_add_up(tmp_path):
@@ -160,9 +154,8 @@ def test_any_behaviour_can_be_the_positive(tmp_path):
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory):
-    if not PREFIX.is_dir():
-        pytest.skip("the Taobao prefix is not here")
-    return import_logs("taobao-userbehavior", PREFIX, tmp_path_factory.mktemp("p") / "store")
+    raw = real_files("taobao-userbehavior-prefix")
+    return import_logs("taobao-userbehavior", raw, tmp_path_factory.mktemp("p") / "store")
 
 
 def test_the_real_prefix_has_its_counts(prefix):

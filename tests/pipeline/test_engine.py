@@ -1,4 +1,4 @@
-"""The engine of an import, stopped at its worst moments."""
+"""The engine of an import, interrupted while it starts."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def engine(folder):
 
 
 def test_an_interrupt_while_the_watcher_starts_leaves_no_thread(tmp_path, monkeypatch):
-    """A living one held the database to the end of the process, which then told of it at length."""
+    """A running thread would keep the database open until the process ends."""
     start = threading.Thread.start
 
     def interrupted(thread):
@@ -29,8 +29,8 @@ def test_an_interrupt_while_the_watcher_starts_leaves_no_thread(tmp_path, monkey
     assert threading.active_count() == before
 
 
-def test_pandas_is_there_before_the_first_query(tmp_path):
-    """DuckDB imports it while it fetches, and tells an interrupt there as pandas not being installed."""
+def test_pandas_is_imported_before_the_first_query(tmp_path):
+    """DuckDB imports pandas while it fetches, and would report an interrupt there as a missing pandas."""
     code = """
 import sys
 from pathlib import Path

@@ -1,8 +1,8 @@
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pytest
+from raw_logs import assert_same_files, real_files
 
 from scaling.errors import UserError
 from scaling.importers import import_logs
@@ -107,8 +107,7 @@ def test_the_order_of_the_raw_rows_changes_no_byte(tmp_path):
     second = import_logs(
         "movielens-1m", make_raw(tmp_path / "raw2", *backwards), tmp_path / "second"
     )
-    for file in first.path.rglob("*.*"):
-        assert file.read_bytes() == (second.path / file.relative_to(first.path)).read_bytes()
+    assert_same_files(first, second)
 
 
 def replaced(row, text):
@@ -173,7 +172,7 @@ def test_bad_input_is_one_line_with_file_and_row_and_leaves_nothing(tmp_path, fi
     assert [file.name for file in tmp_path.iterdir()] == ["raw"]
 
 
-def test_a_cut_gzip_file_is_told(tmp_path):
+def test_a_cut_gzip_file_is_reported(tmp_path):
     raw = make_raw(tmp_path / "raw", None)
     packed = gzip.compress(RATINGS.encode())
     for content in (packed[:-20], b"no gzip at all"):
@@ -196,7 +195,9 @@ def test_a_cut_gzip_file_is_told(tmp_path):
         ),
     ],
 )
-def test_wrong_names_and_options_tell_the_right_ones(tmp_path, name, options, expected):
+def test_wrong_names_and_options_are_reported_with_the_nearest_valid_ones(
+    tmp_path, name, options, expected
+):
     with pytest.raises(UserError) as caught:
         import_logs(name, make_raw(tmp_path / "raw"), tmp_path / "out", options)
     assert expected in str(caught.value)
@@ -209,14 +210,10 @@ def test_folders_are_checked_before_the_work(tmp_path):
         import_logs("movielens-1m", make_raw(tmp_path / "raw"), tmp_path)
 
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "ml-1m"
-
-
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    if not REAL.is_dir():
-        pytest.skip("the MovieLens 1M files are not here")
-    return import_logs("movielens-1m", REAL, tmp_path_factory.mktemp("real") / "store")
+    raw = real_files("ml-1m")
+    return import_logs("movielens-1m", raw, tmp_path_factory.mktemp("real") / "store")
 
 
 def test_movielens_1m_has_its_published_counts(real):
@@ -227,9 +224,9 @@ def test_movielens_1m_has_its_published_counts(real):
     assert {r: int((real.behaviours["rating"] == r + 1).sum()) for r in ratings} == ratings
 
 
-def test_the_history_of_a_real_impression_is_what_its_user_had_rated_before(real):
+def test_a_real_history_has_the_users_earlier_ratings(real):
     # An independent reading, line by line: user 1 of the file is user 0 of the store.
-    with gzip.open(REAL / "ratings.dat.gz", "rt") as lines:
+    with gzip.open(real_files("ml-1m") / "ratings.dat.gz", "rt") as lines:
         rated = [tuple(map(int, line.split("::"))) for line in lines if line.startswith("1::")]
     mine = np.flatnonzero(real.user == 0)
     assert len(mine) == len(rated)

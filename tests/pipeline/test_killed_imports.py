@@ -1,4 +1,4 @@
-"""An import that is stopped, whatever stops it, leaves nothing that looks finished."""
+"""An import that is stopped leaves nothing that looks finished; progress of an import."""
 
 import random
 import signal
@@ -28,7 +28,7 @@ candidate = ["item"]
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """300,000 impressions: a few seconds of work."""
+    """300,000 impressions, which take a few seconds to import."""
     folder = tmp_path_factory.mktemp("raw")
     rng = random.Random(0)
     rows = [
@@ -40,15 +40,15 @@ def raw(tmp_path_factory):
     return folder
 
 
-def heed_interrupts():
-    """What a shell starts in its background ignores interrupts, and so does all that this starts."""
+def accept_interrupts():
+    """Restore the default: processes that a shell starts in the background ignore interrupts, and so do their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def start(raw, out):
     command = [sys.executable, "-m", "scaling", "data", "import", "table", str(raw), str(out)]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=accept_interrupts
     )
     while not list(out.parent.glob(".out.*.tmp/work/import.duckdb")):
         assert process.poll() is None
@@ -58,7 +58,7 @@ def start(raw, out):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_request_to_end_leaves_nothing(tmp_path, raw, number):
+def test_a_signal_to_stop_leaves_nothing(tmp_path, raw, number):
     process = start(raw, tmp_path / "out")
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
@@ -67,7 +67,7 @@ def test_a_request_to_end_leaves_nothing(tmp_path, raw, number):
 
 
 @pytest.mark.slow
-def test_after_a_kill_the_next_import_clears_up(tmp_path, raw):
+def test_after_a_kill_the_next_import_removes_the_leftovers(tmp_path, raw):
     process = start(raw, tmp_path / "out")
     process.kill()
     process.communicate()
@@ -79,13 +79,13 @@ def test_after_a_kill_the_next_import_clears_up(tmp_path, raw):
 
 @pytest.mark.slow
 def test_progress_grows_to_the_end_and_names_the_steps(tmp_path, raw):
-    told = []
-    import_logs("table", raw, tmp_path / "out", report=lambda *what: told.append(what))
-    shares = [share for share, _, _ in told]
+    reports = []
+    import_logs("table", raw, tmp_path / "out", report=lambda *report: reports.append(report))
+    shares = [share for share, _, _ in reports]
     assert shares == sorted(shares)
     assert shares[0] == 0
     assert 0.5 < shares[-1] <= 1
-    assert [*dict.fromkeys(step for _, step, _ in told)] == [
+    assert [*dict.fromkeys(step for _, step, _ in reports)] == [
         "reading",
         "making rows",
         "counting values",
@@ -96,15 +96,15 @@ def test_progress_grows_to_the_end_and_names_the_steps(tmp_path, raw):
 
 
 def test_the_time_left_follows_from_the_share_that_is_done(monkeypatch):
-    told, now = [], [100.0]
+    reports, now = [], [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    progress = Progress({"a": 1.0, "b": 3.0}, lambda *what: told.append(what))
+    progress = Progress({"a": 1.0, "b": 3.0}, lambda *report: reports.append(report))
     with progress.step("a"):
         now[0] = 110.0
     with progress.step("b"):
         progress.within(0.5)
         progress.within(0.1)
-    assert told[1:] == [(0.25, "b", 30.0), (0.625, "b", 6.0), (0.625, "b", 6.0)]
+    assert reports[1:] == [(0.25, "b", 30.0), (0.625, "b", 6.0), (0.625, "b", 6.0)]
 
 
 def test_limits_that_cannot_work_are_refused(tmp_path, raw):

@@ -1,4 +1,4 @@
-"""Negatives by a rule that anybody can compute: here in plain Python, without the engine."""
+"""Negatives follow a documented rule, which is computed here in plain Python, without the engine."""
 
 import random
 from bisect import bisect_right
@@ -69,7 +69,7 @@ def drawn(salt, *parts):
 
 
 def expected_negatives(positives, everything, boundary, draw, seed):
-    """(user, time, item) of every negative."""
+    """Return (user, time, item) of every negative."""
     users = sorted({u for u, *_ in positives})
     taken = {(u, t, i) for u, t, i, _ in positives}
     result = []
@@ -92,7 +92,7 @@ def expected_negatives(positives, everything, boundary, draw, seed):
 
 
 def decoded(store, events, boundary):
-    """Impressions of both labels as (user, time, item); items that the training part lacks are None."""
+    """Return the impressions of each label as (user, time, item); an item that is not in the training part is ""."""
     users = sorted({u for u, *_ in events})
     items = sorted({i for _, t, i, _ in events if t < boundary})
     return [
@@ -130,7 +130,7 @@ def test_draws_follow_the_stated_rule(tmp_path, draw):
     assert rows["kept"] == len(negatives)
 
 
-def test_an_item_brings_its_own_features(tmp_path):
+def test_a_drawn_item_has_its_own_features(tmp_path):
     store = import_logs("table", write_raw(tmp_path / "raw", make_events()), tmp_path / "out")
     pairs = set(zip(store.candidates["item"], store.candidates["category"], strict=True))
     assert len(pairs) == len({item for item, _ in pairs})
@@ -146,7 +146,7 @@ def test_the_seed_and_only_the_seed_changes_the_draws(tmp_path):
     assert first.label.sum() == other.label.sum()
 
 
-def test_popular_draws_hold_each_item_as_often_as_clicks_do(tmp_path):
+def test_draws_by_popularity_have_the_frequencies_of_the_clicks(tmp_path):
     # 12,000 draws against 4,000 clicks; a draw of the clicked item itself is dropped.
     events = make_events(4000, seconds=10**6)
     store = import_logs("table", write_raw(tmp_path / "raw", events), tmp_path / "out")
@@ -159,7 +159,7 @@ def test_popular_draws_hold_each_item_as_often_as_clicks_do(tmp_path):
         assert draws[i] == pytest.approx(expected, abs=5 * expected**0.5 + 5)
 
 
-def test_events_that_are_no_positive_are_history_only(tmp_path):
+def test_events_that_are_not_positive_are_only_history(tmp_path):
     events = make_events()
     positive = 'positive = { column = "action", equals = ["buy"] }'
     raw = write_raw(tmp_path / "raw", events)

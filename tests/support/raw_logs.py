@@ -1,8 +1,23 @@
-"""Small files in the layouts of the public data sets, with the quirks that their real files have."""
+"""Small files in the layouts of the public data sets, with the quirks of the real files, and imports of them."""
 
 from pathlib import Path
 
-__all__ = ["LOGS", "eleme_row", "history", "write_raw"]
+import pytest
+
+from scaling.importers import import_logs
+from scaling.store import EventStore
+
+__all__ = [
+    "LOGS",
+    "assert_same_files",
+    "eleme_row",
+    "history",
+    "import_raw",
+    "real_files",
+    "write_raw",
+]
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 MOVIELENS = {
     # CRLF, half stars, sorted by user and movie, one exact repeat.
@@ -68,7 +83,7 @@ TAOBAO_ADS = {
         "1,9025,108570,25682,NULL,199.0\n"
         "2,6406,1,2,95471,99999999.0\n"
     ),
-    # A blank at the end of the header; user 777 has no profile.
+    # A space at the end of the header; user 777 has no profile.
     "user_profile.csv": (
         "userid,cms_segid,cms_group_id,final_gender_code,age_level,pvalue_level,shopping_level,"
         "occupation,new_user_class_level \n"
@@ -116,7 +131,7 @@ ELEME_COLUMNS = (  # noqa: SIM905
 
 
 def eleme_row(**cells: object) -> str:
-    """One line of 39 cells; those not given are a plain row's."""
+    """One line of 39 cells, with the values of a plain row for those that are not given."""
     plain = dict.fromkeys(ELEME_COLUMNS, "") | {
         "label": 0,
         "user_id": "0007",
@@ -170,7 +185,7 @@ ELEME = {
         for line in (
             eleme_row(label=1, **_HISTORY),
             eleme_row(label=0, item_id="13", **_HISTORY),
-            # No history, no profile, -1 for what is not known.
+            # No history, no profile, -1 for unknown values.
             eleme_row(
                 user_id="08",
                 gender=-99,
@@ -276,8 +291,32 @@ def write_raw(folder: Path, name: str, files: dict[str, str | bytes | None] | No
     return folder
 
 
-def history(store: object, row: int) -> list[tuple[int, ...]]:
-    """The events that impression `row` may see: (time, ids ...), in the store's order."""
-    rows = slice(store.offsets[store.user[row]], store.history_end[row])  # type: ignore[attr-defined]
-    columns = [store.event_time, *store.behaviours.values()]  # type: ignore[attr-defined]
+def import_raw(
+    name: str,
+    folder: Path,
+    files: dict[str, str | bytes | None] | None = None,
+    options: dict[str, str] | None = None,
+    out: str = "out",
+) -> EventStore:
+    """Write the files of data set `name` as in `write_raw`, and import them into the store `folder / out`."""
+    return import_logs(name, write_raw(folder / f"raw-{out}", name, files), folder / out, options)
+
+
+def real_files(folder: str) -> Path:
+    """Return the folder with the real files of a data set; skips the test if it does not exist."""
+    if not (REAL / folder).is_dir():
+        pytest.skip(f"the real files of {folder} are not here")
+    return REAL / folder
+
+
+def history(store: EventStore, row: int) -> list[tuple[int, ...]]:
+    """The events in the history of impression `row`: (time, ids ...), in the store's order."""
+    rows = slice(store.offsets[store.user[row]], store.history_end[row])
+    columns = [store.event_time, *store.behaviours.values()]
     return list(zip(*(column[rows].tolist() for column in columns), strict=True))
+
+
+def assert_same_files(one: EventStore, other: EventStore) -> None:
+    """Every file of a store, dataset.json included, has the same bytes in the other store."""
+    for file in (path for path in one.path.rglob("*") if path.is_file()):
+        assert file.read_bytes() == (other.path / file.relative_to(one.path)).read_bytes()

@@ -1,4 +1,4 @@
-"""The TOML of `scaling data import table`: which files there are and which of their columns mean what."""
+"""The TOML of `scaling data import table`: its sections and keys, which name the files and their columns."""
 
 import math
 import tomllib
@@ -20,18 +20,18 @@ __all__ = [
 ]
 
 
-LARGEST = 2**32 - 2  # buckets: ids have 32 bits, and two are taken
+MOST_BUCKETS = 2**32 - 2  # ids have 32 bits, and two ids are reserved
 FLOAT32_MAX = 3.4028234663852886e38
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What is asked of a column's cell; one of the four keys beside `column`.
+    """A condition on a cell of `column`: exactly one of the other keys.
 
     Attributes:
-        equals: any of these texts or numbers.
-        at_least, below: numbers.
-        empty: whether the cell has nothing in it.
+        equals: the cell is one of these texts or numbers.
+        at_least, below: bounds of the cell's number.
+        empty: whether the cell is null.
     """
 
     column: str
@@ -41,18 +41,18 @@ class Condition:
     empty: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a condition that asks nothing or two things."""
-        asked = (self.equals, self.at_least, self.below, self.empty)
-        if sum(x is not None for x in asked) != 1:
+        """Refuse a condition without a key, or with two."""
+        given = (self.equals, self.at_least, self.below, self.empty)
+        if sum(x is not None for x in given) != 1:
             raise ValueError("expected one of equals, at_least, below and empty beside column")
         for bound in (self.at_least, self.below):
             if bound is not None and not math.isfinite(bound):
-                raise ValueError(f"{bound} is no bound, expected a finite number")
+                raise ValueError(f"{bound} is not a bound, expected a finite number")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DropRule(Condition):
-    """Rows to drop, and why."""
+    """Rows to drop, and the reason that the row counts show."""
 
     reason: str
 
@@ -62,10 +62,10 @@ class FilesSection:
     """Files of one layout.
 
     Attributes:
-        files: names, globs or folders beside the TOML; CSV or Parquet, `.gz` and `.zst` as they are.
-        separator, quote, encoding: of text files.
-        names: all columns in order, where the files have no header.
-        drop: rows to drop, by reason.
+        files: names, globs or folders, relative to the TOML; CSV (also `.gz` and `.zst`) or Parquet.
+        separator, quote, encoding: layout of text files.
+        names: all columns in order, if the files have no header.
+        drop: rules for rows to drop.
         drop_repeats: drop rows that repeat another in every column that is used.
     """
 
@@ -78,16 +78,16 @@ class FilesSection:
     drop_repeats: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no text file can be read with."""
+        """Refuse values with which no text file can be read."""
         if not self.files:
-            raise ValueError("files: there are none, expected names, globs or folders")
+            raise ValueError("files: the list is empty, expected names, globs or folders")
         if not 1 <= len(self.separator.encode()) <= 4 or set(self.separator) & set("\r\n"):
             raise ValueError(
-                f"separator is {self.separator!r}, expected one to four bytes on a line"
+                f"separator is {self.separator!r}, expected one to four bytes without a line break"
             )
         if len(self.quote.encode()) > 1 or self.quote in (*self.separator, "\r", "\n"):
             raise ValueError(
-                f"quote is {self.quote!r}, expected one character that is no separator, or none"
+                f"quote is {self.quote!r}, expected one character that is not in the separator, or none"
             )
 
 
@@ -110,9 +110,9 @@ class EventsSection(FilesSection):
     """`[events]`: what users did.
 
     Attributes:
-        user, time, item: names of columns; `item` is needed for features of `[items]`.
-        unit: of the time: s, ms, us or ns since 1970, or "timestamp" for dates and times.
-        format: of timestamps in text, as for strptime; ISO 8601 where it is missing.
+        user, time, item: names of columns; features of `[items]` need `item`.
+        unit: unit of the time: s, ms, us or ns since 1970, or "timestamp" for dates and times.
+        format: format of timestamps in text, as for strptime; default: ISO 8601.
     """
 
     user: str
@@ -124,13 +124,18 @@ class EventsSection(FilesSection):
 
 @dataclass(frozen=True, kw_only=True)
 class ImpressionsSection(EventsSection):
-    """`[impressions]`: what users were shown; one of `label`, a column of 0 and 1, and `label_when`, what a click is."""
+    """`[impressions]`: what users were shown.
+
+    Attributes:
+        label: name of a column with 0 and 1; exactly one of `label` and `label_when` is needed.
+        label_when: condition for a click.
+    """
 
     label: str | None = None
     label_when: Condition | None = None
 
     def __post_init__(self) -> None:
-        """Refuse impressions without a label, or with two."""
+        """Refuse impressions with no label or two labels."""
         super().__post_init__()
         if (self.label is None) == (self.label_when is None):
             raise ValueError("expected one of label and label_when")
@@ -138,14 +143,15 @@ class ImpressionsSection(EventsSection):
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesSection:
-    """`[features]`: names by role; each is a column of the impressions or events, else of the items or users.
+    """`[features]`: feature names by role; each is a column of the impressions or events, else of the items or users.
 
-    `hour` and `weekday` are those of the time, unless there is a column of that name.
+    `hour` and `weekday` are computed from the time, unless there is a column of that name.
 
     Attributes:
-        columns: feature to column, where the names differ.
-        fill: numeric feature to the number that stands for an empty cell.
-        vocabularies: feature to vocabulary: features of one vocabulary share ids.
+        columns: column of each feature whose column has another name.
+        fill: number that replaces empty cells, by numeric feature.
+        vocabularies: vocabulary of each feature whose vocabulary has another name; features with the same
+            vocabulary share ids.
     """
 
     behaviour: tuple[str, ...]
@@ -158,7 +164,7 @@ class FeaturesSection:
     vocabularies: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that a store cannot hold."""
+        """Refuse numbers that a store cannot represent."""
         for name, number in self.fill.items():
             if not abs(number) <= FLOAT32_MAX:
                 raise ValueError(f"fill.{name} is {number}, expected a finite 32-bit number")
@@ -166,23 +172,28 @@ class FeaturesSection:
 
 @dataclass(frozen=True, kw_only=True)
 class VocabulariesSection:
-    """`[vocabularies]`: rows of the training part that a value needs; vocabulary to number of buckets."""
+    """`[vocabularies]`: how ids are assigned.
+
+    Attributes:
+        min_count: number of training rows in which a value must occur to have its own id.
+        hashed: number of buckets of each hashed vocabulary.
+    """
 
     min_count: int = 1
     hashed: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse sizes below one."""
+        """Refuse sizes that are too small or too large."""
         for name, size in {"min_count": self.min_count, **self.hashed}.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}, expected 1 or more")
-            if size > LARGEST:
-                raise ValueError(f"{name} is {size}, expected {LARGEST} or less")
+            if size > MOST_BUCKETS:
+                raise ValueError(f"{name} is {size}, expected {MOST_BUCKETS} or less")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSection:
-    """`[split]`: as the options of the other importers."""
+    """`[split]`: the same settings as the options of the other importers."""
 
     kind: Literal["time", "user"] = "time"
     test_fraction: float = 0.2
@@ -192,7 +203,14 @@ class SplitSection:
 
 @dataclass(frozen=True, kw_only=True)
 class NegativesSection:
-    """`[negatives]`, for events without impressions: each event that fulfils `positive` is one, with drawn items."""
+    """`[negatives]`: draws negatives for a log without impressions.
+
+    Attributes:
+        positive: condition on the events that become clicked impressions; default: all of them.
+        per_positive: number of items drawn for each of these events.
+        draw: "popularity" or "uniform", see `declaration.Negatives`.
+        seed: seed of the draws.
+    """
 
     positive: Condition | None = None
     per_positive: int = 4
@@ -200,7 +218,7 @@ class NegativesSection:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse counts that draw nothing."""
+        """Refuse settings that draw nothing, and seeds out of range."""
         if self.per_positive < 1:
             raise ValueError(f"per_positive is {self.per_positive}, expected 1 or more")
         if not 0 <= self.seed < 2**63:
@@ -209,7 +227,7 @@ class NegativesSection:
 
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """The whole file; `zone` is the IANA name of the log's own zone."""
+    """The whole file; `zone` is the IANA name of the log's own time zone."""
 
     features: FeaturesSection
     zone: str = "UTC"
@@ -224,25 +242,27 @@ class TableFile:
     def __post_init__(self) -> None:
         """Refuse logs without impressions, or with two kinds of them."""
         if self.impressions is None and self.negatives is None:
-            raise ValueError("no [impressions], and no [negatives] to draw beside [events]")
+            raise ValueError(
+                "neither [impressions] nor [negatives], expected one: [negatives] turns [events] into impressions"
+            )
         if self.impressions is not None and self.negatives is not None:
-            raise ValueError("[negatives] are for logs without [impressions]; leave one out")
+            raise ValueError("[negatives] are for logs without [impressions]; remove one of them")
         if self.impressions is None and self.events is None:
-            raise ValueError("neither [impressions] nor [events]")
+            raise ValueError("neither [impressions] nor [events], expected one")
 
 
 def read_table_file(raw: Path) -> tuple[Path, TableFile]:
-    """Return the TOML at `raw`, or the only one in the folder `raw`, checked.
+    """Return the path and the checked content of the TOML at `raw`, or of the only TOML in the folder `raw`.
 
     Raises:
-        UserError: no such file, no TOML, or the first key that is wrong.
+        UserError: there is no such file, it is not TOML, or a key is wrong.
     """
     file = raw
     if raw.is_dir():
         found = sorted(raw.glob("*.toml"))
         if len(found) != 1:
             raise UserError(
-                f"{raw}: {len(found)} TOML files, expected one that names the columns; or give its own path"
+                f"{raw}: {len(found)} TOML files, expected one that names the columns; or give the path of the TOML instead"
             )
         file = found[0]
     try:

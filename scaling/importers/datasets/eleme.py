@@ -1,7 +1,7 @@
-"""Ele.me: 39 columns without a header; each impression carries its user's history as lists, and no row has a date.
+"""Ele.me: 39 columns without a header; each impression has its user's history as lists, and no row has a date.
 
-A store keeps one log per user, so a store's user is here one (user, history, profile): rows that show the same
-lists share them, and no row can see another's. docs/data/eleme.md tells how times are derived.
+A store has one history per user, so here each combination of user, history and profile is a user of the store. Rows
+with the same lists share them, and no row can see the list of another. docs/data/eleme.md explains how times are derived.
 """
 
 import re
@@ -33,7 +33,7 @@ LISTS = (
     "time_type_list",
     "weekdays_list",
 )
-# The released model's token: shop, item, category, area of interest and hour.
+# The event of the released model: shop, item, category, area of interest and hour.
 TOKEN = {
     "shop": "shop_id_list",
     "item": "item_id_list",
@@ -68,10 +68,10 @@ TEN_YEARS = 315_360_000
 
 @dataclass(frozen=True)
 class ElemeOptions(CommonOptions):
-    """What a study may vary; the test part is the last day, unless `test_from` or `test_fraction` is given.
+    """Options; the test part is the last day unless `test_from` or `test_fraction` is given.
 
     Attributes:
-        first_day: date of the files D1_*; the rows have none.
+        first_day: date of the files D1_*; the rows have no date.
         timediff: unit of timediff_list: ms, s, min or h.
     """
 
@@ -79,7 +79,7 @@ class ElemeOptions(CommonOptions):
     timediff: str = "s"
 
     def __post_init__(self) -> None:
-        """Refuse what is no day and no unit."""
+        """Refuse an invalid day or unit."""
         super().__post_init__()
         try:
             date.fromisoformat(self.first_day)
@@ -89,7 +89,7 @@ class ElemeOptions(CommonOptions):
             raise UserError(f"option timediff: {self.timediff!r} is not one of {', '.join(UNITS)}")
 
     def midnight(self, day: int) -> int:
-        """Return the first second of day D`day` in Shanghai."""
+        """Return the first second (unix time) of day D`day` in Shanghai."""
         first = date.fromisoformat(self.first_day)
         start = datetime(first.year, first.month, first.day, tzinfo=UTC)
         return int(start.timestamp()) - ZONE + (day - 1) * 86_400
@@ -99,7 +99,7 @@ def eleme(raw: Path, options: ElemeOptions) -> Log:
     """Return the log of the files D1_0.csv, D1_1.csv, ... in `raw`.
 
     Raises:
-        UserError: a file whose name does not tell its day.
+        UserError: the name of a file has no day.
     """
     files = locate(raw, "D[0-9]*_[0-9]*.csv")
     days = [
@@ -150,15 +150,15 @@ def eleme(raw: Path, options: ElemeOptions) -> Log:
 
 def _parts(options: ElemeOptions, days: list[int]) -> TimeSplit | UserSplit:
     default = ElemeOptions()
-    asked = options.test_from or options.test_fraction != default.test_fraction
-    if options.split == "user" or asked or len(set(days)) < 2:
+    is_given = options.test_from or options.test_fraction != default.test_fraction
+    if options.split == "user" or is_given or len(set(days)) < 2:
         return replace(options).parts(ZONE)
     return TimeSplit(boundary=options.midnight(max(days)))
 
 
 def _timed(options: ElemeOptions) -> str:
-    """SELECT of the rows with `time`, and `user`: a text that rows with the same user, lists and profile share."""
-    # `times` is a moment or a time of day, written in one of several ways; `hours` says whether it was read right.
+    """Return a SELECT of the rows with `time` and `user`; rows with the same user, lists and profile share a `user`."""
+    # `times` is a moment or a time of day in one of several formats; it counts only if its hour equals `hours`.
     clock = f"""coalesce(
         CASE WHEN TRY_CAST(times AS BIGINT) >= 1e12 THEN (TRY_CAST(times AS BIGINT) // 1000 + {ZONE}) % 86400
              WHEN TRY_CAST(times AS BIGINT) >= 1e9 THEN (TRY_CAST(times AS BIGINT) + {ZONE}) % 86400
@@ -176,13 +176,13 @@ def _timed(options: ElemeOptions) -> str:
 
 
 def _profile() -> str:
-    """Columns of the users, of whom all rows have the same; -99 and -1 stand for unknown."""
+    """Return the columns of the users; all rows of a user have the same values. -99 and -1 mean unknown."""
     known = (f"nullif(nullif(any_value({c}), '-99'), '-1') AS {c}" for c in PROFILE)
     return ", ".join(known)
 
 
 def _impression() -> str:
-    """Columns of the impressions; -1 stands for unknown in places and ranks."""
+    """Return the columns of the impressions; in places and ranks, -1 means unknown."""
 
     def known(column: str) -> str:
         return f"nullif({column}, '-1')"
@@ -197,11 +197,11 @@ def _impression() -> str:
 
 
 def _events(options: ElemeOptions) -> str:
-    """SELECT of the lists' entries, oldest first, each at a second of its own before the user's first impression.
+    """Return a SELECT of the entries of the lists, oldest first, each in a different second before the first impression.
 
-    Entry r from the end is `timediff` before that impression, but at least r + 1 seconds and never less than the
-    entries after it plus one each. Lists shorter than the longest of their row end together with it. An entry that
-    is empty or 0 in every list is padding.
+    The entry with rank r, counted from 0 at the end, is `timediff` before the user's first impression, but at least
+    r + 1 seconds before it and at least one second before the next entry. A list shorter than the longest list of
+    its row is aligned at the end. An entry that is empty or 0 in every list is padding and is dropped.
     """
     longest = f"greatest({', '.join(f'coalesce(len({_split(column)}), 0)' for column in LISTS)})"
     entries = ", ".join(f"{_entry(column)} AS {name}" for name, column in TOKEN.items())
@@ -225,5 +225,5 @@ def _split(column: str) -> str:
 
 
 def _entry(column: str) -> str:
-    """SQL for a list's entry at `position` of `n`, counted from the end that all lists share."""
+    """Return SQL for the entry at `position` of `n` in a list that is aligned at the end."""
     return f"nullif(trim({_split(column)}[position - n + len({_split(column)})]), '')"

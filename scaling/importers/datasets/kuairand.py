@@ -1,4 +1,4 @@
-"""KuaiRand (Pure, 1K, 27K): short videos shown and clicked; every exposure is an impression and a later event."""
+"""KuaiRand (Pure, 1K, 27K): short videos; every exposure is an impression, and an event in later histories."""
 
 import logging
 from dataclasses import dataclass
@@ -53,13 +53,13 @@ STATISTICS = {
 
 @dataclass(frozen=True)
 class KuaiRandOptions(CommonOptions):
-    """What a study may vary.
+    """Options of the importer.
 
     Attributes:
         label: the column that is the label: is_click, long_view, is_like, ...
-        random_log: also take the log of randomly chosen videos, which was recorded beside the standard one.
-        statistics: "no", or "leak" to use video_features_statistic all the same: numbers over the whole
-            month, the test part included.
+        random_log: also import the log of randomly chosen videos, which was recorded beside the standard one.
+        statistics: "no", or "leak" to use video_features_statistic in spite of the leak: these numbers cover the
+            whole month, including the test part.
     """
 
     test_from: str = "2022-05-07"
@@ -68,14 +68,14 @@ class KuaiRandOptions(CommonOptions):
     statistics: str = "no"
 
     def __post_init__(self) -> None:
-        """Refuse labels that are none, and statistics from the future unless they are called so."""
+        """Refuse an unknown label, and statistics from the future unless the option says so."""
         super().__post_init__()
         if self.label not in LABELS:
             raise UserError(f"option label: {self.label!r} is not one of {', '.join(LABELS)}")
         if self.statistics not in ("no", "leak"):
             raise UserError(
                 f"option statistics: {self.statistics!r}: video_features_statistic is computed over the whole month and "
-                "leaks the test part into the features; leave it out, or say statistics=leak to use it all the same"
+                "leaks the test part into the features; expected no, or leak to use it in spite of that"
             )
 
 
@@ -125,7 +125,7 @@ def kuairand(raw: Path, options: KuaiRandOptions) -> Log:
         )
         join = "LEFT JOIN statistics USING (video_id)"
     elif (raw / statistics[0]).is_file():
-        logger.info("%s: left out, its numbers are those of the whole month", raw / statistics[0])
+        logger.info("%s: not used, its numbers cover the whole month", raw / statistics[0])
     time = "time_ms // 1000"
     return Log(
         tables=tables,

@@ -1,6 +1,6 @@
-"""MIND: news shown and clicked; histories are one fixed list per user, without times.
+"""MIND: news shown and clicked; a history is one fixed list per user, without times.
 
-A store's user is one (user, history) pair: if a user's list differs between rows, each row keeps its own.
+A user of the store is one (user, history) pair, so that each row has its own list if a user's lists differ.
 """
 
 import logging
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 NEWS = ("item", "category", "subcategory")
 TIME = "epoch(try_strptime(Time, '%m/%d/%Y %I:%M:%S %p'))::BIGINT"
-NO_TAB = "\x1f"  # a separator that no news has: its lines are cut at the first tabs only
+NO_TAB = "\x1f"  # a separator that does not occur: SQL cuts the lines at the first tabs only
 
 
 @dataclass(frozen=True)
 class MindOptions(CommonOptions):
-    """What a study may vary; the test part is the published development day."""
+    """Options; the test part is the published development day."""
 
     test_from: str = "2019-11-15"
 
@@ -34,7 +34,7 @@ def mind(raw: Path, options: MindOptions) -> Log:
     """Return the log of every behaviors.tsv and news.tsv in `raw`, or in its folders for training and development.
 
     Raises:
-        UserError: only the test set is there, which has no labels.
+        UserError: there is only the test set, which has no labels.
     """
     tables = {
         "behaviors": Table(
@@ -69,12 +69,12 @@ def mind(raw: Path, options: MindOptions) -> Log:
             separator=NO_TAB,
             header=False,
             quote="",
-            # A title may hold a tab, so only what comes before it is looked at.
+            # A title may contain a tab, so only the fields before it are checked.
             checks=(
                 Check(
                     "line",
                     r"regexp_matches(line, '^[^\t ]+\t[^\t]*\t[^\t]*\t')",
-                    "a news id, a category, a subcategory, a title ... separated by '\\t'",
+                    "a news id, a category, a subcategory, a title, ... separated by '\\t'",
                 ),
             ),
         ),
@@ -110,9 +110,9 @@ def _labelled(raw: Path, name: str) -> tuple[str, ...]:
     found = locate(raw, name)
     kept = tuple(file for file in found if "test" not in Path(file).parent.name.lower())
     for file in sorted({*found} - {*kept}):
-        logger.info("%s: left out, the test set has no labels", raw / file)
+        logger.info("%s: not used, the test set has no labels", raw / file)
     if not kept:
         raise UserError(
-            f"{raw}: holds the test set only, which has no labels; expected the training or the development set"
+            f"{raw}: has only the test set, which has no labels; expected the training or the development set"
         )
     return kept

@@ -10,7 +10,7 @@ from scaling.importers.times import check_time, hour, weekday
 __all__ = ["movielens_100k"]
 
 
-# The order of the last 19 columns of u.item; the first stands for "no genre known".
+# The last 18 columns of u.item, in order; before them is a column "unknown", which means "no genre known".
 GENRES = (
     "Action",
     "Adventure",
@@ -31,7 +31,7 @@ GENRES = (
     "War",
     "Western",
 )
-# The age groups of MovieLens 1M, by their first year.
+# The first year of each age group of MovieLens 1M.
 AGES = (56, 50, 45, 35, 25, 18)
 
 

@@ -1,6 +1,6 @@
-"""MovieLens: every rating is an impression (clicked if it is high) and an event of the user's later history.
+"""MovieLens 1M: every rating is an impression (a click if it is high) and an event in the user's later histories.
 
-The user's id is not a feature: in these data sets it tells the time of joining.
+The user's id is not a feature, because in the MovieLens data sets it reveals when the user joined.
 """
 
 import gzip
@@ -30,7 +30,7 @@ MOVIE = ("item", "genre", "year")
 
 @dataclass(frozen=True)
 class MovieLens1MOptions(CommonOptions):
-    """What a study may vary.
+    """Options of the importer.
 
     Attributes:
         min_rating: lowest rating that counts as a click, 2 to 5.
@@ -39,7 +39,7 @@ class MovieLens1MOptions(CommonOptions):
     min_rating: int = 4
 
     def __post_init__(self) -> None:
-        """Refuse a threshold that leaves one class only."""
+        """Refuse a threshold that leaves only one class."""
         super().__post_init__()
         if not 2 <= self.min_rating <= 5:
             raise UserError(f"option min_rating: {self.min_rating} is not 2 to 5")
@@ -95,7 +95,7 @@ def movielens_1m(raw: Path, options: MovieLens1MOptions) -> Log:
 def plain_table(
     raw: Path, file: str, columns: dict[str, str], *, separator: str, **rules: Any
 ) -> Table:
-    """A table of the first MovieLens sets: latin-1, neither header nor quotes."""
+    """Return a table of the early MovieLens sets: latin-1, without header and quotes."""
     return Table(
         locate(raw, file),
         columns,
@@ -108,7 +108,7 @@ def plain_table(
 
 
 def _is_published(raw: Path) -> bool:
-    """Whether ratings.dat is byte for byte the published file; warn if it is not."""
+    """Whether ratings.dat is byte for byte the published file; logs a warning if it is not."""
     file = find_files(raw, locate(raw, "ratings.dat"))[0]
     blob = ""
     if file.suffix in ("", ".dat", ".gz"):
@@ -117,10 +117,12 @@ def _is_published(raw: Path) -> bool:
                 gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
             )
         except (OSError, EOFError):
-            return False  # the reading to come says where it is damaged
+            return False  # reading the table later reports the damage
         blob = hashlib.sha1(
             b"blob %d\0" % len(content) + content, usedforsecurity=False
         ).hexdigest()
     if blob != PUBLISHED_RATINGS:
-        logger.warning("%s: is not the file that GroupLens published; say so with any result", file)
+        logger.warning(
+            "%s: is not the file that GroupLens published; say so when you report results", file
+        )
     return blob == PUBLISHED_RATINGS

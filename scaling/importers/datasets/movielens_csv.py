@@ -1,4 +1,4 @@
-"""MovieLens 20M, 25M, 32M and latest: CSV with headers, half stars, no users; see `scaling.importers.datasets.movielens_1m`."""
+"""MovieLens 20M, 25M, 32M and latest: CSV with headers and half stars, without a file of users."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["MovieLensOptions", "movielens"]
 
 @dataclass(frozen=True)
 class MovieLensOptions(CommonOptions):
-    """What a study may vary.
+    """Options of the importer.
 
     Attributes:
         min_rating: lowest rating that counts as a click, 1 to 5 in half stars.
@@ -24,7 +24,7 @@ class MovieLensOptions(CommonOptions):
     min_rating: float = 4.0
 
     def __post_init__(self) -> None:
-        """Refuse a threshold that leaves one class only."""
+        """Refuse a threshold that leaves only one class."""
         super().__post_init__()
         if not 1 <= self.min_rating <= 5:
             raise UserError(f"option min_rating: {self.min_rating} is not 1 to 5")

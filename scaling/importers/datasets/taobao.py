@@ -1,4 +1,4 @@
-"""The two Taobao logs: display ads with their shoppers' behaviour, and UserBehavior, which has no impressions."""
+"""The two Taobao logs: display ads with the users' behaviour, and UserBehavior, which has no impressions."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +14,7 @@ from scaling.importers.times import check_time, hour, weekday
 __all__ = ["TaobaoAdsOptions", "UserBehaviorOptions", "taobao_ads", "taobao_userbehavior"]
 
 
-ZONE = 8 * 3600  # Asia/Shanghai: one zone, no summer time
+ZONE = 8 * 3600  # Asia/Shanghai, without summer time
 PROFILE = (
     "cms_segid",
     "cms_group_id",
@@ -29,10 +29,10 @@ PROFILE = (
 
 @dataclass(frozen=True)
 class TaobaoAdsOptions(CommonOptions):
-    """What a study may vary; the split is that of the data set's authors, its last day.
+    """Options; the test part is the last day, as in the split of the data set's authors.
 
     Attributes:
-        first_day, last_day: of the behaviour log; what it holds outside is dropped.
+        first_day, last_day: days of the behaviour log; rows of other days are dropped.
     """
 
     test_from: str = "2017-05-13"
@@ -40,21 +40,21 @@ class TaobaoAdsOptions(CommonOptions):
     last_day: str = "2017-05-13"
 
     def __post_init__(self) -> None:
-        """Refuse days that are none."""
+        """Refuse invalid days."""
         super().__post_init__()
         _span(self.first_day, self.last_day)
 
 
 @dataclass(frozen=True)
 class UserBehaviorOptions(CommonOptions):
-    """What a study may vary; the test part is the last day.
+    """Options; the test part is the last day.
 
     Attributes:
         positive: the behaviour that counts as a click: pv, buy, cart, fav or all.
-        negatives: items drawn beside each.
+        negatives: number of items drawn for each click.
         draw: "popularity" or "uniform".
-        seed: of the draws.
-        first_day, last_day: what the log holds outside is dropped.
+        seed: seed of the draws.
+        first_day, last_day: days of the log; rows of other days are dropped.
     """
 
     test_from: str = "2017-12-03"
@@ -66,7 +66,7 @@ class UserBehaviorOptions(CommonOptions):
     last_day: str = "2017-12-03"
 
     def __post_init__(self) -> None:
-        """Refuse names and numbers that cannot be."""
+        """Refuse invalid days, names and numbers."""
         super().__post_init__()
         _span(self.first_day, self.last_day)
         if self.positive not in ("pv", "buy", "cart", "fav", "all"):
@@ -82,7 +82,7 @@ class UserBehaviorOptions(CommonOptions):
 def taobao_ads(raw: Path, options: TaobaoAdsOptions) -> Log:
     """Return the log of raw_sample, ad_feature, user_profile and behavior_log in `raw`.
 
-    The published files and the data set's web page name some columns differently; both are read.
+    The published files and the data set's web page name some columns differently; both names are accepted.
     """
     samples, behaviours = locate(raw, "raw_sample.csv"), locate(raw, "behavior_log.csv")
     ads, profiles = locate(raw, "ad_feature.csv"), locate(raw, "user_profile.csv")
@@ -105,7 +105,7 @@ def taobao_ads(raw: Path, options: TaobaoAdsOptions) -> Log:
             checks=(
                 check_time("time_stamp"),
                 Check("clk", "clk IN (0, 1)", "0 or 1"),
-                Check(nonclk, f"{nonclk} = 1 - clk", "1 less clk"),
+                Check(nonclk, f"{nonclk} = 1 - clk", "1 minus clk"),
             ),
             drop_repeats=True,
         ),
@@ -186,7 +186,7 @@ def taobao_userbehavior(raw: Path, options: UserBehaviorOptions) -> Log:
             drop=other,
         ),
         events=Rows(f"SELECT user, {time} AS time, item, behaviour AS action FROM behaviours"),
-        # A few items stand under two categories.
+        # A few items have two categories.
         items="SELECT item, min(category) AS category FROM behaviours GROUP BY item",
         behaviour=("item", "category", "action"),
         candidate=("item", "category"),
@@ -204,7 +204,7 @@ def _outside(column: str, first_day: str, last_day: str) -> dict[str, str]:
 
 
 def _span(first_day: str, last_day: str) -> tuple[int, int]:
-    """Return the first second of the first day and the first after the last, in Shanghai."""
+    """Return the first second of the first day, and the first second after the last day, in Shanghai (unix time)."""
     try:
         first, last = date.fromisoformat(first_day), date.fromisoformat(last_day)
     except ValueError as error:
