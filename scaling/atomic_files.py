@@ -4,11 +4,12 @@ import errno
 import fcntl
 import glob
 import json
+import math
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = [
     "append_line",
     "atomic_folder",
     "atomic_path",
+    "json_values",
     "to_json",
     "write_json",
     "write_lines",
@@ -188,3 +190,18 @@ def _create(path: Path, text: str) -> bool:
 def to_json(document: Any) -> str:
     """Return the text of a JSON file: indented, without NaN and infinity."""
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def json_values(value: Any) -> Any:
+    """Return a document as JSON can hold it: NaN and infinity become null, NumPy values plain ones.
+
+    Args:
+        value: mappings (keys become text), lists, tuples, NumPy arrays and scalars, plain values.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): json_values(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # NumPy, which is not imported here
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [json_values(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

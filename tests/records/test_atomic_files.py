@@ -1,9 +1,10 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from scaling.atomic_files import atomic_folder
+from scaling.atomic_files import atomic_folder, json_values
 from scaling.errors import UserError
 
 KILLED = """
@@ -41,3 +42,9 @@ def test_the_folder_of_a_living_writer_is_left_alone(tmp_path):
 def test_a_folder_that_exists_is_refused(tmp_path):
     with pytest.raises(UserError, match="already exists"), atomic_folder(tmp_path):
         pass
+
+
+def test_json_has_no_nan_no_infinity_and_no_numpy():
+    document = {1: (np.float64("nan"), float("-inf"), 0.5), "counts": np.arange(2), "text": "nan"}
+    assert json_values(document) == {"1": [None, None, 0.5], "counts": [0, 1], "text": "nan"}
+    assert type(json_values([np.int64(3)])[0]) is int

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from scaling.cli.laws.sources import json_records, load_tables, matching, metrics_of, whole_numbers
+from scaling.atomic_files import json_values
+from scaling.cli.laws.sources import load_tables, matching, metrics_of, whole_numbers
 from scaling.cli.options import AsJson, Output, Runs, Where
 from scaling.cli.output import emit, format_table
 
@@ -95,7 +96,8 @@ def compare(
         for size, part in rows[base].groupby("n_samples")
     ]
     text = "\n".join([*own, format_table(header, lines)])
-    document = {"baseline": baseline, "confidence": confidence, "variants": json_records(table)}
+    records = json_values(table.to_dict("records"))
+    document = {"baseline": baseline, "confidence": confidence, "variants": records}
     emit(text, document, as_json=as_json, output=output)
 
 
