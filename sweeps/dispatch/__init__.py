@@ -1,6 +1,6 @@
-"""From a plan to running jobs, on SLURM or on this machine: resources, checks, environment, the job itself.
+"""Runs the cells of a plan, on SLURM or on this machine: resources, checks, environment, the job itself.
 
-Not here: which cells are missing (`sweeps.planning`), what the queue says (`sweeps.queue`).
+Not here: which cells are missing (`sweeps.planning`), which jobs are queued (`sweeps.queue`).
 """
 
 from sweeps.dispatch.environment import overriding_variables

@@ -1,4 +1,4 @@
-"""A copy of the code beside a sweep, named by its content: jobs that start later run what was submitted."""
+"""A copy of the code beside a sweep, so that jobs that start later run the code that was submitted."""
 
 import hashlib
 import shutil
@@ -14,12 +14,12 @@ PACKAGES = ("models", "scaling", "sweeps", "analysis")
 
 
 def code_root() -> Path:
-    """The folder that the four packages lie in."""
+    """Return the folder that contains the four packages."""
     return Path(__file__).resolve().parents[2]
 
 
 def snapshot(runs: RunStore) -> Path:
-    """Copy the packages to `code/<hash>/` in the study's run folder, unless they are there already.
+    """Copy the packages to `code/<hash>/` in the study's runs folder, unless that exists; return the folder.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -42,6 +42,6 @@ def snapshot(runs: RunStore) -> Path:
             target = temporary / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-        # the copy has no repository around it
+        # the copy is outside the repository
         write_json(temporary / "provenance.json", read_code_version(root))
     return folder

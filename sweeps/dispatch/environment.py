@@ -1,4 +1,4 @@
-"""The environment that workers inherit: one thread, no foreign packages, no secrets, nothing of a job around us."""
+"""The environment of workers: one thread, no other packages, no secrets, no variables of a surrounding job."""
 
 import os
 import re
@@ -13,15 +13,15 @@ from scaling.records import COMMAND_VARIABLE
 __all__ = ["inside_a_job", "overriding_variables", "worker_environment"]
 
 
-# sbatch keeps the submitter's environment in its own files and gives it to every job.
+# sbatch stores the submitter's environment in files and gives it to every job, so secrets are removed.
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE_KEY", re.IGNORECASE)
-# A job submitted from within a job would inherit its shape, and its ranks.
+# A job that is submitted from within a job would inherit that job's size and ranks.
 _OF_A_JOB = re.compile(
     r"(SLURM|SLURMD|SRUN|SBATCH|SUBMITIT)_|"
     r"(MASTER_ADDR|MASTER_PORT|RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|CUDA_VISIBLE_DEVICES)$"
 )
-_KEPT = ("SLURM_CONF",)  # where the cluster is
-# sbatch lets these override what the script says: the study's resources, and what jobs are found by.
+_KEPT = ("SLURM_CONF",)  # the path of the cluster's configuration
+# In sbatch these override the script: the study's resources, and the names by which jobs are found.
 _OVERRIDING = frozenset(
     f"SBATCH_{name}"
     for name in (
@@ -34,18 +34,22 @@ _OVERRIDING = frozenset(
 
 
 def inside_a_job() -> str | None:
-    """The SLURM job that this process runs in, if it does."""
+    """Return the id of the SLURM job that this process runs in; None if it runs in none."""
     return os.environ.get("SLURM_JOB_ID")
 
 
 def overriding_variables() -> list[str]:
-    """The variables of this shell that would override what a study says; `worker_environment` takes them out."""
+    """Return the variables of this shell that would override a study; `worker_environment` removes them."""
     return sorted(_OVERRIDING & os.environ.keys())
 
 
 @contextmanager
 def worker_environment(code: Path | None = None) -> Iterator[None]:
-    """What is started meanwhile is a worker's: `code` is the folder that it takes our packages from."""
+    """Set the environment for workers that are started in this context, and restore it afterwards.
+
+    Args:
+        code: folder from which the workers import the four packages; None: as this process does.
+    """
     before = dict(os.environ)
     wanted = {
         "PYTHONSAFEPATH": "1",

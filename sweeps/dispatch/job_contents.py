@@ -1,4 +1,4 @@
-"""From cells of a plan to the job that trains them."""
+"""Makes the job that trains some cells of a plan."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +20,16 @@ def cell_job(
     code_root: Path | None = None,
     force_resume: bool = False,
 ) -> CellJob:
-    """What a worker is given: documents and paths, nothing of ours that would have to be unpickled."""
+    """Return the job for these cells; it holds only documents and paths, so that any version can unpickle it.
+
+    Args:
+        plan: the plan with the cells.
+        runs: the study's runs folder.
+        cells: the cells to train.
+        wait_seconds: how long to wait for cells that another process is training.
+        code_root: folder from which the worker must import the four packages; None: any.
+        force_resume: continue from checkpoints of other code.
+    """
     return CellJob(
         str(plan.data.path),
         str(runs.root),

@@ -1,4 +1,4 @@
-"""Cells in processes of this machine, at most so many at once, or in this process; records as on a cluster."""
+"""Trains cells in several processes of this machine, or in this process; the records are as on a cluster."""
 
 import os
 import signal
@@ -23,20 +23,20 @@ __all__ = ["local_seconds", "n_slots", "pack_longest_first", "run_debug", "run_l
 
 Watch = Callable[[], None]
 
-# A job's start costs seconds of imports: short cells share one, long cells have their own.
+# A process takes seconds to start, so short cells share one, and each long cell has its own.
 _SECONDS_PER_JOB = 25.0
 _SECONDS_WORTH_A_PROCESS = 6.0
 _POLL_SECONDS = 0.25
-# a stopped worker saves its state first
+# a stopped worker needs time to save its state
 _SECONDS_TO_STOP = 20.0
 
 
 def pack_longest_first(
     units: Sequence[Sequence[PlannedCell]], seconds_per_job: float
 ) -> list[list[PlannedCell]]:
-    """Group units into jobs of about `seconds_per_job`, the longest first.
+    """Group units into jobs of about `seconds_per_job`, longest units first.
 
-    Longest first keeps the last worker's tail short (Graham's LPT rule).
+    With this order all workers end at about the same time (Graham's LPT rule).
     """
     jobs: list[list[PlannedCell]] = []
     room = 0.0
@@ -58,10 +58,14 @@ def run_local(
     watch: Watch,
     force_resume: bool = False,
 ) -> Submission:
-    """Train `cells` in `n_jobs` processes at once and return when all have ended.
+    """Train `cells` in `n_jobs` parallel processes and return when all have ended.
 
-    submitit's local executor starts everything it is given, so the queue is here: a job is submitted
-    when a slot is free. `watch` is called a few times a second. An interrupt stops the workers.
+    submitit's local executor starts every job at once, so a job is submitted only when a process is free.
+    `watch` is called a few times a second. An interrupt stops the workers.
+
+    Raises:
+        StorageError: the runs folder cannot be written.
+        KeyboardInterrupt: interrupted or terminated; the workers have saved their states and ended.
     """
     import submitit
 
@@ -104,14 +108,14 @@ def run_local(
 
 
 def local_seconds(plan: Plan, cells: Sequence[PlannedCell], n_jobs: int) -> float:
-    """Estimated time of `run_local`, with the processes' starts."""
+    """Return the estimated time of `run_local` in seconds, including the start of its processes."""
     jobs = _pack(plan, cells, n_jobs)
     work = sum(cell.seconds for cell in cells) + plan.start_seconds * len(jobs)
     return max(work / min(n_jobs, len(jobs)), plan.start_seconds + max(map(_seconds, jobs)))
 
 
 def _pack(plan: Plan, cells: Sequence[PlannedCell], n_jobs: int) -> list[list[PlannedCell]]:
-    """Jobs small enough that the workers end at about the same time, long enough to pay for a process."""
+    """Pack cells into jobs: short enough that all workers end at about the same time, but worth a process."""
     units = plan.units(cells)
     share = sum(map(_seconds, units)) / (6 * n_jobs)
     return pack_longest_first(units, min(_SECONDS_PER_JOB, max(share, _SECONDS_WORTH_A_PROCESS)))
@@ -132,7 +136,7 @@ def run_debug(
 
 
 def n_slots() -> int:
-    """How many cells this machine runs at once: one per GPU, or one per core."""
+    """Return how many cells this machine trains at the same time: one per GPU, or one per core."""
     return _n_gpus() or len(os.sched_getaffinity(0))
 
 
@@ -141,10 +145,10 @@ def _seconds(unit: Sequence[PlannedCell]) -> float:
 
 
 def _settle(runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
-    """A job has ended: a cell that it left running was lost with it; one never begun stays missing.
+    """Write for the cells of a job that has ended which of them are lost; one that never began stays missing.
 
     Raises:
-        StorageError: that cannot be written down, most likely because the disk is full.
+        StorageError: this cannot be written, most likely because the disk is full.
     """
     for cell in batch:
         if runs.state(cell.config.signature, cell.key).state == "lost":
@@ -156,7 +160,7 @@ def _settle(runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
 
 
 def _stop(runs: RunStore, active: Sequence[tuple[Any, Sequence[PlannedCell]]]) -> None:
-    """Interrupt the workers, wait until they have saved their state, and kill those that do not."""
+    """Interrupt the workers, wait until they have saved their states, and kill those that do not end."""
     for job, _ in active:
         with suppress(ProcessLookupError):
             job.cancel(check=False)
@@ -186,7 +190,7 @@ def _kill_with_children(pid: int) -> None:
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the driver as Ctrl-C does: with its workers."""
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that the workers are stopped, too."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -206,7 +210,7 @@ def _signals_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _stderr_into(path: Path) -> Iterator[None]:
-    """Processes started meanwhile write their stderr to `path`: submitit's own stay out of the terminal."""
+    """Send the stderr of processes started in this context to `path`, to keep submitit's out of the terminal."""
     sys.stderr.flush()
     saved = os.dup(2)
     try:

@@ -1,4 +1,4 @@
-"""Whether other machines can see a folder, as far as the mounts of this one tell."""
+"""Whether other machines can see a folder, as far as the mounts of this machine show it."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ _LOCAL_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 
 
 def why_not_shared(folder: Path, mounts: str | None = None) -> str | None:
-    """Say why no other machine can see `folder`; None if one may.
+    """Return why no other machine can see `folder`; None if others may see it.
 
-    A disk of this machine may be exported to the others: only temporary folders and file systems in
-    memory are surely its own. `mounts` is in the form of /proc/mounts.
+    A disk of this machine may be exported to other machines, so only temporary folders and file systems in
+    memory are certainly local. `mounts` has the format of /proc/mounts.
     """
     place = folder.resolve()
     kind = file_system(place, mounts)
@@ -32,7 +32,7 @@ def why_not_shared(folder: Path, mounts: str | None = None) -> str | None:
 
 
 def file_system(place: Path, mounts: str | None = None) -> str:
-    """The type of the file system that `place` lies on; empty where that cannot be known."""
+    """Return the type of the file system that contains `place`; empty if it is unknown."""
     if mounts is None:
         try:
             mounts = Path("/proc/mounts").read_text(encoding="utf-8")

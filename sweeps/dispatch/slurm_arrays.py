@@ -41,7 +41,7 @@ __all__ = ["SlurmOptions", "adopt_orphans", "submit_slurm"]
 
 logger = logging.getLogger(__name__)
 
-# A cell that meets its time limit saves itself and is queued again; only one that never ends meets this.
+# A job at its time limit saves its state and is queued again; only a job that never ends reaches this number.
 _MOST_TURNS = 1000
 
 Choose = Callable[[Plan], Sequence[PlannedCell]]
@@ -52,10 +52,10 @@ class SlurmOptions:
     """How to submit.
 
     Attributes:
-        max_parallel: jobs at once, instead of the study's.
-        copy_code: run from a copy of the code beside the sweep.
-        clean_env: submit from inside a job, without what the job's environment says.
-        force_resume: go on from checkpoints of other code.
+        max_parallel: jobs that run at the same time; None: the study's number.
+        copy_code: whether jobs run from a copy of the code beside the sweep.
+        clean_env: allow submitting from inside a job, and remove that job's variables.
+        force_resume: continue from checkpoints of other code.
     """
 
     max_parallel: int | None = None
@@ -70,17 +70,23 @@ def submit_slurm(
     choose: Choose,
     options: SlurmOptions = SlurmOptions(),
 ) -> tuple[Plan, list[Submission]]:
-    """Submit the cells that `choose` picks from a plan made under the sweep's lock, and return at once.
+    """Submit the cells that `choose` picks, and return without waiting for them.
+
+    Args:
+        make_plan: makes the plan from the queue; it is called under the sweep's lock.
+        runs: the study's runs folder.
+        choose: picks cells of the plan.
+        options: how to submit.
 
     Raises:
-        UserError: there is no SLURM here, it would refuse the request, or it did; nothing is queued then,
-            unless the message says so.
+        UserError: there is no SLURM here, or it would refuse or has refused the request. Nothing is queued
+            then, unless the message says so.
     """
     check_shell(clean_env=options.clean_env)
     check_logs(runs.root)
     with submission_lock(runs):
         adopt_orphans(runs)
-        # the queue before the files: what ends in between is then done, and not missing
+        # the queue is read before the files, so that a cell that ends in between is done, not missing
         plan = make_plan(ask_queue(runs, read_submissions(runs)))
         cells = list(choose(plan))
         if not cells:
@@ -98,19 +104,20 @@ def submit_slurm(
 
 
 def _read_by_jobs(plan: Plan, runs: RunStore) -> dict[Path, str]:
-    """The folders that a job reads, each with what to do if its node cannot."""
+    """Return the folders that a job reads, each with the advice for the case that nodes cannot see it."""
     teachers = "move it to a shared file system and name it there: distill.teacher_init"
     return {
-        runs.root: "name a folder on a shared file system with --runs",
+        runs.root: "choose a folder of runs on a shared file system",
         plan.data.path: "move it to a shared file system and name it there: data.path",
         **{Path(folder): teachers for folder in teacher_folders(plan.study)},
     }
 
 
 def adopt_orphans(runs: RunStore) -> None:
-    """Find the arrays of drivers that died between sbatch and its answer: keep those that can run.
+    """Find arrays whose driver died before it wrote their job ids: keep those that can run, cancel the others.
 
-    submitit names its pickles after sbatch's answer; jobs without theirs would wait a minute and fail.
+    submitit names its pickles by the job ids after sbatch has answered. A job without its pickle would wait a
+    minute for it and then fail.
 
     Raises:
         SilentSchedulerError: SLURM does not answer.
@@ -135,7 +142,7 @@ def adopt_orphans(runs: RunStore) -> None:
 
 
 def _arrays(plan: Plan, cells: Sequence[PlannedCell], options: SlurmOptions) -> list[JobArray]:
-    """The arrays to submit, each within its partition.
+    """Return the arrays to submit, each with at most the time limit of its partition.
 
     Raises:
         UserError: a partition does not exist, or has no node that can run the job.
@@ -162,7 +169,7 @@ def _unit(cells: Sequence[PlannedCell]) -> Unit:
 
 
 def _persist_endings(runs: RunStore, cells: Sequence[PlannedCell]) -> None:
-    """Write down how the last jobs of these cells ended, before new jobs make their own attempts."""
+    """Write how the last jobs of these cells ended, before new jobs create new attempts."""
     for cell in cells:
         if cell.ending is not None and cell.state.state != "failed":
             kind = cell.ending.kind
@@ -173,7 +180,7 @@ def _persist_endings(runs: RunStore, cells: Sequence[PlannedCell]) -> None:
 
 
 def _rebalance_with_those_of_before(plan: Plan, runs: RunStore, options: SlurmOptions) -> None:
-    """An array that has ended leaves its share to the others, and new ones take theirs."""
+    """Divide the jobs that may run at the same time anew if there are arrays of earlier submissions."""
     if any(cell.job is not None for cell in plan.cells):
         rebalance(runs, _max_parallel(plan, options))
 
@@ -206,7 +213,7 @@ def _submit(
         resources={**array.resources.__dict__, "max_parallel": throttle},
         code=None if code is None else str(code),
     )
-    # Before sbatch: whoever comes after a dead driver finds its jobs by this folder.
+    # written before sbatch: if this driver dies, the next one finds its jobs by this folder
     write_submission(submission)
     parameters = sbatch_parameters(plan.study.slurm, array, throttle, sweep_name(runs))
     executor = submitit.SlurmExecutor(folder=submission.folder, max_num_timeout=_MOST_TURNS)
@@ -229,12 +236,12 @@ def _submit(
             ]
     except submitit.core.utils.FailedJobError as error:
         rest = "; what was queued before stays" if some_are_queued else ""
-        raise UserError(f"--cluster slurm: sbatch refused the array: {error}{rest}") from error
+        raise UserError(f"sbatch refused the array: {error}{rest}") from error
     submission = replace(submission, job_ids=tuple(job.job_id for job in jobs))
     write_submission(submission)
     return submission
 
 
 def _job_ids(array_id: str, n_jobs: int) -> tuple[str, ...]:
-    """Submitit's ids: an array of one is a plain job."""
+    """Return submitit's job ids; an array of one task is a plain job."""
     return (array_id,) if n_jobs == 1 else tuple(f"{array_id}_{i}" for i in range(n_jobs))

@@ -1,4 +1,4 @@
-"""How many of a sweep's queued jobs run at once, changed under way."""
+"""Changes how many jobs of a sweep run at the same time while it is in the queue."""
 
 from contextlib import suppress
 
@@ -10,7 +10,7 @@ __all__ = ["rebalance"]
 
 
 def rebalance(runs: RunStore, max_parallel: int) -> dict[str, int]:
-    """Let the sweep's queued jobs run so many at once together; returns each array's share.
+    """Divide `max_parallel` among the sweep's arrays in the queue, and return the share of each.
 
     Raises:
         SilentSchedulerError: SLURM does not answer.
@@ -18,13 +18,13 @@ def rebalance(runs: RunStore, max_parallel: int) -> dict[str, int]:
     queue = _queued_work(runs)
     shares = throttle_shares(max_parallel, [facts for _, facts in queue])
     for (array_id, _), share in zip(queue, shares, strict=True):
-        with suppress(SilentSchedulerError):  # ended just now
+        with suppress(SilentSchedulerError):  # it has just ended
             scheduler.set_throttle(array_id, share)
     return {array_id: share for (array_id, _), share in zip(queue, shares, strict=True)}
 
 
 def _queued_work(runs: RunStore) -> list[tuple[str, tuple[float, int]]]:
-    """The sweep's arrays that wait or run, each with its remaining seconds and jobs."""
+    """Return the sweep's arrays in the queue, each with its remaining seconds and jobs."""
     submissions = read_submissions(runs)
     by_folder = {submission.folder.name: submission for submission in submissions}
     work: dict[str, tuple[float, int]] = {}

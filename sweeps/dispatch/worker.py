@@ -1,6 +1,6 @@
-"""What a job does: train some cells, one after the other, and stop cleanly when the cluster wants its node back.
+"""The body of a job: trains cells one after the other, and stops cleanly when the cluster sends a signal.
 
-Heavy packages load only when there is something to train: a job whose cells are all done ends at once.
+Heavy packages are loaded only if there is something to train, so a job whose cells are done ends at once.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ __all__ = ["CellJob", "run_cells"]
 
 
 logger = logging.getLogger(__name__)
-# A job that ends by itself in its grace time counts as complete and is not requeued: wait to be killed.
+# SLURM does not requeue a job that ends by itself in its grace time, so it waits this long to be killed.
 _SECONDS_TO_BE_KILLED = 600.0
 
 
 @dataclass(frozen=True)
 class CellJob:
-    """The body of a job, for submitit: arguments are plain, so that its pickle is light and readable.
+    """The callable that submitit runs; it has only plain attributes, so that its pickle is small and robust.
 
     Attributes:
-        data_path: the event store.
-        runs_root: the study's folder of runs.
-        configs: documents of `RunConfig`; all those of a trajectory belong into one job.
+        data_path: folder of the event store.
+        runs_root: the study's runs folder.
+        configs: documents of `RunConfig`; all cells of a trajectory must be in the same job.
         share_prefix: whether one training serves all data sizes.
-        options: a document of `RunOptions`.
-        code_root: where the four packages must come from; None: from one place.
-        wait_seconds: how long to wait for cells that another process holds.
-        force_resume: go on from checkpoints of other code.
-        teacher_folders: of the runs that warm teachers begin as.
+        options: document of `RunOptions`.
+        code_root: folder that must contain the four packages; None: any, but the same for all.
+        wait_seconds: how long to wait for cells that another process is training.
+        force_resume: continue from checkpoints of other code.
+        teacher_folders: runs folders with the runs from which warm teachers start.
     """
 
     data_path: str
@@ -63,12 +63,13 @@ class CellJob:
     teacher_folders: Sequence[str] = ()
 
     def __call__(self) -> list[str]:
-        """Train the cells that are not done and return the signatures that failed.
+        """Train the cells that are not done, and return the signatures of those that failed.
 
-        USR2 and TERM only set a flag: the training saves at its next step, and then the job is handed over.
+        USR2 and TERM only set a flag: the training saves its state after the current step, and then the job ends
+        as the signal requires (`_StopSignals.hand_over`).
         """
         if int(os.environ.get("SLURM_PROCID", "0")):
-            return []  # one task trains; the others of a job of several have nothing to do
+            return []  # only the first task of a job trains
         with _StopSignals() as stop:
             cells = _Cells(self, stop)
             try:
@@ -78,7 +79,7 @@ class CellJob:
         return []
 
     def checkpoint(self) -> DelayedSubmission:
-        """Return what submitit queues in this job's place: the same, for the truth is on disk."""
+        """Return the job that submitit queues in place of this one: the same, because the state is on disk."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -87,12 +88,12 @@ class CellJob:
 def run_cells(
     data_path: str, runs_root: str, configs: Sequence[dict[str, Any]], **how: Any
 ) -> list[str]:
-    """Train cells in this process without its signals; arguments and result are those of `CellJob`."""
+    """Train cells in this process without handling signals; arguments and result are as for `CellJob`."""
     return _Cells(CellJob(data_path, runs_root, configs, **how), lambda: None).train()
 
 
 class _Stopped(Exception):
-    """A signal came: the training of `key` is saved; None if there was none, only waiting."""
+    """A signal came; the state of the training `key` is saved. None: the job was waiting, not training."""
 
     def __init__(self, key: str | None) -> None:
         super().__init__(key)
@@ -108,7 +109,7 @@ class _Cells:
         self._device: str | None = None
 
     def train(self) -> list[str]:
-        """Train what is free first, then what another process held."""
+        """Train the free cells first, then those that another process was training."""
         configs = [from_document(RunConfig, document, "job") for document in self._job.configs]
         waiting = group_runs(configs, self._job.share_prefix)
         failed: list[str] = []
@@ -118,7 +119,7 @@ class _Cells:
                 try:
                     failed += self._train_group(key, group, wait_seconds)
                 except RunBusyError as error:
-                    logger.warning("%s left alone: %s", group[-1].label, error)
+                    logger.warning("%s skipped: %s", group[-1].label, error)
                     busy[key] = group
             waiting = busy
             if not self._job.wait_seconds:
@@ -126,13 +127,13 @@ class _Cells:
         return failed
 
     def fail(self, key: str | None, message: str) -> None:
-        """Say that the training of `key`, if there was one, ran out of its time."""
+        """Write that the training of `key`, if there was one, ran out of time."""
         if key is not None:
             self._runs.fail(key, message, "timeout")
 
     def _train_group(self, key: str, group: Sequence[RunConfig], wait_seconds: float) -> list[str]:
         def done() -> bool:
-            if self._stop():  # while it waited for another process
+            if self._stop():  # a signal came while waiting for another process
                 raise _Stopped(None)
             return all(self._runs.has(config.signature) for config in group)
 
@@ -143,13 +144,13 @@ class _Cells:
             wait_seconds=wait_seconds,
         )
         if lease is None:
-            logger.info("%s: done already", group[-1].label)
+            logger.info("%s: already done", group[-1].label)
             return []
         try:
             self._train(group, key, lease)
         except LeaseLostError as error:
-            logger.warning("%s left alone: %s", group[-1].label, error)
-        except StorageError:  # the next cell could not be written either
+            logger.warning("%s skipped: %s", group[-1].label, error)
+        except StorageError:  # the next cell could not be written, either
             raise
         except UserError as error:
             logger.error("%s failed: %s", group[-1].label, error)
@@ -183,7 +184,7 @@ class _Cells:
 
 
 class _StopSignals:
-    """While entered, USR2 and TERM are noted; called, it says which one came, or None."""
+    """Context in which USR2 and TERM are only noted; calling it returns the names of those that came, or None."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
@@ -202,10 +203,10 @@ class _StopSignals:
         return " and ".join(signal.Signals(n).name for n in sorted(self._seen)) or None
 
     def hand_over(self, fail: Callable[[str], None]) -> None:
-        """End the process as the signal asks, all being saved; does not return.
+        """End the process as the signal requires, after its state was saved; does not return.
 
-        After USR2 submitit queues the job again, or says why not, which `fail` is told. After TERM alone
-        the cluster does, once it has killed the process.
+        After USR2, submitit queues the job again. If it refuses, `fail` is called with the reason. After TERM
+        alone, the cluster queues the job again once it has killed the process.
         """
         deadline = time.monotonic() + _SECONDS_TO_BE_KILLED
         while (
