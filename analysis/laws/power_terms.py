@@ -1,4 +1,4 @@
-"""Laws declared by their terms: formula, names, values, derivatives and change of origin follow."""
+"""Laws declared by their terms: the formula, values, derivatives and change of origin follow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Term:
 
     Attributes:
         amplitude: name of the amplitude.
-        powers: name of the exponent by size; the term falls with each size.
+        powers: by size, the name of its exponent; the term falls as the size grows.
     """
 
     amplitude: str
@@ -37,15 +37,15 @@ class Term:
 class SumOfPowers(Law):
     """A law that is a sum of terms: y = E +- sum_j A_j prod_i size_i^-exponent_ij.
 
-    A law of this kind declares `name` and `terms`. The rest has these defaults:
+    A subclass declares `name` and `terms`. These attributes follow, unless it declares them too:
         formula: the terms in order.
         variables: the sizes in order of appearance, then `ratios`.
         amplitudes: one for each term.
         shapes: the exponents in order of appearance, each with the default range.
 
-    A law whose terms hold other sizes than its variables, e.g. effective data, declares its `shapes`
-    and `formula` too, and computes those sizes in `effective_sizes`. A size with the name of a variable
-    must scale with that variable; any other size must have no unit.
+    If a term holds a size that is not a variable itself, e.g. effective data, the law also declares
+    `formula` and `shapes`, and computes its sizes in `effective_sizes`. A size with the name of a
+    variable must be proportional to that variable; any other size must have no unit.
     """
 
     terms: ClassVar[tuple[Term, ...]]
@@ -78,7 +78,7 @@ class SumOfPowers(Law):
         cls._factors = tuple(_factors(cls._powers, j) for j in range(len(cls.terms)))
 
     def effective_sizes(self, logs: Sequence[FloatArray], shape: FloatArray) -> EffectiveSizes:
-        """Compute the log sizes in the terms; by default they are those of the variables.
+        """Compute the log sizes that the terms hold: by default those of the variables.
 
         Args:
             logs: one (n,) array of log sizes for each of `variables`.
@@ -109,8 +109,8 @@ class SumOfPowers(Law):
             phi.append(value)
             for i, k in powers:
                 _add(slopes, (j, k), -sizes[i] * value)
-                for (moved, by), move in moves.items():
-                    if moved == i:
+                for (size, by), move in moves.items():
+                    if size == i:
                         _add(slopes, (j, by), rates[:, k : k + 1] * move * value)
         return phi, slopes
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from analysis.laws import LAWS, Additive, Broken, DataConstrained, Saturating, build_law
+from analysis.laws import LAWS, Additive, Broken, DataConstrained, build_law
 from analysis.laws.base import Shape
-from analysis.laws.one_axis import Power, Shifted
+from analysis.laws.one_axis import Shifted
 from analysis.laws.power_terms import SumOfPowers, Term
 from analysis.laws.three_axes import Repeated, SequenceLength
 from analysis.laws.two_axes import Interaction, Kaplan, Multiplicative
@@ -199,6 +199,18 @@ def test_terms_that_share_an_exponent_have_right_derivatives_and_origins(case, s
     check_rebased(ThreeSizes(), case, shift)
 
 
+class HalfShared(SumOfPowers):
+    """The second term holds the first one, and a power that is no term."""
+
+    name = "half-shared"
+    terms = (Term("A", {"N": "alpha"}), Term("B", {"N": "alpha", "D": "beta"}))
+
+
+def test_a_term_may_share_a_power_with_another():
+    params = {"E": 0.1, "A": 2.0, "B": 3.0, "alpha": 0.5, "beta": 0.5}
+    assert HalfShared()(params, 4.0, 9.0) == pytest.approx(0.1 + 2 / 2 + 3 / 6)
+
+
 @every_law
 def test_parameters_survive_packing(name):
     law = build_law(name)
@@ -265,11 +277,22 @@ def test_repeated_data_are_worth_less_each_time():
     assert both == pytest.approx(1 / worth)
 
 
-def test_equations_read_as_the_direction_says():
-    assert Additive().equation == "E + A N^-alpha + B D^-beta"
-    assert Saturating(rising=True).equation == "E - A x^-alpha"
-    assert Power().equation == "A x^-alpha"
-    assert Power(rising=True).equation == "1 - A x^-alpha"
+@pytest.mark.parametrize(
+    ("name", "equation"),
+    [
+        ("saturating", "E - A x^-alpha"),
+        ("power", "1 - A x^-alpha"),
+        ("additive", "E - A N^-alpha - B D^-beta"),
+        ("tied", "E - A N^-alpha - B D^-alpha"),
+        ("multiplicative", "E - A N^-alpha D^-beta"),
+        ("interaction", "E - A N^-alpha - B D^-beta - G N^-alpha D^-beta"),
+        ("length", "E - A N^-alpha - B D^-beta - F L^-gamma"),
+    ],
+)
+def test_an_equation_has_the_signs_of_its_metric(name, equation):
+    assert build_law(name, rising=True).equation == equation
+    falling = equation.replace(" - ", " + ").removeprefix("1 + ")
+    assert build_law(name).equation == falling
 
 
 def test_an_unknown_law_names_the_nearest():
