@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["StorageError", "UserError", "nearest"]
+__all__ = ["SettingError", "StorageError", "UserError", "nearest"]
 
 
 class UserError(Exception):
@@ -11,6 +11,19 @@ class UserError(Exception):
 
     The command line prints the message to stderr and exits with code 2; nothing was half-written.
     """
+
+
+class SettingError(UserError):
+    """A key of a study has a value that cannot be used; who knows the study's file puts it before the message.
+
+    Attributes:
+        key: e.g. `grid.n_samples`; the message begins with it.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        """Join the key and the problem into one line."""
+        super().__init__(f"{key}: {problem}")
+        self.key = key
 
 
 class StorageError(UserError):

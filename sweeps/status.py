@@ -1,39 +1,97 @@
-"""How far a study is: a line, a row per cell, totals; the files tell most, so it works after the driver is gone."""
+"""How far a study is: progress, a row per cell, totals. Read from files, so it works after the driver has ended."""
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 from scaling.records import RunStore
 from sweeps.planning import Plan, PlannedCell
 
-__all__ = ["progress_line", "status_rows", "status_totals"]
+__all__ = ["RunningCell", "SweepProgress", "progress_of", "status_rows", "status_totals"]
 
 
-def progress_line(plan: Plan, runs: RunStore) -> str:
-    """Return e.g. `12/24 cells done, 1 failed | SUAN-2 D=65536 s0 43% loss 0.4817 3.2k samples/s`."""
+@dataclass(frozen=True)
+class RunningCell:
+    """How far a running cell is, by its last heartbeat.
+
+    Attributes:
+        label: name of the cell, e.g. `SUAN-2 D=65536 s0`.
+        step: finished optimiser steps.
+        n_steps: all steps; 0 until the cell has reported them.
+        loss: mean training loss of the latest steps, or None.
+        samples_per_second: speed of the latest steps, or None.
+    """
+
+    label: str
+    step: int
+    n_steps: int
+    loss: float | None
+    samples_per_second: float | None
+
+    def speed(self) -> str:
+        """Return e.g. `loss 0.4817 3.2k samples/s`, or nothing while both are unknown."""
+        if self.loss is None or self.samples_per_second is None:
+            return ""
+        return f"loss {self.loss:.4f} {self.samples_per_second / 1000:.1f}k samples/s"
+
+    def line(self) -> str:
+        """Return e.g. `SUAN-2 D=65536 s0 43% loss 0.4817 3.2k samples/s`."""
+        share = f"{100 * self.step // self.n_steps}%" if self.n_steps else ""
+        return " ".join(part for part in (self.label, share, self.speed()) if part)
+
+
+@dataclass(frozen=True)
+class SweepProgress:
+    """How far a study is, read from the files of its cells.
+
+    Attributes:
+        n_cells: all cells of the study.
+        n_done: cells that are done.
+        n_failed: cells that failed.
+        n_lost: cells whose process has disappeared.
+        running: one entry for each training that runs; cells that share a training have one entry.
+    """
+
+    n_cells: int
+    n_done: int
+    n_failed: int
+    n_lost: int
+    running: tuple[RunningCell, ...]
+
+    def counts(self) -> str:
+        """Return e.g. `12/24 cells done, 1 failed`."""
+        parts = [f"{self.n_done}/{self.n_cells} cells done"]
+        parts += [
+            f"{n} {name}" for n, name in ((self.n_failed, "failed"), (self.n_lost, "lost")) if n
+        ]
+        return ", ".join(parts)
+
+    def line(self) -> str:
+        """Return e.g. `12/24 cells done, 1 failed | SUAN-2 D=65536 s0 43% loss 0.4817 3.2k samples/s`."""
+        return " | ".join([self.counts(), *(cell.line() for cell in self.running)])
+
+
+def progress_of(plan: Plan, runs: RunStore) -> SweepProgress:
+    """Read how far the cells are; asks no scheduler."""
     states = {cell.config.signature: plan.state_now(cell, runs) for cell in plan.cells}
     counts = Counter(state.state for state in states.values())
-    parts = [f"{counts['done']}/{len(plan.cells)} cells done"]
-    parts += [f"{counts[name]} {name}" for name in ("failed", "lost") if counts[name]]
-    line = ", ".join(parts)
-    running = []
-    for cell in plan.cells:
-        state = states[cell.config.signature]
-        if state.state == "running" and state.cell in (None, cell.config.signature):
-            text = cell.config.label
-            if state.n_steps:
-                text += f" {100 * state.step // state.n_steps}%"
-            if state.loss is not None and state.samples_per_second is not None:
-                text += f" loss {state.loss:.4f} {state.samples_per_second / 1000:.1f}k samples/s"
-            running.append(text)
-    return " | ".join([line, *running])
+    running = tuple(
+        RunningCell(
+            cell.config.label, state.step, state.n_steps, state.loss, state.samples_per_second
+        )
+        for cell in plan.cells
+        if (state := states[cell.config.signature]).state == "running"
+        and state.cell in (None, cell.config.signature)
+    )
+    return SweepProgress(len(plan.cells), counts["done"], counts["failed"], counts["lost"], running)
 
 
 def status_rows(plan: Plan) -> list[dict[str, Any]]:
-    """One flat document per cell: labels, state, step, speed, age of the heartbeat, metrics, seconds to go, reason.
+    """Return one flat document per cell: labels, state, step, speed, metrics, remaining time, reason.
 
-    `logloss` and `auc` are the test part's and there at the end; `loss` is the training's, so far.
+    `loss` is the training loss so far; `logloss` and `auc` of the test part are None until the cell is done.
+    Ages and durations are in seconds.
     """
     return [
         {
@@ -63,7 +121,7 @@ def status_rows(plan: Plan) -> list[dict[str, Any]]:
 
 
 def seconds_to_go(cell: PlannedCell) -> float | None:
-    """What a running cell still needs, from its own speed where it has told one; None if it does not run."""
+    """Remaining time of a running cell in seconds, from its reported speed if there is one; None if it does not run."""
     state = cell.state
     if state.state != "running":
         return None
@@ -76,9 +134,9 @@ def seconds_to_go(cell: PlannedCell) -> float | None:
 
 
 def status_totals(plan: Plan) -> dict[str, Any]:
-    """Counts by state, device-hours spent and to do, and when the sweep may be through.
+    """Return counts by state, device-hours spent and to do, and the time until the sweep ends.
 
-    `eta_seconds` shares the rest among the cells that run now; None while none does.
+    `eta_seconds` divides the remaining work among the cells that run now; None if no cell runs.
     """
     counts = Counter(cell.standing for cell in plan.cells)
     rest, longest = 0.0, 0.0

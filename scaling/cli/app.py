@@ -1,26 +1,28 @@
-"""The `scaling` command: global options, exit codes and the one place where errors become a line.
+"""The command `scaling`: global options, exit codes, and the one place where errors become a line on stderr.
 
-Verbs live in the sibling modules by subject (data, runs, laws); this module knows none of their work.
+The verbs are in the rooms beside this module: `sweep`, `data`, `laws`.
 Exit codes: 0 done, 1 ran but the result is bad, 2 wrong use or bad input, 130 interrupted.
 """
 
 import logging
 import os
+import re
 import sys
 from importlib.metadata import version
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
 from scaling.cli import data, laws, serve_bench_verb, sweep
-from scaling.errors import UserError
+from scaling.cli.missing_packages import missing_package
+from scaling.errors import UserError, nearest
 
 __all__ = ["app", "main"]
 
 
 app = typer.Typer(
     name="scaling",
-    help="Scaling-law studies of click-through-rate models: logs in, fitted laws with intervals out.",
+    help="Scaling-law studies of click-through-rate models: from logs to fitted laws with intervals.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -32,6 +34,18 @@ for _part in (sweep, data, laws, serve_bench_verb):
 
 _INTERRUPTED = 130
 _debug = False
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Logs to the present `sys.stderr`, which rich replaces while bars are drawn, so that lines go above them."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        pass
 
 
 def _print_version(wanted: bool) -> None:
@@ -55,24 +69,29 @@ def _options(
     global _debug
     _debug = debug
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
+    logging.basicConfig(level=level, handlers=[_StderrHandler()], format="%(message)s", force=True)
     for noisy in ("matplotlib", "submitit", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit; `arguments` default to those of the process."""
+    """Run the command line and exit; `arguments` default to `sys.argv[1:]`."""
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="scaling", standalone_mode=False)
-        sys.stdout.flush()  # a full device is an error here, not a traceback at exit
+        sys.stdout.flush()  # so that a full device is an error here, not a traceback at exit
     except UserError as error:
         if _debug:
             raise
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        message = missing_package(error)
+        if _debug or message is None:
+            raise
+        _fail(message)
     except KeyboardInterrupt:
         code = _INTERRUPTED
-    except BrokenPipeError:  # the reader has had enough
+    except BrokenPipeError:  # the reader has closed the pipe, e.g. `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
@@ -80,19 +99,32 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(f"{error.filename or 'output'}: {error.strerror}")
     except Exception as error:
-        # typer's usage errors carry a message; anything else is a bug and shown whole.
+        # typer's usage errors carry a message; anything else is a bug and shows its traceback.
         if type(error).__name__ == "Abort":
             code = _INTERRUPTED
         elif type(error).__name__ == "NoArgsIsHelpError":
             print(error)
             code = 2
         elif hasattr(error, "format_message"):
-            _fail(error.format_message())
+            _fail(_usage_message(error.format_message()))
         else:
             raise
     if code == _INTERRUPTED:
         print("interrupted", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_message(message: str) -> str:
+    """Return typer's message; for a wrong choice, the option with the value and the nearest valid one instead."""
+    wrong = re.fullmatch(
+        r"Invalid value for '(?P<option>[^']+)':.*?'(?P<value>[^']*)' is not one of (?P<valid>'.*')\.?",
+        message,
+        flags=re.DOTALL,
+    )
+    if wrong is None:
+        return message
+    valid = re.findall(r"'([^']*)'", wrong["valid"])
+    return f"{wrong['option']} {wrong['value']}: no such choice{nearest(wrong['value'], valid)}"
 
 
 def _fail(message: str) -> NoReturn:

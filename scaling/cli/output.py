@@ -1,4 +1,4 @@
-"""How results are printed: an aligned table for people, one JSON document for programs."""
+"""How results are printed: text with tables for people, one JSON document for programs."""
 
 import json
 import os
@@ -7,60 +7,68 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scaling.cli.tables import Table, format_table
 from scaling.errors import UserError
 
 __all__ = [
+    "Table",
     "counted",
     "emit",
     "format_duration",
     "format_hours",
     "format_table",
     "is_live",
+    "print_parts",
     "runs_root",
 ]
 
 
 def is_live() -> bool:
-    """Whether stderr is a terminal that wants live progress and colour."""
+    """Whether progress on stderr may be redrawn in place: it is a terminal, and `$NO_COLOR` is not set."""
     return sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
 
-def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return an aligned text table; numbers are right-aligned, everything else left-aligned."""
-    cells = [[_format(value) for value in row] for row in rows]
-    widths = [
-        max([len(name), *(len(row[column]) for row in cells)]) for column, name in enumerate(header)
-    ]
-    numeric = [
-        bool(rows) and all(isinstance(row[column], int | float | None) for row in rows)
-        for column in range(len(header))
-    ]
-    lines = []
-    for row in [list(header), *cells]:
-        padded = [
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(row, widths, numeric, strict=True)
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+def emit(
+    text: str | Table | Sequence[str | Table],
+    document: Any,
+    *,
+    as_json: bool,
+    output: Path | None = None,
+) -> None:
+    """Print `document` as JSON or `text` to stdout, or write it to `output` (`-` is stdout).
 
-
-def emit(text: str, document: Any, *, as_json: bool, output: Path | None = None) -> None:
-    """Print `document` as JSON or `text` to stdout, or write it to `output` (`-` is stdout)."""
+    Args:
+        text: one part, or parts that follow each other on new lines.
+        document: the same result for programs.
+        as_json: print `document`, not `text`.
+        output: a file to write instead of printing.
+    """
     from scaling.atomic_files import write_text
 
-    result = json.dumps(document, indent=2, allow_nan=False) if as_json else text
+    parts = [text] if isinstance(text, str | Table) else text
+    if as_json:
+        parts = [json.dumps(document, indent=2, allow_nan=False)]
     if output is None or str(output) == "-":
-        print(result)
+        print_parts(parts)
     else:
-        write_text(output, result + "\n")
+        write_text(output, "\n".join(map(str, parts)) + "\n")
+
+
+def print_parts(parts: Sequence[str | Table]) -> None:
+    """Print texts and tables to stdout; on a terminal, tables are fitted to its width."""
+    if sys.stdout.isatty() and any(isinstance(part, Table) for part in parts):
+        from scaling.cli.terminal import print_on_terminal
+
+        print_on_terminal(parts)
+    else:
+        print("\n".join(map(str, parts)), flush=True)
 
 
 def runs_root(option: Path | None) -> Path:
     """Return the folder of all runs: the option, else `$SCALING_RUNS`, else `./runs`.
 
     Raises:
-        UserError: it is a file, or lies below one.
+        UserError: it is a file, or a parent of it is one.
     """
     root = option if option is not None else Path(os.environ.get("SCALING_RUNS") or "runs")
     if file := next((path for path in (root, *root.parents) if path.is_file()), None):
@@ -81,21 +89,5 @@ def format_duration(seconds: float) -> str:
 
 
 def format_hours(hours: float) -> str:
-    """Return e.g. `12.30`, or two significant digits of less than a tenth: `0.0012`."""
+    """Return e.g. `12.30`; below a tenth, two significant digits: `0.0012`."""
     return f"{hours:.2f}" if hours == 0 or hours >= 0.1 else f"{hours:.2g}"
-
-
-def _format(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        if value != value:
-            return "-"
-        if value == 0 or 1e-3 <= abs(value) < 1e5:
-            return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
-        return f"{value:.3g}"
-    return str(value)

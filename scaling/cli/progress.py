@@ -1,48 +1,138 @@
-"""How long work is told on stderr: a live bar on a terminal, else a line now and then."""
+"""Progress on stderr: bars drawn by rich on a terminal, else a line every ten seconds."""
 
+from __future__ import annotations
+
+import logging
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from scaling.cli.output import is_live
+from scaling.cli.output import format_duration, is_live
 
-__all__ = ["stopped_cleanly", "told"]
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from sweeps.status import SweepProgress
+
+__all__ = ["stopped_cleanly", "sweep_progress", "work_progress"]
 
 
-WIDTH = 24  # characters of the bar
-EVERY = 10.0  # seconds between two lines where there is no terminal
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_FRAMES = 0.5
 
 
 @contextmanager
-def told(what: str) -> Iterator[Callable[[float, str, float], None]]:
-    """Yield `(share done, step, seconds left) -> None`, which tells them as progress of `what`."""
-    live, last = is_live(), time.monotonic()
+def work_progress(what: str) -> Iterator[Callable[[float, str, float], None]]:
+    """Yield `report(share done, step, seconds left)`, which shows the progress of `what`.
 
-    def report(done: float, step: str, left: float) -> None:
-        nonlocal last
-        eta = f"eta {left // 60:02.0f}:{left % 60:02.0f}" if left == left else "eta --:--"
-        if live:
-            bar = ("#" * round(done * WIDTH)).ljust(WIDTH, ".")
-            sys.stderr.write(f"\r\x1b[K{what} [{bar}] {done:4.0%} {eta} {step}")
-            sys.stderr.flush()
-        elif time.monotonic() - last >= EVERY:
-            last = time.monotonic()
-            sys.stderr.write(f"{what}: {done:.0%} done, {step}, {eta}\n")
+    Seconds left are nan while they are unknown.
+    """
+    if is_live():
+        with _bars(transient=True) as bars:
+            task = bars.add_task(what, total=1.0, text="")
 
-    try:
+            def draw(done: float, step: str, left: float) -> None:
+                bars.update(task, completed=done, text=f"{_eta(left)} {step}", refresh=True)
+
+            yield draw
+    else:
+        last = time.monotonic()
+
+        def report(done: float, step: str, left: float) -> None:
+            nonlocal last
+            if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                logger.info("%s: %.0f%% done, %s, %s", what, 100 * done, step, _eta(left))
+
         yield report
-    finally:
-        if live:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+
+
+@contextmanager
+def sweep_progress(look: Callable[[], SweepProgress]) -> Iterator[Callable[[], None]]:
+    """Yield a function to call often; now and then it shows what `look` finds. The last state stays visible."""
+    begin = time.monotonic()
+    if is_live():
+        with _bars(transient=False) as bars:
+            drawing = _SweepBars(bars)
+            yield _now_and_then(_SECONDS_BETWEEN_FRAMES, lambda: drawing.draw(look()))
+            drawing.draw(look())
+    else:
+
+        def line() -> None:
+            logger.info("[%s] %s", format_duration(time.monotonic() - begin), look().line())
+
+        yield _now_and_then(_SECONDS_BETWEEN_LINES, line)
+        line()
+
+
+class _SweepBars:
+    """One bar for the study, and below it one for each running cell."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._study = bars.add_task("study", total=None, text="")
+        self._cells: dict[str, TaskID] = {}
+
+    def draw(self, state: SweepProgress) -> None:
+        """Redraw the bars."""
+        self._bars.update(
+            self._study, completed=state.n_done, total=state.n_cells, text=state.counts()
+        )
+        running = {cell.label: cell for cell in state.running}
+        for label in self._cells.keys() - running.keys():
+            self._bars.remove_task(self._cells.pop(label))
+        for label, cell in running.items():
+            if label not in self._cells:
+                self._cells[label] = self._bars.add_task(label, text="")
+            self._bars.update(
+                self._cells[label],
+                completed=cell.step,
+                total=cell.n_steps or None,
+                text=cell.speed(),
+            )
+        self._bars.refresh()
+
+
+def _bars(*, transient: bool) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=Console(stderr=True),
+        auto_refresh=False,  # no thread beside the training
+        transient=transient,
+    )
+
+
+def _now_and_then(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls `action` at most once in so many seconds, and not at once."""
+    following = time.monotonic() + seconds
+
+    def call() -> None:
+        nonlocal following
+        if (now := time.monotonic()) >= following:
+            following = now + seconds
+            action()
+
+    return call
+
+
+def _eta(seconds: float) -> str:
+    return f"eta {seconds // 60:02.0f}:{seconds % 60:02.0f}" if seconds == seconds else "eta --:--"
 
 
 @contextmanager
 def stopped_cleanly() -> Iterator[None]:
-    """Let a request to end (SIGTERM) clean up as Ctrl-C does."""
+    """Handle SIGTERM like Ctrl-C, so that the work cleans up."""
 
     def stop(*_: object) -> NoReturn:
         raise KeyboardInterrupt

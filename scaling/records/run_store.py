@@ -166,7 +166,7 @@ def _check_version(document: Any, path: Path) -> None:
     if isinstance(version, int) and version != RUN_SCHEMA_VERSION:
         raise UserError(
             f"{path}: of run schema {version}, but this version has {RUN_SCHEMA_VERSION} and trains "
-            "differently; give --runs another folder"
+            "differently; choose another folder of runs"
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from models.grades import GRADES, Grade
 from models.model_options import SuanOptions
-from scaling.errors import UserError, nearest
+from scaling.errors import SettingError, nearest
 from scaling.strict_values import require_positive
 from scaling.study.slurm_settings import SlurmConfig
 from scaling.study.teacher_settings import DistillConfig
@@ -134,13 +134,13 @@ class StudyConfig:
         """Return a grade of this study or of the ladder.
 
         Raises:
-            UserError: there is no such grade; the message names `key`, the place in the study file.
+            SettingError: there is no such grade; the message names `key`, the place in the study file.
         """
         known = {**GRADES, **self.grades}
         base = name.removeprefix(_LIGHT) if self.is_light(name) else name
         if base not in known:
             names = [f"{_LIGHT}{one}" for one in GRADES] if self.is_light(name) else known
-            raise UserError(f"{key}: there is no grade {name}{nearest(name, names)}")
+            raise SettingError(key, f"there is no grade {name}{nearest(name, names)}")
         return known[base]
 
     def gpus(self, grade_name: str) -> int:

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.errors import UserError
+from scaling.errors import SettingError, UserError
 from scaling.store import EventStore, Schema, open_store
-from scaling.strict_values import from_document
+from scaling.strict_values import from_document, key_errors
 from scaling.study.sections import DataConfig
 
 if TYPE_CHECKING:
@@ -106,4 +106,6 @@ def _synthetic_config(data: DataConfig) -> "SyntheticConfig | None":
 
     if data.generate is None:
         return None
+    if problems := key_errors(SyntheticConfig, data.generate):
+        raise SettingError("data.generate", problems[0])
     return from_document(SyntheticConfig, data.generate, "data.generate")

@@ -76,7 +76,7 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts) or len(parts) < 2:
-        raise UserError(f"--set {override}: expected section.key=value, e.g. grid.n_seeds=3")
+        raise UserError(f"override {override}: expected section.key=value, e.g. grid.n_seeds=3")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -85,7 +85,7 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     for part in parts[:-1]:
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
-            raise UserError(f"--set {override}: {part} is not a section")
+            raise UserError(f"override {override}: {part} is not a section")
     target[parts[-1]] = value
 
 

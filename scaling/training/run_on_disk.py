@@ -215,8 +215,8 @@ class _Job:
         if changed and not self.force_resume:
             told = ", ".join(f"{name} {old} is now {new}" for name, (old, new) in changed.items())
             raise UserError(
-                f"{folder}: a checkpoint of other code ({told}), with which the run might not end as it "
-                "began; --force-resume goes on all the same, or remove the folder to begin again"
+                f"{folder}: the checkpoint is from other code ({told}), so that the resumed run could end "
+                "with other numbers; resume anyway with force_resume, or remove the folder to start again"
             )
 
     def code(self) -> dict[str, Any]:

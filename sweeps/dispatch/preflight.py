@@ -1,4 +1,4 @@
-"""What a cluster cannot do, told before anything is queued."""
+"""Checks before anything is queued: this shell, the paths, the partition, the shared folders."""
 
 import socket
 from collections.abc import Mapping
@@ -14,37 +14,39 @@ __all__ = ["check_logs", "check_partition", "check_shared", "check_shell"]
 
 
 def check_shell(*, clean_env: bool) -> None:
-    """Refuse a shell from which nothing can be submitted; costs nothing, so it comes first.
+    """Check that this shell can submit jobs; it is the first check, because it takes no time.
 
     Raises:
         UserError: there is no SLURM here, or the shell is inside a job.
     """
     if not scheduler.has_slurm():
-        raise UserError("--cluster slurm: there is no sbatch on the path; use --cluster local")
+        raise UserError(
+            "there is no sbatch on the path; submit from a node of the cluster, or train on this machine"
+        )
     if (job := inside_a_job()) and not clean_env:
         raise UserError(
-            f"--cluster slurm: this shell is inside job {job}, whose environment its jobs would inherit; "
-            "submit from a login node, or add --clean-env"
+            f"this shell is inside job {job}, and the submitted jobs would inherit its environment; "
+            "submit from a login node, or with clean_env"
         )
 
 
 def check_logs(folder: Path) -> None:
-    """Refuse a folder of runs whose path sbatch would take for a pattern: the logs would go elsewhere.
+    """Check that sbatch does not read the path of the runs as a pattern, which would put the logs elsewhere.
 
     Raises:
         UserError: the path has a `%`.
     """
     if "%" in (path := str(folder.resolve())):
         raise UserError(
-            f"{path}: SLURM expands the % in it; name another folder with --runs, or use --cluster local"
+            f"{path}: SLURM expands the % in it; choose another folder of runs, or train on this machine"
         )
 
 
 def check_partition(array: JobArray, partitions: Mapping[str, Partition]) -> Partition:
-    """The partition that an array goes to.
+    """Return the partition that an array is submitted to.
 
     Raises:
-        UserError: it does not exist, or has no node with so many GPUs, cores or so much memory.
+        UserError: it does not exist, or none of its nodes has enough GPUs, cores or memory.
     """
     wanted = array.resources
     if wanted.partition is None:
@@ -68,20 +70,20 @@ def check_partition(array: JobArray, partitions: Mapping[str, Partition]) -> Par
     ):
         if asked > there:
             raise UserError(
-                f"slurm.{key}: {asked:g} {unit} asked for, but no node of partition {found.name} has more "
-                f"than {there:g}; set slurm.{key} or another partition, for one grade in [slurm.grades.NAME]"
+                f"slurm.{key}: {asked:g} {unit} requested, but no node of partition {found.name} has more than "
+                f"{there:g}; change slurm.{key} or slurm.partition, for one grade in [slurm.grades.NAME]"
             )
     return found
 
 
 def check_shared(folders: Mapping[Path, str]) -> None:
-    """Refuse folders that the nodes cannot see, as far as this can be known from here.
+    """Check that the nodes can see the folders, as far as this machine can know.
 
     Args:
-        folders: each with what to do if it is not shared.
+        folders: each with the advice for the case that it is not shared.
 
     Raises:
-        UserError: a folder lies on a file system of this machine alone.
+        UserError: a folder is on a file system that only this machine has.
     """
     hosts = scheduler.node_hosts() - {socket.gethostname(), socket.gethostname().split(".")[0]}
     for folder, advice in folders.items():

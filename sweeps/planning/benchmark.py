@@ -92,7 +92,7 @@ def _configurations(
         cells = [one for c in grid for one in (c.student_alone, c.teacher_alone) if one is not None]
         for name in grades or ():
             if name not in (known := {cell.grade_name for cell in cells}):
-                raise UserError(f"--grade {name}: not in the grid{nearest(name, known)}")
+                raise UserError(f"grade {name}: not in the grid{nearest(name, known)}")
         cells = [cell for cell in cells if not grades or cell.grade_name in grades]
     alike: dict[object, list[RunConfig]] = {}
     for cell in cells:
@@ -111,7 +111,7 @@ def _configurations(
 
 def _ladder_cell(name: str, n_samples: int, store: EventStore) -> RunConfig:
     if name not in GRADES:
-        raise UserError(f"--grade {name}: there is no such grade{nearest(name, GRADES)}")
+        raise UserError(f"grade {name}: there is no such grade{nearest(name, GRADES)}")
     grade = GRADES[name]
     rule = recipe_for(n_samples, grade.d * len(store.schema.behaviour))
     return RunConfig(

@@ -8,7 +8,7 @@ from typing import Any
 
 from models.grades import Grade
 from models.model_options import SuanOptions
-from scaling.errors import UserError
+from scaling.errors import SettingError
 from scaling.strict_values import from_document
 from scaling.study import (
     NO_TEACHER,
@@ -41,9 +41,10 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     )
     sizes = [data.n_train if size == "all" else size for size in grid.n_samples]
     if max(sizes) > data.n_train:
-        raise UserError(
-            f"grid.n_samples: {max(sizes)} is more than the {data.n_train} training impressions of "
-            f'{data.path}; "all" takes them all'
+        raise SettingError(
+            "grid.n_samples",
+            f"{max(sizes)} is more than the {data.n_train} training impressions of "
+            f'{data.path}; "all" takes them all',
         )
     cells: dict[str, RunConfig] = {}
     axes = {axis: v for axis, v in grid.axes.items() if not axis.startswith("distill.")}
@@ -83,9 +84,10 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
             twin = cells.setdefault(config.signature, config)
             whole = sparse and options.kind == "suan" and twin.grade_name == grade_name
             if twin is not config and not whole:
-                raise UserError(
-                    f"grid: {twin.label} and {config.label} are the same run"
-                    f"{' for ' + str(values) if values else ''}; remove one"
+                raise SettingError(
+                    "grid",
+                    f"{twin.label} and {config.label} are the same run"
+                    f"{' for ' + str(values) if values else ''}; remove one",
                 )
     return tuple(cells.values())
 

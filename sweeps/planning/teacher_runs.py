@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models.accounting import model_size
 from models.grades import Grade
-from scaling.errors import UserError
+from scaling.errors import SettingError
 from scaling.records import MODEL_FILE, RunStore
 from scaling.study import NO_TEACHER, DataFacts, Distillation, DistillConfig, RunConfig, StudyConfig
 
@@ -47,9 +47,10 @@ class Teachers:
         grade = study.grade(wanted.teacher, "distill.teacher")
         options = study.options(wanted.teacher, replace(student.model, kind="suan"))
         if wanted.share_embeddings and grade.d != student.grade.d:
-            raise UserError(
-                f"distill.share_embeddings: {wanted.teacher} has d = {grade.d} and {student.grade_name} "
-                f"d = {student.grade.d}; name grades of one width in [grades], or share nothing"
+            raise SettingError(
+                "distill.share_embeddings",
+                f"{wanted.teacher} has d = {grade.d} and {student.grade_name} "
+                f"d = {student.grade.d}; name grades of one width in [grades], or share nothing",
             )
         teacher = Distillation(
             teacher_name=wanted.teacher,
@@ -66,8 +67,9 @@ class Teachers:
         if not wanted.freeze_teacher:
             return replace(teacher, teacher_init=signature)
         if wanted.share_embeddings:
-            raise UserError(
-                "distill.share_embeddings: a frozen teacher cannot share the table that its student trains"
+            raise SettingError(
+                "distill.share_embeddings",
+                "a frozen teacher cannot share the table that its student trains",
             )
         return replace(teacher, teacher_init=signature, learning_rate=None)
 
@@ -76,46 +78,53 @@ class Teachers:
     ) -> str:
         """Return the signature of the run from which the teacher starts."""
         path, data = Path(wanted.teacher_init), self._data
-        where = f"distill.teacher_init: {path}"
         if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises if the name is too long
-            raise UserError(
-                f"{where}: no such folder; expected the folder of a finished run, or of a study's runs"
+            raise SettingError(
+                "distill.teacher_init",
+                f"{path}: no such folder; expected the folder of a finished run, or of a study's runs",
             )
         runs = _runs(path)
         if runs.root == path.resolve():
             chosen = self._run_of_study(runs, wanted, teacher, student)
         elif wanted.teacher_samples != "largest":
-            raise UserError(
-                f"distill.teacher_samples: {path} is the folder of one run; to choose a data size, name the folder of its study's runs"
+            raise SettingError(
+                "distill.teacher_samples",
+                f"{path} is the folder of one run; to choose a data size, name the folder of its study's runs",
             )
         elif not runs.has(path.resolve().name):
-            raise UserError(f"{where}: that run is not finished; let it end first")
+            raise SettingError(
+                "distill.teacher_init", f"{path}: that run is not finished; let it end first"
+            )
         else:
             chosen = runs.read(path.resolve().name).config
             if (chosen.grade, chosen.model) != (teacher.teacher, teacher.model):
-                raise UserError(
-                    f"{where}: that run is {chosen.label}, whose sizes or options differ from those of {wanted.teacher} here"
+                raise SettingError(
+                    "distill.teacher_init",
+                    f"{path}: that run is {chosen.label}, whose sizes or options differ from those of {wanted.teacher} here",
                 )
             if chosen.distill is not None:
-                raise UserError(
-                    f"{where}: that run is {chosen.label}, and the impressions that its own teacher saw would "
-                    "not be counted; name a run that was trained alone"
+                raise SettingError(
+                    "distill.teacher_init",
+                    f"{path}: that run is {chosen.label}, and the impressions that its own teacher saw would "
+                    "not be counted; name a run that was trained alone",
                 )
         if data.fingerprint is not None and chosen.data_fingerprint != data.fingerprint:
-            raise UserError(
-                f"{where}: {chosen.label} was trained on other data ({chosen.data_fingerprint[:12]}) than "
-                f"{data.path} ({data.fingerprint[:12]}), whose ids mean other things"
+            raise SettingError(
+                "distill.teacher_init",
+                f"{path}: {chosen.label} was trained on other data ({chosen.data_fingerprint[:12]}) than "
+                f"{data.path} ({data.fingerprint[:12]}), whose ids mean other things",
             )
         if not (runs.folder(chosen.signature) / MODEL_FILE).exists():
-            raise UserError(
-                f"{where}: {chosen.label} has no saved model; train it with [run] keep_model = true"
+            raise SettingError(
+                "distill.teacher_init",
+                f"{path}: {chosen.label} has no saved model; train it with [run] keep_model = true",
             )
         return chosen.signature
 
     def _run_of_study(
         self, runs: RunStore, wanted: DistillConfig, teacher: Distillation, student: RunConfig
     ) -> RunConfig:
-        where = f"distill.teacher_init: {wanted.teacher_init}"
+        path = wanted.teacher_init
         if runs not in self._read:
             self._read[runs] = [record.config for record in runs.read_all()]
         own = (teacher.teacher, teacher.model, student.seed, None)
@@ -125,16 +134,18 @@ class Teachers:
         if not chosen:
             there = ", ".join(sorted({f"D={c.n_samples}" for c in alike})) or "none"
             on = "" if size == "largest" else f" on {size} impressions"
-            raise UserError(
-                f"{where}: no finished run of {wanted.teacher} with seed {student.seed}{on} and the study's "
-                f"options (there: {there}); train it first"
+            raise SettingError(
+                "distill.teacher_init",
+                f"{path}: no finished run of {wanted.teacher} with seed {student.seed}{on} and the study's "
+                f"options (there: {there}); train it first",
             )
         most = max(config.n_samples for config in chosen)
         last = [config for config in chosen if config.n_samples == most]
         if len(last) > 1:
-            raise UserError(
-                f"{where}: {len(last)} finished runs of {last[0].label} differ in how they were trained; "
-                "name the folder of one of them"
+            raise SettingError(
+                "distill.teacher_init",
+                f"{path}: {len(last)} finished runs of {last[0].label} differ in how they were trained; "
+                "name the folder of one of them",
             )
         return last[0]
 

@@ -123,7 +123,7 @@ def test_a_bad_override(study, capsys, override, expected):
     [
         (["run", "none.toml"], "none.toml: cannot be read: No such file"),
         (["run", "."], ".: cannot be read: Is a directory"),
-        (["submit", "study.toml", "--cluster", "slrum"], "no such cluster, did you mean slurm?"),
+        (["submit", "study.toml", "--cluster", "slrum"], "no such choice, did you mean slurm?"),
         (["run", "study.toml", "--only", "grad=SUAN-0"], "did you mean grade?"),
         (["run", "study.toml", "--only", "grade=SUAN-9"], "no cell has that grade"),
         (["run", "study.toml", "--jobs", "0"], "--jobs"),

@@ -142,7 +142,7 @@ def test_retry_takes_only_failed_cells_of_the_class(capsys, study_file):
     _, err = run(capsys, "retry", study_file, "--class", "exception", *wild, code=1)
     assert "2 of 4 cells to train" in err
     _, err = run(capsys, "retry", study_file, "--class", "ooom", code=2)
-    assert "no such class, did you mean oom?" in err
+    assert "no such choice, did you mean oom?" in err
 
 
 def test_a_waiting_submit_whose_cells_stay_missing_exits_1(capsys, study_file, monkeypatch):
@@ -174,7 +174,7 @@ def test_a_benchmark_replaces_the_guess(capsys, study_file):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cluster", "slrum"], "no such cluster, did you mean slurm?"),
+        (["--cluster", "slrum"], "no such choice, did you mean slurm?"),
         (["--only", "grade=SUAN-9"], "no cell has that grade, did you mean SUAN-"),
         (["--only", "grad=SUAN-0"], "expected KEY=VALUE, did you mean grade?"),
     ],

@@ -94,7 +94,7 @@ def test_a_damaged_submission_is_passed_over(sweep):
     sweep.submit()
     (submission,) = read_submissions(sweep.runs)
     (submission.folder / "submission.json").write_text("{")
-    assert "passed over" in sweep("status", sweep.study)
+    assert "skipped" in sweep("status", sweep.study)
     assert sweep.states() == {"missing": 4}
 
 
@@ -103,7 +103,7 @@ def test_removed_cells_are_left_or_cancelled(sweep):
     sweep.study.write_text(sweep.study.read_text().replace("[160, 320]", "[320, 480]"))
     assert "submitted 2 cells" in sweep.submit()
     assert len(sweep.queue()) == 6
-    assert "Nobody can be asked here; add --yes" in sweep.submit("--cancel-removed", code=2)
+    assert "Cannot ask without a terminal; add --yes" in sweep.submit("--cancel-removed", code=2)
     assert "cancelled 2 jobs" in sweep.submit("--cancel-removed", "--yes")
     assert len(sweep.queue()) == 4
 
@@ -125,9 +125,9 @@ def test_throttle_is_shared_by_the_arrays(sweep):
     ("option", "message"),
     [
         ('slurm.partition="gqu"', "there is no partition gqu, did you mean gpu?"),
-        ("slurm.gpus=3", "3 GPUs asked for, but no node of partition gpu has more than 2"),
-        ("slurm.grades={SUAN-1={cpus=5}}", "5 cores asked for"),
-        ("slurm.memory_gib=9", "9 GiB asked for, but no node of partition gpu has more than 7.8"),
+        ("slurm.gpus=3", "3 GPUs requested, but no node of partition gpu has more than 2"),
+        ("slurm.grades={SUAN-1={cpus=5}}", "5 cores requested"),
+        ("slurm.memory_gib=9", "9 GiB requested, but no node of partition gpu has more than 7.8"),
     ],
 )
 def test_what_no_node_has_is_refused(sweep, option, message):
@@ -143,7 +143,7 @@ def test_a_partitions_limit_shortens_jobs(sweep):
 @pytest.mark.parametrize(
     ("which", "advice"),
     [
-        (lambda sweep: sweep.runs.root, "with --runs"),
+        (lambda sweep: sweep.runs.root, "choose a folder of runs on a shared"),
         (lambda sweep: sweep.plan().data.path, "name it there: data.path"),
     ],
 )
@@ -241,7 +241,7 @@ def test_variables_of_the_shell_do_not_override_the_study(sweep, monkeypatch):
     with worker_environment():
         assert "SBATCH_JOB_NAME" not in os.environ
         assert os.environ["SBATCH_ACCOUNT"] == "ours"
-    assert "SBATCH_JOB_NAME of this shell: not heeded" in sweep.submit()
+    assert "SBATCH_JOB_NAME of this shell: ignored" in sweep.submit()
 
 
 def test_conditions_that_no_cell_meets_together_are_told(sweep):

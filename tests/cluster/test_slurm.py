@@ -189,7 +189,7 @@ def test_a_cancelled_cell_is_kept_and_goes_on(sweep, long_store, long_result):
     sweep.wait_trained()
     assert "cancelled 1 job" in sweep("cancel", sweep.study, "--yes")
     sweep.wait_idle()
-    assert "no job waits or runs" in sweep("cancel", sweep.study, "--yes")
+    assert "no job is queued or running" in sweep("cancel", sweep.study, "--yes")
     assert sweep.states() in ({"lost": 1}, {"preempted": 1})
     sweep.submit()
     sweep.wait_done()
@@ -422,8 +422,8 @@ def test_a_new_cluster_with_the_same_job_ids_finds_no_old_results(
     ("option", "message"),
     [
         ('slurm.partition="gqu"', "there is no partition gqu, did you mean gpu?"),
-        ("slurm.gpus=3", "3 GPUs asked for, but no node of partition gpu has more than 2"),
-        ("slurm.memory_gib=99", "99 GiB asked for, but no node of partition gpu has more than 7.8"),
+        ("slurm.gpus=3", "3 GPUs requested, but no node of partition gpu has more than 2"),
+        ("slurm.memory_gib=99", "99 GiB requested, but no node of partition gpu has more than 7.8"),
     ],
 )
 def test_what_the_cluster_cannot_do_is_refused_before_anything_is_queued(

@@ -1,4 +1,4 @@
-"""What SLURM cannot do is told before anything is queued."""
+"""Checks before anything is queued."""
 
 import pytest
 
@@ -15,7 +15,9 @@ def test_a_plain_path_may_hold_logs(tmp_path):
 def test_a_percent_sign_behind_a_link_is_found(tmp_path):
     (tmp_path / "50%A").mkdir()
     (tmp_path / "runs").symlink_to(tmp_path / "50%A")
-    with pytest.raises(UserError, match=r"50%A/study: SLURM expands the % in it; .*--runs"):
+    with pytest.raises(
+        UserError, match=r"50%A/study: SLURM expands the % in it; choose another folder of runs"
+    ):
         check_logs(tmp_path / "runs" / "study")
 
 

@@ -57,13 +57,13 @@ def test_a_finished_run_is_never_overwritten(runs):
     assert path.read_bytes() == before
 
 
-def test_a_record_of_an_older_version_is_told_by_its_version(runs):
+def test_the_error_for_an_older_record_names_its_version(runs):
     path = runs.write(RECORD)
     document = json.loads(path.read_text())
     del document["config"]["warmup_steps"]
     document["config"]["schema_version"] = 2
     path.write_text(json.dumps(document))
-    with pytest.raises(UserError, match=r"of run schema 2.* give --runs another folder$"):
+    with pytest.raises(UserError, match=r"of run schema 2.* choose another folder of runs$"):
         runs.read(CONFIG.signature)
 
 
@@ -82,7 +82,7 @@ def test_a_record_in_the_wrong_folder_is_refused(runs):
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"config": 3}'])
-def test_a_damaged_record_is_told_not_used(runs, damage):
+def test_a_damaged_record_is_an_error(runs, damage):
     path = runs.write(RECORD)
     path.write_text(damage)
     with pytest.raises(UserError, match=r"record\.json: \w.*; remove .* to train the run again$"):
@@ -152,7 +152,7 @@ def test_a_damaged_attempt_counts_by_its_age(runs, damage):
     assert runs.state(CONFIG.signature, now=now + 121).state == "lost"
 
 
-def test_what_is_said_from_outside_holds_until_the_process_says_otherwise(runs):
+def test_a_failure_written_from_outside_holds_until_the_next_heartbeat(runs):
     lease = claim(runs.folder(CONFIG.signature), done=lambda: False)
     runs.fail(CONFIG.signature, "killed: out of memory", "oom")
     assert runs.state(CONFIG.signature).failure == "oom"
@@ -166,7 +166,7 @@ def test_a_job_that_died_before_it_claimed_its_run_can_be_failed(runs):
     assert runs.state(CONFIG.signature).state == "failed"
 
 
-def test_a_cell_of_a_shared_training_stands_where_that_stands(runs):
+def test_a_cell_of_a_shared_training_has_the_state_of_that_training(runs):
     lease = claim(runs.folder("trajectory-0"), done=lambda: False)
     assert runs.state(CONFIG.signature, "trajectory-0").state == "running"
     assert runs.state(CONFIG.signature).state == "missing"

@@ -144,8 +144,8 @@ def test_a_trajectory_is_shared_by_runs_that_differ_in_data_size_alone(one, two)
     assert replace(one, n_samples=one.n_samples + 1).trajectory == one.trajectory
 
 
-def test_the_signature_is_the_same_for_ever():
-    """A change here silently re-labels every finished run: raise RUN_SCHEMA_VERSION instead."""
+def test_the_signature_never_changes():
+    """A change would give finished runs other signatures: raise RUN_SCHEMA_VERSION instead."""
     assert replace(CONFIG, schema_version=3).signature == "b38d463bbe0836c7"
 
 
@@ -172,14 +172,14 @@ def test_window_and_dilation_are_axes(tmp_path):
     assert load_study(path).grid.axes == {"model.window": (4, 8), "model.dilation": (2,)}
 
 
-def test_the_recipes_size_is_no_axis(study):
+def test_the_recipes_size_is_not_an_axis(study):
     study.write_text(STUDY.replace("[grid]", '[grid]\n"train.recipe_n_samples" = [100, 200]'))
     with pytest.raises(UserError, match="is not an axis"):
         load_study(study)
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "message"),
     [
         (
             'kind = "lightsuan"\nwindow = 0',
@@ -194,9 +194,9 @@ def test_the_recipes_size_is_no_axis(study):
         ("window = 8", 'model.window: a SUAN reads the whole history; set kind = "lightsuan"'),
     ],
 )
-def test_a_pattern_that_is_none_is_told_in_one_line(study, model, told):
+def test_an_invalid_pattern_is_an_error_of_one_line(study, model, message):
     study.write_text(f"{STUDY}[model]\n{model}\n")
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         load_study(study)
     assert "\n" not in str(error.value)
 
@@ -265,7 +265,7 @@ def test_a_bad_study_says_what_where_and_what_else(study, old, new, message):
 
 @pytest.mark.parametrize("override", ["grid.n_seeds", "n_seeds=3", "study.name.x=1"])
 def test_a_bad_override_says_so(study, override):
-    with pytest.raises(UserError, match="--set"):
+    with pytest.raises(UserError, match="override"):
         load_study(study, [override])
 
 
@@ -274,14 +274,14 @@ def test_a_missing_study_says_so():
         load_study(Path("no.toml"))
 
 
-def test_a_shared_prefix_is_no_axis(study):
+def test_a_shared_prefix_is_not_an_axis(study):
     with pytest.raises(
         UserError, match=r"grid\.train\.share_prefix: is not an axis; set it in \[train\]"
     ):
         load_study(study, ["grid.train={share_prefix=[true,false]}"])
 
 
-def test_how_a_cell_survives_is_read_and_checked(study):
+def test_the_run_section_is_read_and_checked(study):
     assert load_study(study, ["run.checkpoint_seconds=5"]).run.checkpoint_seconds == 5
     with pytest.raises(UserError, match=r"run: stale_seconds is 0\.0, expected a positive number"):
         load_study(study, ["run.stale_seconds=0"])

@@ -248,7 +248,7 @@ def test_a_checkpoint_of_other_code_is_refused_unless_forced(
         **known, "versions": {**known["versions"], changed: "9.9"}
     }  # fmt: skip
     monkeypatch.setattr(scaling.records.lease, "describe_attempt", lambda: other)
-    with pytest.raises(UserError, match=rf"{changed} .* is now .*--force-resume goes on"):
+    with pytest.raises(UserError, match=rf"{changed} .* is now .*resume anyway with force_resume"):
         train_run(config, tiny_store, runs)
     assert runs.state(config.signature).failure == "exception"
     record = train_run(config, tiny_store, runs, force_resume=True)

@@ -1,8 +1,8 @@
-"""Event stores in words and tables, for `scaling data show` and `check`."""
+"""Text of `scaling data show` and `scaling data check`."""
 
 from typing import TYPE_CHECKING, Any
 
-from scaling.cli.output import format_table
+from scaling.cli.tables import Table
 
 if TYPE_CHECKING:
     from scaling.audit import Audit
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 __all__ = ["describe_audit", "describe_store"]
 
 
-def describe_store(document: dict[str, Any]) -> str:
-    """Return the summary of a store (`summarize_store`) as aligned tables."""
+def describe_store(document: dict[str, Any]) -> list[str | Table]:
+    """Return the summary of a store (`summarize_store`) as the parts of a text."""
     schema, counts = document["schema"], document["counts"]
     facts: list[list[object]] = [
         ["store", document["path"]],
@@ -48,15 +48,16 @@ def describe_store(document: dict[str, Any]) -> str:
     ]
     features += [["numeric", name, "-", None] for name in schema["numeric"]]
     quantiles = document["history_quantiles"]
-    return "\n\n".join(
-        [
-            "\n".join(f"{name:<14}{value}" for name, value in facts),
-            format_table(["part", "impressions", "base rate", "first (UTC)", "last (UTC)"], parts),
-            format_table(["group", "feature", "vocabulary", "size"], features),
-            "events before an impression\n"
-            + format_table(list(quantiles), [[round(value) for value in quantiles.values()]]),
-        ]
-    )
+    return [
+        *(f"{name:<14}{value}" for name, value in facts),
+        "",
+        Table(["part", "impressions", "base rate", "first (UTC)", "last (UTC)"], parts),
+        "",
+        Table(["group", "feature", "vocabulary", "size"], features),
+        "",
+        "events before an impression",
+        Table(list(quantiles), [[round(value) for value in quantiles.values()]]),
+    ]
 
 
 def _source(source: dict[str, Any]) -> str:
@@ -77,8 +78,8 @@ def _zone(document: dict[str, Any]) -> str:
     return f"UTC{sign}{hours:02d}:{seconds // 60:02d}" if hours or seconds else "UTC"
 
 
-def describe_audit(audit: "Audit") -> str:
-    """Return the audit of a store as aligned tables, findings last."""
+def describe_audit(audit: "Audit") -> list[str | Table]:
+    """Return the audit of a store as the parts of a text, with the findings at the end."""
     header = [
         "group",
         "feature",
@@ -106,19 +107,19 @@ def describe_audit(audit: "Audit") -> str:
     repeats = audit.duplicates
     facts_of_all: list[list[object]] = [
         ["repeated impressions", f"{repeats.impressions:,}"],
-        ["... with the other label", f"{repeats.contradictions:,}"],
+        ["... with different labels", f"{repeats.contradictions:,}"],
         ["repeated events", f"{repeats.events:,}"],
         [
             "without history",
             f"{audit.without_history['train']:.2%} of train, {audit.without_history['test']:.2%} of test",
         ],
-        ["of users not in train", f"{audit.new_users_test:.2%} of test"],
+        ["users not in train", f"{audit.new_users_test:.2%} of test"],
     ]
     findings = [f"{finding.severity}: {finding.message}" for finding in audit.findings]
-    return "\n\n".join(
-        [
-            format_table(header, rows),
-            "\n".join(f"{name:<26}{value}" for name, value in facts_of_all),
-            "\n".join(findings) or "nothing suspicious",
-        ]
-    )
+    return [
+        Table(header, rows),
+        "",
+        *(f"{name:<26}{value}" for name, value in facts_of_all),
+        "",
+        *(findings or ["nothing suspicious"]),
+    ]

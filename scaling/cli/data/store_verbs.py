@@ -38,7 +38,7 @@ def _import_help() -> str:
         for name, importer in IMPORTERS.items()
     )
     return (
-        "Turn raw files of a data set into an event store; print its folder. docs/data.md tells where to get each "
+        "Turn raw files of a data set into an event store; print its folder. docs/data.md says where to get each "
         f"data set and what its options mean.\n\n{sets}\n\n"
         "Example: scaling data import movielens-1m ml-1m data/movielens-1m --option min_rating=4"
     )
@@ -54,20 +54,20 @@ def import_(
         typer.Option(metavar="KEY=VALUE", help="An option of this data set; repeatable."),
     ] = None,
     memory: Annotated[
-        float, typer.Option(help="Resident memory to stay below, GiB; the output is the same.")
+        float, typer.Option(help="Limit of resident memory, GiB; the output does not depend on it.")
     ] = 4.0,
     threads: Annotated[
-        int | None, typer.Option(help="Threads to use; default: all cores.", show_default=False)
+        int | None, typer.Option(help="Threads to use [default: all cores].", show_default=False)
     ] = None,
 ) -> None:
-    """Import a data set; the help is made from the table of importers."""
-    from scaling.cli.progress import stopped_cleanly, told
+    """Import a data set; `_import_help` makes the help text from the table of importers."""
+    from scaling.cli.progress import stopped_cleanly, work_progress
     from scaling.importers import import_logs
     from scaling.importers.pipeline import Limits
 
     started = time.perf_counter()
     limits = Limits(memory, threads)
-    with stopped_cleanly(), told(f"import {name}") as report:
+    with stopped_cleanly(), work_progress(f"import {name}") as report:
         store = import_logs(name, raw, out, _pairs(option or []), limits=limits, report=report)
     _log_made(store.path, store.n_train, store.n_test, started)
     print(store.path)
@@ -81,15 +81,16 @@ def generate(
     seed: Annotated[int, typer.Option(help="Seed of the world and its users.")] = 0,
     n_items: Annotated[int, typer.Option(help="Items in the world.")] = 10_000,
     window: Annotated[
-        int, typer.Option(help="Events before an impression that its click depends on.")
+        int, typer.Option(help="Number of events before an impression that influence its click.")
     ] = 128,
     warmup_events: Annotated[
         int, typer.Option(help="Median number of a user's events before the first request.")
     ] = 80,
 ) -> None:
-    """Generate a log whose click probabilities are known, as an event store; print its folder.
+    """Generate a log with known click probabilities, as an event store; print its folder.
 
-    The same options give the same bytes. A larger --n-train holds the smaller log and has the same test part.
+    The same options give the same bytes. A log with a larger --n-train contains the smaller log and has the same
+    test part.
 
     Example: scaling data generate data/generated --n-train 65536 --seed 1
     """
@@ -118,10 +119,10 @@ def show(
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Print what a store holds: counts, base rates, features, history lengths, split, span, data sizes.
+    """Print a summary of a store: counts, base rates, features, history lengths, split, time span, data sizes.
 
-    Nested data sizes are the training part halved again and again while 100 impressions of the rarer class
-    are left. Days are those of the log's own zone.
+    The data sizes come from halving the training part until fewer than 100 impressions of the rarer class would
+    be left. Days are in the log's time zone.
 
     Example: scaling data show data/generated --plot generated.png
     """
@@ -144,12 +145,12 @@ def check(
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Look for leaks, features that know the label, duplicates and unknown ids; exit with 1 on an error.
+    """Look for leaks, copies of the label, duplicates and unknown ids; exit with 1 on an error.
 
-    AUC is that of one feature alone: click rates by id from the training part, tested on the test part.
-    Above 0.95 is an error (a copy of the label), above 0.85 a warning. `future` is the correlation of a feature
-    with what the test part adds to the candidates' or users' click rates: above 0.75 it was computed from the test
-    part's clicks.
+    `AUC alone` is the AUC of a single feature: click rates by id from the training part, applied to the test
+    part. Above 0.95 is an error (a copy of the label), above 0.85 a warning. `future` is the correlation of a
+    feature with the change that the test part makes to the click rates of candidates or users; above 0.75, the
+    feature was computed from the test part's clicks.
 
     Example: scaling data check data/generated
     """
@@ -169,9 +170,9 @@ def validate(
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Check every row of a store against the format; print one line for each breach, and exit with 1 if any.
+    """Check every row of a store against the format; print a line for each violation, and exit with 1 if there is one.
 
-    For stores that another program wrote; docs/file-formats.md is the format.
+    Use it for stores that another program wrote; docs/file-formats.md describes the format.
 
     Example: scaling data validate data/generated
     """

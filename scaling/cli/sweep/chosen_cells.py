@@ -1,4 +1,4 @@
-"""Which cells a verb means, and whether the user means it."""
+"""Selects the cells that a verb works on, and asks the user to confirm."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["cell_by_signature", "chosen_by", "confirm"]
 
 
 def cell_by_signature(made: Plan, cell: str, study: Path) -> PlannedCell:
-    """The one cell whose signature begins so.
+    """Return the one cell whose signature begins with the text `cell`.
 
     Raises:
-        UserError: none does, or several do.
+        UserError: no cell matches, or several do.
     """
     matches = [c for c in made.cells if cell and c.config.signature.startswith(cell)]
     if len(matches) != 1:
         signatures = [c.config.signature for c in made.cells]
         what = (
-            f"{len(matches)} cells begin so"
+            f"{len(matches)} cells have signatures that begin so"
             if matches
             else f"no such cell{nearest(cell, signatures)}"
         )
@@ -35,10 +35,10 @@ def cell_by_signature(made: Plan, cell: str, study: Path) -> PlannedCell:
 
 
 def chosen_by(made: Plan, only: list[str] | None) -> list[PlannedCell]:
-    """The cells that meet all of the conditions KEY=VALUE.
+    """Return the cells that meet all conditions `KEY=VALUE`.
 
     Raises:
-        UserError: a condition is wrong, or no cell of the grid meets it.
+        UserError: a condition is malformed, or no cell meets all conditions.
     """
     cells = list(made.cells)
     for condition in only or ():
@@ -53,19 +53,19 @@ def chosen_by(made: Plan, only: list[str] | None) -> list[PlannedCell]:
         cells = [cell for cell in cells if str(getattr(cell.config, name)) == wanted]
         if not cells:
             raise UserError(
-                f"--only {condition}: no cell meets this and the other conditions; several mean all of them"
+                f"--only {condition}: no cell meets this and the other conditions; a cell must meet all of them"
             )
     return cells
 
 
 def confirm(question: str, yes: bool) -> bool:
-    """Ask on the terminal; without one, `--yes` has to be given.
+    """Ask the user on the terminal; without a terminal, `--yes` must be given.
 
     Raises:
-        UserError: nobody can be asked.
+        UserError: stdin is no terminal.
     """
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise UserError(f"{question} Nobody can be asked here; add --yes")
+        raise UserError(f"{question} Cannot ask without a terminal; add --yes")
     return typer.confirm(question, err=True)

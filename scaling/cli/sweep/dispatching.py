@@ -1,20 +1,20 @@
-"""How chosen cells are trained for the verbs: here with progress on stderr, or handed over to SLURM."""
+"""Trains the chosen cells: on this machine, with progress on stderr, or by submitting them to SLURM."""
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.cli.output import counted, format_duration, is_live
+from scaling.cli.missing_packages import check_training_packages
+from scaling.cli.output import counted, format_duration
+from scaling.cli.progress import sweep_progress
 from scaling.cli.sweep.chosen_cells import chosen_by, confirm
-from scaling.cli.sweep.plan_verbs import load_plan, tell_budget, warn_of
-from scaling.errors import UserError, nearest
+from scaling.cli.sweep.plan_verbs import check_budget, load_plan, warn_about
+from scaling.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,28 +22,41 @@ if TYPE_CHECKING:
     from scaling.records import RunStore
     from sweeps.planning import Plan, PlannedCell
 
-__all__ = ["FAILURES", "Request", "train_cells"]
+__all__ = ["Cluster", "FailureClass", "Request", "train_cells"]
 
 
 logger = logging.getLogger(__name__)
 
-_PROGRESS_SECONDS = 10.0
-_CLUSTERS = ("local", "slurm", "debug")
-FAILURES = ("exception", "oom", "timeout", "lost")
+
+class Cluster(StrEnum):
+    """Where cells are trained."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+    DEBUG = "debug"
+
+
+class FailureClass(StrEnum):
+    """How a cell can fail."""
+
+    EXCEPTION = "exception"
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    LOST = "lost"
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which cells to train, where and how; the options of the verbs."""
+    """The options of the verbs: which cells to train, where and how."""
 
     study: Path
     overrides: list[str] | None
     runs: Path | None
-    cluster: str = "local"
+    cluster: Cluster = Cluster.LOCAL
     jobs: int | None = None
     only: list[str] | None = None
     limit: int | None = None
-    retry: tuple[str, ...] = ()
+    retry: tuple[FailureClass, ...] = ()
     budget: float | None = None
     force_resume: bool = False
     max_parallel: int | None = None
@@ -54,7 +67,7 @@ class Request:
 
 
 def _select(made: Plan, request: Request, *, failed_only: bool = False) -> list[PlannedCell]:
-    """The cells to train now, the cheapest first."""
+    """Return the cells to train now, the cheapest first."""
     cells = [
         cell
         for cell in chosen_by(made, request.only)
@@ -68,24 +81,22 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
     """Train the chosen cells and return the exit code: 1 if one of them is not done at the end.
 
     Raises:
-        UserError: the study or an option is bad, or nothing can be written.
+        UserError: the study or an option is bad, a package is missing, or a file cannot be written.
     """
-    if request.cluster not in _CLUSTERS:
-        raise UserError(
-            f"--cluster {request.cluster}: no such cluster{nearest(request.cluster, _CLUSTERS)}"
-        )
-    if request.cluster == "slurm":
+    check_training_packages()
+    if request.cluster is Cluster.SLURM:
         return _submit_to_slurm(request, failed_only)
     from sweeps.dispatch import local_seconds, n_slots, run_debug, run_local
+    from sweeps.status import progress_of
 
     made, store = load_plan(request.study, request.overrides, request.runs, make_data=True)
-    warn_of(made)
+    warn_about(made)
     cells = _select(made, request, failed_only=failed_only)
     if not cells:
-        _tell_nothing_to_do(made, request.study)
+        _log_nothing_to_do(made, request.study)
         return _report_unfinished(made, store, [])
-    tell_budget(made, sum(made.gpu_seconds(cell) for cell in cells), request.budget)
-    n_jobs = 1 if request.cluster == "debug" else request.jobs or n_slots()
+    check_budget(made, sum(made.gpu_seconds(cell) for cell in cells), request.budget)
+    n_jobs = 1 if request.cluster is Cluster.DEBUG else request.jobs or n_slots()
     logger.info(
         "%s: %d of %d cells to train, about %s on %d at once",
         request.study,
@@ -94,35 +105,37 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
         format_duration(local_seconds(made, cells, n_jobs)),
         n_jobs,
     )
-    watch = _Progress(made, store)
     force = request.force_resume
-    if request.cluster == "local":
-        run_local(made, store, cells, n_jobs=n_jobs, watch=watch, force_resume=force)
-    else:
-        run_debug(made, store, cells, watch, force_resume=force)
-    watch.close()
+    with sweep_progress(lambda: progress_of(made, store)) as watch:
+        if request.cluster is Cluster.LOCAL:
+            run_local(made, store, cells, n_jobs=n_jobs, watch=watch, force_resume=force)
+        else:
+            run_debug(made, store, cells, watch, force_resume=force)
     return _report_unfinished(made, store, cells)
 
 
 def _submit_to_slurm(request: Request, failed_only: bool) -> int:
     from sweeps.dispatch import SlurmOptions, check_shell, overriding_variables, submit_slurm
 
-    check_shell(clean_env=request.clean_env)  # before any data are generated
+    try:
+        check_shell(clean_env=request.clean_env)  # before any data are generated
+    except UserError as error:
+        raise UserError(f"--cluster slurm: {error}") from error
     if ignored := overriding_variables():
         logger.warning(
-            "warning: %s of this shell: not heeded, as the study says what its jobs get ([slurm])",
+            "warning: %s of this shell: ignored, because [slurm] of the study sets the options of its jobs",
             ", ".join(ignored),
         )
     where = (request.study, request.overrides, request.runs)
     made, store = load_plan(*where, make_data=True)
-    warn_of(made)
+    warn_about(made)
     if request.cancel_removed:
         _cancel_removed(made, store, request.yes)
 
     def choose(plan: Plan) -> Sequence[PlannedCell]:
         cells = _select(plan, request, failed_only=failed_only)
         busy = plan.with_standing("running", "queued")
-        tell_budget(plan, sum(map(plan.gpu_seconds, (*cells, *busy))), request.budget)
+        check_budget(plan, sum(map(plan.gpu_seconds, (*cells, *busy))), request.budget)
         return cells
 
     made, submissions = submit_slurm(
@@ -134,7 +147,7 @@ def _submit_to_slurm(request: Request, failed_only: bool) -> int:
         ),
     )
     if not submissions:
-        _tell_nothing_to_do(made, request.study)
+        _log_nothing_to_do(made, request.study)
     for submission in submissions:
         resources = submission.resources or {}
         logger.info(
@@ -153,26 +166,26 @@ def _submit_to_slurm(request: Request, failed_only: bool) -> int:
 
 
 def _cancel_removed(made: Plan, store: RunStore, yes: bool) -> None:
-    """Cancel the jobs that hold nothing but cells which are no more in the grid."""
+    """Cancel the jobs whose cells are all no longer in the grid."""
     from sweeps.queue import cancel_tasks, jobs_of_removed
 
     jobs = jobs_of_removed(made, store)
     if jobs and confirm(
-        f"Cancel {counted(len(jobs), 'job')} of cells that are no more in the grid?", yes
+        f"Cancel {counted(len(jobs), 'job')} of cells that are no longer in the grid?", yes
     ):
         cancel_tasks(jobs)
         logger.info("cancelled %s", counted(len(jobs), "job"))
 
 
-def _tell_nothing_to_do(made: Plan, study: Path) -> None:
+def _log_nothing_to_do(made: Plan, study: Path) -> None:
     counts = Counter(cell.standing for cell in made.cells)
-    told = [f"{counts['done']} of {len(made.cells)} cells done"]
-    told += [f"{counts[name]} {name}" for name in ("running", "queued", "failed") if counts[name]]
-    logger.info("%s: nothing to do, %s", study, ", ".join(told))
+    parts = [f"{counts['done']} of {len(made.cells)} cells done"]
+    parts += [f"{counts[name]} {name}" for name in ("running", "queued", "failed") if counts[name]]
+    logger.info("%s: nothing to do, %s", study, ", ".join(parts))
 
 
 def _report_unfinished(made: Plan, store: RunStore, chosen: Sequence[PlannedCell]) -> int:
-    """Say which cells are not done, and return the exit code: 1 if one failed or a chosen one is not done."""
+    """Log which cells are not done; return the exit code: 1 if one failed or a chosen one is not done."""
     states = {cell.config.signature: made.state_now(cell, store) for cell in made.cells}
     for cell in made.cells:
         state = states[cell.config.signature]
@@ -192,36 +205,3 @@ def _report_unfinished(made: Plan, store: RunStore, chosen: Sequence[PlannedCell
     if others:
         logger.info("%d cells are still missing", others)
     return 1 if counts["failed"] or counts["running"] or left else 0
-
-
-class _Progress:
-    """Prints where the study stands: on one live line of a terminal, else a line every ten seconds."""
-
-    def __init__(self, made: Plan, store: RunStore) -> None:
-        self._plan, self._store = made, store
-        self._live = is_live()
-        self._begin = time.monotonic()
-        self._next = self._begin + (0.5 if self._live else _PROGRESS_SECONDS)
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (0.5 if self._live else _PROGRESS_SECONDS)
-        self._print()
-
-    def close(self) -> None:
-        """Print the last state on a line of its own."""
-        self._print()
-        if self._live:
-            print(file=sys.stderr)
-
-    def _print(self) -> None:
-        from sweeps.status import progress_line
-
-        line = f"[{format_duration(time.monotonic() - self._begin)}] {progress_line(self._plan, self._store)}"
-        if self._live:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns
-            print(f"\r\x1b[K{line[: width - 1]}", end="", file=sys.stderr, flush=True)
-        else:
-            logger.info("%s", line)

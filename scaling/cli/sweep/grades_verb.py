@@ -1,4 +1,4 @@
-"""The verb on the ladder: `scaling grades`."""
+"""The verb `scaling grades`, which prints the ladder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scaling.cli.options import AsJson, Output
-from scaling.cli.output import emit, format_table
+from scaling.cli.output import Table, emit
 
 __all__ = ["add_verbs"]
 
@@ -20,15 +20,17 @@ def add_verbs(app: typer.Typer) -> None:
 
 def grades(
     data: Annotated[
-        Path | None, typer.Option(help="An event store whose features to count with.")
+        Path | None, typer.Option(help="An event store; counts are for its features.")
     ] = None,
-    study: Annotated[Path | None, typer.Option(help="A study file with grades of its own.")] = None,
+    study: Annotated[
+        Path | None, typer.Option(help="A study file that defines further grades.")
+    ] = None,
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Print the ladder: sizes, parameters, FLOPs per sample.
+    """Print the ladder of grades: sizes, parameters, FLOPs per sample.
 
-    Without --data the counts are for the schema of the generated logs.
+    Without --data, the counts are for the features of the generated logs.
 
     Example: scaling grades --data data/movielens-1m
     """
@@ -67,4 +69,4 @@ def grades(
             }
         )
     rows = [list(document.values()) for document in documents]
-    emit(format_table(list(documents[0]), rows), documents, as_json=as_json, output=output)
+    emit(Table(list(documents[0]), rows), documents, as_json=as_json, output=output)

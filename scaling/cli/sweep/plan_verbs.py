@@ -1,4 +1,4 @@
-"""Verbs that look at a study before anything is spent: `scaling plan | benchmark`."""
+"""Verbs to use before training: `scaling plan` (cells and costs) and `scaling benchmark` (measured speeds)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.cli.options import AsJson, Budget, Output, Overrides, Runs, Study
-from scaling.cli.output import counted, emit, format_duration, format_hours, format_table, runs_root
-from scaling.errors import UserError
+from scaling.cli.output import Table, counted, emit, format_duration, format_hours, runs_root
+from scaling.errors import SettingError, UserError
 
 if TYPE_CHECKING:
     from scaling.records import RunStore
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sweeps.planning import Plan
     from sweeps.queue import QueuedTask, SilentSchedulerError
 
-__all__ = ["add_verbs", "load_plan", "load_study_and_store", "tell_budget", "warn_of"]
+__all__ = ["add_verbs", "check_budget", "load_plan", "load_study_and_store", "warn_about"]
 
 
 logger = logging.getLogger(__name__)
@@ -53,10 +53,10 @@ def add_verbs(app: typer.Typer) -> None:
 def load_study_and_store(
     study: Path, overrides: list[str] | None, runs: Path | None
 ) -> tuple[StudyConfig, RunStore]:
-    """Read the study and name the folder of its runs.
+    """Read the study and open the folder of its runs.
 
     Raises:
-        UserError: the study is bad.
+        UserError: the study file cannot be read or has a wrong key or value.
     """
     from scaling.records import RunStore
     from scaling.study import load_study
@@ -73,12 +73,17 @@ def load_plan(
     make_data: bool = False,
     tasks: Sequence[QueuedTask] | SilentSchedulerError | None = None,
 ) -> tuple[Plan, RunStore]:
-    """Read the study and lay it out against its runs and its queued jobs; `tasks` is the queue, if asked already.
+    """Read the study and compare its grid with its runs and its queued jobs.
 
-    With `make_data`, have the data there and checked.
+    Args:
+        study: a study file.
+        overrides: `section.key=value` texts.
+        runs: folder of all runs, or None for the default.
+        make_data: also generate the study's data if they are missing, and check them.
+        tasks: the answer of SLURM's queue, if it is known already.
 
     Raises:
-        UserError: the study, its data or a record is bad; told before any data are generated.
+        UserError: the study, its data or a record is bad; raised before any data are generated.
     """
     from scaling.study import data_facts, ensure_data
     from sweeps.queue import survey
@@ -90,15 +95,13 @@ def load_plan(
             ensure_data(config.data)
             if made.data.fingerprint is None:
                 made = survey(config, data_facts(config.data), store, tasks)
-    except UserError as error:
-        if str(error).startswith(("grid", "data.", "distill.")):  # a key of the study: say of which
-            raise UserError(f"{study}: {error}") from error
-        raise
+    except SettingError as error:
+        raise UserError(f"{study}: {error}") from error
     return made, store
 
 
-def warn_of(made: Plan) -> None:
-    """Tell what is doubtful about a plan; said where it is laid out or begun, not at every look at it."""
+def warn_about(made: Plan) -> None:
+    """Log what is doubtful about a plan; the verbs that print or start a plan call this, `status` does not."""
     from sweeps.planning import warn_of_teachers
 
     warn_of_teachers(made.study, [cell.config for cell in made.cells], made.data)
@@ -112,14 +115,14 @@ def plan(
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Print every cell with its size, cost, state and why it will run or not; writes nothing.
+    """Print every cell with its size, cost and state, and why it will run or not; write nothing.
 
-    Times come from finished runs of the grade, else from `scaling benchmark`, else from FLOPs (a guess).
+    Times are estimated from finished runs of the grade, else from `scaling benchmark`, else from FLOPs (a guess).
 
     Example: scaling plan studies/quickstart.toml --budget-gpu-hours 2
     """
     made, _ = load_plan(study, overrides, runs)
-    warn_of(made)
+    warn_about(made)
     totals = {
         "n_cells": len(made.cells),
         "states": dict(Counter(cell.standing for cell in made.cells)),
@@ -130,7 +133,7 @@ def plan(
         "n_samples": sum(cell.config.n_samples for cell in made.cells),
         "n_samples_trained": made.n_trained,
     }
-    text = "" if as_json else _plan_text(made, budget)
+    text = [] if as_json else _plan_text(made, budget)
     document = {"study": made.study.name, "cells": made.rows() if as_json else [], "totals": totals}
     emit(text, document, as_json=as_json, output=output)
     if budget is not None and made.spent_seconds + made.seconds > 3600 * budget:
@@ -140,21 +143,25 @@ def plan(
 def benchmark(
     study: Annotated[
         Path | None,
-        typer.Argument(metavar="[STUDY]", help="A study: its grades, options and data."),
+        typer.Argument(
+            metavar="[STUDY]", help="A study with the grades, options and data to time."
+        ),
     ] = None,
     grade: Annotated[
         list[str] | None,
-        typer.Option("--grade", help="Only this grade; repeatable. Without STUDY: of the ladder."),
+        typer.Option(
+            "--grade", help="Only this grade; repeatable. Without STUDY: a grade of the ladder."
+        ),
     ] = None,
     overrides: Overrides = None,
     runs: Runs = None,
     steps: Annotated[int, typer.Option(min=3, help="Steps to time, per grade and size.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Time a few steps of each grade on this device and store its throughput for `scaling plan`.
+    """Time a few steps of each grade on this device and store the throughput for `scaling plan`.
 
-    Run it where the cells will run, e.g. in an interactive job on a GPU node. Without a study the data are
-    small generated logs. The file is RUNS/benchmark.json.
+    Run it on the machine that will train the cells, e.g. in an interactive job on a GPU node. Without a study
+    the data are small generated logs. The results are stored in RUNS/benchmark.json.
 
     Example: scaling benchmark studies/quickstart.toml --grade SUAN-3
     """
@@ -179,15 +186,15 @@ def benchmark(
         }
         for name, one in measured
     ]
-    text = format_table(list(rows[0]), [list(row.values()) for row in rows])
-    emit(text, [{"name": name, **asdict(one)} for name, one in measured], as_json=as_json)
+    table = Table(list(rows[0]), [list(row.values()) for row in rows])
+    emit(table, [{"name": name, **asdict(one)} for name, one in measured], as_json=as_json)
 
 
-def tell_budget(made: Plan, seconds: float, budget: float | None) -> None:
-    """Refuse to exceed the budget with `seconds` more than what is spent.
+def check_budget(made: Plan, seconds: float, budget: float | None) -> None:
+    """Check that the time spent and `seconds` more are within the budget (GPU-hours, None: no limit).
 
     Raises:
-        UserError: it would be exceeded.
+        UserError: the budget would be exceeded.
     """
     if budget is None:
         return
@@ -199,7 +206,7 @@ def tell_budget(made: Plan, seconds: float, budget: float | None) -> None:
         )
 
 
-def _plan_text(made: Plan, budget: float | None) -> str:
+def _plan_text(made: Plan, budget: float | None) -> list[str | Table]:
     from sweeps.planning import guess_text
 
     columns = dict(_PLAN_COLUMNS)
@@ -209,33 +216,31 @@ def _plan_text(made: Plan, budget: float | None) -> str:
         del columns["why"]
     rows = [[_short(key, row[key]) for key in columns] for row in documents]
     counts = Counter(cell.standing for cell in made.cells)
-    told = ", ".join(f"{counts[standing]} {standing}" for standing in STANDINGS if counts[standing])
+    states = ", ".join(f"{counts[name]} {name}" for name in STANDINGS if counts[name])
     flops = sum(cell.flops for cell in made.cells if cell.state.state != "done")
     on_gpu = made.study.slurm.gpus > 0
     lines = [
-        format_table(list(columns.values()), rows),
-        "",
-        f"{counted(len(made.cells), 'cell')}: {told}",
+        f"{counted(len(made.cells), 'cell')}: {states}",
         f"to do: {flops:.2e} training FLOPs, about {format_duration(made.seconds)} of one core or GPU "
-        f"({format_hours(made.seconds / 3600)} GPU-hours), {made.start_seconds:.0f} s of each for its start",
+        f"({format_hours(made.seconds / 3600)} GPU-hours); each cell's start takes {made.start_seconds:.0f} s of it",
         f"spent: {format_hours(made.spent_seconds / 3600)} GPU-hours",
     ]
     guessed = sum(1 for c in made.cells if c.source == "guess" and c.state.state != "done")
     if guessed:
         lines.append(
-            f"guessed at {guess_text(on_gpu)}: {counted(guessed, 'time')}; `scaling benchmark` measures them"
+            f"{counted(guessed, 'time')} guessed at {guess_text(on_gpu)}; `scaling benchmark` measures them"
         )
     if made.study.train.share_prefix:
         alone = sum(cell.config.n_samples for cell in made.cells)
         lines.append(
-            f"share_prefix: {made.n_trained:,} impressions are trained on instead of {alone:,} "
+            f"share_prefix: training on {made.n_trained:,} impressions instead of {alone:,} "
             f"({1 - made.n_trained / alone:.0%} saved)"
         )
     if budget is not None:
         total = (made.spent_seconds + made.seconds) / 3600
-        verdict = "exceeded" if total > budget else "kept"
+        verdict = "exceeded" if total > budget else "not exceeded"
         lines.append(
-            f"budget: {budget:g} GPU-hours {verdict}, the whole study takes {format_hours(total)}"
+            f"budget: {budget:g} GPU-hours {verdict}; the whole study takes {format_hours(total)}"
         )
     late = [
         c
@@ -244,16 +249,16 @@ def _plan_text(made: Plan, budget: float | None) -> str:
     ]
     if late and made.study.train.recipe_n_samples is not None:
         lines.append(
-            f"warning: warm up for over half of their steps: {counted(len(late), 'cell')}; "
+            f"warning: warm-up takes over half of the steps of {counted(len(late), 'cell')}; "
             "lower train.recipe_n_samples"
         )
     if made.removed:
-        lines.append(f"no more in the grid: {counted(len(made.removed), 'run')}")
+        lines.append(f"{counted(len(made.removed), 'run')} no longer in the grid")
     if made.silence:
-        lines.append(f"queue not known: {made.silence}")
+        lines.append(f"state of the queue unknown: {made.silence}")
     if made.data.fingerprint is None:
         lines.append(f"{made.data.path} will be generated first")
-    return "\n".join(lines)
+    return [Table(list(columns.values()), rows), "", *lines]
 
 
 def _short(key: str, value: object) -> object:

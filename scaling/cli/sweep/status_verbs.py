@@ -1,4 +1,4 @@
-"""Verbs on a sweep that is under way: `scaling status | logs | cancel | throttle`."""
+"""Verbs on a running sweep: `scaling status | logs | cancel | throttle`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling.cli.options import AsJson, Only, Overrides, Runs, Study, Yes
-from scaling.cli.output import counted, format_duration, format_hours, format_table
+from scaling.cli.output import Table, counted, format_duration, format_hours, print_parts
 from scaling.cli.sweep.chosen_cells import cell_by_signature, chosen_by, confirm
 from scaling.cli.sweep.plan_verbs import STANDINGS, load_plan, load_study_and_store
 from scaling.errors import UserError
@@ -29,8 +29,7 @@ __all__ = ["add_verbs"]
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 5.0
-# SLURM's controller is everybody's
-_SECONDS_BETWEEN_QUESTIONS = 30.0
+_SECONDS_BETWEEN_QUERIES = 30.0  # of SLURM's controller, which all users of the cluster share
 _COLUMNS = {
     "signature": "cell",
     "grade": "grade",
@@ -66,12 +65,14 @@ def status(
     ] = False,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Look again every few seconds while something is under way."),
+        typer.Option(
+            "--watch", help="Repeat every few seconds until no cell is running or queued."
+        ),
     ] = False,
 ) -> None:
-    """Print where each cell stands: from its files, and for queued cells from one look at SLURM's queue.
+    """Print the state of each cell, read from its files and from SLURM's queue.
 
-    Works without SLURM, without its accounting, and after the driver is gone.
+    Works without SLURM, without its accounting, and after the process that submitted the cells has ended.
 
     Example: scaling status studies/quickstart.toml --watch
     """
@@ -79,7 +80,10 @@ def status(
         made = _watch(study, overrides, runs, only, as_json=as_json)
     else:
         made, _ = load_plan(study, overrides, runs)
-        _print_status(made, only, as_json=as_json)
+        if as_json:
+            _print_json(made, only, indent=2)
+        else:
+            print_parts(_status_parts(made, only))
     if check and len(made.with_standing("done")) < len(made.cells):
         raise typer.Exit(1)
 
@@ -88,15 +92,20 @@ def logs(
     study: Study,
     cell: Annotated[
         str,
-        typer.Argument(metavar="CELL", help="First digits of its signature; `status` has them."),
+        typer.Argument(
+            metavar="CELL", help="First digits of its signature, as printed by `scaling status`."
+        ),
     ],
     overrides: Overrides = None,
     runs: Runs = None,
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on as the job writes, until the cell's end.")
+        bool,
+        typer.Option(
+            "-f", "--follow", help="Keep printing what the job writes until the cell ends."
+        ),
     ] = False,
 ) -> None:
-    """Print what the last job of a cell wrote: where it lies, its output, its errors.
+    """Print the output and the errors of a cell's last job; the names of the files go to stderr.
 
     Example: scaling logs studies/quickstart.toml 3f2a --follow
     """
@@ -106,18 +115,18 @@ def logs(
     planned = cell_by_signature(made, cell, study)
     found = latest_jobs(read_submissions(store)).get(planned.config.signature)
     if found is None:
-        raise UserError(f"cell {cell}: was never given to a job; `scaling submit {study}` does it")
+        raise UserError(f"cell {cell}: no job was submitted for it; use `scaling submit {study}`")
     submission, job_id = found
     offsets = {submission.log(job_id, channel): 0 for channel in ("out", "err")}
     asked = time.monotonic()
     while True:
         state = made.state_now(planned, store).state
-        if follow and time.monotonic() - asked > _SECONDS_BETWEEN_QUESTIONS:
+        if follow and time.monotonic() - asked > _SECONDS_BETWEEN_QUERIES:
             made, _ = load_plan(study, overrides, runs)
             planned = cell_by_signature(made, cell, study)
             asked = time.monotonic()
         over = not follow or state in ("done", "failed")
-        # SLURM may hold what has gone silent, and gone may be what never wrote; a local cell waits without a word
+        # SLURM may still hold a cell whose heartbeat stopped; a local cell writes nothing while it waits
         if submission.cluster == "local":
             over = over or state == "lost"
         elif not made.silence:
@@ -136,7 +145,9 @@ def logs(
     if not any(offsets.values()):
         logger.info("job %s has written nothing", job_id)
     if follow and state not in ("done", "failed"):
-        logger.info("no job holds cell %s any more; `scaling submit %s` goes on", cell, study)
+        logger.info(
+            "no job holds cell %s any longer; `scaling submit %s` continues it", cell, study
+        )
 
 
 def cancel(
@@ -146,7 +157,7 @@ def cancel(
     only: Only = None,
     yes: Yes = False,
 ) -> None:
-    """Cancel the sweep's SLURM jobs; a cell that runs keeps its last checkpoint.
+    """Cancel the sweep's SLURM jobs; a running cell keeps its last checkpoint.
 
     Example: scaling cancel studies/quickstart.toml --only grade=SUAN-3
     """
@@ -154,16 +165,16 @@ def cancel(
 
     made, _ = load_plan(study, overrides, runs)
     if made.silence:
-        raise UserError(f"cancel: the queue is not known: {made.silence}")
+        raise UserError(f"cancel: the state of the queue is unknown: {made.silence}")
     cells = [c for c in chosen_by(made, only) if c.job is not None]
     jobs = sorted({c.job.job_id for c in cells if c.job is not None})
     if not jobs:
-        logger.info("%s: no job waits or runs", study)
+        logger.info("%s: no job is queued or running", study)
         return
     also = [c for c in made.cells if c.job is not None and c.job.job_id in jobs and c not in cells]
-    told = f", and with them {counted(len(also), 'other cell')}" if also else ""
+    others = f" and {counted(len(also), 'other cell')}" if also else ""
     if confirm(
-        f"Cancel {counted(len(jobs), 'job')} with {counted(len(cells), 'cell')}{told}?", yes
+        f"Cancel {counted(len(jobs), 'job')} with {counted(len(cells), 'cell')}{others}?", yes
     ):
         cancel_tasks(jobs)
         logger.info("cancelled %s", counted(len(jobs), "job"))
@@ -171,11 +182,11 @@ def cancel(
 
 def throttle(
     study: Study,
-    max_parallel: Annotated[int, typer.Argument(min=1, help="Jobs at once, of the whole sweep.")],
+    max_parallel: Annotated[int, typer.Argument(min=1, help="Jobs at once in the whole sweep.")],
     overrides: Overrides = None,
     runs: Runs = None,
 ) -> None:
-    """Change how many of the sweep's SLURM jobs run at once; the arrays share it by what they have to do.
+    """Change how many of the sweep's SLURM jobs run at once; arrays share the number by their remaining work.
 
     Example: scaling throttle studies/quickstart.toml 32
     """
@@ -184,7 +195,7 @@ def throttle(
     _, store = load_study_and_store(study, overrides, runs)
     shares = rebalance(store, max_parallel)
     if not shares:
-        logger.info("%s: no array waits or runs", study)
+        logger.info("%s: no array is queued or running", study)
     for array_id, share in shares.items():
         logger.info("array %s: %d jobs at once", array_id, share)
 
@@ -197,60 +208,88 @@ def _watch(
     *,
     as_json: bool,
 ) -> Plan:
-    """Print the status again and again, until nothing is under way."""
+    """Show the status again and again until no cell is running or queued; return the last plan.
+
+    A terminal is redrawn in place. Elsewhere the table is printed at the beginning and at the end, and the
+    totals in between; JSON is one line for each look.
+    """
+    looks = _looks(study, overrides, runs)
+    made = next(looks)
+    if as_json:
+        _print_json(made, only, indent=None)
+        for made in looks:
+            _print_json(made, only, indent=None)
+    elif sys.stdout.isatty():
+        from scaling.cli.terminal import live_view
+
+        with live_view() as view:
+            view.show(
+                _status_parts(made, only)[::-1]
+            )  # the totals first: a high table is cut at its end
+            for made in looks:
+                view.show(_status_parts(made, only)[::-1])
+    else:
+        print_parts(_status_parts(made, only))
+        for made in looks:
+            parts = _status_parts(made, only)
+            print_parts(parts[-1:] if _is_under_way(made) else parts)
+    return made
+
+
+def _looks(study: Path, overrides: list[str] | None, runs: Path | None) -> Iterator[Plan]:
+    """Yield the plan every few seconds, the last one with no cell running or queued."""
     from sweeps.queue import SilentSchedulerError, ask_queue, read_submissions
 
     tasks: Sequence[QueuedTask] | SilentSchedulerError | None = None
     asked = -math.inf
-    again = False
     while True:
         _, store = load_study_and_store(study, overrides, runs)
-        if time.monotonic() - asked > _SECONDS_BETWEEN_QUESTIONS:
+        if time.monotonic() - asked > _SECONDS_BETWEEN_QUERIES:
             try:
                 tasks = ask_queue(store, read_submissions(store))
             except SilentSchedulerError as error:
                 tasks = error
             asked = time.monotonic()
         made, _ = load_plan(study, overrides, runs, tasks=tasks)
-        is_last = not made.with_standing("running", "queued")
-        # one line per look, for programs that follow
-        _print_status(made, only, as_json=as_json, again=again and not is_last, indent=None)
-        if is_last:
-            return made
-        again = True
+        yield made
+        if not _is_under_way(made):
+            return
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _print_status(
-    made: Plan,
-    only: list[str] | None,
-    *,
-    as_json: bool,
-    again: bool = False,
-    indent: int | None = 2,
-) -> None:
-    from sweeps.status import status_rows, status_totals
+def _is_under_way(made: Plan) -> bool:
+    return bool(made.with_standing("running", "queued"))
+
+
+def _rows(made: Plan, only: list[str] | None) -> list[dict[str, Any]]:
+    from sweeps.status import status_rows
 
     chosen = {cell.config.signature for cell in chosen_by(made, only)}
-    rows = [
+    return [
         row
         for row, cell in zip(status_rows(made), made.cells, strict=True)
         if cell.config.signature in chosen
     ]
-    totals = status_totals(made)
-    if as_json:
-        document = {"study": made.study.name, "cells": rows, "totals": totals}
-        print(json.dumps(document, indent=indent, allow_nan=False), flush=True)
-        return
-    text = f"{_table(rows, made)}\n\n{_totals_text(totals)}"
-    if again and sys.stdout.isatty():
-        text = f"\x1b[H\x1b[2J{text}"
-    elif again:
-        text = _totals_text(totals)
-    print(text, flush=True)
 
 
-def _table(rows: Sequence[dict[str, Any]], made: Plan) -> str:
+def _print_json(made: Plan, only: list[str] | None, indent: int | None) -> None:
+    from sweeps.status import status_totals
+
+    document = {
+        "study": made.study.name,
+        "cells": _rows(made, only),
+        "totals": status_totals(made),
+    }
+    print(json.dumps(document, indent=indent, allow_nan=False), flush=True)
+
+
+def _status_parts(made: Plan, only: list[str] | None) -> list[str | Table]:
+    from sweeps.status import status_totals
+
+    return [_table(_rows(made, only), made), "", _totals_text(status_totals(made))]
+
+
+def _table(rows: Sequence[dict[str, Any]], made: Plan) -> Table:
     columns = dict(_COLUMNS)
     columns |= {axis: axis for axis in made.study.grid.axes}
     for key in ("samples_per_second", "heartbeat_seconds", "loss", "eta_seconds", "logloss", "auc"):
@@ -258,7 +297,7 @@ def _table(rows: Sequence[dict[str, Any]], made: Plan) -> str:
             del columns[key]
     if all(row["why"] in ("", "will run") for row in rows):
         del columns["why"]
-    return format_table(
+    return Table(
         list(columns.values()), [[_cell_text(key, row) for key in columns] for row in rows]
     )
 
@@ -286,4 +325,8 @@ def _totals_text(totals: dict[str, Any]) -> str:
     )
     if totals["eta_seconds"] is not None:
         text += f", about {format_duration(totals['eta_seconds'])} to go"
-    return text if totals["queue"] == "known" else f"{text}; queue not known: {totals['queue']}"
+    return (
+        text
+        if totals["queue"] == "known"
+        else f"{text}; state of the queue unknown: {totals['queue']}"
+    )

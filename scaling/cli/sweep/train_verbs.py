@@ -7,33 +7,40 @@ from typing import Annotated
 
 import typer
 
+from scaling.cli.missing_packages import check_training_packages
 from scaling.cli.options import Budget, ForceResume, Limit, Only, Overrides, Runs, Study, Yes
 from scaling.cli.sweep.chosen_cells import cell_by_signature
-from scaling.cli.sweep.dispatching import FAILURES, Request, train_cells
-from scaling.cli.sweep.plan_verbs import load_plan, warn_of
-from scaling.errors import UserError, nearest
+from scaling.cli.sweep.dispatching import Cluster, FailureClass, Request, train_cells
+from scaling.cli.sweep.plan_verbs import load_plan, warn_about
 
 __all__ = ["add_verbs"]
 
 
-Cluster = Annotated[str, typer.Option(help="local (processes), slurm, or debug (in this process).")]
+OnCluster = Annotated[
+    Cluster,
+    typer.Option(
+        "--cluster", help="local: processes here; slurm: jobs; debug: one by one in this process."
+    ),
+]
 Jobs = Annotated[
-    int | None, typer.Option(min=1, help="Cells at once, local only [default: GPUs, else cores].")
+    int | None,
+    typer.Option(min=1, help="Cells at once; local only [default: number of GPUs, else of cores]."),
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")]
 MaxParallel = Annotated[
-    int | None, typer.Option(min=1, help="Jobs at once, slurm only [default: the study's].")
+    int | None, typer.Option(min=1, help="Jobs at once; slurm only [default: the study's].")
 ]
 Snapshot = Annotated[
     bool,
     typer.Option("--snapshot", help="Run from a copy of the code beside the runs; slurm only."),
 ]
 CleanEnv = Annotated[
-    bool, typer.Option("--clean-env", help="Submit from inside a job, without its environment.")
+    bool,
+    typer.Option("--clean-env", help="Submit from inside a job, without the job's environment."),
 ]
 CancelRemoved = Annotated[
     bool,
-    typer.Option("--cancel-removed", help="Cancel jobs of cells that are no more in the grid."),
+    typer.Option("--cancel-removed", help="Cancel jobs of cells no longer in the grid."),
 ]
 
 
@@ -54,7 +61,7 @@ def run(
     budget: Budget = None,
     force_resume: ForceResume = False,
 ) -> None:
-    """Do a whole study: make the data, train what is missing, fit, plot, report.
+    """Run a whole study: make the data, train the missing cells, fit, plot, report.
 
     Example: scaling run studies/quickstart.toml
     """
@@ -65,7 +72,7 @@ def run(
         jobs=jobs,
         only=only,
         limit=limit,
-        retry=FAILURES if retry_failed else (),
+        retry=tuple(FailureClass) if retry_failed else (),
         budget=budget,
         force_resume=force_resume,
     )
@@ -76,7 +83,7 @@ def submit(
     study: Study,
     overrides: Overrides = None,
     runs: Runs = None,
-    cluster: Cluster = "local",
+    cluster: OnCluster = Cluster.LOCAL,
     jobs: Jobs = None,
     only: Only = None,
     limit: Limit = None,
@@ -89,11 +96,11 @@ def submit(
     cancel_removed: CancelRemoved = False,
     yes: Yes = False,
 ) -> None:
-    """Train the cells that are missing; a finished, running or queued cell is never taken twice.
+    """Train the missing cells; finished, running and queued cells are never submitted twice.
 
-    Lost and preempted cells go on from their checkpoints. A cell that ran out of memory or time is taken once
-    more with twice as much; failed cells wait for `scaling retry`. With --cluster slurm the command returns
-    once the jobs are queued; otherwise it waits for them, and exits 1 if one of them is not done.
+    Lost and preempted cells continue from their checkpoints. A cell that ran out of memory or time is repeated
+    once with twice as much; failed cells wait for `scaling retry`. With --cluster slurm the command returns
+    once the jobs are queued; otherwise it waits until the cells end, and exits 1 if one of them is not done.
 
     Example: scaling submit studies/quickstart.toml --cluster slurm
     """
@@ -105,7 +112,7 @@ def submit(
         jobs,
         only,
         limit,
-        FAILURES if retry_failed else (),
+        tuple(FailureClass) if retry_failed else (),
         budget,
         force_resume,
         max_parallel,
@@ -120,28 +127,26 @@ def submit(
 def retry(
     study: Study,
     failure: Annotated[
-        list[str] | None,
+        list[FailureClass] | None,
         typer.Option(
             "--class",
-            help="exception, oom, timeout or lost; repeatable [default: all].",
+            metavar="CLASS",
+            help="Kind of failure: exception, oom, timeout or lost; repeatable [default: all].",
         ),
     ] = None,
     overrides: Overrides = None,
     runs: Runs = None,
-    cluster: Cluster = "local",
+    cluster: OnCluster = Cluster.LOCAL,
     jobs: Jobs = None,
     only: Only = None,
     limit: Limit = None,
     budget: Budget = None,
     force_resume: ForceResume = False,
 ) -> None:
-    """Train failed cells again; after each out-of-memory or time-out with twice the memory or time.
+    """Train failed cells again; each out-of-memory or time-out doubles the memory or time of the next attempt.
 
     Example: scaling retry studies/quickstart.toml --class oom --cluster slurm
     """
-    for name in failure or ():
-        if name not in FAILURES:
-            raise UserError(f"--class {name}: no such class{nearest(name, FAILURES)}")
     request = Request(
         study,
         overrides,
@@ -150,7 +155,7 @@ def retry(
         jobs,
         only,
         limit,
-        tuple(failure or FAILURES),
+        tuple(failure or FailureClass),
         budget,
         force_resume,
     )
@@ -161,23 +166,26 @@ def train(
     study: Study,
     cell: Annotated[
         str,
-        typer.Option(help="Signature of the cell, or its first digits; `plan --json` has them."),
+        typer.Option(
+            help="Signature of the cell, or its first digits, as printed by `scaling plan`."
+        ),
     ],
     overrides: Overrides = None,
     runs: Runs = None,
     force_resume: ForceResume = False,
 ) -> None:
-    """Train one cell in this process and print its record's path; a finished one is only read.
+    """Train one cell in this process and print the path of its record; a finished cell is not trained again.
 
     Example: scaling train studies/quickstart.toml --cell 3f2a
     """
+    check_training_packages()
     from scaling.process import prepare_process
     from scaling.store import open_store
     from scaling.training import train_run
     from sweeps.planning import teacher_folders
 
     made, store = load_plan(study, overrides, runs, make_data=True)
-    warn_of(made)
+    warn_about(made)
     planned = cell_by_signature(made, cell, study)
     record = train_run(
         planned.config,

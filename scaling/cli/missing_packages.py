@@ -1,0 +1,34 @@
+"""The message for packages that only training needs, where they are not installed."""
+
+from importlib.util import find_spec
+
+from scaling.errors import UserError
+
+__all__ = ["check_training_packages", "missing_package"]
+
+
+_TRAINING = ("torch", "submitit", "safetensors")  # the extra `train` of pyproject.toml
+
+
+def check_training_packages() -> None:
+    """Check that cells can be trained here, before any data are generated; imports nothing.
+
+    Raises:
+        UserError: a package is not installed.
+    """
+    for name in _TRAINING:
+        if find_spec(name) is None:
+            raise UserError(_message(name))
+
+
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """Return the message if the missing module belongs to a package that training needs, else None."""
+    name = (error.name or "").partition(".")[0]
+    return _message(name) if name in _TRAINING else None
+
+
+def _message(name: str) -> str:
+    return (
+        f"training needs {name}, which is not installed; install it with: "
+        'pip install "ctr-scaling[train]"'
+    )

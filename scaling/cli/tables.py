@@ -1,0 +1,60 @@
+"""A table of values with a header, and its plain text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from scaling.aligned_text import aligned
+
+__all__ = ["Table", "format_table"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and rows of values; `str(table)` is its plain text, aligned by spaces.
+
+    Attributes:
+        header: names of the columns.
+        rows: values. Columns that contain only numbers (or None) are aligned right.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+    @cached_property
+    def cells(self) -> list[list[str]]:
+        """The formatted values."""
+        return [[_format(value) for value in row] for row in self.rows]
+
+    @cached_property
+    def numeric(self) -> list[bool]:
+        """For each column, whether it contains only numbers."""
+        return [
+            bool(self.rows) and all(isinstance(row[i], int | float | None) for row in self.rows)
+            for i in range(len(self.header))
+        ]
+
+    def __str__(self) -> str:
+        """Return the plain text."""
+        return aligned([list(self.header), *self.cells], self.numeric)
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return an aligned text table; numbers are right-aligned, everything else left-aligned."""
+    return str(Table(header, rows))
+
+
+def _format(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if value != value:
+            return "-"
+        if value == 0 or 1e-3 <= abs(value) < 1e5:
+            return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
+        return f"{value:.3g}"
+    return str(value)

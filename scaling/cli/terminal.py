@@ -1,0 +1,109 @@
+"""Tables and the live view on a terminal, drawn by rich: numbers are never cut, long texts wrap.
+
+Imported only if stdout is a terminal.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from scaling.cli.tables import Table
+
+__all__ = ["LiveView", "live_view", "print_on_terminal", "renderable"]
+
+
+_MOST_ROWS = 1000  # rich needs about a second for so many
+_GAP = 2  # spaces between two columns
+_LEAST_TEXT = 30  # a longer text may wrap, to no less than this width or its longest word
+
+
+def print_on_terminal(parts: Sequence[str | Table]) -> None:
+    """Print texts as they are, and tables fitted to the terminal's width; very long tables stay plain."""
+    console = Console(highlight=False)
+    for part in parts:
+        if isinstance(part, Table) and len(part.rows) <= _MOST_ROWS:
+            # a column wider than the terminal is left to the terminal to wrap
+            wide = Console(width=max(console.width, *_block_widths(part, console.width)))
+            wide.print(renderable(part, console.width))
+        else:
+            console.print(Text(str(part)), soft_wrap=True)
+
+
+class LiveView:
+    """Redraws its parts in place; the last ones stay visible in full length."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def show(self, parts: Sequence[str | Table]) -> None:
+        """Draw the parts in place of the former ones; if they are too high, the end is left out for now."""
+        width = self._live.console.width
+        self._live.update(
+            Group(*(Text(p) if isinstance(p, str) else renderable(p, width) for p in parts)),
+            refresh=True,
+        )
+
+
+@contextmanager
+def live_view() -> Iterator[LiveView]:
+    """Yield a view that is redrawn in place."""
+    with Live(auto_refresh=False) as live:
+        yield LiveView(live)
+
+
+def renderable(table: Table, width: int) -> RenderableType:
+    """Return the table for `width` columns of characters.
+
+    If its columns do not fit side by side, it is split into blocks of columns; each block begins with the
+    first column.
+    """
+    first, *others = [_block(table, columns) for columns in _blocks(table, width)]
+    return Group(first, *(part for block in others for part in (Text(), block)))
+
+
+def _block_widths(table: Table, width: int) -> list[int]:
+    return [
+        sum(_least_width(table, column) + _GAP for column in columns)
+        for columns in _blocks(table, width)
+    ]
+
+
+def _blocks(table: Table, width: int) -> Iterator[list[int]]:
+    """The columns of each block, from left to right."""
+    least = [_least_width(table, column) for column in range(len(table.header))]
+    block = [0]
+    for column in range(1, len(least)):
+        needed = sum(least[i] + _GAP for i in block) + least[column]
+        if needed > width and len(block) > 1:
+            yield block
+            block = [0]
+        block.append(column)
+    yield block
+
+
+def _least_width(table: Table, column: int) -> int:
+    texts = [table.header[column], *(row[column] for row in table.cells)]
+    full = max(map(len, texts))
+    if table.numeric[column]:
+        return full
+    longest_word = max((len(word) for text in texts for word in text.split()), default=0)
+    return min(full, max(longest_word, _LEAST_TEXT))
+
+
+def _block(table: Table, columns: Sequence[int]) -> RichTable:
+    drawn = RichTable(box=None, padding=(0, _GAP // 2), pad_edge=False)
+    for column in columns:
+        is_numeric = table.numeric[column]
+        drawn.add_column(
+            Text(table.header[column], style="bold"),
+            justify="right" if is_numeric else "left",
+            no_wrap=is_numeric,
+            min_width=_least_width(table, column),
+        )
+    for row in table.cells:
+        drawn.add_row(*(Text(row[column]) for column in columns))
+    return drawn
