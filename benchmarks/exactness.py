@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from analysis.fit import fit_law
+from analysis.fit import FitOptions, fit_law
 from analysis.laws import Additive
 from scaling.atomic_files import write_json
 
@@ -90,7 +90,14 @@ def compare(sets: int, starts: int, seed: int = 0) -> list[dict[str, Any]]:
         table = random_set(rng)
         for huber in (False, True):
             kind = "huber" if huber else "gaussian"
-            fit = fit_law(Additive(), table, x="N", data="D", y="loss", loss=kind, interval="none")
+            fit = fit_law(
+                Additive(),
+                table,
+                x="N",
+                data="D",
+                y="loss",
+                options=FitOptions(loss=kind, interval="none"),
+            )
             ours = fit.objective if huber else fit.objective / 2
             best = lowest(table, huber, starts, rng)
             rows.append({"set": i, "loss": kind, "ours": ours, "lowest_found": best, "status": fit.status})  # fmt: skip

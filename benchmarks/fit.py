@@ -25,7 +25,7 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from analysis.fit import fit_law
+from analysis.fit import FitOptions, fit_law
 from analysis.laws import Additive
 from analysis.optimum import Problem, gather_points
 from analysis.uncertainty import bootstrap_draws
@@ -78,8 +78,10 @@ def fastest(work: Any, times: int = 3) -> tuple[float, Any]:
 def chinchilla(table: pd.DataFrame) -> dict[str, Any]:
     """The multi-start job and its bootstrap, ours and plain."""
     logs = [np.log(table[c].to_numpy()) for c in ("N", "D", "loss")]
-    options = {"x": "N", "data": "D", "y": "loss", "loss": "huber", "interval": "none"}
-    ours, fit = fastest(lambda: fit_law(Additive(), table, **options))
+    options = FitOptions(loss="huber", interval="none")
+    ours, fit = fastest(
+        lambda: fit_law(Additive(), table, x="N", data="D", y="loss", options=options)
+    )
     starts = list(itertools.product(*GRID))
     chosen = starts[::EVERY]
     plain, found = timed(
@@ -129,7 +131,9 @@ def study(peer: str | None) -> dict[str, Any]:
     table["loss"] = Additive()(law, n, d) + noise
     profile, fit = fastest(lambda: fit_law(Additive(), table, y="loss"))
     draws, _ = fastest(
-        lambda: fit_law(Additive(), table, y="loss", interval="bootstrap", n_draws=1000)
+        lambda: fit_law(
+            Additive(), table, y="loss", options=FitOptions(interval="bootstrap", n_draws=1000)
+        )
     )
     result = {"profile_seconds": profile, "draws_seconds": draws, "params": fit.params}
     return result | (time_peer(peer, table) if peer else {})

@@ -9,19 +9,20 @@ absent are left out. Takes about ten seconds.
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.fit import LawFit, fit_law
+from analysis.fit import FitOptions, LawFit, fit_law
 from analysis.laws import Additive, Broken, DataConstrained, TiedAdditive
 from scaling.atomic_files import write_text
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT.parent / "shared" / "reference" / "fits"
-OPTIONS = {"x": "N", "data": "D", "y": "loss", "interval": "none"}
+COLUMNS = {"x": "N", "data": "D", "y": "loss"}
+HUBER = FitOptions(loss="huber", interval="none")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def chinchilla(folder: Path) -> list[Row]:
     """R1: Epoch AI's points of Hoffmann et al. 2022 and its code's optimum (Besiroglu et al. 2024)."""
     table = epoch(folder)
     points = table[:-5]
-    fit = fit_law(Additive(), points, loss="huber", **OPTIONS)
+    fit = fit_law(Additive(), points, **COLUMNS, options=HUBER)
     known = {"E": 1.817218, "A": 477.826, "B": 2143.417, "alpha": 0.3473105, "beta": 0.3671724}
     within = {"E": 1e-5, "A": 0.05, "B": 0.5, "alpha": 1e-5, "beta": 1e-5}
     rows = [
@@ -73,7 +74,7 @@ def chinchilla(folder: Path) -> list[Row]:
             told(known), told(fit.params), 1.01827403e-3, fit.objective, near(fit, known, within))
     ]  # fmt: skip
     paper = {"E": 1.81686, "A": 482.006, "B": 2085.434, "alpha": 0.34781, "beta": 0.36585}
-    sharp = fit_law(Additive(), points, loss="huber", delta=1e-5, **OPTIONS)
+    sharp = fit_law(Additive(), points, **COLUMNS, options=replace(HUBER, delta=1e-5))
     sizes = (points["N"], points["D"])
     residual = np.log(points["loss"]) - np.log(Additive()(paper, *sizes))
     inner = residual.clip(-1e-3, 1e-3)
@@ -83,9 +84,7 @@ def chinchilla(folder: Path) -> list[Row]:
             told(paper), told(sharp.params), float((inner * (residual - inner / 2)).sum()), fit.objective,
             near(sharp, paper, loose), "no optimum of the stated delta: objectives are those of 1e-3")
     )  # fmt: skip
-    draws = fit_law(
-        Additive(), points, loss="huber", **OPTIONS | {"interval": "bootstrap"}, n_draws=4000
-    )
+    draws = fit_law(Additive(), points, **COLUMNS, options=FitOptions(loss="huber", n_draws=4000))
     errors = {"E": 0.02566, "A": 124.522, "B": 1293.284, "alpha": 0.01540, "beta": 0.02060}
     rows.append(
         Row("R1c", "the same, standard errors of 4,000 resamples", told(errors, 4),
@@ -97,14 +96,14 @@ def chinchilla(folder: Path) -> list[Row]:
         (0.01, 0.35442, 0.38154),
         (1e-4, 0.34741, 0.36538),
     ):
-        other = fit_law(Additive(), points, loss="huber", delta=delta, **OPTIONS)
+        other = fit_law(Additive(), points, **COLUMNS, options=replace(HUBER, delta=delta))
         expected = {"alpha": alpha, "beta": beta}
         rows.append(
             Row("R1d", f"the same, delta {delta:g}", told(expected),
                 told({n: other.params[n] for n in expected}), np.nan, other.objective,
                 near(other, expected, {"alpha": 2e-4, "beta": 2e-4}))
         )  # fmt: skip
-    whole = fit_law(Additive(), table, loss="huber", **OPTIONS)
+    whole = fit_law(Additive(), table, **COLUMNS, options=HUBER)
     expected = {"E": 1.89134, "alpha": 0.34931, "beta": 0.45305}
     rows.append(
         Row("R1d", "all 245 points", told(expected), told({n: whole.params[n] for n in expected}),
@@ -116,8 +115,8 @@ def chinchilla(folder: Path) -> list[Row]:
 def survey(folder: Path) -> list[Row]:
     """R3: the Misfitting survey's own checkpoints (Li et al. 2025)."""
     table = pd.read_csv(folder / "misfitting/scaling_results_last_ckpt_only.csv")
-    fit = fit_law(Additive(), table, loss="huber", **OPTIONS)
-    tied = fit_law(TiedAdditive(), table, loss="huber", **OPTIONS)
+    fit = fit_law(Additive(), table, **COLUMNS, options=HUBER)
+    tied = fit_law(TiedAdditive(), table, **COLUMNS, options=HUBER)
     known = {"alpha": 0.200196, "beta": 0.635697}
     return [
         Row("R3", "261 last checkpoints of the Misfitting survey; Huber 1e-3 of logs", told(known),
@@ -131,7 +130,9 @@ def survey(folder: Path) -> list[Row]:
 def asymmetric(folder: Path) -> list[Row]:
     """R4: Takano's chinchilla, mean absolute error with predictions above the loss ten times as bad."""
     table = pd.read_csv(folder / "kyo/df.csv")
-    fit = fit_law(Additive(), table, loss="huber", residual="raw", delta=1e-7, over=10.0, **OPTIONS)
+    fit = fit_law(
+        Additive(), table, **COLUMNS, options=replace(HUBER, residual="raw", delta=1e-7, over=10.0)
+    )
     residual = table["loss"] - fit.predict(table["N"], table["D"])
     error = float((np.where(residual < 0, 10, 1) * np.abs(residual)).mean())
     known = {"E": 1.70024, "A": 184.692, "B": 1633.48, "alpha": 0.289008, "beta": 0.355794}
@@ -157,7 +158,7 @@ def isoflops(folder: Path) -> list[Row]:
     rows = []
     for name, mean in known.items():
         part = table[table["experiment"] == name]
-        fit = fit_law(Additive(), part, loss="huber", residual="raw", **OPTIONS)
+        fit = fit_law(Additive(), part, **COLUMNS, options=replace(HUBER, residual="raw"))
         ours = fit.objective / len(part) * 1e6
         rows.append(
             Row("R5", f"{name}, {len(part)} points; mean raw Huber 1e-3, x 1e6", "objective only",
@@ -180,7 +181,7 @@ def overtraining(folder: Path) -> list[Row]:
         flops, mults = (np.array(points[key])[:5] for key in ("flops", "mults"))
         table = pd.DataFrame({"N": np.sqrt(flops / 6 / mults), "loss": points["loss"][:5]})
         table["D"] = table["N"] * mults
-        fit = fit_law(TiedAdditive(), table, **OPTIONS)
+        fit = fit_law(TiedAdditive(), table, **COLUMNS, options=FitOptions(interval="none"))
         expected = {"A": amplitude, "alpha": exponent, "E": offset}
         rows.append(
             Row("R7", f"five runs on {name} of Gadre et al. 2024; tied law, least squares",
@@ -202,9 +203,8 @@ def repeated(folder: Path) -> list[Row]:
     fit = fit_law(
         DataConstrained(),
         table,
-        loss="huber",
-        **OPTIONS | {"interval": "bootstrap"},
-        fixed={**held, "alpha": alpha, "beta": alpha},
+        **COLUMNS,
+        options=FitOptions(loss="huber", fixed={**held, "alpha": alpha, "beta": alpha}),
     )
     intervals = ", ".join(f"{n} {fit.estimate(n)}" for n in ("R_D", "R_N"))
     return [
@@ -219,7 +219,11 @@ def broken(folder: Path) -> list[Row]:
     table = pd.read_csv(folder / "bnsl/four_digit_addition.csv")
     table["shifted"] = table["y"] + 1
     fit = fit_law(
-        Broken(limit=1.0), table[:14], x="x", y="shifted", residual="log", interval="none"
+        Broken(limit=1.0),
+        table[:14],
+        x="x",
+        y="shifted",
+        options=FitOptions(residual="log", interval="none"),
     )
     error = np.log(fit.predict(table["x"]) - 1) - np.log(table["y"])
     train, beyond = (float(np.sqrt((part**2).mean())) for part in (error[:14], error[14:]))
@@ -242,7 +246,7 @@ def ladder(folder: Path) -> list[Row]:
     for task, percent in known.items():
         part = table[table["task"] == task]
         train, target = part[part["mode"] == "train"], part[part["size"] == "13B-5T"].iloc[0]
-        fit = fit_law(Additive(), train, loss="huber", **OPTIONS)
+        fit = fit_law(Additive(), train, **COLUMNS, options=HUBER)
         error = 100 * (float(fit.predict(target["N"], target["D"])) / target["loss"] - 1)
         holds = abs(error - percent) <= 0.1 and (
             (task == "csqa_val_5shot") == (fit.status == "at_bound")

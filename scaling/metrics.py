@@ -1,4 +1,4 @@
-"""Metrics of click predictions from logits, each with the standard error that one test part allows.
+"""Metrics of click predictions from logits, with the standard errors that follow from the size of the test part.
 
 With the true click probabilities at hand (generated logs) the `soft_` metrics replace each drawn label by
 its probability: same expectation, no label noise.
@@ -8,7 +8,28 @@ import numpy as np
 
 from scaling.arrays import Array
 
-__all__ = ["auc_with_stderr", "entropy", "evaluate", "soft_auc", "true_limits"]
+__all__ = [
+    "auc_with_stderr",
+    "entropy",
+    "evaluate",
+    "is_stderr",
+    "soft_auc",
+    "stderr_name",
+    "true_limits",
+]
+
+
+_STDERR = "_stderr"
+
+
+def stderr_name(metric: str) -> str:
+    """Return the name under which records and tables store the standard error of a metric."""
+    return metric + _STDERR
+
+
+def is_stderr(name: str) -> bool:
+    """Return whether a name is that of a metric's standard error."""
+    return name.endswith(_STDERR)
 
 
 def evaluate(label: Array, logit: Array, true_probability: Array | None = None) -> dict[str, float]:
@@ -41,9 +62,9 @@ def evaluate(label: Array, logit: Array, true_probability: Array | None = None) 
             "n_rows": float(len(y)),
             "base_rate": base_rate,
             "logloss": float(loss.mean()),
-            "logloss_stderr": _stderr(loss),
+            stderr_name("logloss"): _stderr(loss),
             "auc": auc,
-            "auc_stderr": auc_stderr,
+            stderr_name("auc"): auc_stderr,
             "normalized_entropy": _ratio(float(loss.mean()), float(entropy(base_rate))),
             "calibration": _ratio(predicted, float(y.sum())),
         }
@@ -53,9 +74,9 @@ def evaluate(label: Array, logit: Array, true_probability: Array | None = None) 
             excess = _divergence(p, z)
             metrics |= {
                 "soft_logloss": float(soft.mean()),
-                "soft_logloss_stderr": _stderr(soft),
+                stderr_name("soft_logloss"): _stderr(soft),
                 "excess_logloss": float(excess.mean()),
-                "excess_logloss_stderr": _stderr(excess),
+                stderr_name("excess_logloss"): _stderr(excess),
                 "soft_auc": soft_auc(p, z),
                 "soft_calibration": _ratio(predicted, float(p.sum())),
             }

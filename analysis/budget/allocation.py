@@ -194,7 +194,7 @@ def _half_width(fit: LawFit, slope: FloatArray) -> float:
     if not fit.noise.dof:
         return float("nan")
     variance, dof = combined(fit.parts, slope[None])
-    return float(np.sqrt(variance[0]) * special.stdtrit(dof[0], 0.5 + fit.level / 2))
+    return float(np.sqrt(variance[0]) * special.stdtrit(dof[0], 0.5 + fit.options.level / 2))
 
 
 def _gain(fit: LawFit, what: str, here: Sequence[float], there: Sequence[float]) -> Gain:

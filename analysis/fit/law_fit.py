@@ -1,9 +1,8 @@
 """The result of a fit: a frozen value with its status; predicts, prints itself, goes to JSON and back."""
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from analysis.laws import Law, build_law
+from analysis.fit.fit_options import FitOptions, IntervalMethod
+from analysis.fit.saved_fit import document_of, fields_of
+from analysis.laws import Law
 from analysis.uncertainty import Band, Interval, Noise, Part, combined, format_estimate
 from scaling.arrays import FloatArray
 
@@ -29,26 +30,24 @@ class LawFit:
         law: the form.
         columns: table column of each variable of the law.
         y: column of the metric.
-        params: estimates with sizes in their own units; NaN where the data say nothing at all.
-        stderr: standard errors (Wald), NaN where there is none.
+        options: how it was fitted.
+        params: estimates with sizes in their own units; NaN if the data contain nothing about one.
+        stderr: standard errors (Wald or bootstrap), NaN if there is none.
         intervals: of the free parameters.
         status: "converged" is the only one to trust without reading `message`.
         message: what the status means here, and what to do.
         notes: further remarks: rows left out, lack of fit, outliers, shared effects.
-        loss, delta, residual: what was minimised; delta is None for the squared loss.
-        objective: its value, summed over rows: r^2, or Huber's rho.
+        objective: the loss, summed over rows: r^2, or Huber's rho.
         n_points: rows used.
         n_cells: distinct sizes among them.
         n_free: parameters estimated.
         noise: of one row.
         r_squared: of the rows on the metric's scale; blind to E and to the form, compare intervals.
         aicc: of squared residuals of the cells; NaN with too few cells.
-        condition: of the scaled Jacobian; beyond about 100 the parameters can hardly be told apart.
+        condition: of the scaled Jacobian; above about 100 the parameters can hardly be separated.
         spans: smallest and largest size by variable.
         at_bound: parameters that ended at a bound.
         unidentified: parameters whose interval has an open side or spans a factor of four.
-        fixed: parameters that were held.
-        interval_method, level, seed, n_draws: how the intervals were made.
         nfev: evaluations of the loss.
         cells: one row per fitted point: sizes, measured, fitted, residual, n_rows.
         theta, origin: inner parameters for log sizes measured from `origin`.
@@ -58,15 +57,13 @@ class LawFit:
     law: Law
     columns: dict[str, str]
     y: str
+    options: FitOptions
     params: dict[str, float]
     stderr: dict[str, float]
     intervals: dict[str, Interval]
     status: Status
     message: str
     notes: tuple[str, ...]
-    loss: Literal["gaussian", "huber"]
-    delta: float | None
-    residual: Literal["raw", "log"]
     objective: float
     n_points: int
     n_cells: int
@@ -78,11 +75,6 @@ class LawFit:
     spans: dict[str, tuple[float, float]]
     at_bound: tuple[str, ...]
     unidentified: tuple[str, ...]
-    fixed: dict[str, float]
-    interval_method: Literal["profile", "bootstrap", "wald", "none"]
-    level: float
-    seed: int
-    n_draws: int
     nfev: int
     cells: pd.DataFrame
     theta: FloatArray = field(default_factory=lambda: np.empty(0))
@@ -99,6 +91,16 @@ class LawFit:
         """Whether there is a curve to draw, whatever its parameters are worth."""
         return bool(len(self.theta))
 
+    @property
+    def fixed(self) -> dict[str, float]:
+        """The parameters that were held, those that the form itself fixes included."""
+        return {**self.law.fixed, **self.options.fixed}
+
+    @property
+    def interval_method(self) -> IntervalMethod:
+        """How the intervals were made; "none" if there are none."""
+        return self.options.interval_method if self.intervals else "none"
+
     def predict(self, *sizes: npt.ArrayLike) -> FloatArray:
         """The law's value at sizes, one argument for each variable, e.g. `(n_params, n_samples)`."""
         return self.band(*sizes).mean
@@ -110,8 +112,8 @@ class LawFit:
 
         Args:
             sizes: one array for each variable.
-            level: of the intervals; the fit's own by default.
-            n_runs: runs whose mean the prediction interval is for.
+            level: of the intervals; default: the fit's own.
+            n_runs: number of runs whose mean the prediction interval covers.
 
         Raises:
             ValueError: a wrong number of arguments, or the fit has no curve.
@@ -122,13 +124,15 @@ class LawFit:
             raise ValueError(f"there is no curve: {self.message}")
         grids = np.broadcast_arrays(*(np.asarray(size, dtype=float) for size in sizes))
         logs = [np.log(g).ravel() - o for g, o in zip(grids, self.origin, strict=True)]
-        mean = self.law.evaluate(logs, self.theta[None])[0]
-        slope = self.law.jacobian(logs, self.theta)
-        scale = mean if self.residual == "log" else np.ones_like(mean)
-        slope = slope / scale[:, None]
         runs = np.broadcast_to(np.asarray(n_runs, dtype=float), grids[0].shape).ravel()
-        widths = self._widths(slope, runs, 0.5 + (level or self.level) / 2)
-        ends = [self._end(mean, sign * width) for width in widths for sign in (-1.0, 1.0)]
+        one = 0.5 + (level or self.options.level) / 2
+        # Very far from the runs a power or a square overflows; infinity and NaN are right there.
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = self.law.evaluate(logs, self.theta[None])[0]
+            slope = self.law.jacobian(logs, self.theta)
+            scale = mean if self.options.residual_scale == "log" else np.ones_like(mean)
+            widths = self._widths(slope / scale[:, None], runs, one)
+            ends = [self._end(mean, sign * width) for width in widths for sign in (-1.0, 1.0)]
         outside = np.zeros(mean.shape, dtype=bool)
         for variable, grid in zip(self.law.variables, grids, strict=True):
             low, high = self.spans[variable]
@@ -154,7 +158,7 @@ class LawFit:
 
     def _end(self, mean: FloatArray, width: FloatArray) -> FloatArray:
         """An interval's end, kept within the metric's limit."""
-        end = mean * np.exp(width) if self.residual == "log" else mean + width
+        end = mean * np.exp(width) if self.options.residual_scale == "log" else mean + width
         return (
             np.minimum(end, self.law.bound) if self.law.rising else np.maximum(end, self.law.bound)
         )
@@ -176,14 +180,14 @@ class LawFit:
     def noise_text(self) -> str:
         """The noise by its sources, and which of them E's error comes from."""
         noise = self.noise
-        told = [f"{noise.sd:.3g} of a run by itself (from {noise.source}, {noise.dof} dof)"]
+        terms = [f"{noise.sd:.3g} of a run by itself (from {noise.source}, {noise.dof} dof)"]
         if noise.run_sd:
-            told.append(f"{noise.run_sd:.3g} shared by the cells of a run")
+            terms.append(f"{noise.run_sd:.3g} shared by the cells of a run")
         if noise.shared_sd:
-            told.append(f"{noise.shared_sd:.3g} shared by cells of equal size")
+            terms.append(f"{noise.shared_sd:.3g} shared by cells of equal size")
         if noise.test_sd:
-            told.append(f"{noise.test_sd:.3g} of the test part, shared by all")
-        text = "noise sd   " + ", ".join(told)
+            terms.append(f"{noise.test_sd:.3g} of the test part, shared by all")
+        text = "noise sd   " + ", ".join(terms)
         shares = self.sources("E")
         if len(shares) > 1:
             by_share = sorted(shares.items(), key=lambda item: -item[1])
@@ -205,39 +209,23 @@ class LawFit:
         ]
         if self.has_curve:
             lines += [f"  {name:<10} {self.estimate(name)}" for name in self.law.names]
-            kind = f"huber {self.delta:g}" if self.delta is not None else "gaussian"
+            delta = self.options.threshold
+            kind = f"huber {delta:g}" if delta is not None else "gaussian"
             lines.append(
                 f"  {self.n_points} runs in {self.n_cells} cells, {self.n_free} parameters, "
-                f"{kind} loss of {self.residual} residuals: {self.objective:.6g}"
+                f"{kind} loss of {self.options.residual_scale} residuals: {self.objective:.6g}"
             )
             lines.append(f"  {self.noise_text()}")
             lines.append(
                 f"  R2 {self.r_squared:.4f}, condition {self.condition:.0f}"
-                f", {self.level:.0%} intervals: {self.interval_method}"
+                f", {self.options.level:.0%} intervals: {self.interval_method}"
             )
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def to_document(self) -> dict[str, Any]:
         """The fit as plain JSON values; NaN and infinity become null."""
-        head = {
-            "law": {"name": self.law.name, "rising": self.law.rising, "limit": self.law.limit},
-            "equation": self.law.equation,
-        }
-        document = {
-            name: value
-            for name, value in self.__dict__.items()
-            if name not in ("law", "cells", "intervals", "noise", "theta", "parts")
-        }
-        document |= {
-            "intervals": {name: asdict(interval) for name, interval in self.intervals.items()},
-            "noise": asdict(self.noise),
-            "cells": self.cells.to_dict(orient="list"),
-            "theta": self.theta.tolist(),
-            "parts": [{**vars(p), "covariance": p.covariance.tolist()} for p in self.parts],
-        }
-        cleaned: dict[str, Any] = _clean(head | document)
-        return cleaned
+        return document_of(self)
 
     def to_json(self) -> str:
         """The fit as one JSON document."""
@@ -246,25 +234,7 @@ class LawFit:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "LawFit":
         """Rebuild a fit from `to_document`."""
-        fields = {k: v for k, v in document.items() if k != "equation"}
-        law = fields["law"]
-        fields["law"] = build_law(law["name"], rising=law["rising"], limit=law["limit"])
-        for name in ("params", "stderr", "fixed"):
-            fields[name] = {k: _number(v) for k, v in fields[name].items()}
-        for name in ("objective", "r_squared", "aicc", "condition"):
-            fields[name] = _number(fields[name])
-        fields["intervals"] = {
-            name: Interval(**{**ends, **_open_ends(ends)})
-            for name, ends in fields["intervals"].items()
-        }
-        fields["noise"] = Noise(**{k: _number(v) for k, v in fields["noise"].items()})
-        fields["cells"] = pd.DataFrame(fields["cells"]).astype(float)
-        fields["theta"] = np.array(fields["theta"], dtype=float)
-        fields["parts"] = tuple(_part(part) for part in fields["parts"])
-        fields["spans"] = {k: tuple(v) for k, v in fields["spans"].items()}
-        for name in ("notes", "at_bound", "unidentified", "origin"):
-            fields[name] = tuple(fields[name])
-        return cls(**fields)
+        return cls(**fields_of(document))
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value:.4g}" for name, value in self.params.items())
@@ -273,30 +243,3 @@ class LawFit:
     def _repr_html_(self) -> str:
         text = self.summary().replace("&", "&amp;").replace("<", "&lt;")
         return f"<pre>{text}</pre>"
-
-
-def _number(value: Any) -> Any:
-    return float("nan") if value is None else value
-
-
-def _part(document: Mapping[str, Any]) -> Part:
-    covariance = np.array(document["covariance"], dtype=float)
-    return Part(document["source"], covariance, document["dof"])
-
-
-def _open_ends(ends: Mapping[str, Any]) -> dict[str, Any]:
-    """Infinite ends, which JSON holds as null."""
-    infinite = {"lower": -math.inf, "upper": math.inf}
-    return {name: value for name, value in infinite.items() if ends[name] is None}
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _clean(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_clean(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,6 +1,6 @@
-"""Remarks on a fit short of its status: outliers, shared shifts, lack of fit, narrow spans."""
+"""Remarks on a fit that do not change its status: outliers, shared shifts, lack of fit, narrow spans."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from scaling.arrays import FloatArray
 __all__ = ["condition", "decades", "fit_notes"]
 
 
-# A row this unlikely under the law and the other rows is told.
+# A row this unlikely under the law and the other rows is reported.
 _OUTLIER_P = 1e-3
 # Scaled Jacobians beyond this: parameters trade off against each other (docs/fitting.md).
 _ILL_CONDITIONED = 100.0
-# With Huber's loss, a row this many robust standard deviations off the law is told.
+# With Huber's loss, a row this many robust standard deviations off the law is reported.
 _FAR_OFF = 10.0
 
 
@@ -29,7 +29,8 @@ def fit_notes(
     residual: FloatArray,
     weighted: FloatArray,
     variance: Variance,
-    settings: dict[str, Any],
+    columns: Mapping[str, str],
+    y: str,
 ) -> list[str]:
     """Remarks, most serious first.
 
@@ -38,9 +39,10 @@ def fit_notes(
         residual: (n,) at the optimum.
         weighted: Jacobian (n, used) times the root of the weights.
         variance: around the optimum.
-        settings: the fit's `columns` and `y`.
+        columns: table column of each variable.
+        y: column of the metric.
     """
-    law, points, columns = problem.law, problem.points, settings["columns"]
+    law, points = problem.law, problem.points
     noise = variance.noise
     notes = []
     if problem.delta is None:
@@ -51,10 +53,10 @@ def fit_notes(
                 f"{columns[v]} {s[worst]:g}"
                 for v, s in zip(law.variables, points.sizes, strict=True)
             )
-            notes.append(f"outlier: {settings['y']} at {where} is off the law (p = {p:.1e})")
+            notes.append(f"outlier: {y} at {where} is off the law (p = {p:.1e})")
         notes += [
             f"runs of equal {columns[effect.variable]} deviate together (p = {effect.p:.2g}): the law "
-            "bends otherwise, or they shared their luck; intervals are widened by a shared shift of "
+            "has another form, or they shared their luck; intervals are widened by a shared shift of "
             f"sd {effect.sd:.2g}, known from a few sizes only"
             for effect in variance.effects
         ]

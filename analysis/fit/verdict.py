@@ -1,25 +1,45 @@
 """The verdict on a fit: when to refuse it, its status and notes, and its summary figures."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.fit.fit_options import FitOptions
 from analysis.fit.law_fit import LawFit, Status
 from analysis.fit.remarks import condition, decades, fit_notes
 from analysis.optimum import Objective, Optimum, Points, Problem
-from analysis.uncertainty import Interval, Noise, Variance
+from analysis.uncertainty import Interval, Noise, Part, Variance
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
-__all__ = ["conclude", "refuse", "without_curve"]
+__all__ = ["Estimates", "Question", "conclude", "refuse", "without_curve"]
 
 
 # An exponent (or ratio) known to no better than this factor is not identified.
 _WIDE = 4.0
-# Beyond this only rounding tells them apart: sizes that grow together, for one.
+# Beyond this condition number only rounding separates the parameters, e.g. if sizes grow together.
 _SINGULAR = 1e7
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is fitted and how: the table column of each variable, that of the metric, the options."""
+
+    columns: dict[str, str]
+    y: str
+    options: FitOptions
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Intervals and standard errors by parameter, the covariance by source, evaluations of the loss."""
+
+    intervals: dict[str, Interval]
+    stderr: dict[str, float]
+    parts: tuple[Part, ...]
+    n_evaluations: int
 
 
 def refuse(problem: Problem) -> tuple[Status, str] | None:
@@ -52,14 +72,15 @@ def refuse(problem: Problem) -> tuple[Status, str] | None:
     return None
 
 
-def without_curve(
-    problem: Problem, settings: dict[str, Any], status: Status, message: str
-) -> LawFit:
-    """A fit that only says why there is none: every number is NaN."""
+def without_curve(problem: Problem, question: Question, status: Status, message: str) -> LawFit:
+    """A fit without a curve, which says why there is none: every number is NaN."""
     nan = float("nan")
     names, points = problem.law.names, problem.points
     return LawFit(
-        **settings,
+        law=problem.law,
+        columns=question.columns,
+        y=question.y,
+        options=question.options,
         params=dict.fromkeys(names, nan),
         stderr=dict.fromkeys(names, nan),
         intervals={},
@@ -77,23 +98,26 @@ def without_curve(
         spans=_spans(problem),
         at_bound=(),
         unidentified=(),
-        interval_method="none",
-        n_draws=0,
         nfev=0,
         cells=pd.DataFrame(),
     )
 
 
 def conclude(
-    problem: Problem, optimum: Optimum, variance: Variance, settings: dict[str, Any]
+    problem: Problem,
+    question: Question,
+    optimum: Optimum,
+    variance: Variance,
+    estimates: Estimates,
 ) -> LawFit:
-    """Judge an optimum and put the fit together.
+    """Judge an optimum and assemble the fit.
 
     Args:
-        problem: what was fitted.
-        optimum: where it ended.
-        variance: around it.
-        settings: the fields of `LawFit` that the fitter knows.
+        problem: law, points and loss.
+        question: columns and options of the fit.
+        optimum: of the problem.
+        variance: around the optimum.
+        estimates: intervals and standard errors.
     """
     law, points, theta = problem.law, problem.points, optimum.theta
     noise = variance.noise
@@ -110,23 +134,29 @@ def conclude(
     at_bound = _at_bound(problem, theta, seen)
     unidentified = tuple(
         name
-        for name, interval in settings["intervals"].items()
+        for name, interval in estimates.intervals.items()
         if name not in law.amplitudes and _is_wide(interval, name)
     )
-    status, message = _status(problem, optimum, noise, at_bound, unidentified, settings)
+    status, message = _status(problem, optimum, noise, at_bound, unidentified, question)
     if status == "converged" and condition(weighted) > _SINGULAR:
-        names = " and ".join(settings["columns"][variable] for variable in law.variables)
-        status, message = (
-            "not_identified",
-            (f"the parameters cannot be told apart: vary {names} separately, or hold some"),
-        )
+        names = " and ".join(question.columns[variable] for variable in law.variables)
+        status = "not_identified"
+        message = f"the parameters cannot be separated: vary {names} independently, or hold some"
     squares = float(np.sum(points.weights * residual**2))
     return LawFit(
-        **settings,
+        law=law,
+        columns=question.columns,
+        y=question.y,
+        options=question.options,
         params=params,
+        stderr=estimates.stderr,
+        intervals=estimates.intervals,
         status=status,
         message=message,
-        notes=(*points.left_out, *fit_notes(problem, residual, weighted, variance, settings)),
+        notes=(
+            *points.left_out,
+            *fit_notes(problem, residual, weighted, variance, question.columns, question.y),
+        ),
         objective=2 * optimum.value + points.pure_error if problem.delta is None else optimum.value,
         n_points=points.n_rows,
         n_cells=points.n_cells,
@@ -138,9 +168,11 @@ def conclude(
         spans=_spans(problem),
         at_bound=at_bound,
         unidentified=unidentified,
-        cells=_cells(problem, objective, theta, settings),
+        nfev=estimates.n_evaluations,
+        cells=_cells(problem, objective, theta, question.columns),
         theta=theta,
         origin=points.origin,
+        parts=estimates.parts,
     )
 
 
@@ -180,9 +212,9 @@ def _status(
     noise: Noise,
     at_bound: tuple[str, ...],
     unidentified: tuple[str, ...],
-    settings: dict[str, Any],
+    question: Question,
 ) -> tuple[Status, str]:
-    law, columns, y = problem.law, settings["columns"], settings["y"]
+    law, columns, y = problem.law, question.columns, question.y
     if not optimum.converged:
         return "not_converged", "the optimiser stopped before the minimum; please report the table"
     if at_bound:
@@ -234,12 +266,12 @@ def _aicc(squares: float, n: int, n_free: int) -> float:
 
 
 def _cells(
-    problem: Problem, objective: Objective, theta: FloatArray, settings: dict[str, Any]
+    problem: Problem, objective: Objective, theta: FloatArray, columns: dict[str, str]
 ) -> pd.DataFrame:
     points = problem.points
     fitted = problem.law.evaluate(objective.logs, theta[None])[0]
     sizes = {
-        settings["columns"][variable]: size
+        columns[variable]: size
         for variable, size in zip(problem.law.variables, points.sizes, strict=True)
     }
     return pd.DataFrame(

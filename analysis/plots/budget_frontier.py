@@ -6,14 +6,14 @@ from matplotlib.axes import Axes
 from analysis.budget import Cost, frontier
 from analysis.fit import LawFit
 from analysis.plots.style import dress, new_axes
-from analysis.table import LABELS
+from analysis.table import LABELS, size_of
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
 __all__ = ["plot_frontier"]
 
 
-# The map covers this many times the span on each larger side.
+# The map ends at this many times the largest sizes.
 _REACH = 10.0
 GREY, _ACCENT = "#666666", "#c44e52"
 
@@ -46,8 +46,8 @@ def plot_frontier(fit: LawFit, cost: Cost, *, ax: Axes | None = None) -> Axes:
         label="runs", zorder=4,
     )  # fmt: skip
     ax.set(xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))
-    ax.set_xlabel(LABELS["n_params"])
-    ax.set_ylabel(LABELS["n_samples"])
+    ax.set_xlabel(size_of(fit.columns["N"]).label)
+    ax.set_ylabel(size_of(fit.columns["D"]).label)
     dress(ax)
     ax.plot([], [], color=GREY, lw=0.6, ls=":", label=f"equal {cost.unit} (decades)")
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
@@ -59,10 +59,10 @@ def _draw_frontier(ax: Axes, fit: LawFit, cost: Cost, budgets: FloatArray) -> No
     try:
         points = frontier(fit, cost, budgets.tolist())
     except UserError:
-        return  # a law without a best split has no frontier to draw
+        return  # the law has no best split, so there is no frontier
     ends = np.array([[*point.n_params, *point.n_samples] for point in points])
     ax.plot(ends[:, 0], ends[:, 3], color=_ACCENT, lw=2.0, label="best split", zorder=3)
     if np.isfinite(ends).all():
-        # Along one budget the ends of N and D belong together crosswise.
+        # Along one budget the upper end of N belongs to the lower end of D.
         ax.plot(ends[:, 1], ends[:, 5], color=_ACCENT, lw=0.9, ls="--", label="its interval")
         ax.plot(ends[:, 2], ends[:, 4], color=_ACCENT, lw=0.9, ls="--")

@@ -1,12 +1,14 @@
-"""The set of figures that a study gets, by name, drawn as PNG."""
+"""All figures of a study, by name, drawn as PNG."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 
 from analysis.budget import read_cost
+from analysis.fit import LawFit
 from analysis.latency import Served, best_under
 from analysis.plots.accuracy_latency import plot_latency
 from analysis.plots.budget_frontier import plot_frontier
@@ -32,8 +34,8 @@ class Picture:
 def draw_figures(study: StudyFits, kinds: Sequence[str] | None = None) -> dict[str, Picture]:
     """Draw a study's figures by name, e.g. `logloss-data`.
 
-    A figure whose fit does not exist is left out; curves of single groups stand in for a joint law
-    that could not be fitted.
+    A figure whose fit does not exist is left out. If the joint law could not be fitted, the curves are
+    fits of single groups.
 
     Args:
         study: the table and its fits.
@@ -69,37 +71,54 @@ def _picture(ax: Axes, caption: str) -> Picture:
     return Picture(png.getvalue(), caption)
 
 
+def _curves_of(
+    study: StudyFits, fits: MetricFits, fit: LawFit | Mapping[Any, LawFit] | None, **how: Any
+) -> Axes:
+    return plot_curves(
+        study.table,
+        fit,
+        y=fits.metric,
+        size=study.size.column,
+        data=study.data.column,
+        **how,
+    )
+
+
 def _against_data(study: StudyFits, fits: MetricFits) -> tuple[Axes, str]:
     fit = fits.joint if fits.joint.has_curve else fits.by_data
-    ax = plot_curves(study.table, fit, y=fits.metric, x="n_samples", truth=fits.truth)
-    return ax, f"{fits.metric} against data size, one colour per grade. {_curves(fits)}"
+    ax = _curves_of(study, fits, fit, x=study.data.column, truth=fits.truth)
+    groups = study.grade if study.grade == study.size.column else "grade"
+    return ax, f"{fits.metric} against data size, one colour per {groups}. {_curves(fits)}"
 
 
 def _against_size(study: StudyFits, fits: MetricFits) -> tuple[Axes, str]:
     fit = fits.joint if fits.joint.has_curve else fits.by_size
-    ax = plot_curves(study.table, fit, y=fits.metric, x="n_params", truth=fits.truth)
+    ax = _curves_of(study, fits, fit, x=study.size.column, truth=fits.truth)
     return ax, f"{fits.metric} against model size, one colour per data size. {_curves(fits)}"
 
 
 def _against_flops(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
     column = "flops_per_sample"
-    if column not in study.table.columns or len(study.table[column].unique()) < 2:
+    if column in (study.size.column, study.data.column) or column not in study.table.columns:
+        return None
+    if len(study.table[column].unique()) < 2:
         return None
     fit = fits.joint if fits.joint.has_curve else None
-    ax = plot_curves(study.table, fit, y=fits.metric, x=column, truth=fits.truth)
+    ax = _curves_of(study, fits, fit, x=column, truth=fits.truth)
     return ax, f"{fits.metric} against the forward cost of one sample. {_curves(fits)}"
 
 
 def _excess(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
     if fits.known is not None and fits.known.has_curve and fits.truth is not None:
-        ax = plot_curves(study.table, fits.known, y=fits.metric, minus=fits.truth)
+        ax = _curves_of(study, fits, fits.known, x=study.data.column, minus=fits.truth)
         return ax, (
             f"Distance of {fits.metric} to that of the true probabilities, on logarithmic axes; "
             "curves: the joint law with E held there."
         )
     if not fits.joint.success:
         return None
-    ax = plot_curves(study.table, fits.joint, y=fits.metric, minus=fits.joint.params["E"])
+    offset = fits.joint.params["E"]
+    ax = _curves_of(study, fits, fits.joint, x=study.data.column, minus=offset)
     return ax, f"Distance of {fits.metric} to the fitted E, on logarithmic axes."
 
 
@@ -126,19 +145,22 @@ def _holdout(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
 def _frontier(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
     if not fits.joint.has_curve or fits.joint.law.variables != ("N", "D"):
         return None
-    cost = read_cost(study.table, "flops", x="n_params", data="n_samples")
+    x, data = study.size.column, study.data.column
+    if "flops" in (x, data):
+        return None  # the cost is itself an axis, so there is nothing to split
+    cost = read_cost(study.table, "flops", x=x, data=data)
     return plot_frontier(fits.joint, cost), (
         f"Curves of equal {fits.metric} by the joint law, and the best model and data size for each "
-        "training cost with its 95 % interval; what lies beyond the runs is extrapolated."
+        "training cost with its 95 % interval; everything beyond the runs is extrapolated."
     )
 
 
 def _curves(fits: MetricFits) -> str:
     if not fits.joint.has_curve:
         return f"No joint law: {fits.joint.message}; curves are fitted to each group alone."
-    told = "" if fits.joint.success else f" (status: {fits.joint.status.replace('_', ' ')})"
+    status = "" if fits.joint.success else f" (status: {fits.joint.status.replace('_', ' ')})"
     return (
-        f"Points: means over seeds with pooled standard errors; curves: the joint law{told} with "
+        f"Points: means over seeds with pooled standard errors; curves: the joint law{status} with "
         "its 95 % confidence band, dashed beyond the largest size."
     )
 

@@ -1,7 +1,7 @@
-"""Figures of a study: each function takes and returns Axes; nothing here saves or shows.
+"""The figure of a metric against one size: points and fitted curves by group.
 
-Colour follows the order of the groups (grades or data sizes) on a scale that colour-blind readers can
-tell apart, the marker is the second cue. What lies beyond the measured span is dashed and shaded.
+Colour follows the order of the groups (grades or data sizes) on a scale for colour-blind readers; the
+marker is the second cue. Whatever lies beyond the measured span is dashed and shaded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from analysis.fit import LawFit
 from analysis.plots.style import GREY, MARKERS, colour_of, dress, new_axes, plain
-from analysis.table import LABELS, cell_table, rises, size_label
+from analysis.table import LABELS, cell_table, grade_column, rises, size_label, size_of
 from analysis.uncertainty import format_estimate
 from scaling.arrays import FloatArray
 
@@ -31,6 +31,8 @@ def plot_curves(
     *,
     y: str,
     x: str = "n_samples",
+    size: str = "n_params",
+    data: str = "n_samples",
     group: str | None = None,
     minus: float | None = None,
     truth: float | None = None,
@@ -43,9 +45,11 @@ def plot_curves(
         table: one row per run.
         fit: a joint law, or one law of x for each group; a fit without a curve is left out.
         y: column of the metric.
-        x: column of the horizontal axis: n_samples, n_params or flops_per_sample.
-        group: column that tells curves apart; grade (or n_params) against n_samples, and n_samples
-            against the rest, by default.
+        x: column of the horizontal axis: the data size, the model's size or flops_per_sample.
+        size: column of the model's size.
+        data: column of the data size.
+        group: column with one curve per value; default: the grade (or the model's size) against the
+            data size, and the data size against anything else.
         minus: plot the distance to this offset on logarithmic axes instead of the metric.
         truth: a known limit of the metric (the Bayes logloss or AUC) to draw.
         ax: where to plot; a new figure by default.
@@ -53,11 +57,12 @@ def plot_curves(
     """
     if ax is None:
         ax = new_axes()
-    by_data = x == "n_samples"
+    by_data = x == data
+    grade = grade_column(table, size)
     if group is None:
-        group = ("grade" if "grade" in table.columns else "n_params") if by_data else "n_samples"
-    cells = cell_table(table, [y])
-    levels = list(dict.fromkeys(cells.sort_values("n_params" if by_data else "n_samples")[group]))
+        group = grade if by_data else data
+    cells = cell_table(table, [y], x=size, data=data, grade=grade)
+    levels = list(dict.fromkeys(cells.sort_values(size if by_data else data)[group]))
     sign = -1.0 if rises(y) else 1.0
 
     def height(values: FloatArray) -> FloatArray:
@@ -75,7 +80,7 @@ def plot_curves(
         )  # fmt: skip
         own = fit.get(level) if isinstance(fit, Mapping) else fit
         if own is not None and own.has_curve:
-            _draw_curve(ax, own, cells, part, x, end, height, {"color": colour, **line_kws})
+            _draw_curve(ax, own, cells, part, x, size, end, height, {"color": colour, **line_kws})
     ax.set_xscale("log")
     _mark_span(ax, cells, x, end if fit is not None else float(cells[x].max()))
     if minus is None:
@@ -87,7 +92,7 @@ def plot_curves(
         ax.set_ylabel(f"{minus:.4f} − {name}" if rises(y) else f"{name} − {minus:.4f}")
         ax.yaxis.set_major_formatter(plain)
         ax.yaxis.set_minor_formatter(plain)
-    ax.set_xlabel(LABELS.get(x, x))
+    ax.set_xlabel(size_of(x).label)
     title = {"n_samples": "samples $D$", "n_params": "parameters $N$"}.get(group, group)
     dress(ax)
     _legend(ax, title, upwards=rises(y) and minus is None)
@@ -100,20 +105,21 @@ def _draw_curve(
     cells: pd.DataFrame,
     part: pd.DataFrame,
     x: str,
+    size: str,
     end: float,
     height: Any,
     kws: dict[str, Any],
 ) -> None:
     """One group's curve with its confidence band, dashed beyond the group's largest size."""
     along = np.geomspace(float(cells[x].min()), end, 120)
-    sizes = _sizes(fit, cells, part, x, along)
+    sizes = _sizes(fit, cells, part, x, size, along)
     band = fit.band(*sizes)
     last = float(cells[x].max())
     inside, beyond = along <= last * (1 + 1e-9), along >= last * (1 - 1e-9)
     style: dict[str, Any] = {"lw": 1.5, "zorder": 2, **kws}
     ax.plot(along[inside], height(band.mean[inside]), **style)
     ax.plot(along[beyond], height(band.mean[beyond]), **{**style, "ls": "--", "lw": 1.2})
-    # far beyond the points a band says no more than that nothing is known, and would set the scale
+    # Far beyond the points the band is very wide and would set the scale of the axis.
     values = height(cells[fit.y].to_numpy(dtype=float))
     reach = 1.5 * float(np.ptp(values))
     limits = (float(values.min()) - reach, float(values.max()) + reach)
@@ -123,7 +129,7 @@ def _draw_curve(
 
 
 def _sizes(
-    fit: LawFit, cells: pd.DataFrame, part: pd.DataFrame, x: str, along: FloatArray
+    fit: LawFit, cells: pd.DataFrame, part: pd.DataFrame, x: str, size: str, along: FloatArray
 ) -> list[FloatArray]:
     """The law's variables along the horizontal axis."""
     sizes = []
@@ -131,7 +137,7 @@ def _sizes(
         column = fit.columns[variable]
         if column == x:
             sizes.append(along)
-        elif x == "flops_per_sample" and column == "n_params":
+        elif x == "flops_per_sample" and column == size:
             ladder = cells.drop_duplicates(x).sort_values(x)
             logs = np.log(ladder[x].to_numpy(dtype=float)), np.log(ladder[column].to_numpy(float))
             slope = (logs[1][-1] - logs[1][0]) / max(logs[0][-1] - logs[0][0], 1e-9)
@@ -145,7 +151,7 @@ def _sizes(
 def _draw_limits(
     ax: Axes, fit: LawFit | None, values: FloatArray, truth: float | None, y: str
 ) -> None:
-    """Lines of the fitted offset and of the known limit, where they are near enough to show."""
+    """Lines of the fitted offset and of the known limit, if they are near the points."""
     reach = 1.5 * float(np.ptp(values))
     low, high = float(values.min()) - reach, float(values.max()) + reach
     if fit is not None and fit.has_curve and low <= fit.params["E"] <= high:
@@ -163,7 +169,7 @@ def _draw_limits(
 
 
 def _mark_span(ax: Axes, cells: pd.DataFrame, x: str, end: float) -> None:
-    """Ticks at the measured sizes, and a shade over what lies beyond them."""
+    """Ticks at the measured sizes, and a shade beyond them."""
     levels = np.unique(cells[x].to_numpy(dtype=float))
     last = float(levels[-1])
     if end > last:
@@ -180,7 +186,7 @@ def _mark_span(ax: Axes, cells: pd.DataFrame, x: str, end: float) -> None:
 
 
 def _spaced(levels: FloatArray, limits: Sequence[float]) -> list[float]:
-    """Those levels whose labels do not run into each other, the largest first."""
+    """The levels whose labels do not overlap; larger ones take precedence."""
     room = 0.09 * np.log(limits[1] / limits[0])
     kept: list[float] = []
     for level in levels[::-1]:
@@ -190,7 +196,7 @@ def _spaced(levels: FloatArray, limits: Sequence[float]) -> list[float]:
 
 
 def _legend(ax: Axes, title: str, *, upwards: bool) -> None:
-    """Groups in the order in which their curves lie, then the limits."""
+    """Groups in the order of their curves, then the limits."""
     handles, labels = ax.get_legend_handles_labels()
     groups = [(h, t) for h, t in zip(handles, labels, strict=True) if hasattr(h, "has_yerr")]
     others = [(h, t) for h, t in zip(handles, labels, strict=True) if not hasattr(h, "has_yerr")]

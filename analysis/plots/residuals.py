@@ -1,4 +1,4 @@
-"""The figure of residuals: how far each cell lies from the fitted law."""
+"""The figure of residuals: the distance of each cell from the fitted law."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from matplotlib.colors import TwoSlopeNorm
 
 from analysis.fit import LawFit
 from analysis.plots.style import GREY, dress, new_axes
-from analysis.table import LABELS, size_label
+from analysis.table import size_label, size_of
 
 __all__ = ["plot_residuals"]
 
 
 def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> Axes:
-    """Residuals of a joint law in units of their noise: a map where the sizes form a grid.
+    """Residuals of a joint law in units of their noise: a map if the sizes form a grid, else points.
 
     A row or column of one colour is a grade or a data size that the law misses as a whole.
 
@@ -47,7 +47,7 @@ def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> 
                 )  # fmt: skip
         ax.set_xticks(range(len(columns)), [size_label(v) for v in columns])
         ax.set_yticks(range(len(rows)), [size_label(v) for v in rows])
-        ax.set_ylabel(LABELS.get(x, x))
+        ax.set_ylabel(size_of(x).label)
         ax.figure.colorbar(image, ax=ax, label="residual / its noise sd")
     else:
         ax.scatter(cells[data], cells["scaled"], c=np.log(cells[x]), cmap="viridis", s=16)
@@ -55,5 +55,5 @@ def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> 
         ax.set_xscale("log")
         ax.set_ylabel("residual / its noise sd")
         dress(ax)
-    ax.set_xlabel(LABELS.get(data, data))
+    ax.set_xlabel(size_of(data).label)
     return ax

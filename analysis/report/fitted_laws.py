@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 
 from analysis.fit import LawFit
 from analysis.plots import Picture
 from analysis.report.html_page import Block, Figure, Paragraph, Section, Table, number, percent
-from analysis.study_results import MetricFits, StudyFits, truth_verdict
+from analysis.study_results import MetricFits, StudyFits, grade_label, truth_verdict
 from analysis.table import size_label
 
 __all__ = ["variant_sections"]
@@ -28,10 +27,10 @@ def variant_sections(study: StudyFits, figures: Mapping[str, Picture]) -> list[S
             Section(
                 f"{prefix}{metric}",
                 [
-                    _cells(study.cells, metric),
+                    _cells(study, metric),
                     *drawn[:2],
                     _joint(fits),
-                    _single(fits),
+                    _single(study, fits),
                     _held_out(fits),
                     Section("More figures", drawn[2:], 3),
                 ],
@@ -40,20 +39,20 @@ def variant_sections(study: StudyFits, figures: Mapping[str, Picture]) -> list[S
     return parts
 
 
-def _cells(cells: pd.DataFrame, metric: str) -> Section:
-    sizes = np.unique(cells["n_samples"])
+def _cells(study: StudyFits, metric: str) -> Section:
+    cells, x, data = study.cells, study.size.column, study.data.column
+    sizes = np.unique(cells[data])
     rows = []
-    for _, part in cells.groupby(["grade", "n_params"], sort=False):
-        grade, n_params = part[["grade", "n_params"]].iloc[0]
-        by_size = part.set_index("n_samples")
+    for grade, part in study.by_grade():
+        by_size = part.set_index(data)
         shown = [
             f"{by_size[metric][s]:.5f}" + f" ({int(by_size['n_seeds'][s])})"
             if s in by_size.index
             else "–"
             for s in sizes
         ]
-        rows.append([str(grade), float(n_params), *shown])
-    header = ["grade", "N", *(f"D = {size_label(float(size))}" for size in sizes)]
+        rows.append([grade, float(part[x].iloc[0]), *shown])
+    header = [study.grade, "N", *(f"D = {size_label(float(size))}" for size in sizes)]
     error = cells[f"{metric}_mean_stderr"] * np.sqrt(cells["n_seeds"])
     noise = (
         f"The standard deviation over the seeds of a cell is {float(error.iloc[0]):.5f} (pooled)."
@@ -77,7 +76,9 @@ def _joint(fits: MetricFits) -> Section:
     header = ["fit", "status", "E", "A", "B", "alpha", "beta", "R²", "condition", "noise sd"]
     joint = fits.joint
     parts: list[Block] = [
-        Paragraph(f"{fits.metric} = {joint.law.equation}, N = n_params, D = n_samples."),
+        Paragraph(
+            f"{fits.metric} = {joint.law.equation}, N = {joint.columns['N']}, D = {joint.columns['D']}."
+        ),
         Table(header, rows),
     ]
     if not joint.success:
@@ -93,7 +94,7 @@ def _joint(fits: MetricFits) -> Section:
         source = "the seeds' pooled variance" if joint.noise.source == "seeds" else "the residuals"
         parts.append(
             Paragraph(
-                f"Brackets: {joint.level:.0%} profile-likelihood intervals, noise from {source} "
+                f"Brackets: {joint.options.level:.0%} profile-likelihood intervals, noise from {source} "
                 f"({joint.noise.dof} degrees of freedom). The data do not determine an open end. R² "
                 "says nothing about E or the form: trust the intervals and the held-out cells.",
                 "note",
@@ -115,18 +116,19 @@ def _law_row(name: str, fit: LawFit) -> list[str]:
     ]
 
 
-def _single(fits: MetricFits) -> Section:
+def _single(study: StudyFits, fits: MetricFits) -> Section:
     rows = []
-    groups = [("n_samples", f"grade {grade}", fit) for grade, fit in fits.by_data.items()]
-    groups += [
-        ("n_params", f"D = {size_label(float(size))}", fit) for size, fit in fits.by_size.items()
+    x, data = study.size.column, study.data.column
+    groups = [
+        (data, f"{study.grade} {grade_label(grade)}", fit) for grade, fit in fits.by_data.items()
     ]
-    for x, name, fit in groups:
+    groups += [(x, f"D = {size_label(float(size))}", fit) for size, fit in fits.by_size.items()]
+    for column, name, fit in groups:
         if fit.has_curve:
             values = [fit.estimate(parameter) for parameter in fit.law.names]
         else:
             values = [fit.message, "", ""]
-        rows.append([x, name, fit.status.replace("_", " "), *values])
+        rows.append([column, name, fit.status.replace("_", " "), *values])
     return Section(
         "One axis at a time",
         [

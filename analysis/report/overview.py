@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.report.html_page import Paragraph, Section, Table
-from analysis.study_results import StudyFits
+from analysis.study_results import StudyFits, grade_label
 from analysis.table import size_label
 
 __all__ = ["absent_text", "overview_section", "summary_line"]
@@ -17,7 +17,7 @@ _GRADE_COLUMNS = {
     "n_heads": "heads",
     "d": "d",
     "max_len": "behaviours L",
-    "n_params": "parameters N",
+    "n_params": "parameters",
     "n_embedding_params": "embedding",
     "flops_per_sample": "FLOPs/sample",
     "samples_per_second": "samples/s",
@@ -41,10 +41,12 @@ def overview_section(
 ) -> Section:
     """The first section: grades and data sizes, the planned runs that are missing, and warnings."""
     table = pd.concat([study.table for study in studies], ignore_index=True)
-    known = {c: name for c, name in _GRADE_COLUMNS.items() if c in table.columns}
-    how = {c: "median" if c in _MEASURED else "first" for c in known}
-    grades = table.sort_values("n_params").groupby("grade", sort=False).agg(how)
-    rows = [[str(name), *(float(v) for v in row)] for name, *row in grades.itertuples()]
+    x, grade = studies[0].size.column, studies[0].grade
+    labels = _GRADE_COLUMNS if x in _GRADE_COLUMNS else {x: x, **_GRADE_COLUMNS}
+    known = {c: f"{name} N" if c == x else name for c, name in labels.items() if c in table.columns}
+    how = {c: "median" if c in _MEASURED else "first" for c in known if c != grade}
+    grades = table.sort_values(x).groupby(grade, sort=False).agg(how)
+    rows = [[grade_label(name), *(float(v) for v in row)] for name, *row in grades.itertuples()]
     warnings = [absent_text(planned) if planned is not None else "", *notes]
     if "data_order" in table.columns and (table["data_order"] == "shared").any():
         warnings.append(
@@ -55,15 +57,19 @@ def overview_section(
         "What was run",
         [
             Paragraph(_facts(table, studies, len(grades))),
-            Table(["grade", *known.values()], rows),
+            Table([grade, *(known[c] for c in how)], rows),
             *(Paragraph(text, "warn") for text in warnings),
         ],
     )
 
 
 def _facts(table: pd.DataFrame, studies: Sequence[StudyFits], n_grades: int) -> str:
-    sizes = ", ".join(f"{int(size):,}" for size in np.unique(table["n_samples"]))
-    facts = [f"{n_grades} grade{'s' * (n_grades > 1)}, data sizes {sizes} samples."]
+    data, unit = studies[0].data, studies[0].data.unit
+    sizes = ", ".join(f"{size:,.15g}" for size in np.unique(table[data.column]))
+    models = "grade" if studies[0].grade != studies[0].size.column else "model size"
+    facts = [
+        f"{n_grades} {models}{'s' * (n_grades > 1)}, data sizes {sizes} {unit or data.column}."
+    ]
     if "seed" in table.columns:
         counts = pd.concat([study.cells["n_seeds"] for study in studies])
         few, many = int(counts.min()), int(counts.max())

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.report.html_page import Definitions, Section, percent
 from analysis.study_results import StudyFits
-from analysis.table import first_few
+from analysis.table import Size, first_few
 from scaling.records import RunRecord
 
 __all__ = ["checklist_section", "provenance_section", "run_provenance"]
@@ -17,9 +17,10 @@ def checklist_section(studies: Sequence[StudyFits]) -> Section:
     """How the fits were made: the form, the data, the loss, the optimiser and the held-out errors."""
     table = pd.concat([study.table for study in studies], ignore_index=True)
     first = next(iter(studies[0].metrics.values()))
+    size, data = studies[0].size, studies[0].data
     left_out = sorted({note for s in studies for f in s.metrics.values() for note in f.joint.notes})
     left_out = [note for note in left_out if note.startswith("row ")]
-    span = {c: (table[c].min(), table[c].max()) for c in ("n_params", "n_samples")}
+    span = {c: (table[c].min(), table[c].max()) for c in (size.column, data.column)}
     ranges = ", ".join(
         f"{c} {low:,} to {high:,} ({np.log10(high / low):.1f} decades)"
         for c, (low, high) in span.items()
@@ -41,8 +42,8 @@ def checklist_section(studies: Sequence[StudyFits]) -> Section:
             Definitions(
                 [
                     ("Form", f"{first.joint.law.equation}, {first.joint.n_free} free parameters"),
-                    ("N", "parameters without the embedding tables (column n_params)"),
-                    ("D", "training impressions, each seen once (column n_samples)"),
+                    ("N", _meaning(size)),
+                    ("D", _meaning(data)),
                     ("Runs", f"{len(table)}; {ranges}"),
                     ("Left out", "; ".join(left_out) or "none"),
                     ("Loss", "least squares on the cell means, weighted by the number of seeds"),
@@ -58,6 +59,11 @@ def checklist_section(studies: Sequence[StudyFits]) -> Section:
             )
         ],
     )
+
+
+def _meaning(size: Size) -> str:
+    column = f"column {size.column}"
+    return f"{size.meaning} ({column})" if size.meaning else column
 
 
 def run_provenance(records: Sequence[RunRecord]) -> list[tuple[str, str]]:

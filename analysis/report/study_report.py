@@ -16,7 +16,7 @@ from analysis.report.repeatability import checklist_section, provenance_section,
 from analysis.report.safe_names import FIGURE_BYTES, file_names
 from analysis.report.served_models import served_section, teachers_section
 from analysis.study_results import StudyFits, fit_study
-from analysis.table import default_metrics, named_sizes, runs_table, split_variants, write_table
+from analysis.table import default_metrics, runs_table, sized_rows, split_variants, write_table
 from scaling.atomic_files import atomic_path, write_text
 from scaling.errors import UserError
 from scaling.records import RunStore
@@ -143,8 +143,11 @@ def analyse_table(
     metrics = list(metrics or default_metrics(table))
     if not metrics:
         raise UserError("table: neither a column logloss nor auc; name the metrics")
-    sized = named_sizes(table, x, data, metrics)
-    studies = [fit_study(part, metrics, label) for label, part in split_variants(sized).items()]
+    sized = sized_rows(table, x, data, metrics)
+    studies = [
+        fit_study(part, metrics, label, x=x, data=data)
+        for label, part in split_variants(sized, x).items()
+    ]
     pictures = {study.label: draw_figures(study) for study in studies}
     latencies = draw_latency(served)
     sections = [

@@ -1,23 +1,26 @@
-"""What a whole study says: all its fits, held-out cells, paired differences between its variants.
+"""The results of a whole study: all its fits, held-out cells, paired differences between its variants.
 
 Not here: one fit (`analysis.fit`), the page that shows them (`analysis.report`).
 """
 
-from analysis.study_results.extrapolation import CUTS, holdout, score_holdout
+from analysis.study_results.extrapolation import CUTS, Cut, holdout, score_holdout
 from analysis.study_results.paired_runs import paired_differences
 from analysis.study_results.study_fits import (
     MetricFits,
     StudyFits,
     fit_study,
+    grade_label,
     joint_laws,
     truth_verdict,
 )
 
 __all__ = [
     "CUTS",
+    "Cut",
     "MetricFits",
     "StudyFits",
     "fit_study",
+    "grade_label",
     "holdout",
     "joint_laws",
     "paired_differences",

@@ -1,21 +1,22 @@
-"""Held-out extrapolation: fit on the smaller cells, predict the largest; whole rows and columns.
+"""Held-out extrapolation: fit the smaller cells, predict the largest ones; whole rows and columns.
 
-The score that tells laws apart: in-sample criteria prefer the most flexible form, which then
+This score shows which law is better: in-sample criteria prefer the most flexible form, which then
 extrapolates worst (docs/fitting.md).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.fit import LawFit, fit_law
+from analysis.fit import FitOptions, LawFit, fit_law
 from analysis.laws import Law
 from analysis.table import require_columns
 
-__all__ = ["CUTS", "holdout", "score_holdout"]
+__all__ = ["CUTS", "Cut", "holdout", "score_holdout"]
 
 
 Cut = Literal["data", "size", "corner", "flops"]
@@ -27,10 +28,11 @@ CUTS: dict[Cut, str] = {
     "corner": "the largest models and the largest data sizes",
     "flops": "the runs of most training FLOPs",
 }
-# Share of the cells that a FLOPs cut holds out when only one cut is asked for.
+# Share of the cells that a FLOPs cut holds out if there is only one level.
 _FLOPS_SHARE = 0.2
 # A law that fits the training cells about as well as the best one and predicts this much worse only fits.
 _AS_WELL, _MUCH_WORSE = 1.25, 2.0
+_NO_INTERVAL = FitOptions(interval="none")
 
 
 def holdout(
@@ -42,7 +44,7 @@ def holdout(
     y: str = "logloss",
     cuts: Sequence[Cut] = ("data", "size", "corner"),
     every_level: bool = False,
-    **options: Any,
+    options: FitOptions = _NO_INTERVAL,
 ) -> pd.DataFrame:
     """Predict held-out cells with each law; one row per law, cut and held-out cell.
 
@@ -52,16 +54,17 @@ def holdout(
         x: column of the model's size.
         data: column of the data size.
         y: column of the metric.
-        cuts: what to hold out, see `CUTS`; "flops" is cut at the column `flops`, or at size x data.
-        every_level: hold out the largest level, the two largest, and so on, instead of one only.
-        options: of `fit_law`, e.g. `loss` or `fixed`.
+        cuts: what to hold out, see `CUTS`; "flops" cuts at the column `flops`, or at size x data.
+        every_level: hold out the largest level, then the two largest, and so on, instead of one only.
+        options: of each fit; no intervals of parameters by default, as only predictions are used.
 
     Returns:
         Columns law, cut, held_out (levels), n_train (runs), fit_error (root mean square relative
-        residual of the training cells), status, reach (how many times beyond the
-        largest training size, of the axis that is cut), x, data, n_seeds, measured, predicted,
-        relative_error, lower, upper (95 % prediction interval of the cell's mean), inside. A law that
-        cannot be fitted below the cut has NaN predictions and says why in `status`.
+        residual of the training cells), status, reach (largest held-out over largest training size, on
+        the axis that is cut), the two sizes under their own names (`NAME (size)` if NAME is one of these
+        columns), n_seeds, measured, predicted, relative_error, lower, upper (95 % prediction interval of
+        the cell's mean), inside. A law that cannot be fitted below the cut has NaN predictions and gives
+        the reason in `status`.
 
     Raises:
         UserError: a column is missing.
@@ -72,11 +75,11 @@ def holdout(
     for cut in cuts:
         for held_out, axis, above in _splits(table, cut, x, data, every_level):
             train, test = table[~above], table[above]
-            cells = test.groupby([x, data])[y].agg(["mean", "size"]).reset_index()
-            # Without a training run there is nothing to be beyond.
+            cells = _held_out_cells(test, x, data, y)
+            # Without a training run there is no largest training size.
             reach = axis[above].max() / axis[~above].max() if len(train) else float("nan")
             for law in laws:
-                fit = fit_law(law, train, x=x, data=data, y=y, **{"interval": "none", **options})
+                fit = fit_law(law, train, x=x, data=data, y=y, options=options)
                 base = {
                     "law": law.name,
                     "cut": cut,
@@ -86,8 +89,30 @@ def holdout(
                     "status": fit.status,
                     "reach": reach,
                 }
-                rows.append(_predict(base, fit, cells, x, data))
+                rows.append(_predict(base, fit, cells))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["law", "cut"])
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Cells above a cut; arrays of one length.
+
+    Attributes:
+        sizes: of both axes, by the name of their column.
+        measured: mean of the metric.
+        n_seeds: runs in the cell.
+    """
+
+    sizes: dict[str, npt.NDArray[np.float64]]
+    measured: npt.NDArray[np.float64]
+    n_seeds: npt.NDArray[np.integer[Any]]
+
+
+def _held_out_cells(test: pd.DataFrame, x: str, data: str, y: str) -> _Cells:
+    groups = test.groupby([x, data])[y]
+    means, counts = groups.mean(), groups.size()
+    sizes = {name: means.index.get_level_values(name).to_numpy() for name in (x, data)}
+    return _Cells(sizes, means.to_numpy(dtype=float), counts.to_numpy())
 
 
 def _fit_error(fit: LawFit) -> float:
@@ -124,41 +149,29 @@ def _splits(
     return splits
 
 
-def _predict(
-    base: dict[str, Any], fit: Any, cells: pd.DataFrame, x: str, data: str
-) -> pd.DataFrame:
-    measured = cells["mean"].to_numpy()
-    nan = np.full(len(cells), np.nan)
-    columns: dict[str, npt.NDArray[np.float64]] = dict.fromkeys(
-        ("predicted", "lower", "upper"), nan
-    )
+def _predict(base: dict[str, Any], fit: LawFit, cells: _Cells) -> pd.DataFrame:
+    measured = cells.measured
+    predicted = lower = upper = np.full(len(measured), np.nan)
     if fit.has_curve:
-        band = fit.band(cells[x], cells[data], n_runs=cells["size"])
-        columns = {
-            "predicted": band.mean,
-            "lower": band.prediction_lower,
-            "upper": band.prediction_upper,
-        }
-    known = np.isfinite(columns["lower"])
-    inside = (measured >= columns["lower"]) & (measured <= columns["upper"])
-    return pd.DataFrame(
-        {
-            **base,
-            x: cells[x],
-            data: cells[data],
-            "n_seeds": cells["size"],
-            "measured": measured,
-            "predicted": columns["predicted"],
-            "relative_error": columns["predicted"] / measured - 1,
-            "lower": columns["lower"],
-            "upper": columns["upper"],
-            "inside": np.where(known, inside, np.nan),
-        }
-    )
+        band = fit.band(*cells.sizes.values(), n_runs=cells.n_seeds)
+        predicted, lower, upper = band.mean, band.prediction_lower, band.prediction_upper
+    inside = (measured >= lower) & (measured <= upper)
+    results = {
+        "n_seeds": cells.n_seeds,
+        "measured": measured,
+        "predicted": predicted,
+        "relative_error": predicted / measured - 1,
+        "lower": lower,
+        "upper": upper,
+        "inside": np.where(np.isfinite(lower), inside, np.nan),
+    }
+    taken = {*base, *results}
+    sizes = {f"{n} (size)" if n in taken else n: size for n, size in cells.sizes.items()}
+    return pd.DataFrame({**base, **sizes, **results})
 
 
 def score_holdout(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per law and cut, best first within a cut: how far off, which way, how honest.
+    """One row per law and cut, best first within a cut: size and sign of the errors, coverage of the intervals.
 
     Returns:
         Columns cut, held_out, law, status, n_train, n_test (cells), reach, mean_absolute_error and

@@ -1,19 +1,30 @@
-"""All laws of one table: joint and one-variable fits of each metric, rivals, held-out scores, text."""
+"""All fits of one table: joint and one-variable laws of each metric, rival laws, held-out scores, text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.budget import with_advice
-from analysis.fit import LawFit, fit_law
+from analysis.fit import FitOptions, LawFit, fit_law
 from analysis.laws import LAWS, Additive, Law, Saturating
 from analysis.study_results.extrapolation import holdout, score_holdout
-from analysis.table import cell_table, check_runs, require_columns, rises, size_label
+from analysis.table import (
+    Size,
+    cell_table,
+    check_runs,
+    grade_column,
+    require_columns,
+    rises,
+    size_label,
+    size_of,
+    value_text,
+)
 from scaling.errors import UserError
 
-__all__ = ["MetricFits", "StudyFits", "fit_study", "joint_laws"]
+__all__ = ["MetricFits", "StudyFits", "fit_study", "grade_label", "joint_laws", "truth_verdict"]
 
 
 _TRUTH = {"logloss": "bayes_logloss", "auc": "bayes_auc"}
@@ -28,9 +39,9 @@ class MetricFits:
         truth: the metric of the true probabilities (generated data), or None.
         joint: the additive law with E free.
         known: the additive law with E held at the truth, or None.
-        by_data: the saturating law of n_samples, for each grade.
-        by_size: the saturating law of n_params, for each data size.
-        rivals: every joint law with two variables, by name; without intervals.
+        by_data: the saturating law of the data size, for each grade (or model size, without grades).
+        by_size: the saturating law of the model size, for each data size.
+        rivals: every joint law of model size and data size, by name; without intervals.
         held_out: rows of `holdout`.
         scores: its summary by `score_holdout`.
     """
@@ -39,19 +50,22 @@ class MetricFits:
     truth: float | None
     joint: LawFit
     known: LawFit | None
-    by_data: dict[str, LawFit]
-    by_size: dict[int, LawFit]
+    by_data: dict[Any, LawFit]
+    by_size: dict[float, LawFit]
     rivals: dict[str, LawFit]
     held_out: pd.DataFrame
     scores: pd.DataFrame
 
     def named(self) -> dict[str, LawFit]:
-        """Every fit with intervals, by a name that does for a file."""
+        """Every fit with intervals, by a name that can be part of a file name."""
         fits = {f"{self.metric}-joint": self.joint}
         if self.known is not None:
             fits[f"{self.metric}-joint-known-E"] = self.known
-        fits |= {f"{self.metric}-n_samples-{grade}": fit for grade, fit in self.by_data.items()}
-        return fits | {f"{self.metric}-n_params-D{size}": fit for size, fit in self.by_size.items()}
+        x, data = self.joint.columns["N"], self.joint.columns["D"]
+        for grade, fit in self.by_data.items():
+            group = grade if isinstance(grade, str) else f"N{value_text(grade)}"
+            fits[f"{self.metric}-{data}-{group}"] = fit
+        return fits | {f"{self.metric}-{x}-D{size}": fit for size, fit in self.by_size.items()}
 
 
 @dataclass(frozen=True)
@@ -59,23 +73,40 @@ class StudyFits:
     """One table (a variant of a study) and the fits of its metrics.
 
     Attributes:
-        label: of the variant; empty where there is only one.
+        label: of the variant; empty if there is only one.
         table: one row per run.
         cells: `cell_table` of it.
         metrics: fits by metric.
+        size: the model's size, N of the laws.
+        data: the data size, D of the laws.
+        grade: column that names the models; that of the model's size if the table has no grades.
     """
 
     label: str
     table: pd.DataFrame
     cells: pd.DataFrame
     metrics: dict[str, MetricFits]
+    size: Size
+    data: Size
+    grade: str
 
     def text(self) -> str:
         """Cells, exponents and held-out scores as aligned text."""
         parts = [f"[{self.label}]"] if self.label else []
         for fits in self.metrics.values():
-            parts += [_cells_text(self.cells, fits.metric), _laws_text(fits)]
+            parts += [_cells_text(self, fits.metric), _laws_text(fits)]
         return "\n\n".join(parts)
+
+    def by_grade(self) -> list[tuple[str, pd.DataFrame]]:
+        """The cells of each grade and model size, smallest first, with the grade's name."""
+        keys = list(dict.fromkeys([self.grade, self.size.column]))
+        groups = [part for _, part in self.cells.groupby(keys, sort=False)]
+        return [(grade_label(part[self.grade].iloc[0]), part) for part in groups]
+
+
+def grade_label(grade: Any) -> str:
+    """The name of a grade; without grades the model's size, rounded."""
+    return grade if isinstance(grade, str) else size_label(float(grade))
 
 
 def joint_laws(metric: str) -> list[Law]:
@@ -84,52 +115,75 @@ def joint_laws(metric: str) -> list[Law]:
     return [law for law in laws if law.variables == ("N", "D")]
 
 
-def fit_study(table: pd.DataFrame, metrics: Sequence[str], label: str = "") -> StudyFits:
-    """Fit everything that a report shows to a table with n_params, n_samples and the metrics.
+def fit_study(
+    table: pd.DataFrame,
+    metrics: Sequence[str],
+    label: str = "",
+    *,
+    x: str = "n_params",
+    data: str = "n_samples",
+) -> StudyFits:
+    """Fit everything that a report shows.
+
+    Args:
+        table: one row per run, of one variant.
+        metrics: columns to fit.
+        label: of the variant.
+        x: column of the model's size.
+        data: column of the data size.
 
     Raises:
         UserError: a column is missing, a run is counted twice, or one has no grade while others do.
     """
-    check_runs(table)
-    if "grade" in table.columns and (absent := table["grade"].isna()).any():
+    check_runs(table, x, data)
+    grade = grade_column(table, x)
+    if grade != x and (absent := table[grade].isna()).any():
         row = table.index[absent][0]
-        raise UserError(f"table: grade is empty in row {row}; name all, or leave the column out")
-    if "grade" not in table.columns:
-        table = table.assign(grade=[size_label(float(n)) for n in table["n_params"]])
-    require_columns(table, ["n_params", "n_samples", *metrics])
+        raise UserError(f"table: {grade} is empty in row {row}; name all, or leave the column out")
+    if grade != x:  # grades are names, even if they are written as numbers
+        table = table.assign(**{grade: table[grade].map(value_text)})
+    require_columns(table, [x, data, *metrics])
     empty = [metric for metric in metrics if not np.isfinite(table[metric]).any()]
     if empty:
         raise UserError(f"table: no row has a finite {' or '.join(empty)}")
-    fitted = {metric: _fit_metric(table, metric) for metric in metrics}
-    return StudyFits(label, table, cell_table(table, metrics), fitted)
+    fitted = {metric: _fit_metric(table, metric, x, data, grade) for metric in metrics}
+    cells = cell_table(table, metrics, x=x, data=data, grade=grade)
+    return StudyFits(label, table, cells, fitted, size_of(x), size_of(data), grade)
 
 
-def _fit_metric(table: pd.DataFrame, metric: str) -> MetricFits:
+def _fit_metric(table: pd.DataFrame, metric: str, x: str, data: str, grade: str) -> MetricFits:
     rising = rises(metric)
     truth = _truth(table, metric)
-    joint = with_advice(fit_law(Additive(rising), table, y=metric))
+    both: dict[str, Any] = {"x": x, "data": data, "y": metric}
+    joint = with_advice(fit_law(Additive(rising), table, **both))
     known = None
     if truth is not None:
-        known = with_advice(fit_law(Additive(rising), table, y=metric, fixed={"E": truth}))
-    by_size_order = table.sort_values("n_params")
+        held = FitOptions(fixed={"E": truth})
+        known = with_advice(fit_law(Additive(rising), table, **both, options=held))
     by_data = {
-        str(grade): fit_law(Saturating(rising), part, x="n_samples", y=metric)
-        for grade, part in by_size_order.groupby("grade", sort=False)
+        name: fit_law(Saturating(rising), part, x=data, y=metric)
+        for name, part in table.sort_values(x).groupby(grade, sort=False)
     }
     by_size = {
-        int(part["n_samples"].iloc[0]): fit_law(Saturating(rising), part, x="n_params", y=metric)
-        for _, part in table.groupby("n_samples")
+        _plain(size): fit_law(Saturating(rising), part, x=x, y=metric)
+        for size, part in table.groupby(data)
     }
     laws = joint_laws(metric)
-    rivals = {law.name: fit_law(law, table, y=metric, interval="none") for law in laws}
-    held_out = holdout(laws, table, y=metric)
+    quick = FitOptions(interval="none")
+    rivals = {law.name: fit_law(law, table, **both, options=quick) for law in laws}
+    held_out = holdout(laws, table, **both)
     return MetricFits(
         metric, truth, joint, known, by_data, by_size, rivals, held_out, score_holdout(held_out)
     )
 
 
+def _plain(size: Any) -> float:
+    """A size as a Python number, whole ones as int."""
+    return int(size) if float(size).is_integer() else float(size)
+
+
 def _truth(table: pd.DataFrame, metric: str) -> float | None:
-    """The limit that the metric's noiseless form has; drawn labels scatter around it."""
+    """The limit of a metric without label noise; the metric of drawn labels scatters around it."""
     column = _TRUTH.get(metric.removeprefix("soft_"))
     if column not in table.columns or not metric.startswith("soft_"):
         return None
@@ -137,16 +191,21 @@ def _truth(table: pd.DataFrame, metric: str) -> float | None:
     return float(values[0]) if len(values) == 1 and table[column].notna().all() else None
 
 
-def _cells_text(cells: pd.DataFrame, metric: str) -> str:
-    sizes = np.unique(cells["n_samples"])
-    header = ["grade", "N", *(f"D={size_label(float(size))}" for size in sizes)]
+def _cells_text(study: StudyFits, metric: str) -> str:
+    cells, x, data = study.cells, study.size.column, study.data.column
+    sizes = np.unique(cells[data])
+    own = [] if study.grade == x else ["N"]
+    header = [study.grade, *own, *(f"D={size_label(float(size))}" for size in sizes)]
     rows = []
-    for (grade, n_params), part in cells.groupby(["grade", "n_params"], sort=False):
-        values = part.set_index("n_samples")[metric]
+    for grade, part in study.by_grade():
+        values = part.set_index(data)[metric]
         shown = [f"{values[s]:.4f}" if s in values.index else "-" for s in sizes]
-        rows.append([str(grade), f"{n_params:,}", *shown])
+        size = f"{part[x].iloc[0]:,}"
+        rows.append([grade, size, *shown] if own else [size, *shown])
     seeds = int(cells["n_seeds"].sum())
     title = f"{metric}: {seeds} runs in {len(cells)} cells, means over seeds"
+    if (x, data) != ("n_params", "n_samples"):
+        title += f"; N = {x}, D = {data}"
     return f"{title}\n{_aligned([header, *rows])}"
 
 
@@ -182,7 +241,7 @@ def truth_verdict(fits: MetricFits) -> str:
     """Whether the fitted E agrees with the known limit."""
     interval = fits.joint.intervals.get("E")
     if fits.truth is None or interval is None:
-        return "no interval to hold it against"
+        return "no interval to compare it with"
     return "inside the interval" if fits.truth in interval else "OUTSIDE the interval"
 
 

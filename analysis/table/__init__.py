@@ -5,8 +5,15 @@ Not here: laws and fits.
 
 from analysis.table.cell_means import cell_table, check_runs
 from analysis.table.collect import RUN_COLUMNS, TEACHER_COLUMNS, read_table, runs_table, write_table
-from analysis.table.columns import default_metrics, named_sizes, require_columns, rises
-from analysis.table.labels import LABELS, first_few, size_label
+from analysis.table.columns import (
+    check_sizes,
+    default_metrics,
+    grade_column,
+    require_columns,
+    rises,
+    sized_rows,
+)
+from analysis.table.labels import LABELS, Size, first_few, size_label, size_of
 from analysis.table.variants import (
     describe_differences,
     describe_variants,
@@ -24,22 +31,26 @@ __all__ = [
     "LABELS",
     "RUN_COLUMNS",
     "TEACHER_COLUMNS",
+    "Size",
     "cell_table",
     "check_runs",
+    "check_sizes",
     "default_metrics",
     "describe_differences",
     "describe_variants",
     "distinguishing_columns",
     "first_few",
+    "grade_column",
     "largest_variant",
     "law_columns",
-    "named_sizes",
     "plain_columns",
     "read_table",
     "require_columns",
     "rises",
     "runs_table",
     "size_label",
+    "size_of",
+    "sized_rows",
     "split_variants",
     "value_text",
     "variant_columns",

@@ -1,4 +1,4 @@
-"""Cells of a runs table: runs of equal sizes, their mean, their scatter."""
+"""Cells of a runs table (runs of equal sizes): their mean and their scatter."""
 
 from collections.abc import Sequence
 
@@ -10,32 +10,52 @@ from scaling.errors import UserError
 __all__ = ["cell_table", "check_runs"]
 
 
-def check_runs(table: pd.DataFrame) -> None:
+def check_runs(table: pd.DataFrame, x: str = "n_params", data: str = "n_samples") -> None:
     """Check that no run is counted twice.
 
+    Args:
+        table: one row per run.
+        x: column of the model's size.
+        data: column of the data size.
+
     Raises:
-        UserError: two rows have the same sizes and seed, so that one seed's luck would weigh double.
+        UserError: two rows have the same sizes and seed, so that one seed would count twice.
     """
-    known = ("grade", "n_params", "teacher_grade", "n_samples", "seed")
-    keys = [c for c in known if c in table.columns]
-    if not {"n_params", "n_samples", "seed"} <= set(keys):
+    known = ("grade", "n_params", x, "teacher_grade", "n_samples", data, "seed")
+    keys = [c for c in dict.fromkeys(known) if c in table.columns]
+    if not {x, data, "seed"} <= set(keys):
         return
     twice = table.duplicated(keys)
     if twice.any():
         row = table.loc[twice, keys].iloc[0]
-        told = ", ".join(f"{key} {value}" for key, value in row.items())
-        raise UserError(f"table: {told} stands twice; keep one row, or number the seeds")
+        run = ", ".join(f"{key} {value}" for key, value in row.items())
+        raise UserError(f"table: {run} stands twice; keep one row, or number the seeds")
 
 
-def cell_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per cell: means over seeds, with the standard error that all cells' seeds give.
+def cell_table(
+    table: pd.DataFrame,
+    metrics: Sequence[str],
+    *,
+    x: str = "n_params",
+    data: str = "n_samples",
+    grade: str = "grade",
+) -> pd.DataFrame:
+    """One row per cell: means over seeds, with standard errors pooled over the seeds of all cells.
 
-    Columns are the sizes, `n_seeds`, and for each metric its mean, `METRIC_seed_sd` (within the cell,
-    NaN for one seed) and `METRIC_mean_stderr` (pooled seed standard deviation over the root of the
-    cell's seeds, NaN when no cell has two).
+    Args:
+        table: one row per run.
+        metrics: columns to average.
+        x: column of the model's size.
+        data: column of the data size.
+        grade: column that names the models, if there is one.
+
+    Returns:
+        The sizes, `n_seeds`, and for each metric its mean, `METRIC_seed_sd` (within the cell, NaN for one
+        seed) and `METRIC_mean_stderr` (pooled seed standard deviation over the root of the cell's seeds,
+        NaN if no cell has two). Ordered by size and data size.
     """
-    known = ("grade", "n_params", "flops_per_sample", "flops", "max_len", "n_samples")
-    keys = [c for c in known if c in table.columns]
+    known = (grade, x, "flops_per_sample", "flops", "max_len", data)
+    keys = [c for c in dict.fromkeys(known) if c in table.columns]
     groups = table.groupby(keys, sort=False, dropna=False)
     cells = groups.size().rename("n_seeds").reset_index()
     for metric in metrics:
@@ -45,7 +65,7 @@ def cell_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         cells[f"{metric}_seed_sd"] = sd
         pooled = _pooled_sd(sd, count)
         cells[f"{metric}_mean_stderr"] = pooled / np.sqrt(np.maximum(count, 1))
-    order = [c for c in ("n_params", "flops_per_sample", "n_samples") if c in keys]
+    order = [c for c in dict.fromkeys((x, "flops_per_sample", data)) if c in keys]
     return cells.sort_values(order, kind="stable", ignore_index=True)
 
 

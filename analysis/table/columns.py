@@ -1,4 +1,4 @@
-"""What a column of the runs table is: a size, a metric, rising or falling."""
+"""The role of a column in the runs table: a size or a metric, rising or falling."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,21 @@ import pandas as pd
 from analysis.table.collect import RUN_COLUMNS
 from scaling.errors import UserError, nearest
 
-__all__ = ["default_metrics", "named_sizes", "require_columns", "rises"]
+__all__ = [
+    "check_sizes",
+    "default_metrics",
+    "grade_column",
+    "require_columns",
+    "rises",
+    "sized_rows",
+]
 
 
 def require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Check that the columns differ, exist and hold numbers.
+    """Check that the columns differ, exist and contain numbers.
 
     Raises:
-        UserError: naming the first that does not, with the nearest name there is.
+        UserError: one does not; the message names the first such column and the nearest existing name.
     """
     twice = next((name for i, name in enumerate(columns) if name in columns[:i]), None)
     if twice is not None:
@@ -24,7 +31,7 @@ def require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
             known = [str(name) for name in table.columns]
             raise UserError(f"table: no column {column}{nearest(column, known)}")
         if not pd.api.types.is_numeric_dtype(table[column]):
-            # One word in a column of a CSV makes every number in it a text.
+            # One word in a column of a CSV turns all its numbers into text.
             bad = pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna()
             row = table.index[bad][0] if bad.any() else table.index[0]
             found = table[column][row]
@@ -33,8 +40,16 @@ def require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
             )
 
 
-# Of a run's own model; its training FLOPs are of both.
-_STUDENT_SIZES = ("n_layers", "n_heads", "d", "max_len", "n_embedding_params", "flops_per_sample")
+# Sizes of the student alone; `flops` covers both models.
+_STUDENT_SIZES = (
+    "n_params",
+    "n_layers",
+    "n_heads",
+    "d",
+    "max_len",
+    "n_embedding_params",
+    "flops_per_sample",
+)
 _RISING = ("auc", "accuracy", "ndcg", "recall", "hit_rate", "hr", "map", "mrr", "precision", "r2")
 
 
@@ -44,52 +59,74 @@ def rises(metric: str) -> bool:
 
 
 def default_metrics(table: pd.DataFrame) -> list[str]:
-    """A falling and a rising metric to fit: without label noise where the log's truth is known."""
+    """A falling and a rising metric to fit; those without label noise if the true probabilities are known."""
     chosen = []
     for name in ("logloss", "auc"):
         candidates = [column for column in (f"soft_{name}", name) if column in table.columns]
         complete = [column for column in candidates if table[column].notna().all()]
         chosen += (complete or candidates)[:1]
-    # A column that no run fills is named only where nothing else is there.
+    # A column without any value is returned only if there is no other.
     return [column for column in chosen if table[column].notna().any()] or chosen
 
 
-def named_sizes(
-    table: pd.DataFrame, x: str, data: str, metrics: Sequence[str] = ()
-) -> pd.DataFrame:
-    """The table with its sizes, and the grades that have them, under the names that figures and reports use.
-
-    Where the size is the teacher's, runs without one are left out, and so are the student's other sizes.
+def check_sizes(table: pd.DataFrame, x: str, data: str, metrics: Sequence[str] = ()) -> None:
+    """Check that both columns are sizes.
 
     Args:
         table: one row per run.
         x: column of the model's size.
         data: column of the data size.
-        metrics: columns that are no size, beside those that are metrics by their name.
+        metrics: columns that are metrics, in addition to those whose names say so.
 
     Raises:
-        UserError: there is no such column, it holds no numbers or a metric, or no run has a teacher.
+        UserError: there is no such column, it contains no numbers, or it is a metric.
     """
     require_columns(table, [x, data])
     for name in (x, data):
         if name in metrics or _is_metric(table, name):
             raise UserError(f"table: column {name} is a metric, not a size")
-    if x.startswith("teacher_") and {"grade", "teacher_grade"} <= set(table.columns):
-        table = table[table[x].notna()].reset_index(drop=True)
-        if table.empty:
-            raise UserError(f"table: no run has a teacher, so none has a {x}")
-        student = [c for c in _STUDENT_SIZES if c in table.columns and c != data]
-        table = table.drop(columns=student)
-        table = table.rename(columns={"grade": "student_grade", "teacher_grade": "grade"})
-        if table[x].mod(1).eq(0).all():  # a float only for the runs without a teacher
-            table[x] = table[x].astype(int)
-    clash = [c for c in ("n_params", "n_samples") if c not in (x, data)]
-    kept = table.drop(columns=[c for c in clash if c in table.columns])
-    return kept.rename(columns={x: "n_params", data: "n_samples"})
+
+
+def grade_column(table: pd.DataFrame, x: str) -> str:
+    """The column that names the models of each size `x`: the grade, the teacher's grade, or `x` itself."""
+    if _is_teachers(table, x):
+        return "teacher_grade"
+    return "grade" if "grade" in table.columns else x
+
+
+def sized_rows(table: pd.DataFrame, x: str, data: str, metrics: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows that have both sizes; columns keep their names.
+
+    If `x` is a size of the teacher, rows without a teacher and the other sizes of the student are left out.
+
+    Args:
+        table: one row per run.
+        x: column of the model's size.
+        data: column of the data size.
+        metrics: columns that are metrics, in addition to those whose names say so.
+
+    Raises:
+        UserError: as `check_sizes`, or no run has a teacher.
+    """
+    check_sizes(table, x, data, metrics)
+    if not _is_teachers(table, x):
+        return table
+    table = table[table[x].notna()].reset_index(drop=True)
+    if table.empty:
+        raise UserError(f"table: no run has a teacher, so none has a {x}")
+    student = [c for c in _STUDENT_SIZES if c in table.columns and c not in (x, data)]
+    table = table.drop(columns=student)
+    if table[x].mod(1).eq(0).all():  # a float only because of the runs without a teacher
+        table[x] = table[x].astype(int)
+    return table
+
+
+def _is_teachers(table: pd.DataFrame, x: str) -> bool:
+    return x.startswith("teacher_") and {"grade", "teacher_grade"} <= set(table.columns)
 
 
 def _is_metric(table: pd.DataFrame, name: str) -> bool:
-    """Whether a column is a metric by its name, or a teacher's value of a column that is no size."""
+    """Whether the name is a metric's, or the teacher's value of a column that is not a size."""
     own = name.removeprefix("teacher_")
     teachers = own != name and own in table.columns and own not in RUN_COLUMNS
     return teachers or rises(own) or own.endswith("logloss")

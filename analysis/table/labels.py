@@ -1,8 +1,9 @@
-"""What columns, sizes and lists of names are called in figures and tables."""
+"""Labels of columns, sizes and lists of names in figures and tables."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-__all__ = ["LABELS", "first_few", "size_label"]
+__all__ = ["LABELS", "Size", "first_few", "size_label", "size_of"]
 
 
 LABELS = {
@@ -20,15 +21,50 @@ LABELS = {
 }
 
 
+# Size columns of a runs table -> (unit, meaning).
+_SIZES = {
+    "n_params": ("parameters", "parameters without the embedding tables"),
+    "n_samples": ("samples", "training impressions, each seen once"),
+    "n_embedding_params": ("parameters", "parameters of the embedding tables"),
+    "teacher_n_params": ("parameters", "the teacher's parameters without the embedding tables"),
+    "flops": ("FLOPs", "training FLOPs of the run"),
+    "flops_per_sample": ("FLOPs", "forward FLOPs of one sample"),
+    "max_len": ("behaviours", "latest behaviours that the model reads"),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A column of sizes and how figures and reports name it.
+
+    Attributes:
+        column: its name in the table.
+        label: of an axis.
+        unit: of its values, e.g. "samples"; empty if unknown.
+        meaning: what it counts; empty if unknown.
+    """
+
+    column: str
+    label: str
+    unit: str = ""
+    meaning: str = ""
+
+
+def size_of(column: str) -> Size:
+    """The size in a column; an unknown column keeps its own name as label."""
+    unit, meaning = _SIZES.get(column, ("", ""))
+    return Size(column, LABELS.get(column, column), unit, meaning)
+
+
 def first_few(names: Iterable[str], most: int) -> str:
-    """The first names, for people, and how many more there are."""
+    """The first names and the number of the others, as text for people."""
     known = list(names)
     more = f" and {len(known) - most} more" if len(known) > most else ""
     return "; ".join(known[:most]) + more
 
 
 def size_label(value: float) -> str:
-    """A size in two or three digits: 4.1k, 65.5k, 131k, 2B."""
+    """A size with two or three digits, e.g. 4.1k, 65.5k, 131k, 2B."""
     for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         scaled = value / unit
         if scaled >= 0.9995:

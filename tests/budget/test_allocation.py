@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.budget import Cost, allocate, cheapest, iso_cost, iso_loss, read_cost
-from analysis.fit import fit_law
+from analysis.fit import FitOptions, fit_law
 from analysis.laws import Additive
 from analysis.laws.two_axes import Multiplicative
 from scaling.errors import UserError
@@ -107,7 +107,7 @@ def test_a_target_is_reached_at_the_least_cost(fit):
 def test_what_cannot_be_answered_is_an_error(fit):
     with pytest.raises(UserError, match="lies beyond the law's limit E"):
         cheapest(fit, COST, 0.2)
-    product = fit_law(Multiplicative(), table(), y="y", interval="none")
+    product = fit_law(Multiplicative(), table(), y="y", options=FitOptions(interval="none"))
     with pytest.raises(UserError, match="no best split"):
         allocate(product, COST, 1e14)
     with pytest.raises(UserError, match="expected a positive number"):

@@ -129,7 +129,7 @@ def test_a_parameter_can_be_held(run, csv):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--law", "aditive"], "there is no law aditive, did you mean additive?"),
+        (["--law", "aditive"], "--law aditive: no such choice, did you mean additive?"),
         (["--loss", "hubber"], "--loss hubber: no such choice, did you mean huber?"),
         (["--y", "loglos"], "no column loglos, did you mean logloss?"),
         (["--x", "n_param"], "no column n_param, did you mean n_params?"),
@@ -145,7 +145,10 @@ def test_a_parameter_can_be_held(run, csv):
         (["--hold", "alpha=400"], "alpha cannot be held at 400, only up to 4"),
         (["--loss", "huber", "--delta", "nan"], "delta is nan, expected a positive number"),
         (["--loss", "huber", "--delta", "-1"], "delta is -1, expected a positive number"),
-        (["--loss", "huber", "--over", "inf"], "over: needs the huber loss, and a positive"),
+        (
+            ["--loss", "huber", "--over", "inf"],
+            "over is inf, but it needs the huber loss and a positive",
+        ),
         (["--limit", "nan"], "limit is nan, expected a finite number"),
         (["--seed", "-1", "--bootstrap", "10"], "seed is -1, expected 0 or more"),
         (["--data", "n_params"], "column n_params is named for two things"),

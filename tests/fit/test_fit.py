@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from analysis.fit import LawFit, fit_law
+from analysis.fit import FitOptions, LawFit, fit_law
 from analysis.laws import LAWS, Additive, Broken, Saturating, TiedAdditive, build_law
 from analysis.laws.one_axis import Power
 from analysis.optimum import Objective, Problem, gather_points
@@ -66,7 +66,7 @@ def test_noiseless_additive_laws_come_back():
     for _ in range(25):
         alpha, beta = rng.uniform(0.05, 0.8, 2)
         law, table, params = planted(alpha=alpha, beta=beta)
-        fit = fit_law(law, table, y="y", interval="none")
+        fit = fit_law(law, table, y="y", options=FitOptions(interval="none"))
         assert fit.status == "converged"
         # Rounding of the data, 1e-16, times the worst condition number of these grids.
         assert fit.params["alpha"] == pytest.approx(alpha, abs=1e-6)
@@ -93,7 +93,7 @@ def test_every_law_comes_back_from_its_own_values(name, rising, loss):
     sizes = {"x": "n_params", "N": "n_params", "D": "n_samples", "L": "max_len"}
     sizes |= {"K": "epochs", "X": "excess"}
     table["y"] = law(params, *(table[sizes[v]] for v in law.variables))
-    fit = fit_law(law, table, y="y", loss=loss, interval="none")
+    fit = fit_law(law, table, y="y", options=FitOptions(loss=loss, interval="none"))
     assert fit.status == "converged"
     # Bends are the least determined: rounding of the data times a condition number of 1e8.
     rel = 1e-4 if name in ("broken", "data-constrained") else 1e-5
@@ -115,7 +115,12 @@ def test_rising_metric_and_its_complement_have_the_same_exponents():
 
 
 def test_chinchilla_points_reach_the_known_optimum():
-    fit = fit_law(Additive(), epoch_points(), y="loss", loss="huber", delta=1e-3, interval="none")
+    fit = fit_law(
+        Additive(),
+        epoch_points(),
+        y="loss",
+        options=FitOptions(loss="huber", delta=1e-3, interval="none"),
+    )
     assert fit.status == "converged"
     assert fit.objective <= 1.01827403e-3  # the published code's best
     expected = {"E": 1.817218, "alpha": 0.3473105, "beta": 0.3671724}
@@ -126,7 +131,12 @@ def test_chinchilla_points_reach_the_known_optimum():
 
 
 def test_chinchilla_bootstrap_agrees_with_the_published_errors():
-    fit = fit_law(Additive(), epoch_points(), y="loss", loss="huber", delta=1e-3, n_draws=1000)
+    fit = fit_law(
+        Additive(),
+        epoch_points(),
+        y="loss",
+        options=FitOptions(loss="huber", delta=1e-3, n_draws=1000),
+    )
     # Published from 4,000 draws; 1,000 draws know a standard error to 2.2 %, A and B less (skewed).
     for name, value in {"E": 0.02566, "alpha": 0.01540, "beta": 0.02060}.items():
         assert fit.stderr[name] == pytest.approx(value, rel=0.08)
@@ -140,26 +150,31 @@ def test_chinchilla_bootstrap_agrees_with_the_published_errors():
 )
 def test_huber_threshold_moves_the_optimum_as_known(delta, alpha, beta):
     table = epoch_points()
-    fit = fit_law(Additive(), table, y="loss", loss="huber", delta=delta, interval="none")
+    fit = fit_law(
+        Additive(), table, y="loss", options=FitOptions(loss="huber", delta=delta, interval="none")
+    )
     assert fit.params["alpha"] == pytest.approx(alpha, abs=2e-4)
     assert fit.params["beta"] == pytest.approx(beta, abs=2e-4)
 
 
 def test_survey_checkpoints_reach_the_published_optimum():
     table = reference("misfitting/scaling_results_last_ckpt_only.csv")
-    options = {"x": "N", "data": "D", "y": "loss", "loss": "huber", "interval": "none"}
-    fit = fit_law(Additive(), table, **options)
+    columns = {"x": "N", "data": "D", "y": "loss"}
+    options = FitOptions(loss="huber", interval="none")
+    fit = fit_law(Additive(), table, **columns, options=options)
     assert fit.objective <= 0.005021654212
     assert fit.params["alpha"] == pytest.approx(0.200265, abs=2e-4)
     assert fit.params["beta"] == pytest.approx(0.635662, abs=2e-4)
-    tied = fit_law(TiedAdditive(), table, **options)
+    tied = fit_law(TiedAdditive(), table, **columns, options=options)
     assert tied.objective == pytest.approx(0.00524370575, rel=1e-8)
 
 
 def test_a_bent_law_extrapolates_as_published():
     table = reference("bnsl/four_digit_addition.csv").assign(shifted=lambda t: t.y + 1)
     law = Broken(limit=1.0)
-    fit = fit_law(law, table[:14], x="x", y="shifted", residual="log", interval="none")
+    fit = fit_law(
+        law, table[:14], x="x", y="shifted", options=FitOptions(residual="log", interval="none")
+    )
     error = np.log(fit.predict(table["x"]) - 1) - np.log(table["y"])
     assert np.sqrt((error[:14] ** 2).mean()) == pytest.approx(0.000598, abs=1e-6)
     assert np.sqrt((error[14:] ** 2).mean()) <= 0.0110
@@ -167,8 +182,8 @@ def test_a_bent_law_extrapolates_as_published():
 
 def test_asymmetric_absolute_error_reaches_the_published_optimum():
     table = reference("kyo/df.csv")
-    options = {"x": "N", "data": "D", "y": "loss", "loss": "huber", "interval": "none"}
-    fit = fit_law(Additive(), table, residual="raw", delta=1e-7, over=10.0, **options)
+    options = FitOptions(loss="huber", residual="raw", delta=1e-7, over=10.0, interval="none")
+    fit = fit_law(Additive(), table, x="N", data="D", y="loss", options=options)
     residual = table["loss"] - fit.predict(table["N"], table["D"])
     assert (np.where(residual < 0, 10, 1) * np.abs(residual)).mean() <= 0.02278191
 
@@ -207,7 +222,7 @@ def test_overtraining_points_give_the_published_tied_law():
     n_params = np.sqrt(np.array(points["flops"]) / 6 / np.array(points["mults"]))
     table = pd.DataFrame({"n_params": n_params, "loss": points["loss"]})
     table["n_samples"] = table["n_params"] * points["mults"]
-    fit = fit_law(TiedAdditive(), table, y="loss", interval="none")
+    fit = fit_law(TiedAdditive(), table, y="loss", options=FitOptions(interval="none"))
     # Published as a C^-eta-like form with a = A 6^eta and b = B 6^eta, 2 eta = alpha, M = D / N.
     eta = fit.params["alpha"] / 2
     assert eta == pytest.approx(0.272851 / 2, rel=1e-3)
@@ -219,9 +234,9 @@ def test_overtraining_points_give_the_published_tied_law():
 
 def test_a_shift_of_the_metric_moves_the_offset_alone():
     law, table, _ = planted(noise=1e-3)
-    fit = fit_law(law, table, y="y", interval="none")
+    fit = fit_law(law, table, y="y", options=FitOptions(interval="none"))
     table["y"] += 0.25
-    moved = fit_law(law, table, y="y", interval="none")
+    moved = fit_law(law, table, y="y", options=FitOptions(interval="none"))
     assert moved.params["E"] - fit.params["E"] == pytest.approx(0.25, abs=1e-7)
     for name in ("A", "B", "alpha", "beta"):
         # Both sit at the same minimum, each to the square root of rounding.
@@ -230,9 +245,9 @@ def test_a_shift_of_the_metric_moves_the_offset_alone():
 
 def test_a_unit_of_size_moves_its_amplitude_alone():
     law, table, _ = planted(noise=1e-3)
-    fit = fit_law(law, table, y="y", interval="none")
+    fit = fit_law(law, table, y="y", options=FitOptions(interval="none"))
     table["n_params"] *= 1e-6
-    moved = fit_law(law, table, y="y", interval="none")
+    moved = fit_law(law, table, y="y", options=FitOptions(interval="none"))
     factor = 1e-6 ** fit.params["alpha"]
     assert moved.params["A"] == pytest.approx(fit.params["A"] * factor, rel=1e-6)
     for name in ("E", "B", "alpha", "beta"):
@@ -241,9 +256,9 @@ def test_a_unit_of_size_moves_its_amplitude_alone():
 
 def test_log_residuals_do_not_see_the_metrics_unit():
     law, table, _ = planted(noise=1e-3)
-    fit = fit_law(law, table, y="y", loss="huber", interval="none")
+    fit = fit_law(law, table, y="y", options=FitOptions(loss="huber", interval="none"))
     table["y"] *= 3
-    scaled = fit_law(law, table, y="y", loss="huber", interval="none")
+    scaled = fit_law(law, table, y="y", options=FitOptions(loss="huber", interval="none"))
     assert scaled.params["alpha"] == pytest.approx(fit.params["alpha"], rel=1e-5)
     assert scaled.params["E"] == pytest.approx(3 * fit.params["E"], rel=1e-5)
     assert scaled.objective == pytest.approx(fit.objective, rel=1e-9)
@@ -284,10 +299,10 @@ def test_no_other_optimiser_finds_a_lower_loss(loss):
         law, table, _ = planted(
             alpha=rng.uniform(0.1, 0.6), beta=rng.uniform(0.1, 0.6), noise=4e-3, rng=trial
         )
-        fit = fit_law(law, table, y="y", loss=loss, interval="none")
+        fit = fit_law(law, table, y="y", options=FitOptions(loss=loss, interval="none"))
         kind = "log" if loss == "huber" else "raw"
         points = gather_points(table, ["n_params", "n_samples"], "y", residual=kind)
-        problem = Problem(law, points, fit.delta, {})
+        problem = Problem(law, points, fit.options.threshold, {})
         objective, (lower, upper) = problem.objective(points.origin), problem.bounds()
         lowest = np.inf
         for _ in range(15):
@@ -316,7 +331,7 @@ def test_a_full_study_is_fitted_within_a_tenth_of_a_second():
 
 def test_a_known_offset_can_be_held():
     law, table, params = planted(noise=1e-3, seeds=3)
-    fit = fit_law(law, table, y="y", fixed={"E": 0.4})
+    fit = fit_law(law, table, y="y", options=FitOptions(fixed={"E": 0.4}))
     assert fit.params["E"] == 0.4
     assert "E" not in fit.intervals
     assert params["alpha"] in fit.intervals["alpha"]
@@ -420,27 +435,27 @@ def test_a_missing_column_names_the_nearest():
 
 def test_amplitudes_can_be_held_as_reported():
     law, table, _ = planted(noise=1e-3, seeds=3)
-    free = fit_law(law, table, y="y", interval="none")
+    free = fit_law(law, table, y="y", options=FitOptions(interval="none"))
     held = {name: free.params[name] for name in ("A", "B")}
-    fit = fit_law(law, table, y="y", fixed=held)
+    fit = fit_law(law, table, y="y", options=FitOptions(fixed=held))
     assert fit.params == pytest.approx(free.params, rel=1e-6)
     assert set(fit.intervals) == {"E", "alpha", "beta"}
     with pytest.raises(UserError, match="A cannot be held at 0, only above 0"):
-        fit_law(law, table, y="y", fixed={"A": 0.0})
+        fit_law(law, table, y="y", options=FitOptions(fixed={"A": 0.0}))
 
 
 def test_sizes_that_grow_together_are_not_told_apart():
     law, table, _ = planted(noise=1e-3, seeds=3)
     table["n_samples"] = 20 * table["n_params"]
     for loss in ("gaussian", "huber"):
-        fit = fit_law(law, table, y="y", loss=loss, n_draws=50)
+        fit = fit_law(law, table, y="y", options=FitOptions(loss=loss, n_draws=50))
         assert not fit.success
 
 
 def test_rows_far_off_the_law_are_told_with_hubers_loss():
     law, table, _ = planted(noise=1e-3, seeds=3)
     table.loc[7, "y"] = 1e6
-    fit = fit_law(law, table, y="y", loss="huber", interval="none")
+    fit = fit_law(law, table, y="y", options=FitOptions(loss="huber", interval="none"))
     assert any(note.startswith("outliers: 1 of 75 rows are more than 10 sd") for note in fit.notes)
 
 
@@ -509,7 +524,7 @@ def test_huber_rows_and_gaussian_cells_are_counted():
     law, table, _ = planted(noise=1e-3, seeds=3)
     gaussian = fit_law(law, table, y="y")
     assert (gaussian.n_points, gaussian.n_cells, len(gaussian.cells)) == (75, 25, 25)
-    huber = fit_law(law, table, y="y", loss="huber", interval="none")
+    huber = fit_law(law, table, y="y", options=FitOptions(loss="huber", interval="none"))
     assert (huber.n_points, huber.n_cells, len(huber.cells)) == (75, 25, 75)
 
 
@@ -527,7 +542,7 @@ def test_rows_weigh_by_their_standard_errors():
     table["y_stderr"] = 1e-3
     table.loc[0, "y"] += 0.1
     table.loc[0, "y_stderr"] = 10.0
-    weighed = fit_law(law, table, y="y", weights="stderr")
+    weighed = fit_law(law, table, y="y", options=FitOptions(weights="stderr"))
     without = fit_law(law, table.drop(index=0), y="y")
     assert weighed.params["alpha"] == pytest.approx(without.params["alpha"], rel=1e-4)
 
@@ -578,7 +593,7 @@ def test_summary_says_which_noise_dominates():
     assert shares["test part"] > shares["seeds"]
     assert sum(shares.values()) == pytest.approx(1)
     assert fit.sources("alpha") == {"seeds": 1.0}
-    held = fit_law(law, table.assign(y_stderr=0.02), y="y", fixed={"E": 0.4})
+    held = fit_law(law, table.assign(y_stderr=0.02), y="y", options=FitOptions(fixed={"E": 0.4}))
     assert held.noise.test_sd == 0
-    plain = fit_law(law, table, y="y", fixed={"E": 0.4})
+    plain = fit_law(law, table, y="y", options=FitOptions(fixed={"E": 0.4}))
     assert held.intervals["alpha"].lower == plain.intervals["alpha"].lower

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.fit import fit_law
+from analysis.fit import FitOptions, fit_law
 from analysis.laws import Additive, Saturating
 from analysis.optimum import Problem
 from analysis.uncertainty import outlier
@@ -118,9 +118,9 @@ def test_bootstrap_resamples_whole_runs():
     rng = np.random.default_rng(2)
     luck = rng.normal(0, 3 * NOISE, 12)[table["trajectory"]]
     table["y"] = mean + luck + rng.normal(0, NOISE / 10, len(table))
-    options = {"y": "y", "interval": "bootstrap", "n_draws": 300}
-    runs = fit_law(Additive(), table, **options)
-    cells = fit_law(Additive(), table.drop(columns="trajectory"), **options)
+    options = FitOptions(interval="bootstrap", n_draws=300)
+    runs = fit_law(Additive(), table, y="y", options=options)
+    cells = fit_law(Additive(), table.drop(columns="trajectory"), y="y", options=options)
     assert runs.params == pytest.approx(cells.params, rel=1e-6)
     # Luck that every data size of a run shares moves E, and hardly the exponent of data.
     assert runs.stderr["beta"] < 0.5 * cells.stderr["beta"]
@@ -133,7 +133,9 @@ def test_the_ends_are_where_the_refit_is_worse_by_the_threshold():
     threshold = stats.t.ppf(0.975, fit.noise.dof) ** 2 * fit.noise.sd**2
     for name in ("E", "alpha", "beta"):
         for end in (fit.intervals[name].lower, fit.intervals[name].upper):
-            refit = fit_law(Additive(), table, y="y", fixed={name: end}, interval="none")
+            refit = fit_law(
+                Additive(), table, y="y", options=FitOptions(fixed={name: end}, interval="none")
+            )
             # The search stops within 0.1 % of the root of the statistic.
             assert refit.objective - fit.objective == pytest.approx(threshold, rel=4e-3)
 
@@ -142,7 +144,7 @@ def test_profile_and_wald_agree_where_the_fit_is_nearly_linear():
     table, _, mean = world(n=5)
     table["y"] = mean + np.random.default_rng(3).normal(0, NOISE / 100, len(table))
     profile = fit_law(Additive(), table, y="y").intervals
-    wald = fit_law(Additive(), table, y="y", interval="wald").intervals
+    wald = fit_law(Additive(), table, y="y", options=FitOptions(interval="wald")).intervals
     for name in ("E", "A", "B", "alpha", "beta"):
         assert profile[name].lower == pytest.approx(wald[name].lower, rel=1e-3)
         assert profile[name].upper == pytest.approx(wald[name].upper, rel=1e-3)
@@ -181,10 +183,10 @@ def test_a_search_that_meets_a_deeper_valley_restarts_the_fit(monkeypatch):
 def test_bootstrap_draws_repeat_with_their_seed():
     table, _, mean = world()
     table["y"] = mean + np.random.default_rng(4).normal(0, NOISE, len(table))
-    options = {"y": "y", "interval": "bootstrap", "n_draws": 100}
-    first = fit_law(Additive(), table, seed=5, **options)
-    again = fit_law(Additive(), table, seed=5, **options)
-    other = fit_law(Additive(), table, seed=6, **options)
+    first, again, other = (
+        fit_law(Additive(), table, y="y", options=FitOptions(n_draws=100, seed=seed))
+        for seed in (5, 5, 6)
+    )
     assert first.intervals == again.intervals
     assert first.intervals != other.intervals
 

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from analysis.budget import Cost
-from analysis.fit import fit_law
+from analysis.fit import FitOptions, fit_law
 from analysis.laws import Additive, Saturating
 from analysis.laws.two_axes import Multiplicative
 from analysis.plots.budget_frontier import plot_frontier
@@ -171,6 +171,6 @@ def test_the_frontier_runs_through_the_best_splits(fit):
 
 
 def test_a_law_without_a_best_split_has_no_frontier(table):
-    fit = fit_law(Multiplicative(), table, interval="none")
+    fit = fit_law(Multiplicative(), table, options=FitOptions(interval="none"))
     ax = plot_frontier(fit, Cost("flops", 6.0, 1.0))
     assert "best split" not in [line.get_label() for line in ax.lines]

@@ -12,10 +12,11 @@ from analysis.table import (
     cell_table,
     check_runs,
     default_metrics,
-    named_sizes,
+    grade_column,
     read_table,
     rises,
     runs_table,
+    sized_rows,
     split_variants,
     write_table,
 )
@@ -201,17 +202,19 @@ def test_a_teacher_of_as_many_impressions_is_one_series_whatever_the_order(store
 def test_a_law_of_the_teachers_size_is_of_runs_with_a_teacher(store):
     store.write(make_record())
     store.write(taught(4096, 0))
-    sized = named_sizes(runs_table(store.root), "teacher_n_params", "n_samples")
-    assert sized[["grade", "student_grade", "n_params"]].to_numpy().tolist() == [
-        ["SUAN-2", "SUAN-1", 3000]
+    sized = sized_rows(runs_table(store.root), "teacher_n_params", "n_samples")
+    assert sized[["grade", "teacher_grade", "teacher_n_params"]].to_numpy().tolist() == [
+        ["SUAN-1", "SUAN-2", 3000]
     ]
+    assert grade_column(sized, "teacher_n_params") == "teacher_grade"
+    assert not {"n_params", "max_len", "flops_per_sample"} & set(sized.columns)
 
 
 def test_a_table_without_teachers_has_none_to_size_by(store):
     store.write(taught(4096, 0))
     plain = runs_table(store.root).assign(teacher_n_params=np.nan)
     with pytest.raises(UserError, match="no run has a teacher, so none has a teacher_n_params"):
-        named_sizes(plain, "teacher_n_params", "n_samples")
+        sized_rows(plain, "teacher_n_params", "n_samples")
 
 
 def make_sizes():
@@ -227,28 +230,26 @@ def make_sizes():
 @pytest.mark.parametrize(
     ("x", "data"), [("n_samples", "n_params"), ("flops", "n_params"), ("n_samples", "flops")]
 )
-def test_a_size_of_another_name_is_never_dropped(x, data):
+def test_columns_of_sizes_keep_their_names(x, data):
     table = make_sizes()
-    sized = named_sizes(table, x, data)
-    assert sized["n_params"].tolist() == table[x].tolist()
-    assert sized["n_samples"].tolist() == table[data].tolist()
-    assert sized.columns.is_unique
+    pd.testing.assert_frame_equal(sized_rows(table, x, data), table)
 
 
 def test_only_whole_sizes_of_teachers_lose_their_point():
     table = make_sizes()
-    whole = named_sizes(table, "teacher_n_params", "n_samples")["n_params"]
+    whole = sized_rows(table, "teacher_n_params", "n_samples")["teacher_n_params"]
     assert (whole.dtype, whole.tolist()) == (int, [50, 60])
-    assert named_sizes(table, "teacher_tokens", "n_samples")["n_params"].tolist() == [0.5, 1.5]
+    halves = sized_rows(table, "teacher_tokens", "n_samples")["teacher_tokens"]
+    assert halves.tolist() == [0.5, 1.5]
 
 
 @pytest.mark.parametrize("column", ["auc", "loss", "teacher_auc", "teacher_loss"])
 def test_a_metric_is_no_size(column):
     message = f"column {column} is a metric, not a size"
     with pytest.raises(UserError, match=message):
-        named_sizes(make_sizes(), column, "n_samples", ["loss"])
+        sized_rows(make_sizes(), column, "n_samples", ["loss"])
     with pytest.raises(UserError, match=message):
-        named_sizes(make_sizes(), "n_params", column, ["loss"])
+        sized_rows(make_sizes(), "n_params", column, ["loss"])
 
 
 def test_a_cell_without_a_length_is_a_cell():

@@ -1,4 +1,4 @@
-"""Verbs on what to run next: `scaling allocate | next`."""
+"""Verbs on further runs: `scaling allocate | next`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.laws.sources import json_records, load_table, metrics_of, one_variant, parse_sizes
+from scaling.atomic_files import json_values
+from scaling.cli.laws.law_choices import JointLaw
+from scaling.cli.laws.sources import load_table, metrics_of, one_variant, parse_sizes
 from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
 from scaling.cli.output import emit, format_table
 from scaling.errors import UserError
@@ -21,9 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["add_verbs"]
 
 
-Law = Annotated[
-    str, typer.Option(help="additive, tied, kaplan, interaction: a law of size and data.")
-]
+Law = Annotated[JointLaw, typer.Option(help="A law of model size and data size.")]
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def _fit(
     x: str,
     data: str,
     y: str | None,
-    law: str,
+    law: JointLaw,
 ) -> tuple[pd.DataFrame, LawFit]:
     from analysis.fit import fit_law
     from analysis.laws import build_law
@@ -47,10 +47,7 @@ def _fit(
 
     rows = one_variant(load_table(source, runs, where).table, x)
     metric = y or metrics_of(rows)[0]
-    form = build_law(law, rising=rises(metric))
-    if form.variables != ("N", "D"):
-        raise UserError(f"--law {law}: not a joint law of size and data")
-    return rows, fit_law(form, rows, x=x, data=data, y=metric)
+    return rows, fit_law(build_law(law.value, rising=rises(metric)), rows, x=x, data=data, y=metric)
 
 
 def allocate(
@@ -65,12 +62,12 @@ def allocate(
         ),
     ] = None,
     target: Annotated[
-        float | None, typer.Option(help="Also: the cheapest run that reaches this metric.")
+        float | None, typer.Option(help="Also print the cheapest run that reaches this metric.")
     ] = None,
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
-    law: Law = "additive",
+    law: Law = JointLaw.ADDITIVE,
     runs: Runs = None,
     where: Where = None,
     as_json: AsJson = False,
@@ -94,22 +91,22 @@ def allocate(
     result = best_split(fit, cost, budget, grades=grades)
     document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}}
     document |= {"y": fit.y, **result.to_document()}
-    document["iso_cost"] = json_records(iso_cost(fit, cost, budget))
-    text = _told(fit, result)
+    document["iso_cost"] = iso_cost(fit, cost, budget).to_dict("records")
+    text = _split_text(fit, result)
     if target is not None:
         point = cheapest(fit, cost, target)
         document["target"] = {"metric": target, "cheapest": point.__dict__}
-        document["iso_loss"] = json_records(iso_loss(fit, cost, target))
+        document["iso_loss"] = iso_loss(fit, cost, target).to_dict("records")
         text += (
             f"\n{fit.y} {target:g} costs at least {point.budget:.3g} {cost.unit}: "
             f"N {point.n_params[0]:.3g}, D {point.n_samples[0]:.3g}"
         )
-    emit(text, _plain(document), as_json=as_json, output=output)
+    emit(text, json_values(document), as_json=as_json, output=output)
     if not fit.success:
         raise typer.Exit(1)
 
 
-def _told(fit: LawFit, result: Allocation) -> str:
+def _split_text(fit: LawFit, result: Allocation) -> str:
     def ends(value: tuple[float, float, float], form: str) -> str:
         return f"{value[0]:{form}} [{value[1]:{form}}, {value[2]:{form}}]"
 
@@ -149,12 +146,12 @@ def _told(fit: LawFit, result: Allocation) -> str:
 def next_runs(
     source: Source,
     quantity: Annotated[
-        str, typer.Option(help="alpha, beta, E, ..., or loss (with --at).")
+        str, typer.Option(help="The quantity to narrow: alpha, beta, E, ..., or loss (with --at).")
     ] = "alpha",
     at: Annotated[
-        str | None, typer.Option(metavar="N,D", help="Sizes at which the loss is wanted.")
+        str | None, typer.Option(metavar="N,D", help="Sizes for --quantity loss.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs in a new cell.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per cell.")] = 3,
     limit: Annotated[
         int, typer.Option(min=1, help="Cells to print; all of them with --json.")
     ] = 10,
@@ -164,7 +161,7 @@ def next_runs(
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
-    law: Law = "additive",
+    law: Law = JointLaw.ADDITIVE,
     runs: Runs = None,
     where: Where = None,
     as_json: AsJson = False,
@@ -194,20 +191,11 @@ def next_runs(
     text = (
         f"{seeds} runs in one cell against the interval of {quantity}, most per cost first\n"
         f"{format_table(header, cells)}\n"
-        f"most in all: {x} {most['n_params']:.4g}, {data} {most['n_samples']:.4g}, "
+        f"largest effect: {x} {most['n_params']:.4g}, {data} {most['n_samples']:.4g}, "
         f"{most['shrinks']:.1%} for {most['cost']:.3g} {cost.unit}"
     )
     if not fit.success:
-        text = f"a direction, not a promise: {fit.status}, {fit.message}\n{text}"
+        text = f"only a direction: {fit.status}, {fit.message}\n{text}"
     document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}}
-    document |= {"quantity": quantity, "unit": cost.unit, "cells": json_records(table)}
-    emit(text, document, as_json=as_json, output=output)
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+    document |= {"quantity": quantity, "unit": cost.unit, "cells": table.to_dict("records")}
+    emit(text, json_values(document), as_json=as_json, output=output)

@@ -29,7 +29,7 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="STUDY|CSV...",
-            help="Study files or run folders, whose runs are taken together; or one CSV.",
+            help="Study files or run folders, whose runs are combined; or one CSV.",
         ),
     ],
     baseline: Annotated[
@@ -37,15 +37,17 @@ def compare(
         typer.Option(
             "--baseline",
             metavar="COLUMN=VALUE",
-            help="What all others are compared with; repeatable, all must hold.",
+            help="Runs to compare all others with; repeatable, all conditions must hold.",
         ),
     ],
     y: Annotated[
         list[str] | None,
-        typer.Option("--y", help="Metric; repeatable [default: logloss and auc, soft if there]."),
+        typer.Option(
+            "--y", help="Metric; repeatable [default: logloss and auc, the soft ones if present]."
+        ),
     ] = None,
     confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="Of each interval by itself.")
+        float, typer.Option(min=0.5, max=0.9999, help="Confidence of each single interval.")
     ] = 0.95,
     runs: Runs = None,
     where: Where = None,
@@ -54,8 +56,8 @@ def compare(
 ) -> None:
     """Print how variants differ from a baseline, paired by data size and seed, with t intervals.
 
-    A row per variant and data size: the mean over the pairs, the mean difference (variant minus baseline)
-    and its interval. Pairs share their data where [train] data_order = "shared", or the grade is one.
+    One row per variant and data size: the mean over the pairs, the mean difference (variant minus baseline)
+    and its interval. Pairs share their data if [train] data_order = "shared" or if both have the same grade.
 
     Example: scaling compare studies/packing.toml --baseline packing=none --where grade=SUAN-1
     """
@@ -67,14 +69,14 @@ def compare(
     metrics = metrics_of(rows, y)
     if "data_order" in rows.columns and (rows["data_order"] == "independent").any():
         logger.warning(
-            'pairs of other sizes have other data (data_order = "independent"): '
-            "their differences hold the luck of both"
+            'pairs of different grades have different data (data_order = "independent"), '
+            "so their differences include the luck of both"
         )
     table = paired_differences(rows, base, metrics, confidence=confidence)
     names = describe_variants(rows)
     header = [*names, "n_samples", "n_pairs"]
     header += [c for m in metrics for c in (m, "difference", f"{confidence:.0%} interval")]
-    told = whole_numbers(table[[*names, "n_samples", "n_pairs"]]).to_numpy().tolist()
+    variants = whole_numbers(table[[*names, "n_samples", "n_pairs"]]).to_numpy().tolist()
     lines = [
         [
             *variant,
@@ -88,7 +90,7 @@ def compare(
                 )
             ),
         ]
-        for variant, row in zip(told, table.to_dict("records"), strict=True)
+        for variant, row in zip(variants, table.to_dict("records"), strict=True)
     ]
     own = [
         f"against {', '.join(baseline)} at n_samples {float(str(size)):,.15g}: "

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scaling.atomic_files import json_values
+from scaling.cli.laws.law_choices import (
+    CutName,
+    IntervalName,
+    JointLaw,
+    LawName,
+    LossName,
+    ResidualName,
+    WeightsName,
+)
 from scaling.cli.laws.sources import (
-    json_records,
     load_table,
     metrics_of,
     one_variant,
@@ -18,11 +27,11 @@ from scaling.cli.laws.sources import (
 )
 from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
 from scaling.cli.output import emit, format_table
-from scaling.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.study_results import Cut
 
 __all__ = ["add_verbs"]
 
@@ -57,16 +66,16 @@ def table(
         print(output)
         return
     metrics = list(dict.fromkeys(["logloss", "auc", *default_metrics(rows)]))
-    wanted = [c for c in (*_TABLE_COLUMNS, *_told_apart(rows)) if c in rows.columns]
+    wanted = [c for c in (*_TABLE_COLUMNS, *_differing(rows)) if c in rows.columns]
     metrics = [c for c in metrics if c in rows.columns]
     shown = [*dict.fromkeys(wanted), *metrics] or [str(c) for c in rows.columns]
-    told = whole_numbers(rows[shown].drop(columns=metrics)).join(rows[metrics])[shown]
-    text = format_table(shown, told.to_numpy(dtype=object).tolist())
-    emit(text, json_records(rows), as_json=as_json, output=output)
+    printed = whole_numbers(rows[shown].drop(columns=metrics)).join(rows[metrics])[shown]
+    text = format_table(shown, printed.to_numpy(dtype=object).tolist())
+    emit(text, json_values(rows.to_dict("records")), as_json=as_json, output=output)
 
 
-def _told_apart(rows: pd.DataFrame) -> list[str]:
-    """The columns in which runs differ beside their sizes; of distilled ones always who taught them."""
+def _differing(rows: pd.DataFrame) -> list[str]:
+    """The columns other than sizes in which runs differ; always the teacher of distilled runs."""
     from analysis.table import variant_columns
 
     taught = ["distill", "teacher_grade", "teacher_data"]
@@ -82,28 +91,31 @@ def fit(
     data: Data = "n_samples",
     y: Y = None,
     law: Annotated[
-        str,
+        LawName,
         typer.Option(
-            help="additive, tied, multiplicative, kaplan, interaction; length, repeated, "
-            "data-constrained (a third size); saturating, power, shifted, broken (of --x)."
+            help="The law: of --x and --data (additive to interaction), of a third size too (length to "
+            "data-constrained), or of --x alone."
         ),
-    ] = "additive",
+    ] = LawName.ADDITIVE,
     loss: Annotated[
-        str, typer.Option(help="gaussian (cells' means) or huber (rows).")
-    ] = "gaussian",
-    delta: Annotated[float, typer.Option(help="Huber's threshold on the residuals.")] = 1e-3,
+        LossName, typer.Option(help="gaussian fits the means of cells, huber every row.")
+    ] = LossName.GAUSSIAN,
+    delta: Annotated[
+        float | None, typer.Option(help="Threshold of the huber loss [default: 0.001].")
+    ] = None,
     over: Annotated[
         float, typer.Option(help="Weight of predictions above the metric, with huber.")
     ] = 1.0,
     residual: Annotated[
-        str | None, typer.Option(help="raw or log [default: raw with gaussian, log with huber].")
+        ResidualName | None,
+        typer.Option(help="Scale of the residuals [default: raw with gaussian, log with huber]."),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="none, or stderr: weigh rows by 1 / Y_stderr squared.")
-    ] = "none",
+        WeightsName, typer.Option(help="stderr weighs each row by 1 / Y_stderr squared.")
+    ] = WeightsName.NONE,
     hold: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Hold a parameter; repeatable."),
+        typer.Option(metavar="NAME=VALUE", help="Hold a parameter at a value; repeatable."),
     ] = None,
     length: Annotated[
         str, typer.Option(help="Column of the sequence length, for --law length.")
@@ -112,14 +124,14 @@ def fit(
         str, typer.Option(help="Column of the uses of each sample, for --law repeated.")
     ] = "epochs",
     bootstrap: Annotated[
-        int | None, typer.Option(min=2, help="Intervals from this many resamples of the cells.")
+        int | None,
+        typer.Option(min=2, help="Bootstrap intervals from this many resamples of the cells."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     interval: Annotated[
-        str | None,
+        IntervalName | None,
         typer.Option(
-            help="profile, bootstrap, wald or none "
-            "[default: profile with gaussian, bootstrap with huber]."
+            help="Kind of the intervals [default: profile with gaussian, bootstrap with huber]."
         ),
     ] = None,
     rising: Annotated[
@@ -144,33 +156,28 @@ def fit(
     Example: scaling fit runs.csv --x n_params --data n_samples --y logloss --law additive
     """
     from analysis.budget import with_advice
-    from analysis.fit import fit_law
+    from analysis.fit import FitOptions, fit_law
     from analysis.laws import build_law
     from analysis.table import rises
 
+    options = FitOptions(
+        loss=loss.value,
+        delta=delta,
+        over=over,
+        residual=residual.value if residual else None,
+        weights=weights.value,
+        fixed=parse_numbers(hold),
+        interval=interval.value if interval else None,
+        n_draws=bootstrap,
+        seed=seed,
+    )
     rows = one_variant(load_table(source, runs, where).table, x)
     metric = metrics_of(rows, [y] if y else None)[0]
-    for name, value, valid in (
-        ("loss", loss, ("gaussian", "huber")),
-        ("residual", residual or "raw", ("raw", "log")),
-        ("weights", weights, ("none", "stderr")),
-        ("interval", interval or "none", ("profile", "bootstrap", "wald", "none")),
-    ):
-        if value not in valid:
-            raise UserError(f"--{name} {value}: no such choice{nearest(value, valid)}")
-    form = build_law(law, rising=rises(metric) if rising is None else rising, limit=limit)
-    options: dict[str, Any] = {"loss": loss, "residual": residual, "weights": weights}
-    options |= {"over": over, "length": length, "epochs": epochs}
-    options["interval"] = interval
-    if bootstrap is not None:
-        options |= {"interval": "bootstrap", "n_draws": bootstrap, "seed": seed}
-    result = with_advice(
-        fit_law(
-            form, rows, x=x, data=data, y=metric, delta=delta, fixed=parse_numbers(hold), **options
-        )
-    )
+    form = build_law(law.value, rising=rises(metric) if rising is None else rising, limit=limit)
+    columns = {"x": x, "data": data, "y": metric, "length": length, "epochs": epochs}
+    result = with_advice(fit_law(form, rows, **columns, options=options))
     predicted = predictions(result, at)
-    text = "\n".join([result.summary(), *(told for told, _ in predicted)])
+    text = "\n".join([result.summary(), *(line for line, _ in predicted)])
     document = result.to_document()
     if predicted:
         document["predictions"] = [values for _, values in predicted]
@@ -185,47 +192,40 @@ def holdout(
     data: Data = "n_samples",
     y: Y = None,
     law: Annotated[
-        list[str] | None, typer.Option(help="A joint law; repeatable [default: all].")
+        list[JointLaw] | None,
+        typer.Option(help="A law of model size and data size; repeatable [default: all]."),
     ] = None,
     cut: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What to hold out: data, size, corner, flops; repeatable [default: all]."
-        ),
+        list[CutName] | None,
+        typer.Option(help="Which largest runs to hold out; repeatable [default: all]."),
     ] = None,
     every_level: Annotated[
-        bool, typer.Option("--every-level", help="Roll each cut back level by level.")
+        bool,
+        typer.Option("--every-level", help="Hold out the largest level, then the two largest, ..."),
     ] = False,
     runs: Runs = None,
     where: Where = None,
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Fit the laws below a cut, score them above it; exit 1 if none can be. --json adds the cells.
+    """Fit laws below a cut and score them above it; exit 1 if no law can be fitted. --json adds the cells.
 
     Example: scaling holdout runs.csv --y auc --cut data --every-level
     """
     from analysis.laws import build_law
-    from analysis.study_results import CUTS, joint_laws, score_holdout
     from analysis.study_results import holdout as hold_out
+    from analysis.study_results import score_holdout
     from analysis.table import rises
 
     rows = one_variant(load_table(source, runs, where).table, x)
     metric = metrics_of(rows, [y] if y else None)[0]
-    laws = joint_laws(metric)
-    if law:
-        laws = [build_law(name, rising=rises(metric)) for name in law]
-        for form in laws:
-            if form.variables != ("N", "D"):
-                raise UserError(f"--law {form.name}: not a joint law of size and data")
-    for name in cut or ():
-        if name not in CUTS:
-            raise UserError(f"--cut {name}: no such cut{nearest(name, CUTS)}")
-    cuts: Any = cut or list(CUTS)
+    laws = [build_law(name.value, rising=rises(metric)) for name in law or JointLaw]
+    cuts: list[Cut] = [name.value for name in cut or CutName]
     cells = hold_out(laws, rows, x=x, data=data, y=metric, cuts=cuts, every_level=every_level)
     scores = score_holdout(cells)
     text = format_table([str(c) for c in scores.columns], scores.to_numpy(dtype=object).tolist())
-    document = {"metric": metric, "scores": json_records(scores), "cells": json_records(cells)}
+    parts = {"scores": scores.to_dict("records"), "cells": cells.to_dict("records")}
+    document = json_values({"metric": metric, **parts})
     emit(text, document, as_json=as_json, output=output)
     if scores.empty or scores["mean_absolute_error"].isna().all():
         logger.error("nothing could be scored: no law can be fitted below a cut")

@@ -1,4 +1,4 @@
-"""Verbs that draw: `scaling plot | report`."""
+"""Verbs that draw figures: `scaling plot | report`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scaling.cli.laws.law_choices import FigureKind
 from scaling.cli.laws.sources import (
     Loaded,
     load_table,
@@ -17,7 +18,7 @@ from scaling.cli.laws.sources import (
     planned_runs,
 )
 from scaling.cli.options import Data, Metrics, Runs, Source, Where, X
-from scaling.errors import UserError, nearest
+from scaling.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.plots import Picture
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["add_verbs"]
 
 logger = logging.getLogger(__name__)
-# Characters of an error that is told as a warning.
-_MOST_TOLD = 300
+# Characters of an error that is logged as a warning.
+_MOST_LOGGED = 300
 _MOST_BUDGET_MS = 1e6
 
 
@@ -42,17 +43,17 @@ def plot(
     data: Data = "n_samples",
     y: Metrics = None,
     kind: Annotated[
-        list[str] | None,
+        list[FigureKind] | None,
         typer.Option(
-            help="data, size, flops, excess, residuals, holdout, frontier (of training cost, and of "
-            "latency where serve-bench has measured it); repeatable [default: all]."
+            help="Figures to draw; frontier is that of training cost, and that of latency if serve-bench "
+            "has measured it; repeatable [default: all]."
         ),
     ] = None,
     candidates: Annotated[
         int, typer.Option(min=1, help="Candidates per request, for the frontier of latency.")
     ] = 100,
     budget_ms: Annotated[
-        float, typer.Option(help="What a request may take, for the same, ms.")
+        float, typer.Option(help="Time budget of a request, ms, for the frontier of latency.")
     ] = 10.0,
     runs: Runs = None,
     where: Where = None,
@@ -67,24 +68,22 @@ def plot(
 
     Example: scaling plot studies/quickstart.toml --kind data -o figures
     """
-    from analysis.plots import KINDS, draw_figures
+    from analysis.plots import draw_figures
     from analysis.report import FIGURE_BYTES, file_names
     from analysis.study_results import fit_study
-    from analysis.table import named_sizes
+    from analysis.table import check_sizes, sized_rows
     from scaling.atomic_files import atomic_path
 
-    for name in kind or ():
-        if name not in KINDS:
-            raise UserError(f"--kind {name}: no such figure{nearest(name, KINDS)}")
     if not 0 < budget_ms <= _MOST_BUDGET_MS:
         raise UserError(
             f"--budget-ms {budget_ms:g}: expected a positive number of milliseconds, at most {_MOST_BUDGET_MS:g}"
         )
     loaded = load_table(source, runs, where)
     metrics = metrics_of(loaded.table, y)
-    named_sizes(loaded.table, x, data, metrics)  # wrong sizes are told before anything is drawn
+    check_sizes(loaded.table, x, data, metrics)  # before the latency figures are drawn
     pictures: dict[str, Picture] = {}
-    if loaded.is_study and "frontier" in (kind or KINDS):
+    kinds = [name.value for name in kind or FigureKind]
+    if loaded.is_study and "frontier" in kinds:
         try:
             pictures = _latency_figures(loaded, metrics, candidates, budget_ms)
         except UserError as error:
@@ -92,10 +91,10 @@ def plot(
                 raise
             logger.warning("no figure of latency: %s", error)
     try:
-        rows = named_sizes(one_variant(loaded.table, x), x, data, metrics)
-        pictures |= draw_figures(fit_study(rows, metrics), kind)
+        rows = sized_rows(one_variant(loaded.table, x), x, data, metrics)
+        pictures |= draw_figures(fit_study(rows, metrics, x=x, data=data), kinds)
     except UserError as error:
-        if kind != ["frontier"]:
+        if kinds != ["frontier"]:
             raise
         if not pictures and loaded.is_study:
             raise UserError(
@@ -104,8 +103,8 @@ def plot(
             ) from error
         if not pictures:
             raise
-        told = textwrap.shorten(str(error), _MOST_TOLD, placeholder=" ...")
-        logger.warning("no frontier of training cost: %s", told)
+        reason = textwrap.shorten(str(error), _MOST_LOGGED, placeholder=" ...")
+        logger.warning("no frontier of training cost: %s", reason)
     folder = output or loaded.folder / "figures"
     for label, name in file_names(pictures, FIGURE_BYTES).items():
         path = folder / f"{name}.png"
@@ -117,7 +116,7 @@ def plot(
 def _latency_figures(
     loaded: Loaded, metrics: list[str], candidates: int, budget_ms: float
 ) -> dict[str, Picture]:
-    """Accuracy against latency, by name; nothing where nothing was measured."""
+    """Figures of accuracy against latency, by name; none if nothing was measured."""
     from analysis.latency import best_under, measured_counts, served_models
     from analysis.plots import draw_latency
 
@@ -155,16 +154,14 @@ def report(
     from analysis.report import analyse, analyse_table
 
     loaded = load_table(source, runs, where)
-    asked: dict[str, Any] = {"title": loaded.title, "metrics": metrics_of(loaded.table, y)}
-    asked |= {"x": x, "data": data}
-    asked["notes"] = [f"Only runs with {', '.join(where)}."] if where else []
+    how: dict[str, Any] = {"title": loaded.title, "metrics": metrics_of(loaded.table, y)}
+    how |= {"x": x, "data": data}
+    how["notes"] = [f"Only runs with {', '.join(where)}."] if where else []
     if loaded.is_study:
-        # Of a part of the study nobody knows which planned runs belong to it.
+        # Nobody knows which planned runs belong to a part of the study.
         planned = None if where else planned_runs(source, runs)
-        result = analyse(loaded.folder, table=loaded.table, planned=planned, out=output, **asked)
+        result = analyse(loaded.folder, table=loaded.table, planned=planned, out=output, **how)
     else:
         provenance = [("Table", str(source))]
-        result = analyse_table(
-            loaded.table, output or loaded.folder, provenance=provenance, **asked
-        )
+        result = analyse_table(loaded.table, output or loaded.folder, provenance=provenance, **how)
     print(result.text)

@@ -1,14 +1,16 @@
-"""Where the verbs on laws get their table: a study file, a folder of runs or a CSV, and its rows."""
+"""The table of a verb on laws, from a study file, a folder of runs or a CSV, and the choice of its rows."""
 
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.atomic_files import json_values
 from scaling.cli.output import runs_root
 from scaling.errors import UserError, nearest
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Loaded",
     "choices",
-    "json_records",
     "load_table",
     "load_tables",
     "matching",
@@ -36,12 +37,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_INFINITE = (float("inf"), float("-inf"))
-
 
 @dataclass(frozen=True)
 class Loaded:
-    """A table, the folder that its results go to, its title, and whether it comes from run records."""
+    """A table, the folder for its results, its title, and whether it comes from run records."""
 
     table: pd.DataFrame
     folder: Path
@@ -50,7 +49,7 @@ class Loaded:
 
 
 def load_table(source: Path, runs: Path | None, where: list[str] | None) -> Loaded:
-    """Read the table that a verb works on; study files and folders stand for their finished runs.
+    """Read the table of a verb; that of a study file or folder contains its finished runs.
 
     Raises:
         UserError: it cannot be read, or a condition matches no row.
@@ -63,7 +62,7 @@ def load_table(source: Path, runs: Path | None, where: list[str] | None) -> Load
         study = load_study(source)
         folder = runs_root(runs) / study.name
         title = study.study.description or study.name
-        _tell_missing(source, runs)
+        _warn_of_missing(source, runs)
         return Loaded(_filtered(runs_table(folder), where), folder, title, True)
     if source.is_dir():
         return Loaded(_filtered(runs_table(source), where), source, source.resolve().name, True)
@@ -74,7 +73,7 @@ def load_table(source: Path, runs: Path | None, where: list[str] | None) -> Load
 
 
 def load_tables(sources: list[Path], runs: Path | None, where: list[str] | None) -> pd.DataFrame:
-    """Read the finished runs of several studies or folders into one table; or one CSV.
+    """Read the finished runs of several studies or folders into one table, or one CSV.
 
     Raises:
         UserError: as `load_table`, or a CSV is one of several.
@@ -89,37 +88,37 @@ def load_tables(sources: list[Path], runs: Path | None, where: list[str] | None)
             from scaling.study import load_study
 
             folders.append(runs_root(runs) / load_study(source).name)
-            _tell_missing(source, runs)
+            _warn_of_missing(source, runs)
         elif source.is_dir():
             folders.append(source)
         else:
-            raise UserError(f"{source}: only studies and their folders are taken together")
+            raise UserError(f"{source}: only studies and their folders can be combined")
     return _filtered(runs_table(*folders), where)
 
 
-def _tell_missing(source: Path, runs: Path | None) -> None:
-    """Name the planned runs that are not done: what follows rests on the others."""
+def _warn_of_missing(source: Path, runs: Path | None) -> None:
+    """Log the planned runs that are not done, as the results rest on the others only."""
     planned = planned_runs(source, runs)
     if planned is None or (planned["state"] == "done").all():
         return
     absent = planned[planned["state"] != "done"]
     counts = absent["state"].value_counts()
-    told = [f"{row.grade} D={row.n_samples} s{row.seed}" for row in absent.head(5).itertuples()]
+    named = [f"{row.grade} D={row.n_samples} s{row.seed}" for row in absent.head(5).itertuples()]
     logger.warning(
         "%d of %d planned runs are not done (%s): %s%s",
         len(absent),
         len(planned),
         ", ".join(f"{count} {state}" for state, count in counts.items()),
-        ", ".join(told),
-        ", ..." if len(absent) > len(told) else "",
+        ", ".join(named),
+        ", ..." if len(absent) > len(named) else "",
     )
 
 
 def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where") -> pd.Series:
-    """Which rows fulfil all conditions COLUMN=VALUE, boolean; whole numbers with or without a point.
+    """Whether each row meets all conditions COLUMN=VALUE; whole numbers with or without a decimal point.
 
     Raises:
-        UserError: a condition is none, or no row is left.
+        UserError: a condition is malformed, or no row is left.
     """
     from analysis.table import value_text
 
@@ -129,23 +128,25 @@ def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where")
         if column not in rows.columns:
             known = choices(column, (str(c) for c in rows.columns))
             raise UserError(f"{option} {condition}: no column {column or 'is named'}{known}")
-        told = rows[column].map(value_text)
+        texts = rows[column].map(value_text)
         if not equals:
-            example = shlex.quote(f"{column}={told[found].mode().iloc[0]}")
+            example = shlex.quote(f"{column}={texts[found].mode().iloc[0]}")
             raise UserError(f"{option} {condition}: expected COLUMN=VALUE, e.g. {example}")
-        here = found & ((told == wanted) | (rows[column].astype(str) == wanted))
+        here = found & ((texts == wanted) | (rows[column].astype(str) == wanted))
         if not here.any():
-            raise UserError(f"{option} {condition}: no such row{choices(wanted, set(told[found]))}")
+            raise UserError(
+                f"{option} {condition}: no such row{choices(wanted, set(texts[found]))}"
+            )
         found = here
     return found
 
 
 def choices(name: str, valid: Iterable[str], most: int = 12) -> str:
-    """As `nearest`, but of many valid names only the first are told."""
+    """As `nearest`, but only the first of many valid names are listed."""
     known = sorted(valid)
-    told = nearest(name, known)
-    if len(known) <= most or "did you mean" in told:
-        return told
+    hint = nearest(name, known)
+    if len(known) <= most or "did you mean" in hint:
+        return hint
     return f", expected one of: {', '.join(known[:most])} and {len(known) - most} more"
 
 
@@ -156,21 +157,21 @@ def _filtered(rows: pd.DataFrame, where: list[str] | None) -> pd.DataFrame:
 def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
     """The rows, if one law of the size `x` may describe them all.
 
-    Of runs that are not ours only their owner knows what may be fitted together: they get a warning.
+    A foreign table gets a warning instead of an error, as only its owner knows which runs belong together.
 
     Raises:
-        UserError: there is no column `x`, our runs differ in more than sizes and seed, or one stands twice.
+        UserError: there is no column `x`, our runs differ in more than sizes and seed, or a run stands twice.
     """
     from analysis.table import check_runs, largest_variant, split_variants
 
-    if x not in rows.columns:  # before it is told as one of many variants
+    if x not in rows.columns:  # before the error on variants, which would hide it
         raise UserError(f"table: no column {x}{nearest(x, [str(name) for name in rows.columns])}")
     variants = split_variants(rows, x)
     if len(variants) > 1:
         text = f"the runs differ in more than sizes: {_differences(rows, x)}"
         largest = largest_variant(rows, x)
         choice = " ".join(f"--where {shlex.quote(f'{c}={v}')}" for c, v in largest.items())
-        # Their seeds may repeat from one recipe to the next.
+        # Seeds of a foreign table may repeat from one recipe to the next, so they are not checked.
         if "signature" not in rows.columns:
             logger.warning("%s; fitted together, choose e.g. %s", text, choice)
             return rows
@@ -195,15 +196,16 @@ def metrics_of(rows: pd.DataFrame, wanted: list[str] | None = None) -> list[str]
     """The metrics to fit: those wanted, or the table's logloss and AUC.
 
     Raises:
-        UserError: the table has no such column, or where none is named neither a logloss nor an AUC.
+        UserError: the table lacks a wanted column, or none is wanted and it has neither logloss nor AUC.
     """
     from analysis.table import RUN_COLUMNS, TEACHER_COLUMNS, default_metrics
+    from scaling.metrics import is_stderr
 
     for name in wanted or ():
         if name not in rows.columns:
             others = {str(c) for c in rows.columns} - {*RUN_COLUMNS, *TEACHER_COLUMNS}
             own = (c for c in others if not c.startswith(("model.", "teacher_")))
-            metrics = [c for c in own if not c.endswith("_stderr")]
+            metrics = [c for c in own if not is_stderr(c)]
             raise UserError(f"--y {name}: no column {name}{choices(name, metrics)}")
     metrics = wanted or default_metrics(rows)
     if not metrics:
@@ -215,22 +217,22 @@ def metrics_of(rows: pd.DataFrame, wanted: list[str] | None = None) -> list[str]
 
 
 def whole_numbers(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows for people: numbers of columns that hold only whole ones without a point, absent ones as None."""
+    """The rows for people: columns of whole numbers without a decimal point, absent values as None."""
     import pandas as pd
 
-    told = rows.astype(object)
+    texts = rows.astype(object)
     for name in rows.columns:
         column = rows[name]
         if pd.api.types.is_float_dtype(column) and column.dropna().mod(1).eq(0).all():
-            told[name] = pd.Series([None if v != v else int(v) for v in column], dtype=object)
-    return told
+            texts[name] = pd.Series([None if v != v else int(v) for v in column], dtype=object)
+    return texts
 
 
 def parse_numbers(pairs: list[str] | None) -> dict[str, float]:
-    """`NAME=NUMBER` pairs.
+    """Parse `NAME=NUMBER` pairs.
 
     Raises:
-        UserError: one is not.
+        UserError: a pair has another form.
     """
     numbers = {}
     for pair in pairs or ():
@@ -243,10 +245,10 @@ def parse_numbers(pairs: list[str] | None) -> dict[str, float]:
 
 
 def parse_sizes(text: str, count: int) -> list[float]:
-    """Sizes such as `1e8,1e9`.
+    """Parse sizes such as `1e8,1e9`.
 
     Raises:
-        UserError: they are not `count` positive numbers.
+        UserError: the text is not `count` positive numbers.
     """
     try:
         sizes = [float(part) for part in text.split(",")]
@@ -259,21 +261,26 @@ def parse_sizes(text: str, count: int) -> list[float]:
 
 
 def predictions(fit: LawFit, at: list[str] | None) -> list[tuple[str, dict[str, Any]]]:
-    """What a law predicts at sizes, as a line of text and as JSON values.
+    """Predictions of a law at sizes, each as a line of text and as JSON values.
 
     Raises:
-        UserError: sizes cannot be read, or there is no curve.
+        UserError: sizes cannot be read or lie too far from the runs, or there is no curve.
     """
-    told = []
+    found = []
     for text in at or ():
         sizes = parse_sizes(text, len(fit.law.variables))
         if not fit.has_curve:
-            raise UserError(f"--at {text}: no curve to predict by: {fit.message}")
+            raise UserError(f"--at {text}: no curve to predict with: {fit.message}")
         band = fit.band(*sizes)
         ends = {
             name: float(getattr(band, name))
             for name in ("mean", "lower", "upper", "prediction_lower", "prediction_upper")
         }
+        if fit.noise.dof and band.outside and not all(map(math.isfinite, ends.values())):
+            spans = ", ".join(
+                f"{fit.columns[v]} {low:.4g} to {high:.4g}" for v, (low, high) in fit.spans.items()
+            )
+            raise UserError(f"--at {text}: too far from the runs for a number; they span {spans}")
         where = dict(zip((fit.columns[v] for v in fit.law.variables), sizes, strict=True))
         beyond = max(
             size / fit.spans[v][1] for size, v in zip(sizes, fit.law.variables, strict=True)
@@ -289,13 +296,13 @@ def predictions(fit: LawFit, at: list[str] | None) -> list[tuple[str, dict[str, 
                 if beyond > 1
                 else ", beyond the runs"
             )
-        values = {name: None if end != end else end for name, end in ends.items()}
-        told.append((line, {**where, **values, "outside": bool(band.outside)}))
-    return told
+        values = json_values(ends)
+        found.append((line, {**where, **values, "outside": bool(band.outside)}))
+    return found
 
 
 def planned_runs(source: Path, runs: Path | None) -> pd.DataFrame | None:
-    """The study's planned runs, where its data are at hand to plan with."""
+    """The planned runs of a study; None for other sources, or if the plan cannot be made."""
     import pandas as pd
 
     if source.suffix != ".toml":
@@ -311,19 +318,6 @@ def planned_runs(source: Path, runs: Path | None) -> pd.DataFrame | None:
             return None
         plan = make_plan(study, facts, RunStore(runs_root(runs) / study.name))
     except UserError as error:
-        logger.warning("%s; so missing runs are not named", error)
+        logger.warning("%s; so missing runs are not listed", error)
         return None
     return pd.DataFrame(plan.rows())
-
-
-def json_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON values: plain Python numbers, null where there is none or it is infinite."""
-    return [
-        {
-            str(key): None
-            if value != value or value in _INFINITE
-            else getattr(value, "item", lambda v=value: v)()
-            for key, value in row.items()
-        }
-        for row in rows.to_dict("records")
-    ]
