@@ -24,20 +24,20 @@ from scaling.serving import (
 __all__ = ["Served", "best_under", "measured_counts", "pareto_front", "served_models"]
 
 
-# A model is served as well as it can be: the first of these ways that was measured.
-_SERVED = ("parallel", "repeated")
+# A model's latency is that of its best way of serving: the first of these that was measured.
+_BEST_WAYS = ("parallel", "repeated")
 
 
 @dataclass(frozen=True)
 class Served:
-    """The models of a study that were measured, all of one data size.
+    """The models of a study whose latency was measured, all of one data size.
 
     Attributes:
-        models: one row per model, the fastest first: model (a name for people), family, grade, n_samples,
-            n_seeds, the metric and its standard error `stderr` over the seeds, p50_ms, p99_ms and n_requests.
-        metric: its column.
-        n_candidates: that a request scores.
-        notes: what else a reader must know, a sentence each.
+        models: one row per model, fastest first, with the columns model (its name), family, grade, n_samples,
+            n_seeds, the metric and its standard error `stderr` over the seeds, p50_ms, p99_ms, n_requests.
+        metric: the metric's column.
+        n_candidates: candidates per request.
+        notes: remarks and warnings for the reader, one sentence each.
     """
 
     models: pd.DataFrame
@@ -47,7 +47,7 @@ class Served:
 
 
 def measured_counts(table: pd.DataFrame, folder: Path) -> list[int]:
-    """Return the numbers of candidates that some run's latency was measured for; empty without any.
+    """Return the numbers of candidates for which at least one run was measured; empty if none was.
 
     Raises:
         UserError: a measurement is damaged.
@@ -59,35 +59,34 @@ def measured_counts(table: pd.DataFrame, folder: Path) -> list[int]:
 def served_models(
     table: pd.DataFrame, folder: Path, metric: str, *, n_candidates: int = 100
 ) -> Served:
-    """Put together what each model reaches and how fast it answers, at the largest data size.
+    """Return the metric and the latency of each model at the largest data size.
 
-    Runs are seeds of one model if the table tells no other difference between them. A model's metric is that
-    of all its seeds at that size; its latency, which does not depend on what it was trained on, is the median
-    over those of its runs that were measured.
+    Runs are seeds of one model if they differ in no other column of the table. The metric is averaged over all
+    seeds of that data size. The latency does not depend on the training data, so it is the median over the
+    model's measured runs of any data size.
 
     Args:
-        table: of a study's runs, with their signatures.
-        folder: the study's; its runs' folders hold what `scaling serve-bench` measured.
-        metric: column.
-        n_candidates: that a request scores.
+        table: one row per run of a study, with its signature.
+        folder: the study's folder; `scaling serve-bench` wrote the latencies to its runs' folders.
+        metric: the metric's column.
+        n_candidates: candidates per request.
 
     Raises:
-        UserError: there is no such metric, no run was measured, none with so many candidates, or some with
-            other numbers of threads.
+        UserError: the metric does not exist, no run was measured at all or with this number of candidates, or
+            runs were measured with different numbers of threads.
     """
     require_columns(table, ["n_samples", metric])
     reports = _read_reports(table, folder)
     if not reports:
         raise UserError(
-            f"{folder}: no run's latency was measured; `scaling serve-bench {folder}` does"
+            f"{folder}: no latency was measured; measure with `scaling serve-bench {folder}`"
         )
     latencies = {name: _latency(report, n_candidates) for name, report in reports.items()}
     found = {name: latency for name, latency in latencies.items() if latency is not None}
     if not found:
         known = sorted({one.n_candidates for r in reports.values() for one in r.latencies})
         raise UserError(
-            f"{folder}: no latency for {n_candidates} candidates; measured were "
-            f"{', '.join(map(str, known))}"
+            f"{folder}: no latency for {n_candidates} candidates; measured: {', '.join(map(str, known))}"
         )
     _check_threads(folder, {name: reports[name] for name in found})
     keys = model_columns(plain_columns(table))
@@ -109,7 +108,7 @@ def served_models(
 
 
 def pareto_front(models: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the models that no other beats in both latency and metric, the fastest first."""
+    """Return the models that no other model beats in both latency and metric, fastest first."""
     ordered = models.sort_values(["p99_ms", metric], ascending=[True, not rises(metric)])
     gain = ordered[metric] if rises(metric) else -ordered[metric]
     before = gain.cummax().shift(fill_value=-np.inf)
@@ -117,7 +116,7 @@ def pareto_front(models: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def best_under(models: pd.DataFrame, metric: str, budget_ms: float) -> str:
-    """Say which is the best model within a latency budget, in one sentence."""
+    """Return a sentence that names the best model within a latency budget."""
     within = models[models["p99_ms"] <= budget_ms]
     if within.empty:
         return f"no model stays under {budget_ms:g} ms at p99"
@@ -135,21 +134,23 @@ def _read_reports(table: pd.DataFrame, folder: Path) -> dict[str, ServingReport]
 
 def _latency(report: ServingReport, n_candidates: int) -> Latency | None:
     found = {one.way: one for one in report.latencies if one.n_candidates == n_candidates}
-    return next((found[way] for way in _SERVED if way in found), None)
+    return next((found[way] for way in _BEST_WAYS if way in found), None)
 
 
 def _check_threads(folder: Path, reports: Mapping[str, ServingReport]) -> None:
-    """Refuse latencies of different numbers of threads, which say nothing of the models."""
+    """Refuse latencies of different numbers of threads: their differences are not due to the models."""
     threads = pd.Series({name: report.n_threads for name, report in reports.items()})
     counts = threads.value_counts()
     if len(counts) < 2:
         return
+    n_others = int(counts.iloc[1:].sum())
     most, other = int(counts.index[0]), int(counts.index[1])
     first, second = (threads.index[threads == n][0] for n in (most, other))
     raise UserError(
-        f"{folder}: run {first} was measured with --threads {most} and run {second} with {other}, which cannot "
-        f"be compared; measure again: `scaling serve-bench {folder / second} --threads {most}`"
-        + (f", and so {counts.iloc[1:].sum() - 1} more" if counts.iloc[1:].sum() > 1 else "")
+        f"{folder}: run {first} was measured with {most} thread{'s' * (most > 1)} and run {second} with {other}, "
+        "so their latencies cannot be compared; measure again: "
+        f"`scaling serve-bench {folder / second} --threads {most}`"
+        + (f", and {n_others - 1} more" if n_others > 1 else "")
     )
 
 
@@ -163,7 +164,7 @@ def _runs(
     reports: Mapping[str, ServingReport],
     found: Mapping[str, Latency],
 ) -> pd.DataFrame:
-    """The table with each run's model, by number and by name, and with its latency where it was measured."""
+    """Add to each run the number, name and family of its model, and the model's latency if it was measured."""
     signatures = table["signature"].astype(str)
     keys_of_any_size = _keys_of_any_size(table)
     light = {name: float(report.model["kind"] == "lightsuan") for name, report in reports.items()}
@@ -220,9 +221,9 @@ def _check_seeds(shown: pd.DataFrame) -> None:
     if len(twice):
         run = twice.iloc[0]
         raise UserError(
-            f"{run['model']} D={int(run['n_samples'])} stands twice with seed {run['seed']} (runs "
-            f"{' and '.join(twice['signature'].astype(str)[twice['number'] == run['number']][:2])}): the table "
-            "does not tell them apart; choose with --where"
+            f"{run['model']} D={int(run['n_samples'])} occurs twice with seed {run['seed']} (runs "
+            f"{' and '.join(twice['signature'].astype(str)[twice['number'] == run['number']][:2])}): no column of "
+            "the table distinguishes them; select one by a condition COLUMN=VALUE"
         )
 
 
@@ -246,23 +247,23 @@ def _few_requests(models: pd.DataFrame) -> list[str]:
     if few.empty:
         return []
     return [
-        f"the p99 of {len(few)} of {len(models)} models is of fewer than {ENOUGH_REQUESTS} requests "
-        f"({int(few['n_requests'].min())} at the fewest), so about the slowest one and no ground to choose by; "
-        "measure with more --seconds"
+        f"the p99 of {len(few)} of {len(models)} models comes from fewer than {ENOUGH_REQUESTS} requests (minimum "
+        f"{int(few['n_requests'].min())}), so it is close to the slowest request; measure for more seconds "
+        "before choosing by it"
     ]
 
 
 def _environments(environments: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Say if the latencies come from different machines or versions."""
-    told = dict.fromkeys(
+    """Return a warning if the latencies come from different machines or versions."""
+    described = dict.fromkeys(
         ", ".join(str(e[name]) for name in ("device", "platform", "processor") if e.get(name))
         + f", torch {(e.get('versions') or {}).get('torch')}"
         for e in environments
     )
-    if len(told) < 2:
+    if len(described) < 2:
         return []
-    first, second = list(told)[:2]
+    first, second = list(described)[:2]
     return [
-        f"latencies come from {len(told)} machines or versions ({first}; {second}) and are hardly comparable; "
-        "measure all on one"
+        f"latencies come from {len(described)} machines or versions ({first}; {second}) and are hardly "
+        "comparable; measure all on one machine"
     ]

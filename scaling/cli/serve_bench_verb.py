@@ -25,7 +25,7 @@ __all__ = ["add_verbs"]
 
 logger = logging.getLogger(__name__)
 
-# Wall-clock time over CPU time from which latencies say more of the machine's other work than of the model.
+# Above this ratio of wall-clock to CPU time, the latencies mostly reflect other work on the machine.
 _BUSY = 1.3
 _MOST_CANDIDATES, _MOST_SECONDS = 100_000, 3600.0
 
@@ -40,26 +40,27 @@ def serve_bench(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Folder of a finished run, or a study's: one seed of each of its models.",
+            help="Folder of a finished run, or of a study's runs: one seed of each model.",
         ),
     ],
     candidates: Annotated[
-        str, typer.Option(metavar="M,...", help="Candidates that a request scores.")
+        str, typer.Option(metavar="M,...", help="Candidates per request; one measurement for each.")
     ] = "1,10,100,500",
     threads: Annotated[
-        int, typer.Option(min=1, help="Threads that a request may use; at most the cores.")
+        int, typer.Option(min=1, help="Threads per request; at most the number of cores.")
     ] = 1,
     seconds: Annotated[
-        float, typer.Option(min=0.0, help="Seconds spent on each way and number of candidates.")
+        float, typer.Option(min=0.0, help="Seconds per way and number of candidates.")
     ] = 2.0,
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Print a model's latency by way of serving; keep it beside the run as serving.json.
+    """Print the latency of each way of serving a model; save it in the run's folder as serving.json.
 
-    single: a forward pass for each candidate; repeated: one batch, the history repeated; parallel: the
-    history encoded once, all candidates in one pass; cached: as parallel, the history encoded before.
-    Latencies for other numbers of candidates stay in serving.json, if they were measured alike.
+    single: one forward pass per candidate; repeated: one batch that repeats the history; parallel: the
+    history is encoded once, all candidates are scored in one pass; cached: like parallel, but the history
+    was encoded before. Earlier latencies for other numbers of candidates stay in serving.json if they were
+    measured with the same threads and versions on the same machine.
 
     Example: scaling serve-bench runs/quickstart --candidates 1,100
     """
@@ -86,7 +87,7 @@ def serve_bench(
 def _measure(
     runs: Sequence[RunToMeasure], numbers: Sequence[int], threads: int, seconds: float
 ) -> list[tuple[RunToMeasure, ServingReport]]:
-    """Measure runs one after the other, tell of each, and keep each report as soon as it is there.
+    """Measure the runs one by one; log a line for each and save its report at once.
 
     Raises:
         UserError: no model can be read.
@@ -106,11 +107,11 @@ def _measure(
                 raise
             logger.warning("%d/%d %s left out: %s", done, len(runs), one.label, error)
             continue
-        n_replaced += _keep(one.folder, report)
+        n_replaced += _save(one.folder, report)
         measured.append((one, report))
         left = (time.monotonic() - begin) / done * (len(runs) - done)
         logger.info(
-            "%d/%d %s: %s%s", done, len(runs), one.label, _told(report),
+            "%d/%d %s: %s%s", done, len(runs), one.label, _summary(report),
             f", about {format_duration(left)} to go" if done < len(runs) else "",
         )  # fmt: skip
     if not measured:
@@ -123,21 +124,21 @@ def _measure(
     return measured
 
 
-def _keep(folder: Path, report: ServingReport) -> bool:
-    """Write a report beside its run; return whether an earlier one that cannot stand beside it gave way."""
+def _save(folder: Path, report: ServingReport) -> bool:
+    """Write a report to its run's folder; return whether it replaced an earlier one that was measured otherwise."""
     from scaling.serving import merge_reports, read_serving, write_serving
 
     try:
         earlier = read_serving(folder)
-    except UserError:  # damaged, of which its reader says: measure again
+    except UserError:  # damaged; this measurement replaces it
         earlier = None
     merged = report if earlier is None else merge_reports(earlier, report)
     write_serving(folder, merged or report)
     return merged is None
 
 
-def _told(report: ServingReport) -> str:
-    # parallel where histories can be shared
+def _summary(report: ServingReport) -> str:
+    # the way that serves best: parallel, or repeated if histories cannot be shared
     latency = [one for one in report.latencies if one.way != "cached"][-1]
     return (
         f"{latency.way}, {counted(latency.n_candidates, 'candidate')}: p99 {latency.p99_ms:.3g} ms"
@@ -145,21 +146,21 @@ def _told(report: ServingReport) -> str:
 
 
 def _warn(latencies: Sequence[Latency]) -> None:
-    """Say what makes the latencies worth little."""
+    """Warn if other work disturbed the measurement or if there were too few requests."""
     from scaling.serving import ENOUGH_REQUESTS
 
     waited = sum(one.p50_ms for one in latencies) / sum(one.cpu_ms for one in latencies)
     if waited > _BUSY:
         logger.warning(
-            "requests took %.1f times their CPU time: other work had the machine; measure on an idle one",
+            "requests took %.1f times their CPU time, so other work used the machine; measure on an idle machine",
             waited,
         )
     few = [one for one in latencies if one.n_requests < ENOUGH_REQUESTS]
     if few:
         slowest = max(few, key=lambda one: one.enough_seconds)
         logger.warning(
-            "%d of %d latencies are of fewer than %d requests, whose p99 says little; --seconds %d would do for "
-            "all of them (%s of %s is the slowest)",
+            "%d of %d latencies come from fewer than %d requests, too few for a p99; --seconds %d is enough for "
+            "all of them (the slowest is %s, %s)",
             *(len(few), len(latencies), ENOUGH_REQUESTS, math.ceil(slowest.enough_seconds)),
             *(slowest.way, counted(slowest.n_candidates, "candidate")),
         )

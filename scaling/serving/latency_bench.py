@@ -22,7 +22,7 @@ from scaling.training import read_model
 __all__ = ["bench_serving", "random_candidates", "random_history", "ways_to_score"]
 
 
-# Requests before the first that is measured, and the fewest that are.
+# Requests before the measurement, and the minimum number of measured requests.
 _WARM_UP, _FEWEST = 2, 3
 
 Score = Callable[[History, Candidates], object]
@@ -34,10 +34,10 @@ def bench_serving(
     """Measure a finished run's model on a user with a full history and random ids, on the CPU.
 
     Args:
-        run_folder: of the run.
-        candidates: how many a request scores; each number is measured.
-        n_threads: that a request may use.
-        seconds: spent on each way and number of candidates; slow ways make three requests at least.
+        run_folder: the run's folder.
+        candidates: numbers of candidates per request; each is measured.
+        n_threads: threads per request.
+        seconds: per way and number of candidates; at least three requests are made.
 
     Raises:
         UserError: the folder holds no model.
@@ -68,12 +68,12 @@ def bench_serving(
 
 
 def ways_to_score(model: SUAN, schema: Schema, cached: History) -> dict[str, Score]:
-    """Return how to score a request by way (`scaling.serving.latency_report.WAYS`).
+    """Return one scoring function per way (`WAYS`) that the model allows.
 
     Args:
         model: in evaluation mode.
-        schema: its features.
-        cached: the history that the way `cached` has encoded before.
+        schema: the model's features.
+        cached: the history that the way `cached` encodes beforehand.
     """
     ways: dict[str, Score] = {
         "single": partial(_single, model, schema),
@@ -81,7 +81,7 @@ def ways_to_score(model: SUAN, schema: Schema, cached: History) -> dict[str, Sco
     }
     try:
         scorer = Scorer(model, schema)
-    except ValueError:  # its histories cannot be shared
+    except ValueError:  # histories cannot be shared between requests
         return ways
     state = scorer.encode(cached)
     ways["parallel"] = lambda history, request: scorer.score(scorer.encode(history), request)
@@ -123,7 +123,7 @@ def _repeated(model: SUAN, schema: Schema, history: History, request: Candidates
 
 
 def _batch(schema: Schema, history: History, request: Candidates, rows: slice) -> Batch:
-    """Return a pass for each of some candidates, each with the whole history."""
+    """Return a batch with one sample per candidate, each with the whole history."""
 
     def stack(names: Sequence[str], arrays: object) -> torch.Tensor:
         columns = [np.asarray(arrays[name])[rows] for name in names]  # type: ignore[index]
@@ -149,7 +149,7 @@ def _batch(schema: Schema, history: History, request: Candidates, rows: slice) -
 
 
 def _processor() -> str:
-    """The processor's name, as far as it can be known."""
+    """The processor's name, or its architecture if the name is unknown."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -158,7 +158,7 @@ def _processor() -> str:
 
 
 def _measure(way: str, n_candidates: int, request: Callable[[], object], seconds: float) -> Latency:
-    """Make requests one after the other for so many seconds."""
+    """Make requests one after the other for `seconds`, after a warm-up."""
     for _ in range(_WARM_UP):
         request()
     wall: list[float] = []

@@ -1,4 +1,4 @@
-"""How fast a model serves: what `scaling serve-bench` measures and keeps beside its run. Free of torch."""
+"""The latencies that `scaling serve-bench` measures, and their file `serving.json`. Needs no torch."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -23,28 +23,28 @@ __all__ = [
 
 SERVING_FILE = "serving.json"
 
-# Way of scoring M candidates of one user -> what happens in a request.
+# Way of scoring M candidates of one user -> the work of one request.
 WAYS = {
     "single": "one forward pass for each candidate",
     "repeated": "one batch, the history repeated for each candidate",
     "parallel": "the history encoded once, the candidates in one pass",
-    "cached": "as parallel, the history encoded by an earlier request",
+    "cached": "like parallel, but an earlier request encoded the history",
 }
 
-# Of fewer, the 99th percentile is about the slowest.
+# With fewer requests, the 99th percentile is close to the slowest request.
 ENOUGH_REQUESTS = 100
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Requests of one kind, one after the other.
+    """The latency of one way and one number of candidates, from requests made one after the other.
 
     Attributes:
-        way: of `WAYS`.
-        n_candidates: M, scored by a request.
-        n_requests: measured; of few the high percentiles are the slowest.
-        p50_ms: half of the requests took at most so long; p95_ms, p99_ms likewise.
-        cpu_ms: CPU time of the median request; far less than p50_ms where other work had the machine.
+        way: a key of `WAYS`.
+        n_candidates: M, candidates per request.
+        n_requests: number of measured requests.
+        p50_ms: median wall-clock time of a request, milliseconds; p95_ms and p99_ms are the percentiles.
+        cpu_ms: median CPU time of a request; far below p50_ms if other work used the machine.
         candidates_per_second: over all requests.
     """
 
@@ -59,21 +59,22 @@ class Latency:
 
     @property
     def enough_seconds(self) -> float:
-        """How long it takes to measure `ENOUGH_REQUESTS`."""
+        """Seconds that `ENOUGH_REQUESTS` requests take."""
         return ENOUGH_REQUESTS * self.n_candidates / self.candidates_per_second
 
 
 @dataclass(frozen=True)
 class ServingReport:
-    """Latencies of one run's model, of users with a full history.
+    """Latencies of one run's model, for users with a full history.
 
     Attributes:
-        signature: the run's folder's name.
-        model: its `models.model_options.SuanOptions` as a document.
-        max_len: L.
-        state_bytes: an encoded user's; None where histories cannot be shared.
-        n_threads: that a request may use.
-        environment: versions, platform, device (`scaling.records.provenance.describe_environment`), processor.
+        signature: the name of the run's folder.
+        model: the model's `models.model_options.SuanOptions` as a document.
+        max_len: L, the latest behaviours that the model reads.
+        state_bytes: size of one encoded user; None if histories cannot be shared between requests.
+        n_threads: threads per request.
+        latencies: ordered by number of candidates and way.
+        environment: versions, platform, device (`scaling.records.describe_environment`) and processor.
     """
 
     signature: str
@@ -86,9 +87,10 @@ class ServingReport:
 
 
 def merge_reports(earlier: ServingReport, report: ServingReport) -> ServingReport | None:
-    """Return a report with what an earlier one of the same run has of other ways or numbers of candidates.
+    """Return a report with the latencies of both; where both measured the same, the later one counts.
 
-    None where they were not measured alike: with other threads, versions or on another machine.
+    Returns:
+        None if the two cannot be compared: other threads, other versions or another machine.
     """
 
     def circumstances(one: ServingReport) -> ServingReport:
@@ -104,14 +106,14 @@ def merge_reports(earlier: ServingReport, report: ServingReport) -> ServingRepor
 
 
 def write_serving(run_folder: Path, report: ServingReport) -> Path:
-    """Write the report beside the run; an earlier one is replaced."""
+    """Write the report to the run's folder; it replaces an earlier one."""
     path = run_folder / SERVING_FILE
     write_json(path, asdict(report))
     return path
 
 
 def read_serving(run_folder: Path) -> ServingReport | None:
-    """Read a run's report; None if it was never measured.
+    """Read a run's report; None if the run was never measured.
 
     Raises:
         UserError: the file is damaged.

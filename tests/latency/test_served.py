@@ -148,7 +148,7 @@ def test_a_distilled_model_is_a_family_of_its_own(study):
         ),
     ],
 )
-def test_students_taught_otherwise_are_models_of_their_own(study, columns, names):
+def test_students_with_different_distillation_are_different_models(study, columns, names):
     table, folder = study
     models = served_models(distilled(table, **columns), folder, "auc").models.set_index("model")
     assert models.loc[names, "auc"].tolist() == pytest.approx([0.755, 0.765])
@@ -164,13 +164,13 @@ def test_runs_that_differ_are_never_seeds_of_one_model(study, column):
     )
     models = served_models(mixed, folder, "auc").models
     assert models["n_seeds"].tolist() == [2] * 10
-    told = column.removeprefix("model.").replace("_", " ")
-    assert {f"SUAN-0, {told} 1", f"SUAN-0, {told} 2"} <= set(models["model"])
+    words = column.removeprefix("model.").replace("_", " ")
+    assert {f"SUAN-0, {words} 1", f"SUAN-0, {words} 2"} <= set(models["model"])
 
 
-def test_a_seed_that_stands_twice_is_refused(study):
+def test_a_seed_that_occurs_twice_is_refused(study):
     table, folder = study
-    with pytest.raises(UserError, match=r"SUAN-0 D=1000 stands twice with seed 0 \(runs a0-0 and "):
+    with pytest.raises(UserError, match=r"SUAN-0 D=1000 occurs twice with seed 0 \(runs a0-0 and "):
         served_models(pd.concat([table, table[:1]]), folder, "auc")
 
 
@@ -198,7 +198,7 @@ def test_a_teacher_of_the_largest_size_is_the_same_at_that_size(study):
     assert note.startswith("left out, not trained on 4,000 samples: distilled LightSUAN-2")
 
 
-def test_a_model_is_not_called_by_what_only_others_differ_in(study):
+def test_a_name_leaves_out_settings_in_which_only_other_sizes_differ(study):
     table, folder = study
     small = distilled(table).assign(n_samples=500, signature=table["signature"] + "-small")
     larger = distilled(table, distill_weight=[1.0, 4.0])
@@ -235,12 +235,12 @@ def test_latencies_of_other_numbers_of_threads_are_refused(study):
     measure(folder, "b1-0", n_threads=4)
     with pytest.raises(UserError) as refused:
         served_models(table, folder, "auc")
-    told = str(refused.value)
-    assert "run a0-0 was measured with --threads 1 and run b1-0 with 4" in told
-    assert told.endswith(f"`scaling serve-bench {folder / 'b1-0'} --threads 1`")
+    message = str(refused.value)
+    assert "run a0-0 was measured with 1 thread and run b1-0 with 4" in message
+    assert message.endswith(f"`scaling serve-bench {folder / 'b1-0'} --threads 1`")
 
 
-def test_latencies_of_two_machines_are_told(study):
+def test_latencies_of_two_machines_are_reported(study):
     table, folder = study
     measure(folder, "b1-0", environment=HERE | {"platform": "Darwin"})
     [note] = served_models(table, folder, "auc").notes
@@ -257,12 +257,12 @@ def test_two_processors_are_two_machines(study):
     assert "(cpu, Linux, EPYC, torch 2.13.0; cpu, Linux, Xeon, torch 2.13.0)" in note
 
 
-def test_percentiles_of_few_requests_are_told(study):
+def test_percentiles_of_few_requests_are_reported(study):
     table, folder = study
     measure(folder, "b1-0", latencies=(replace(latency(5.0), n_requests=7),))
     [note] = served_models(table, folder, "auc").notes
     assert note.startswith(
-        "the p99 of 1 of 5 models is of fewer than 100 requests (7 at the fewest)"
+        "the p99 of 1 of 5 models comes from fewer than 100 requests (minimum 7)"
     )
 
 
@@ -339,7 +339,7 @@ def test_serve_bench_and_the_frontier_name_a_studys_models_alike(tmp_path):
 
 def test_other_numbers_of_candidates_are_other_latencies(study):
     assert served_models(*study, "auc", n_candidates=10).models["p99_ms"].tolist()[0] == 1
-    with pytest.raises(UserError, match="no latency for 7 candidates; measured were 10, 100"):
+    with pytest.raises(UserError, match="no latency for 7 candidates; measured: 10, 100"):
         served_models(*study, "auc", n_candidates=7)
 
 
@@ -351,7 +351,7 @@ def test_without_measurements_the_verb_that_measures_is_named(study):
         served_models(table, folder, "auc")
 
 
-def test_a_damaged_measurement_is_told(study):
+def test_a_damaged_measurement_is_an_error(study):
     table, folder = study
     path = folder / "a0-0" / "serving.json"
     path.write_text(json.dumps({"signature": "x"}))

@@ -227,7 +227,7 @@ def test_a_table_without_metrics_is_refused(tmp_path):
         analyse_table(make_table()[["grade", "n_params", "n_samples"]], tmp_path, title="t")
 
 
-def test_many_missing_runs_are_told_shortly():
+def test_many_missing_runs_are_listed_in_short():
     planned = pd.DataFrame({"grade": "S", "n_samples": 4096, "seed": range(20), "state": "missing"})
     text = absent_text(planned)
     assert text.startswith("Not in the fits: 20 of 20 planned runs (20 missing: S D=4.1k s0,")
@@ -259,17 +259,17 @@ def measure(folder, n_threads=(1, 1)):
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_report_of_distilled_runs_tells_the_teachers_and_their_data(tmp_path):
+def test_the_report_of_distilled_runs_lists_the_teachers_and_their_data(tmp_path):
     folder = write_taught(tmp_path / "s")
     text = analyse(folder, title="t").paths["report"].read_text()
     rows = re.findall(r"<tr>(.*?)</tr>", text[text.index("<h2>Teachers") :])
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
-    told = ["SUAN-0", "4,096", "SUAN-3", "frozen", "16,384", "12,288", "2"]
-    assert [row[:7] for row in cells].count(told) == 1
+    expected = ["SUAN-0", "4,096", "SUAN-3", "frozen", "16,384", "12,288", "2"]
+    assert [row[:7] for row in cells].count(expected) == 1
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_students_of_other_weights_have_lines_of_their_own():
+def test_students_with_different_weights_have_separate_rows():
     table = pd.DataFrame(
         {
             "grade": "S", "n_params": 10, "n_samples": 100, "distill": "cold",
@@ -285,10 +285,10 @@ def test_students_of_other_weights_have_lines_of_their_own():
 
 
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize(("seeds", "told"), [(1, " 1 seed per cell."), (2, " 2 seeds per cell.")])
-def test_seeds_are_counted_in_words(tmp_path, seeds, told):
+@pytest.mark.parametrize(("seeds", "text"), [(1, " 1 seed per cell."), (2, " 2 seeds per cell.")])
+def test_seeds_are_counted_in_words(tmp_path, seeds, text):
     result = analyse_table(make_table(seeds), tmp_path, title="x")
-    assert told in result.paths["report"].read_text()
+    assert text in result.paths["report"].read_text()
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -298,7 +298,7 @@ def test_a_foreign_column_distill_is_no_teacher(tmp_path, value):
     assert ">Teachers<" not in result.paths["report"].read_text()
 
 
-def test_students_whose_teacher_is_not_told_are_passed_over():
+def test_students_with_an_unknown_teacher_are_skipped():
     rows = [
         {"grade": "A", "n_params": 1, "n_samples": 4096, "seed": s, "auc": 0.6,
          "distill": way, "teacher_grade": "B", "teacher_n_params": 9,
@@ -410,7 +410,7 @@ def test_the_table_shows_who_taught_and_what_differs(tmp_path, capsys):
     assert "16384" in out
 
 
-def test_many_variants_are_told_in_one_short_line_with_a_choice(tmp_path, capsys):
+def test_many_variants_are_reported_in_one_short_line_with_a_choice(tmp_path, capsys):
     folder = write_taught(tmp_path / "s")
     code, _, err = run_of(capsys, "fit", folder)
     assert (code, err.count("\n")) == (2, 1)

@@ -156,7 +156,7 @@ def test_a_run_has_the_same_name_alone_and_in_its_study(finish, tmp_path):
 
 
 def test_runs_of_different_teachers_are_different_models(finish, capsys, tmp_path):
-    """The teacher's run is another for each seed, which makes no other model."""
+    """Each seed has its own run of the teacher, which does not make another model."""
     cold = Distillation("SUAN-1", GRADE, LIGHT, 0.01, 1.0, 1.0, False)
     for seed in (0, 1):
         for taught in (cold, replace(cold, learning_rate=None, teacher_init=f"{seed}" * 16)):
@@ -168,7 +168,7 @@ def test_runs_of_different_teachers_are_different_models(finish, capsys, tmp_pat
     assert len(lines) == 1 + 2 * len(WAYS)
 
 
-def test_how_long_it_takes_is_said_before_and_each_model_after(finish, capsys, tmp_path):
+def test_the_duration_is_logged_first_and_then_each_model(finish, capsys, tmp_path):
     finish(n_samples=64), finish(n_samples=128)
     _, _, error = bench(capsys, tmp_path / "study", "--candidates", "1,2", "--seconds", "0.1")
     before, first, second = error.splitlines()[:3]
@@ -179,7 +179,7 @@ def test_how_long_it_takes_is_said_before_and_each_model_after(finish, capsys, t
     assert second.startswith("2/2 ")
 
 
-def test_another_seed_stands_in_where_the_first_kept_no_model(finish, capsys, tmp_path):
+def test_another_seed_is_measured_if_the_first_has_no_model_file(finish, capsys, tmp_path):
     finish(seed=0, model_file=False)
     folder = finish(seed=1)
     code, lines, _ = bench(capsys, tmp_path / "study", *QUICK)
@@ -195,13 +195,13 @@ def test_runs_without_a_model_are_left_out(finish, capsys, tmp_path):
     code, lines, error = bench(capsys, tmp_path / "study", *QUICK)
     assert code == 0
     assert {line.split()[0] for line in lines[1:]} == {good.name}
-    told = error.splitlines()
-    assert told[0].startswith("left out without a model.safetensors ([run] keep_model = false?)")
-    assert gone.name in told[0]
-    assert any(f"{damaged.name} LightSUAN own D=64 s0 left out: " in line for line in told)
+    lines = error.splitlines()
+    assert lines[0].startswith("left out without a model.safetensors ([run] keep_model = false?)")
+    assert gone.name in lines[0]
+    assert any(f"{damaged.name} LightSUAN own D=64 s0 left out: " in line for line in lines)
 
 
-def test_a_study_without_any_model_is_told(finish, capsys, tmp_path):
+def test_a_study_without_any_model_is_an_error(finish, capsys, tmp_path):
     finish(n_samples=32, model_file=False), finish(n_samples=64, model_file=False)
     code, _, error = bench(capsys, tmp_path / "study", *QUICK)
     assert code == 2
@@ -209,7 +209,7 @@ def test_a_study_without_any_model_is_told(finish, capsys, tmp_path):
     assert error.count("\n") == 1
 
 
-def test_models_that_are_all_damaged_are_told(finish, capsys, tmp_path):
+def test_only_damaged_models_are_an_error(finish, capsys, tmp_path):
     for n_samples in (32, 64):
         (finish(n_samples=n_samples) / MODEL_FILE).write_bytes(b"no model")
     code, _, error = bench(capsys, tmp_path / "study", *QUICK)
@@ -226,16 +226,16 @@ def test_a_damaged_record_leaves_its_run_out(finish, capsys, tmp_path):
     assert "record.json: config: missing" in error
 
 
-def test_few_requests_are_told_with_the_time_that_is_enough(run_folder, capsys):
+def test_too_few_requests_are_reported_with_the_time_that_is_enough(run_folder, capsys):
     _, lines, error = bench(capsys, run_folder, *QUICK)
-    (told,) = [line for line in error.splitlines() if "fewer than" in line]
+    (message,) = [line for line in error.splitlines() if "fewer than" in line]
     rates = [float(line.split()[-1].replace(",", "")) for line in lines[1:]]
     seconds = int(np.ceil(100 * 2 / min(rates)))
-    assert told.startswith("4 of 4 latencies are of fewer than 100 requests")
-    assert f"--seconds {seconds} would do" in told
+    assert message.startswith("4 of 4 latencies come from fewer than 100 requests")
+    assert f"--seconds {seconds} is enough" in message
 
 
-def test_enough_requests_are_not_told(run_folder, capsys, monkeypatch):
+def test_enough_requests_give_no_warning(run_folder, capsys, monkeypatch):
     monkeypatch.setattr("scaling.serving.ENOUGH_REQUESTS", 3)
     _, _, error = bench(capsys, run_folder, *QUICK)
     assert "fewer than" not in error
@@ -272,21 +272,21 @@ def test_only_the_command_may_differ_between_merged_reports(report):
     assert merged == report
 
 
-def test_a_damaged_report_gives_way(run_folder, capsys):
+def test_a_damaged_report_is_replaced(run_folder, capsys):
     (run_folder / "serving.json").write_text("{")
     code, _, _ = bench(capsys, run_folder, *QUICK)
     assert code == 0
     assert len(read_serving(run_folder).latencies) == 4
 
 
-def test_enough_seconds_are_those_of_a_hundred_requests():
+def test_enough_seconds_allow_a_hundred_requests():
     """40 candidates in requests of 10 within 2 seconds: half a second each."""
     latency = Latency("single", 10, 4, 500.0, 500.0, 500.0, 500.0, 40 / 2)
     assert latency.enough_seconds == 50.0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--threads", "100000"), "--threads 100000: this process may use {} core"),
         (("--seconds", "inf"), "--seconds inf: expected at most 3600"),
@@ -295,15 +295,17 @@ def test_enough_seconds_are_those_of_a_hundred_requests():
         (("--candidates", "1" * 5000), "expected whole numbers from 1 to 100,000"),
     ],
 )
-def test_what_cannot_end_well_is_refused_before(run_folder, capsys, arguments, told):
+def test_impossible_settings_are_refused_before_any_measurement(
+    run_folder, capsys, arguments, message
+):
     code, _, error = bench(capsys, run_folder, *arguments)
     assert code == 2
-    assert told.format(len(os.sched_getaffinity(0))) in error
+    assert message.format(len(os.sched_getaffinity(0))) in error
     assert error.count("\n") == 1
 
 
-def test_a_run_without_a_model_is_told(tmp_path, capsys):
-    for arguments, told in (
+def test_a_run_without_a_model_is_an_error(tmp_path, capsys):
+    for arguments, message in (
         ([str(tmp_path)], "no such file; a run saves its model"),
         ([str(tmp_path / "no")], "no such folder"),
         ([str(tmp_path / "s.toml")], "a study file; give the folder of its runs"),
@@ -313,11 +315,11 @@ def test_a_run_without_a_model_is_told(tmp_path, capsys):
             main(["serve-bench", *arguments])
         assert exited.value.code == 2
         error = capsys.readouterr().err
-        assert told in error
+        assert message in error
         assert error.count("\n") == 1
 
 
-def test_a_damaged_report_is_told(run_folder):
+def test_a_damaged_report_is_an_error(run_folder):
     write_serving(run_folder, bench_serving(run_folder, [1], seconds=0.0))
     path = run_folder / "serving.json"
     path.write_text(path.read_text()[:40])

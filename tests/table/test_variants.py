@@ -1,4 +1,4 @@
-"""Variants: what keeps runs apart, and what a variant is called by."""
+"""Variants: the columns that separate runs, and the names of variants and their files."""
 
 import numpy as np
 import pandas as pd
@@ -6,9 +6,10 @@ import pytest
 
 from analysis.report import file_names
 from analysis.table import (
+    describe_differences,
     describe_variants,
-    split_variants,
     distinguishing_columns,
+    split_variants,
     variant_columns,
     variant_label,
 )
@@ -32,7 +33,7 @@ def make_table():
     )
 
 
-def test_a_label_tells_what_differs_and_a_plain_run_has_no_lambda():
+def test_a_label_lists_the_differences_and_a_plain_run_has_no_lambda():
     assert list(split_variants(make_table())) == [
         "distill=cold, distill_weight=1, teacher_grade=T, model.kind=lightsuan",
         "distill=cold, distill_weight=4, teacher_grade=T, model.kind=lightsuan",
@@ -41,7 +42,7 @@ def test_a_label_tells_what_differs_and_a_plain_run_has_no_lambda():
     ]
 
 
-def test_no_row_is_lost_where_plain_runs_differ_in_a_lambda():
+def test_no_row_is_lost_if_plain_runs_differ_in_a_lambda():
     ways = [("none", 1.0), ("none", 2.0), ("none", np.nan), ("cold", 1.0)]
     table = pd.DataFrame(
         [{"grade": "A", "distill": way, "distill_weight": w, "seed": s} for way, w in ways for s in (0, 1)]
@@ -61,17 +62,29 @@ def test_values_of_one_text_are_one_variant():
     assert {label: len(part) for label, part in parts.items()} == {"model.x=1": 2, "model.x=p": 1}
 
 
-def test_dropping_what_follows_mixes_nothing():
+def test_dropping_columns_that_follow_merges_no_variants():
     table = make_table()
     every = variant_columns(table, "teacher_grade")
-    told = distinguishing_columns(table, every)
-    assert len(told) < len(every)
-    assert len(table[told].drop_duplicates()) == len(table[every].drop_duplicates())
+    names = distinguishing_columns(table, every)
+    assert len(names) < len(every)
+    assert len(table[names].drop_duplicates()) == len(table[every].drop_duplicates())
 
 
-def test_a_variant_is_named_by_what_tells_it_apart():
+def test_a_variant_is_named_by_the_columns_that_distinguish_it():
     table = make_table()
     assert describe_variants(table) == ["grade", "distill", "distill_weight", "teacher_grade"]
+
+
+def test_differences_are_described_by_column_with_the_first_values():
+    table = pd.DataFrame({"grade": "A", "packing": ["none", "request"] * 2, "model.x": range(4)})
+    assert describe_differences(table) == "model.x (4: 0, 1, 2, ...)"
+    assert describe_differences(table[:1]) == ""
+
+
+def test_a_missing_value_is_one_value_of_a_column():
+    table = pd.DataFrame({"grade": "A", "model.window": [np.nan, np.nan, 4.0]})
+    assert variant_columns(table) == ["model.window"]
+    assert variant_columns(table[:2]) == []
 
 
 def test_a_rate_that_varies_within_a_cell_names_a_variant():
