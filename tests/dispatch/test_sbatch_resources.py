@@ -1,4 +1,4 @@
-"""What jobs ask for, as a value: classes, packing, order, throttle."""
+"""The resources of jobs: classes, packing, order, throttle."""
 
 import pytest
 from hypothesis import given
@@ -56,7 +56,7 @@ def test_each_resource_class_is_an_array_and_the_cheapest_comes_first():
     ]
 
 
-def test_a_cell_that_ran_out_of_memory_asks_for_more_than_its_mates():
+def test_a_cell_that_ran_out_of_memory_gets_more_than_the_others():
     units = [unit("a", 1.0), unit("b", 1.0, memory_factor=2.0)]
     arrays = plan_arrays(SlurmConfig(memory_gib=3.0), units, 5.0)
     assert sorted(array.resources.memory_mib for array in arrays) == [3072, 6144]
@@ -69,7 +69,7 @@ def test_a_cell_that_ran_out_of_time_gets_more():
 
 
 @pytest.mark.parametrize(("source", "minutes"), [("run", 60), ("guess", 240)])
-def test_the_time_limit_allows_for_what_the_estimate_rests_on(source, minutes):
+def test_the_time_limit_depends_on_the_basis_of_the_estimate(source, minutes):
     (array,) = plan_arrays(SlurmConfig(), [unit("a", 1000.0, source=source)], 5.0)
     assert array.resources.minutes == minutes
 

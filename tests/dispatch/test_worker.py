@@ -1,4 +1,4 @@
-"""A job under signals, kills and twins; processes and submitit are real."""
+"""A job that is signalled, killed or started twice; processes and submitit are real."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def undisturbed(config, tiny_store, tmp_path):
 
 @pytest.fixture
 def signal_at(monkeypatch):
-    """Send this process signals in the middle of a step."""
+    """Send signals to this process in the middle of a step."""
     train_step = scaling.training.run_on_disk.Training._train_step
 
     def plan(step, *numbers_):
@@ -71,7 +71,7 @@ def signal_at(monkeypatch):
 
 @pytest.fixture
 def requeued():
-    """Stands for submitit's handler of USR2, which queues the job again and exits."""
+    """A substitute for submitit's handler of USR2, which queues the job again and exits."""
     calls = []
 
     def handler(number, _):
@@ -83,7 +83,7 @@ def requeued():
     signal.signal(signal.SIGUSR2, before)
 
 
-def test_usr2_saves_at_the_next_step_and_hands_over(
+def test_usr2_saves_after_the_step_and_queues_the_job_again(
     config, runs, make_job, undisturbed, signal_at, requeued
 ):
     signal_at(7, signal.SIGUSR2)
@@ -126,7 +126,7 @@ def test_term_saves_and_ends(config, runs, make_job, signal_at):
 def test_term_on_a_cluster_waits_to_be_killed_but_follows_usr2(
     config, make_job, signal_at, requeued, monkeypatch
 ):
-    """A job that ends by itself in its grace time would count as complete."""
+    """SLURM would count a job that ends by itself in its grace time as complete."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     slept = []
 
@@ -166,7 +166,7 @@ def test_a_late_twin_ends_without_loading_torch(config, runs, make_job):
     assert float(seconds) < 1.0
 
 
-def test_a_busy_cell_is_left_alone_and_the_others_are_trained(config, runs, make_job):
+def test_a_busy_cell_is_skipped_and_the_others_are_trained(config, runs, make_job):
     other = replace(config, seed=1)
     lease = claim(runs.folder(config.signature), done=lambda: False)
     assert make_job(config, other)() == []
@@ -176,7 +176,7 @@ def test_a_busy_cell_is_left_alone_and_the_others_are_trained(config, runs, make
 
 
 def test_a_job_waits_for_the_owner_to_go_silent_and_takes_over(config, runs, make_job):
-    """After a node's failure two copies run; the official one must outlast the other."""
+    """After a node failure two copies of a job may run; the queued one waits until the other has ended."""
     claim(runs.folder(config.signature), done=lambda: False).close()
     move_to_another_host(runs.folder(config.signature))
     assert make_job(config, options={"stale_seconds": 0.5}, wait_seconds=30.0)() == []
@@ -234,7 +234,7 @@ CellJob(data, runs, configs, share_prefix=True, options={"checkpoint_seconds": 0
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_killed_again_and_again_ends_with_the_same_records(
+def test_a_process_killed_several_times_ends_with_the_same_records(
     config, tiny_store, runs, make_job, undisturbed, number
 ):
     configs = [
@@ -266,7 +266,7 @@ def test_a_process_killed_again_and_again_ends_with_the_same_records(
 
 @pytest.mark.slow
 def test_submitit_queues_a_signalled_job_again(config, runs, make_job, undisturbed, tmp_path):
-    """The local executor's controller does what SLURM does: it starts the job again in its place."""
+    """Like SLURM, the controller of the local executor starts the job again."""
     import submitit
 
     longer = replace(config, n_samples=1200, grade=GRADES["SUAN-3"], batch_size=4)

@@ -1,4 +1,4 @@
-"""What lies damaged in a study's run folders is told in one line, or counts for nothing."""
+"""A damaged file in a study's run folders is an error of one line, or it is ignored."""
 
 import json
 import re
@@ -26,48 +26,48 @@ ATTEMPT = {
 
 @pytest.fixture
 def look(study_file):
-    """Plan the study as its folders are now."""
+    """Plan the study with its folders as they are now."""
     study = load_study(study_file)
     return lambda: make_plan(study, data_facts(study.data), RunStore(study_file.parent / "runs"))
 
 
 @pytest.fixture
 def cell(look, tmp_path):
-    """The folder of the first cell, not begun."""
+    """The folder of the first cell, which has not been started."""
     folder = tmp_path / "runs" / look().cells[0].config.signature
     folder.mkdir(parents=True)
     return folder
 
 
-def told_to_remove(cell):
+def advice_to_remove(cell):
     return rf"^{re.escape(str(cell))}/record\.json: .*; remove {re.escape(str(cell))} to train the run again$"
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "null", '"x"', "{}", '{"config":{}}', '{"config":3}'])
-def test_a_record_of_the_wrong_shape_is_told_with_what_to_do(look, cell, damage):
+def test_the_error_for_a_record_of_the_wrong_shape_says_what_to_do(look, cell, damage):
     (cell / "record.json").write_text(damage)
-    with pytest.raises(UserError, match=told_to_remove(cell)):
+    with pytest.raises(UserError, match=advice_to_remove(cell)):
         look()
 
 
 @pytest.mark.parametrize("part", ["config", "metrics", "provenance", "samples_per_second"])
-def test_a_record_without_one_of_its_parts_is_told(look, cell, tmp_path, part):
+def test_a_record_without_one_of_its_parts_is_an_error(look, cell, tmp_path, part):
     plan = look()
     run_debug(plan, RunStore(tmp_path / "runs"), plan.cells[:1], lambda: None)
     document = json.loads((cell / "record.json").read_text())
     (cell / "record.json").write_text(json.dumps({**document, part: None}))
-    with pytest.raises(UserError, match=told_to_remove(cell)):
+    with pytest.raises(UserError, match=advice_to_remove(cell)):
         look()
 
 
-def test_a_folder_in_the_place_of_a_record_is_told_with_what_to_do(look, cell):
+def test_the_error_for_a_folder_in_the_place_of_a_record_says_what_to_do(look, cell):
     (cell / "record.json").mkdir()
-    with pytest.raises(UserError, match=told_to_remove(cell)):
+    with pytest.raises(UserError, match=advice_to_remove(cell)):
         look()
 
 
 @pytest.mark.parametrize("attempts", [None, 3, [[]], [None], [{**ATTEMPT, "started": 5}]])
-def test_damaged_attempts_of_a_record_count_for_nothing(look, cell, tmp_path, attempts):
+def test_damaged_attempts_of_a_record_are_ignored(look, cell, tmp_path, attempts):
     plan = look()
     run_debug(plan, RunStore(tmp_path / "runs"), plan.cells[:1], lambda: None)
     document = json.loads((cell / "record.json").read_text())
@@ -81,7 +81,7 @@ def test_damaged_attempts_of_a_record_count_for_nothing(look, cell, tmp_path, at
     "damage",
     ["[]", "null", *(json.dumps({**ATTEMPT, k: v}) for k, v in [("started", 5), ("failure", [1])])],
 )
-def test_a_damaged_attempt_counts_for_nothing(look, cell, damage):
+def test_a_damaged_attempt_is_ignored(look, cell, damage):
     (cell / "attempts").mkdir()
     (cell / "attempts" / "1.json").write_text(damage)
     (cell / "attempts" / "2.json").write_text(json.dumps({**ATTEMPT, "number": 2, "id": "b"}))

@@ -1,4 +1,4 @@
-"""Teachers in a study: grades by name, the cells that have one, and the finished run that a warm one begins as."""
+"""Teachers in a study: grades by name, the cells that have one, and the finished run from which a warm one starts."""
 
 import json
 import re
@@ -77,8 +77,8 @@ n_seeds = 2
     ]  # fmt: skip
 
 
-def test_a_study_without_a_teacher_has_the_cells_that_it_had(cells_of):
-    """Signatures of plain runs stay, so that none is trained again."""
+def test_a_study_without_a_teacher_keeps_its_cells(cells_of):
+    """The signatures of runs without a teacher stay the same, so that none is trained again."""
     plain = cells_of('grade = ["SUAN-1"]\nn_samples = [160]')
     taught = cells_of(
         'grade = ["SUAN-1"]\nn_samples = [160]\n"distill.teacher" = ["none", "SUAN-2"]'
@@ -113,7 +113,7 @@ def test_a_study_without_a_teacher_has_the_cells_that_it_had(cells_of):
         ('"distill.student" = ["SUAN-1"]', 'teacher = "SUAN-2"', "is not an axis; set it in [distill]"),
     ],
 )  # fmt: skip
-def test_a_bad_teacher_is_told_in_one_line(cells_of, grid, distill, message):
+def test_a_bad_teacher_is_an_error_of_one_line(cells_of, grid, distill, message):
     with pytest.raises(UserError) as error:
         cells_of(f'grade = ["SUAN-1"]\nn_samples = [160]\n{grid}', distill)
     assert message in str(error.value)
@@ -128,14 +128,12 @@ def test_a_bad_teacher_is_told_in_one_line(cells_of, grid, distill, message):
         (["status"], 0),
     ],
 )
-def test_a_student_larger_than_its_teacher_is_a_warning_of_what_plans(
-    cells_of, capsys, verb, count
-):
+def test_verbs_that_plan_warn_of_a_student_larger_than_its_teacher(cells_of, capsys, verb, count):
     cells_of('grade = ["SUAN-2", "SUAN-1"]\nn_samples = [160]', 'teacher = "SUAN-1"')
     with pytest.raises(SystemExit):
         main([verb[0], "study.toml", *verb[1:]])
-    told = capsys.readouterr().err
-    assert told.count("the student SUAN-2 is larger than its teacher SUAN-1") == count
+    warnings = capsys.readouterr().err
+    assert warnings.count("the student SUAN-2 is larger than its teacher SUAN-1") == count
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +173,7 @@ def test_a_warm_teacher_is_the_run_of_its_grade_and_the_students_seed(cells_of, 
         cells_of(GRID, f'teacher = "SUAN-1"\nteacher_init = "{run}"\nteacher_samples = "same"')
 
 
-def test_a_warm_teacher_that_fits_not_is_told_in_one_line(cells_of, before, tmp_path):
+def test_a_warm_teacher_that_does_not_fit_is_an_error(cells_of, before, tmp_path):
     def message(distill, grid=GRID, rest=""):
         with pytest.raises(UserError) as error:
             cells_of(grid, f'teacher = "SUAN-1"\n{distill}', rest)
@@ -219,17 +217,19 @@ def test_a_teacher_of_other_data_is_refused(cells_of, before, tiny_store, tmp_pa
 
 
 @pytest.mark.parametrize("order", ["shared", "independent"])
-def test_a_teacher_of_as_many_but_other_impressions_is_a_warning(cells_of, before, capsys, order):
-    """Those of `before` have a shared order."""
+def test_a_teacher_that_saw_other_impressions_of_the_same_number_is_a_warning(
+    cells_of, before, capsys, order
+):
+    """The runs in `before` have a shared order."""
     init = f'teacher = "SUAN-1"\nteacher_init = "{before.root}"\nteacher_samples = "same"'
     cells_of(GRID, init)
     with pytest.raises(SystemExit):
         main(["plan", "study.toml", "--set", f"train.data_order={order}"])
-    told = "as their students, but not the same ones" in capsys.readouterr().err
-    assert told == (order == "independent")
+    warned = "as their students, but not the same ones" in capsys.readouterr().err
+    assert warned == (order == "independent")
 
 
-def test_a_cell_that_has_lost_its_teacher_is_told_so(cells_of, tiny_store, capsys):
+def test_a_plan_says_that_a_cell_has_lost_its_teacher(cells_of, tiny_store, capsys):
     (taught,) = cells_of('grade = ["SUAN-0"]\nn_samples = [160]', 'teacher = "SUAN-1"')
     train_run(taught, tiny_store, RunStore(Path("runs") / "tiny"))
     cells_of('grade = ["SUAN-0"]\nn_samples = [160]')
@@ -238,7 +238,7 @@ def test_a_cell_that_has_lost_its_teacher_is_told_so(cells_of, tiny_store, capsy
     assert "distill.teacher_name SUAN-1 -> None" in capsys.readouterr().out
 
 
-def test_a_plan_tells_teachers_of_one_grade_apart_by_their_samples(cells_of, before, capsys):
+def test_a_plan_distinguishes_teachers_of_one_grade_by_their_samples(cells_of, before, capsys):
     cells_of(
         GRID + '\n"distill.teacher_samples" = [160, "largest"]',
         f'teacher = "SUAN-1"\nteacher_init = "{before.root}"',
@@ -286,7 +286,7 @@ def test_a_plan_counts_both_models(cells_of, tiny_store, capsys):
 
 @pytest.fixture
 def taught(tmp_path):
-    """Students of three grades of teachers, by a planted law in the teacher's size, and students alone."""
+    """Students of several teachers, following a known law in the teacher's size, and students without one."""
     rows = [
         {
             "signature": f"{way}{n_params}{size}{seed}",
@@ -338,6 +338,6 @@ def test_students_of_several_teachers_are_not_fitted_together_in_their_own_size(
         ("[]", "distill: student is empty"),
     ],
 )
-def test_students_that_are_the_grid_are_told_by_their_own_key(cells_of, student, message):
+def test_errors_of_students_that_are_the_grid_name_their_own_key(cells_of, student, message):
     with pytest.raises(UserError, match=re.escape(message)):
         cells_of("n_samples = [160]", f"teacher = 'SUAN-2'\nstudent = {student}")

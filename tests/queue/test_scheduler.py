@@ -1,4 +1,4 @@
-"""What SLURM's commands print, in the forms that its versions and sites give it."""
+"""The output of SLURM's commands, in the formats of different versions and sites."""
 
 import os
 import subprocess
@@ -51,8 +51,8 @@ def test_filters_of_the_users_own_do_not_hide_jobs(monkeypatch, tmp_path):
     assert scheduler.queued_tasks("x") == [QueuedTask("1", "PENDING", "Priority", "a")]
 
 
-def test_a_job_id_of_another_cluster_is_not_taken_for_ours():
-    """Both submissions had job 1: only the folder tells whose the queued one is."""
+def test_a_job_id_of_another_cluster_is_not_ours():
+    """Both submissions had job 1; only the folder says which of them the queued job belongs to."""
     old = Submission(Path("/r/submissions/old"), "slurm", (("x",),), ("1",))
     new = Submission(Path("/r/submissions/new"), "slurm", (("y",),), ("1",))
     task = QueuedTask("1", "PENDING", "Priority", "new")
@@ -84,13 +84,13 @@ def test_a_steps_out_of_memory_counts_for_its_job(prints, monkeypatch):
     assert scheduler.end_states(["7"]) == {"7_1": "OUT_OF_MEMORY", "7_2": "CANCELLED"}
 
 
-def test_without_accounting_nothing_is_known_of_endings(prints, monkeypatch):
+def test_without_accounting_there_are_no_end_states(prints, monkeypatch):
     monkeypatch.setattr(scheduler.shutil, "which", lambda _: "/usr/bin/sacct")
     prints("", 1, "Slurm accounting storage is disabled\n")
     assert scheduler.end_states(["7"]) == {}
 
 
-def test_a_refusal_is_told_in_slurms_words(prints):
+def test_the_error_of_a_refusal_has_slurms_words(prints):
     prints("", 1, "error\nslurm_load_jobs error: Unable to contact slurm controller\n")
     with pytest.raises(SilentSchedulerError, match="Unable to contact"):
         scheduler.queued_tasks("x")
@@ -110,7 +110,7 @@ def test_a_refusal_is_told_in_slurms_words(prints):
         ("ModuleNotFoundError: No module named 'sweeps'\n", "lost"),
     ],
 )
-def test_a_log_tells_how_its_job_ended(tmp_path, text, kind):
+def test_a_log_shows_how_its_job_ended(tmp_path, text, kind):
     path = tmp_path / "4_0_log.err"
     path.write_text("some warning\n" + text)
     assert ending_in_log(path).kind == kind
@@ -126,7 +126,7 @@ def test_only_the_last_start_of_a_job_counts(tmp_path):
     assert ending_in_log(path).kind == "lost"
 
 
-def test_a_log_that_tells_nothing(tmp_path):
+def test_a_log_without_an_ending(tmp_path):
     (tmp_path / "a").write_text("step 3\n")
     assert ending_in_log(tmp_path / "a") is None
     assert ending_in_log(tmp_path / "missing") is None
@@ -143,5 +143,5 @@ def test_a_log_that_tells_nothing(tmp_path):
     ],
 )
 def test_a_folder_of_this_machine_alone_is_known(folder, reason):
-    told = why_not_shared(Path(folder), MOUNTS)
-    assert told is None if reason is None else reason in told
+    found = why_not_shared(Path(folder), MOUNTS)
+    assert found is None if reason is None else reason in found

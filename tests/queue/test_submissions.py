@@ -47,19 +47,19 @@ def test_a_submission_survives_the_disk(runs, submission):
         {"resources": 3},
     ],
 )
-def test_a_submission_with_a_wrong_element_is_passed_over(runs, submission, damage):
+def test_a_submission_with_a_wrong_element_is_skipped(runs, submission, damage):
     path = submission.folder / "submission.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
     assert latest_jobs(read_submissions(runs)) == {}
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "null", "{}"])
-def test_a_submission_of_the_wrong_shape_is_passed_over(runs, submission, damage):
+def test_a_submission_of_the_wrong_shape_is_skipped(runs, submission, damage):
     (submission.folder / "submission.json").write_text(damage)
     assert read_submissions(runs) == []
 
 
-def test_an_error_under_the_lock_is_not_told_as_the_locks(runs):
+def test_an_error_under_the_lock_is_not_an_error_of_the_lock(runs):
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OSError, match="No space left") as caught, submission_lock(runs):
         raise full
@@ -73,7 +73,7 @@ def test_the_lock_is_given_back_after_an_error(runs):
         pass
 
 
-def test_a_lock_that_cannot_be_opened_is_told(runs):
+def test_a_lock_that_cannot_be_opened_is_an_error(runs):
     (runs.root / "submissions" / "lock").mkdir(parents=True)
     with (
         pytest.raises(StorageError, match=r"lock: cannot be locked: Is a directory"),
@@ -82,7 +82,7 @@ def test_a_lock_that_cannot_be_opened_is_told(runs):
         pass
 
 
-def test_a_file_system_that_cannot_lock_is_told(runs, monkeypatch):
+def test_a_file_system_that_cannot_lock_is_an_error(runs, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 

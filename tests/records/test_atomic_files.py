@@ -27,7 +27,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
     assert [file.name for file in tmp_path.rglob("*")] == ["out", "whole"]
 
 
-def test_the_folder_of_a_living_writer_is_left_alone(tmp_path):
+def test_the_folder_of_a_living_writer_is_not_removed(tmp_path):
     out = tmp_path / "out"
     with atomic_folder(out) as first:
         (first / "mine").write_text("first")

@@ -1,4 +1,4 @@
-"""Of any number of processes one owns a run, and those that do not write nothing."""
+"""Only one of several processes owns a run, and the others write nothing."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def take(folder):
-    """Claim, and end the heartbeats afterwards."""
+    """Claim the run; the heartbeats are stopped after the test."""
     leases = []
 
     def taken(**options):
@@ -136,7 +136,7 @@ def test_a_heartbeat_carries_the_progress(take, folder):
     assert last_attempt(folder)[1]["time"] > before
 
 
-def test_a_waiting_twin_goes_when_the_record_appears(take):
+def test_a_waiting_twin_ends_when_the_record_appears(take):
     take()
     record = threading.Event()
     threading.Timer(0.3, record.set).start()
@@ -157,7 +157,7 @@ def test_waiting_has_an_end(take):
         take(wait_seconds=0.2, stale_seconds=0.5)
 
 
-def test_a_run_finished_between_two_looks_is_left_alone(take, folder):
+def test_a_run_that_finishes_during_a_claim_is_not_claimed(take, folder):
     looks = iter([False, True, True])
     assert take(done=lambda: next(looks)) is None
     assert not (folder / "attempts").exists()
@@ -221,7 +221,7 @@ input()  # alive until all have tried
 
 
 @pytest.mark.parametrize("stale", [False, True])
-def test_of_many_takers_at_once_one_succeeds(folder, stale):
+def test_of_many_simultaneous_claims_one_succeeds(folder, stale):
     if stale:  # a dead owner tempts all of them to take over
         folder.joinpath("attempts").mkdir(parents=True)
         dead = {"state": "running", "time": time.time() - 1e6, "host": "elsewhere"}

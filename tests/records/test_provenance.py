@@ -92,7 +92,7 @@ def test_a_moved_copy_is_the_same_code(copy, tmp_path_factory):
     assert read_code_version(other) == before
 
 
-def test_uncommitted_changes_are_told_apart_by_their_content(checkout):
+def test_different_uncommitted_changes_have_different_hashes(checkout):
     clean = read_code_version(checkout)
     assert (clean["git_dirty"], clean["git_diff"]) == (False, None)
     assert len(clean["git_commit"]) == 40
@@ -106,20 +106,20 @@ def test_uncommitted_changes_are_told_apart_by_their_content(checkout):
     assert len(seen) == 2
 
 
-def test_an_installed_copy_inside_somebody_elses_repository_has_no_commit(checkout):
+def test_an_installed_copy_inside_another_repository_has_no_commit(checkout):
     inner = checkout / "site-packages"
     (inner / "scaling").mkdir(parents=True)
     assert read_code_version(inner)["git_commit"] is None
 
 
 def test_a_snapshot_knows_the_commit_that_it_was_made_of(copy):
-    told = {"code": "x", "git_commit": "c" * 40, "git_dirty": True, "git_diff": "d" * 16}
-    (copy / "provenance.json").write_text(json.dumps(told))
+    stored = {"code": "x", "git_commit": "c" * 40, "git_dirty": True, "git_diff": "d" * 16}
+    (copy / "provenance.json").write_text(json.dumps(stored))
     known = read_code_version(copy)
     assert known["code"] != "x"
-    assert {**known, "code": "x"} == told
+    assert {**known, "code": "x"} == stored
 
 
 def test_a_process_runs_the_code_that_it_began_with():
-    """What is edited meanwhile is loaded by the next process."""
+    """Later edits are loaded only by the next process."""
     assert code_version() is code_version()

@@ -1,4 +1,4 @@
-"""One training serves several data sizes, with the numbers that separate ones give."""
+"""One training for several data sizes gives the same numbers as separate trainings."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ CASES = [(s, p) for s in ("constant", "decay") for p in ("none", "request", "str
 
 @pytest.mark.parametrize(("schedule", "packing"), CASES)
 def test_the_records_are_those_of_separate_runs(tiny_store, tmp_path, separate, schedule, packing):
-    """To the bit, also where a size is no multiple of the batch or ends within a shared history."""
+    """Bit by bit, even if a size is not a multiple of the batch or ends within a shared history."""
     configs = trajectory(tiny_store, schedule=schedule, packing=packing)
     records = train_runs(configs, tiny_store, RunStore(tmp_path / "shared"), key="trajectory")
     assert [numbers(record) for record in records] == separate(configs)
@@ -94,18 +94,18 @@ def test_each_run_has_the_metrics_lines_of_its_own_size(tiny_store, tmp_path):
     shared, single = RunStore(tmp_path / "shared"), RunStore(tmp_path / "single")
     train_runs(configs, tiny_store, shared, key="trajectory")
 
-    def told(runs, config):
+    def lines(runs, config):
         text = (runs.folder(config.signature) / "metrics.jsonl").read_text()
         return [line.rpartition(', "samples_per_second"')[0] for line in text.splitlines()]
 
     for config in configs[:2]:
         train_run(config, tiny_store, single)
-        assert told(shared, config) == told(single, config)
-        assert len(told(shared, config)) == Epoch(config, tiny_store).n_steps
+        assert lines(shared, config) == lines(single, config)
+        assert len(lines(shared, config)) == Epoch(config, tiny_store).n_steps
 
 
 @pytest.mark.parametrize(("schedule", "packing"), CASES)
-def test_two_sizes_part_where_their_rates_or_samples_do(tiny_store, schedule, packing):
+def test_two_sizes_share_steps_until_their_rates_or_samples_differ(tiny_store, schedule, packing):
     configs = trajectory(tiny_store, schedule=schedule, packing=packing)
     groups = find_groups(configs[0], tiny_store)
     short, long = (Epoch(configs[i], tiny_store, groups) for i in (1, 3))
@@ -123,7 +123,7 @@ def test_two_sizes_part_where_their_rates_or_samples_do(tiny_store, schedule, pa
     sizes=st.lists(st.integers(1, 9999), min_size=1, max_size=5, unique=True),
     schedule=st.sampled_from(["constant", "decay"]),
 )
-def test_the_samples_of_a_group_are_between_the_largest_and_all(sizes, schedule):
+def test_a_group_sees_at_least_its_largest_size_and_at_most_the_sum(sizes, schedule):
     config = RunConfig(
         "SUAN-1", GRADES["SUAN-1"], START, 1, 0, 16, 0.01, schedule, "independent", "f", 2
     )
@@ -151,7 +151,7 @@ def test_the_rates_of_a_study_that_shares_do_not_depend_on_the_size(study_file):
     assert len(settings) == 2
 
 
-def test_sizes_added_to_a_study_that_shares_leave_its_runs_if_the_recipe_is_held(study_file):
+def test_added_sizes_keep_the_runs_of_a_study_that_shares_if_the_recipe_is_fixed(study_file):
     held = (*SHARE[:1], "train.recipe_n_samples=400")
     before = load_study(study_file, [*held, "grid.n_samples=[160,320]"])
     after = load_study(study_file, [*held, "grid.n_samples=[40,160,320,1100]"])

@@ -23,8 +23,8 @@ STUDIES = Path(scaling.__file__).parents[1] / "studies"
         ("distill-teachers", "23bb25348af7cb64"),
     ],
 )
-def test_the_signatures_of_a_shipped_study_are_the_same_for_ever(name, digest):
-    """A change here re-labels finished runs: raise RUN_SCHEMA_VERSION instead."""
+def test_the_signatures_of_a_shipped_study_never_change(name, digest):
+    """A change would give finished runs other signatures: raise RUN_SCHEMA_VERSION instead."""
     schema = synthetic_schema(SyntheticConfig(n_train=1000))
     data = DataFacts(Path("log"), schema, 10**8, 10**6, "f" * 64)
     cells = grid_cells(load_study(STUDIES / f"{name}.toml"), data)

@@ -1,6 +1,7 @@
-"""SLURM's client commands in one file, for speed: they keep a queue in a JSON file, and nothing ever runs.
+"""Fast substitutes for SLURM's client commands: they store a queue in a JSON file, and no job ever runs.
 
-`install(folder)` puts them on a path. What they print was copied from a real SLURM; `test_slurm.py` uses that one.
+`install(folder)` writes the commands to a folder for the path. Their output is copied from a real SLURM, which
+`tests/cluster/test_slurm.py` uses.
 """
 
 import json
@@ -14,7 +15,7 @@ SINFO = "gpu*|gpu:2|8000|4|infinite\ncpu|(null)|4000|8|1:00:00\n"
 
 
 def install(folder: Path, interpreter: str) -> None:
-    """Make the commands in `folder`; the queue lies beside them."""
+    """Write the commands to `folder`."""
     folder.mkdir()
     for name in NAMES:
         command = folder / name

@@ -1,11 +1,11 @@
-"""A real SLURM of several nodes on one machine: no systemd, no cgroups, no GPU, any user, one scratch folder.
+"""A real SLURM with several nodes on one machine: no systemd, cgroups or GPU; any user; one scratch folder.
 
     python tests/support/slurm_cluster.py install [--accounting]       # Debian or Ubuntu, as root
     eval "$(python tests/support/slurm_cluster.py start /tmp/sc)"      # prints export SLURM_CONF=...
     python tests/support/slurm_cluster.py stop /tmp/sc
 
-Tests use the class. Each node is a slurmd of its own with two fake GPUs (character devices that every
-machine has). Keep the folder's path short: sockets lie in it.
+Tests use the class. Each node is a separate slurmd with two fake GPUs (character devices that every machine
+has). Keep the path of the folder short, because it contains sockets.
 """
 
 import argparse
@@ -31,19 +31,19 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 def missing_daemons(accounting: bool = False) -> list[str]:
-    """The programs that are not installed."""
+    """Return the programs that are not installed."""
     names = [*DAEMONS, *(["slurmdbd", "mariadbd"] if accounting else [])]
     return [name for name in names if shutil.which(name, path=_PATH) is None]
 
 
 def install(accounting: bool = False) -> None:
-    """Install what is missing through apt; no service is started by it."""
+    """Install the missing packages with apt, without starting a service."""
     if not missing_daemons(accounting):
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SystemExit(
             f"error: {', '.join(missing_daemons(accounting))} not installed; "
-            "as root on Debian or Ubuntu this script installs them, else ask for slurm-wlm and munge"
+            "as root on Debian or Ubuntu this script installs them, elsewhere install slurm-wlm and munge"
         )
     policy = Path("/usr/sbin/policy-rc.d")  # Debian's way to keep packages from starting services
     ours = not policy.exists()
@@ -79,7 +79,7 @@ class Cluster:
 
     @property
     def conf(self) -> Path:
-        """What SLURM_CONF must name for every client."""
+        """The path that SLURM_CONF must have for all clients."""
         return self.folder / "etc" / "slurm.conf"
 
     @property
@@ -88,7 +88,7 @@ class Cluster:
         return {**os.environ, "PATH": _PATH, "SLURM_CONF": str(self.conf)}
 
     def nodes(self) -> list[str]:
-        """The nodes' names."""
+        """Return the names of the nodes."""
         return [f"n{index}" for index in range(1, self.n_nodes + 1)]
 
     def start(self) -> None:
@@ -111,7 +111,7 @@ class Cluster:
         self.wait_idle()
 
     def wait_idle(self, seconds: float = 30.0) -> None:
-        """Wait until every node is idle, or say what the controller's log says."""
+        """Wait until all nodes are idle; on a time-out, raise an error with the end of the controller's log."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.run("sinfo", "-h", "-t", "idle", "-o", "%D").strip() == str(self.n_nodes):
@@ -122,7 +122,7 @@ class Cluster:
         raise SystemExit(f"error: the nodes did not become idle:\n{self.run('sinfo')}\n{tail}")
 
     def start_controller(self) -> None:
-        """Start slurmctld, on the saved state if there is one."""
+        """Start slurmctld, from the saved state if there is one."""
         self._daemon("slurmctld")
 
     def start_node(self, node: str) -> None:
@@ -130,7 +130,7 @@ class Cluster:
         self._daemon("slurmd", "-N", node)
 
     def kill_node(self, node: str) -> None:
-        """Kill a node's slurmd, as if the node had lost its network: its jobs' processes live on."""
+        """Kill a node's slurmd as if the node had lost its network; the processes of its jobs go on."""
         self._signal(f"slurmd-{node}.pid", signal.SIGKILL)
 
     def stop_controller(self) -> None:
@@ -139,7 +139,7 @@ class Cluster:
         _wait_gone([pid] if pid else [], 15.0)
 
     def stop(self) -> None:
-        """Cancel all jobs, kill all daemons and every process of a job that is left."""
+        """Cancel all jobs, and kill all daemons and all remaining processes of jobs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.run("scancel", "--signal=KILL", "--full", "-u", getpass.getuser(), timeout=5)
             self.run("scancel", "-u", getpass.getuser(), timeout=5)
@@ -149,7 +149,7 @@ class Cluster:
         _wait_gone(pids, 10.0)
 
     def _kill_strays(self) -> list[int]:
-        """Kill the jobs whose slurmd was killed; all that a daemon started has its SLURM_CONF."""
+        """Kill jobs whose slurmd was killed; they are found by SLURM_CONF, which they inherit from the daemon."""
         needle = f"SLURM_CONF={self.conf}".encode()
         killed = []
         for entry in Path("/proc").iterdir():
@@ -164,7 +164,7 @@ class Cluster:
         return killed
 
     def run(self, *command: str, timeout: float = 30.0) -> str:
-        """What a client command prints on both channels; it may fail."""
+        """Return the output of a client command, stdout and stderr together; it may fail."""
         done = subprocess.run(
             command,
             env=self.environment,

@@ -1,4 +1,4 @@
-"""A study on a real cluster, as a user has it before them; shared by the tests that start one."""
+"""A study on a cluster and the commands that a user would run, for all tests that need a cluster."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from sweeps.queue.scheduler import queued_tasks
 
 
 class Sweep:
-    """A study on a cluster, as a user has it before them."""
+    """A study on a cluster and the commands that a user would run."""
 
     def __init__(self, folder, capsys, monkeypatch):
         self.folder, self.capsys, self._monkeypatch = folder, capsys, monkeypatch
@@ -72,7 +72,7 @@ class Sweep:
         return found
 
     def wait_done(self, seconds=120.0):
-        """Wait for all records; a sweep that has left the queue without them will never have them."""
+        """Wait for all records; fail if the queue is empty without them."""
         signatures = self.signatures()
 
         def done():
@@ -88,7 +88,7 @@ class Sweep:
         self.wait(lambda: not self.queue(), 60.0)
 
     def wait_trained(self, n_steps=1):
-        """Wait until the only cell is on its way and saved; returns its attempt."""
+        """Wait until the only cell has trained `n_steps` steps and saved a checkpoint; return its attempt."""
         folder = self.runs.folder(self.signatures()[0])
 
         def ready():
@@ -106,7 +106,7 @@ class Sweep:
 
     def undisturbed(self):
         plan, runs = self.plan(), RunStore(self.folder / "undisturbed")
-        # estimated so, a process takes a dozen of them
+        # with this estimate a process trains a dozen of them
         cells = [replace(cell, seconds=0.5) for cell in plan.cells]
         run_local(plan, runs, cells, n_jobs=n_slots(), watch=lambda: None)
         return {r.signature: (r.metrics, r.train_loss) for r in runs.read_all()}

@@ -1,4 +1,4 @@
-"""A run of seconds, its numbers without the clock's, and an owner that looks as if it ran on another host."""
+"""A run that takes seconds, the numbers that repeated runs share, and attempts that look like another host's."""
 
 import json
 import time
@@ -14,7 +14,7 @@ _CLOCK = {"train_seconds", "samples_per_second", "peak_memory_gib", "provenance"
 
 
 def small_config(store: object, **changes: object) -> RunConfig:
-    """Return 20 steps of a SUAN-1 with dropout on `store`, but for `changes`."""
+    """Return a SUAN-1 with dropout that trains 20 steps on `store`, with `changes` to its fields."""
     config = RunConfig(
         "SUAN-1", GRADES["SUAN-1"], SuanOptions(dropout=0.1), 320, 0, 16, 0.01, "decay",
         "independent", store.fingerprint, 2,  # type: ignore[attr-defined]
@@ -23,7 +23,7 @@ def small_config(store: object, **changes: object) -> RunConfig:
 
 
 def numbers(record: RunRecord) -> dict[str, object]:
-    """Return what two runs of the same configuration must have in common."""
+    """Return the fields of a record that are the same for all runs of a configuration."""
     return {name: value for name, value in vars(record).items() if name not in _CLOCK}
 
 

@@ -1,0 +1,38 @@
+"""A plan: read-only, estimated from finished runs, with cells that share a training as one unit."""
+
+import pytest
+from small_studies import plan_of
+
+from sweeps.dispatch import run_debug
+
+
+def test_a_plan_writes_nothing(study_file):
+    before = sorted(study_file.parent.rglob("*"))
+    plan_of(study_file)
+    assert sorted(study_file.parent.rglob("*")) == before
+
+
+def test_a_plan_needs_no_data_when_it_will_be_generated(study_file, tmp_path):
+    missing = f'data.path="{tmp_path / "later"}"'
+    plan, _ = plan_of(study_file, missing, "data.generate={n_train=500}")
+    assert plan.data.fingerprint is None
+    assert [row["signature"] for row in plan.rows()] == [None] * 4
+
+
+def test_the_plan_knows_what_is_done_and_measures_from_it(study_file):
+    plan, runs = plan_of(study_file)
+    run_debug(plan, runs, plan.cells[:1], lambda: None)
+    plan, _ = plan_of(study_file)
+    assert [cell.state.state for cell in plan.cells] == ["done", "missing", "missing", "missing"]
+    assert [cell.source for cell in plan.cells] == ["run", "run", "guess", "guess"]
+    own = [cell.seconds + plan.start_seconds for cell in plan.cells]
+    assert plan.seconds == pytest.approx(sum(own[1:]))
+
+
+def test_cells_of_one_training_are_one_unit_and_cost_less(study_file):
+    alone, _ = plan_of(study_file, 'train.schedule="constant"')
+    together, _ = plan_of(study_file, 'train.schedule="constant"', "train.share_prefix=true")
+    assert [len(unit) for unit in alone.units(alone.cells)] == [1, 1, 1, 1]
+    assert [len(unit) for unit in together.units(together.cells)] == [2, 2]
+    assert (alone.n_trained, together.n_trained) == (2 * (160 + 320), 2 * 320)
+    assert together.seconds < alone.seconds
