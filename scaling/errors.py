@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 class SettingError(UserError):
-    """A key of a study has a value that cannot be used; who knows the study's file puts it before the message.
+    """A key of a study has a value that cannot be used; callers that know the study's file name it as well.
 
     Attributes:
         key: e.g. `grid.n_samples`; the message begins with it.

@@ -36,3 +36,19 @@ def test_cells_of_one_training_are_one_unit_and_cost_less(study_file):
     assert [len(unit) for unit in together.units(together.cells)] == [2, 2]
     assert (alone.n_trained, together.n_trained) == (2 * (160 + 320), 2 * 320)
     assert together.seconds < alone.seconds
+
+
+def test_the_key_of_a_cell_is_its_signature_or_that_of_its_shared_training(study_file):
+    alone, _ = plan_of(study_file)
+    together, _ = plan_of(study_file, "train.share_prefix=true")
+    assert [cell.key for cell in alone.cells] == [cell.config.signature for cell in alone.cells]
+    keys = [f"trajectory-{cell.config.trajectory}" for cell in together.cells]
+    assert [cell.key for cell in together.cells] == keys
+    assert len(set(keys)) == 2
+
+
+def test_a_plan_shows_the_state_of_a_shared_training_for_all_its_cells(study_file):
+    plan, runs = plan_of(study_file, "train.share_prefix=true")
+    runs.fail(plan.cells[0].key, "out of luck")
+    again, _ = plan_of(study_file, "train.share_prefix=true")
+    assert [cell.standing for cell in again.cells] == ["failed", "failed", "missing", "missing"]
