@@ -46,11 +46,13 @@ class CommonOptions:
     def __post_init__(self) -> None:
         """Refuse values that are invalid for every data set."""
         if self.split not in ("time", "user"):
-            raise UserError(f"option split: {self.split!r} is not time or user")
+            raise UserError(f"option split is {self.split!r}, expected time or user")
         if not 0 < self.test_fraction < 1:
-            raise UserError(f"option test_fraction: {self.test_fraction} is not between 0 and 1")
+            raise UserError(
+                f"option test_fraction is {self.test_fraction}, expected a number between 0 and 1"
+            )
         if self.min_count < 1:
-            raise UserError(f"option min_count: {self.min_count} is not 1 or more")
+            raise UserError(f"option min_count is {self.min_count}, expected 1 or more")
         if self.test_from:
             if self.split == "user" and self.test_from != type(self).test_from:
                 raise UserError(
@@ -76,7 +78,7 @@ class CommonOptions:
             moment = datetime.fromisoformat(self.test_from)
         except ValueError as error:
             raise UserError(
-                f"option test_from: {self.test_from!r} is not a date such as 2017-05-13 or 2017-05-13T12:00:00"
+                f"option test_from is {self.test_from!r}, expected a date such as 2017-05-13 or 2017-05-13T12:00:00"
             ) from error
         if moment.tzinfo is not None:
             raise UserError(
@@ -101,5 +103,5 @@ def read_options(defaults: T, given: Mapping[str, str]) -> T:
             values[name] = _BOOLEANS[text.lower()] if kind is bool else kind(text)
         except (KeyError, ValueError) as error:
             wanted = {int: "a whole number", bool: "true or false"}.get(kind, "a number")
-            raise UserError(f"option {name}: {text!r} is not {wanted}") from error
+            raise UserError(f"option {name} is {text!r}, expected {wanted}") from error
     return replace(defaults, **values)

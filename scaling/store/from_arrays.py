@@ -120,7 +120,9 @@ def check_input(
     n_test = int(np.count_nonzero(impressions.in_test))
     if not 0 < n_test < n:
         part = "test" if n_test == 0 else "training"
-        raise UserError(f"{path}: the split leaves the {part} part without impressions")
+        raise UserError(
+            f"{path}: the split leaves the {part} part without impressions, expected some in both parts"
+        )
     for line in one_class(f"{path}: label", label[~np.asarray(impressions.in_test, dtype=bool)]):
         raise UserError(line)
     times = [np.asarray(t) for t in (events.time, impressions.time) if len(t)]

@@ -229,7 +229,7 @@ def _document_breaches(
                 "make the data set again"
             )
     if document_fingerprint(document) != store.fingerprint:
-        yield f"{file}: fingerprint does not match the contents"
+        yield f"{file}: fingerprint does not match the contents; make the data set again"
 
 
 def _truth_breaches(store: EventStore) -> Iterator[str]:

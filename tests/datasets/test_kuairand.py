@@ -98,7 +98,7 @@ def test_parts_and_the_archives_folder_change_nothing(tmp_path, store):
 def test_another_label(tmp_path):
     store = kuairand(tmp_path, options={"label": "long_view", "test_fraction": "0.4"})
     assert store.label.tolist() == [1, 0, 1, 0, 0, 0]
-    with pytest.raises(UserError, match="option label: 'play_time_ms' is not one of is_click"):
+    with pytest.raises(UserError, match="option label is 'play_time_ms', expected one of is_click"):
         kuairand(tmp_path, options={"label": "play_time_ms"}, out="b")
 
 

@@ -31,7 +31,7 @@ def test_half_stars_count_for_the_threshold(tmp_path):
     raw = write_raw(tmp_path / "raw", "movielens")
     store = import_logs("movielens", raw, tmp_path / "out", {"min_rating": "3.5"})
     assert store.label.tolist() == [0, 1, 1, 1, 1, 1, 0]
-    with pytest.raises(UserError, match=r"option min_rating: 0\.5 is not 1 to 5"):
+    with pytest.raises(UserError, match=r"option min_rating is 0\.5, expected 1 to 5"):
         import_logs("movielens", raw, tmp_path / "b", {"min_rating": "0.5"})
 
 

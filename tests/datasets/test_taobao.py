@@ -145,10 +145,10 @@ def test_any_behaviour_can_be_the_positive(tmp_path):
     store = behaviours(tmp_path, {"positive": "all"})
     assert store.label.sum() == 7
     with pytest.raises(
-        UserError, match="option positive: 'views' is not pv, buy, cart, fav or all"
+        UserError, match="option positive is 'views', expected pv, buy, cart, fav or all"
     ):
         behaviours(tmp_path, {"positive": "views"}, "b")
-    with pytest.raises(UserError, match="option seed: -1 is not 0 or more"):
+    with pytest.raises(UserError, match="option seed is -1, expected 0 or more"):
         behaviours(tmp_path, {"seed": "-1"}, "c")
 
 

@@ -186,12 +186,16 @@ def test_a_cut_gzip_file_is_reported(tmp_path):
     [
         ("movielens1m", {}, "movielens1m: no such importer, did you mean movielens-1m?"),
         ("movielens-1m", {"min_ratin": "4"}, "option min_ratin: unknown, did you mean min_rating?"),
-        ("movielens-1m", {"min_rating": "four"}, "option min_rating: 'four' is not a whole number"),
-        ("movielens-1m", {"min_rating": "1"}, "option min_rating: 1 is not 2 to 5"),
+        (
+            "movielens-1m",
+            {"min_rating": "four"},
+            "option min_rating is 'four', expected a whole number",
+        ),
+        ("movielens-1m", {"min_rating": "1"}, "option min_rating is 1, expected 2 to 5"),
         (
             "movielens-1m",
             {"test_fraction": "1.5"},
-            "option test_fraction: 1.5 is not between 0 and 1",
+            "option test_fraction is 1.5, expected a number between 0 and 1",
         ),
     ],
 )

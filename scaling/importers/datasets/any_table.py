@@ -99,7 +99,7 @@ def _check_names(spec: TableFile) -> None:
         own = getattr(features, role)
         for i, name in enumerate(own):
             if name in own[:i]:
-                raise UserError(f"features.{role}: {name!r} occurs twice")
+                raise UserError(f"features.{role}: {name!r} occurs twice, expected each name once")
     for name in names:
         if name in RESERVED:
             raise UserError(
@@ -118,7 +118,7 @@ def _users(file: Path, spec: TableFile, columns: SectionColumns | None) -> str |
     if columns is None:
         if spec.features.profile:
             raise UserError(
-                f"{file}: features.profile: there is no section [users] for these features"
+                f"{file}: features.profile: there is no section [users] for these features; add one"
             )
         return None
     features = [

@@ -84,9 +84,13 @@ class ElemeOptions(CommonOptions):
         try:
             date.fromisoformat(self.first_day)
         except ValueError as error:
-            raise UserError(f"option first_day: {error}; expected e.g. 2022-04-01") from error
+            raise UserError(
+                f"option first_day: {error}, expected a date such as 2022-04-01"
+            ) from error
         if self.timediff not in UNITS:
-            raise UserError(f"option timediff: {self.timediff!r} is not one of {', '.join(UNITS)}")
+            raise UserError(
+                f"option timediff is {self.timediff!r}, expected one of {', '.join(UNITS)}"
+            )
 
     def midnight(self, day: int) -> int:
         """Return the first second (unix time) of day D`day` in Shanghai."""

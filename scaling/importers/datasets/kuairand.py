@@ -71,7 +71,7 @@ class KuaiRandOptions(CommonOptions):
         """Refuse an unknown label, and statistics from the future unless the option says so."""
         super().__post_init__()
         if self.label not in LABELS:
-            raise UserError(f"option label: {self.label!r} is not one of {', '.join(LABELS)}")
+            raise UserError(f"option label is {self.label!r}, expected one of {', '.join(LABELS)}")
         if self.statistics not in ("no", "leak"):
             raise UserError(
                 f"option statistics: {self.statistics!r}: video_features_statistic is computed over the whole month and "

@@ -42,7 +42,7 @@ class MovieLens1MOptions(CommonOptions):
         """Refuse a threshold that leaves only one class."""
         super().__post_init__()
         if not 2 <= self.min_rating <= 5:
-            raise UserError(f"option min_rating: {self.min_rating} is not 2 to 5")
+            raise UserError(f"option min_rating is {self.min_rating}, expected 2 to 5")
 
 
 def movielens_1m(raw: Path, options: MovieLens1MOptions) -> Log:

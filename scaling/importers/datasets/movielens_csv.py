@@ -27,7 +27,7 @@ class MovieLensOptions(CommonOptions):
         """Refuse a threshold that leaves only one class."""
         super().__post_init__()
         if not 1 <= self.min_rating <= 5:
-            raise UserError(f"option min_rating: {self.min_rating} is not 1 to 5")
+            raise UserError(f"option min_rating is {self.min_rating}, expected 1 to 5")
 
 
 def movielens(raw: Path, options: MovieLensOptions) -> Log:

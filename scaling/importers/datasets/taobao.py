@@ -70,13 +70,15 @@ class UserBehaviorOptions(CommonOptions):
         super().__post_init__()
         _span(self.first_day, self.last_day)
         if self.positive not in ("pv", "buy", "cart", "fav", "all"):
-            raise UserError(f"option positive: {self.positive!r} is not pv, buy, cart, fav or all")
+            raise UserError(
+                f"option positive is {self.positive!r}, expected pv, buy, cart, fav or all"
+            )
         if self.draw not in ("popularity", "uniform"):
-            raise UserError(f"option draw: {self.draw!r} is not popularity or uniform")
+            raise UserError(f"option draw is {self.draw!r}, expected popularity or uniform")
         if self.negatives < 1:
-            raise UserError(f"option negatives: {self.negatives} is not 1 or more")
+            raise UserError(f"option negatives is {self.negatives}, expected 1 or more")
         if not 0 <= self.seed < 2**63:
-            raise UserError(f"option seed: {self.seed} is not 0 or more, below 2^63")
+            raise UserError(f"option seed is {self.seed}, expected 0 or more, below 2^63")
 
 
 def taobao_ads(raw: Path, options: TaobaoAdsOptions) -> Log:
@@ -209,10 +211,12 @@ def _span(first_day: str, last_day: str) -> tuple[int, int]:
         first, last = date.fromisoformat(first_day), date.fromisoformat(last_day)
     except ValueError as error:
         raise UserError(
-            f"options first_day and last_day: {error}; expected e.g. 2017-05-06"
+            f"options first_day and last_day: {error}, expected dates such as 2017-05-06"
         ) from error
     if last < first:
-        raise UserError(f"options first_day and last_day: {last_day} is before {first_day}")
+        raise UserError(
+            f"options first_day and last_day: {last_day} is before {first_day}, expected it on or after that day"
+        )
     midnights = (datetime(d.year, d.month, d.day, tzinfo=UTC) for d in (first, last + timedelta(1)))
     start, stop = (int(midnight.timestamp()) - ZONE for midnight in midnights)
     return start, stop

@@ -154,4 +154,7 @@ def _require_parts(engine: Engine) -> None:
     n, n_test = engine.rows("SELECT count(*), count(*) FILTER (__test) FROM __impressions")[0]
     if not 0 < n_test < n:
         part = "test" if n_test == 0 else "training"
-        raise UserError(f"the split leaves the {part} part without impressions")
+        raise UserError(
+            f"impressions: the split leaves the {part} part without impressions; "
+            "choose another test_fraction or test_from"
+        )
