@@ -36,22 +36,14 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
             cannot be resolved.
     """
     grid = study.grid
-    seeds = (
-        grid.n_seeds if not isinstance(grid.n_seeds, int) else (grid.n_seeds,) * len(grid.n_samples)
-    )
-    sizes = [data.n_train if size == "all" else size for size in grid.n_samples]
-    if max(sizes) > data.n_train:
-        raise SettingError(
-            "grid.n_samples",
-            f"{max(sizes)} is more than the {data.n_train} training impressions of "
-            f'{data.path}; "all" takes them all',
-        )
+    sizes = _data_sizes(study, data)
+    n_seeds_of = (grid.n_seeds,) * len(sizes) if isinstance(grid.n_seeds, int) else grid.n_seeds
     cells: dict[str, RunConfig] = {}
     axes = {axis: v for axis, v in grid.axes.items() if not axis.startswith("distill.")}
     sparse = {"model.window", "model.dilation"} & axes.keys()
     ways, teachers = study.teachers, Teachers(study, data)
     for grade_name, (n_samples, n_seeds), values in product(
-        grid.grade, zip(sizes, seeds, strict=True), product(*axes.values())
+        grid.grade, zip(sizes, n_seeds_of, strict=True), product(*axes.values())
     ):
         options, train = _apply(study, dict(zip(axes, values, strict=True)))
         options, grade = study.options(grade_name, options), study.grade(grade_name)
@@ -90,6 +82,17 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                     f"{' for ' + str(values) if values else ''}; remove one",
                 )
     return tuple(cells.values())
+
+
+def _data_sizes(study: StudyConfig, data: DataFacts) -> list[int]:
+    sizes = [data.n_train if size == "all" else size for size in study.grid.n_samples]
+    if max(sizes) > data.n_train:
+        raise SettingError(
+            "grid.n_samples",
+            f"{max(sizes)} is more than the {data.n_train} training impressions of "
+            f'{data.path}; "all" takes them all',
+        )
+    return sizes
 
 
 def _rule(n_samples: int, grade: Grade, data: DataFacts) -> Recipe:

@@ -211,15 +211,17 @@ def make_plan(
                 failures=Counter(filter(None, failures)),
                 spent_seconds=history.spend(attempts),
                 metrics=records.get(signature, {}).get("metrics", {}),
-                teacher_flops=(
-                    0
-                    if config.distill is None
-                    else teacher_flops(config.distill, config.n_samples, data.schema)
-                ),
+                teacher_flops=_teacher_flops(config, data),
                 change=_change(config, former) if state.state == "missing" else "",
             )
         )
     return Plan(study, data, tuple(cells), known.start_seconds, removed)
+
+
+def _teacher_flops(config: RunConfig, data: DataFacts) -> int:
+    if config.distill is None:
+        return 0
+    return teacher_flops(config.distill, config.n_samples, data.schema)
 
 
 def _costs(
