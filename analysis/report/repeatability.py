@@ -25,16 +25,10 @@ def checklist_section(studies: Sequence[StudyFits]) -> Section:
         f"{c} {low:,} to {high:,} ({np.log10(high / low):.1f} decades)"
         for c, (low, high) in span.items()
     )
-    corner = (
-        first.scores[first.scores["law"] == first.joint.law.name] if len(first.scores) else None
-    )
-    errors = (
-        ", ".join(
-            f"{score['cut']} {percent(score['mean_absolute_error'])}"
-            for score in corner.to_dict("records")
-        )
-        if corner is not None
-        else "none could be computed"
+    errors = ", ".join(
+        f"{score['cut']} {percent(score['mean_absolute_error'])}"
+        for score in first.scores.to_dict("records")
+        if score["law"] == first.joint.law.name
     )
     return Section(
         "Checklist",
@@ -54,7 +48,7 @@ def checklist_section(studies: Sequence[StudyFits]) -> Section:
                     ),
                     ("Bounds", "0 <= E for falling, E <= 1 for rising metrics; A, B >= 0"),
                     ("Intervals", "95 % profile likelihood, no bootstrap"),
-                    ("Held-out error", f"{first.metric}: {errors}"),
+                    ("Held-out error", f"{first.metric}: {errors or 'none could be computed'}"),
                 ]
             )
         ],
@@ -76,7 +70,7 @@ def run_provenance(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
 
     for record in records:
         origin = record.provenance
-        dirty = " (changed since)" if origin.get("git_dirty") else ""
+        dirty = " (with uncommitted changes)" if origin.get("git_dirty") else ""
         commit = origin.get("git_commit")
         add("Code", f"{commit[:12]}{dirty}" if commit else None)
         for package, version in (origin.get("versions") or {}).items():

@@ -28,8 +28,8 @@ def teachers_section(table: pd.DataFrame, metrics: Sequence[str]) -> Section:
         return _NO_TEACHERS
     known = {"grade": "student", "n_samples": "D", "teacher_grade": "teacher", "distill": "how"}
     keys = [*known, "teacher_n_samples"]
-    apart = distinguishing_columns(taught, [*keys, *variant_columns(taught)])
-    others = [c for c in apart if c not in keys and c != "teacher_data"]
+    names = distinguishing_columns(taught, [*keys, *variant_columns(taught)])
+    others = [c for c in names if c not in keys and c != "teacher_data"]
     metrics = [m for m in metrics if f"teacher_{m}" in table.columns]
     rows = []
     for _, part in taught.groupby([*keys, *others], sort=False, dropna=False):

@@ -162,13 +162,18 @@ def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
     Raises:
         UserError: there is no column `x`, our runs differ in more than sizes and seed, or a run stands twice.
     """
-    from analysis.table import check_runs, largest_variant, split_variants
+    from analysis.table import (
+        check_runs,
+        describe_differences,
+        largest_variant,
+        split_variants,
+    )
 
     if x not in rows.columns:  # before the error on variants, which would hide it
         raise UserError(f"table: no column {x}{nearest(x, [str(name) for name in rows.columns])}")
     variants = split_variants(rows, x)
     if len(variants) > 1:
-        text = f"the runs differ in more than sizes: {_differences(rows, x)}"
+        text = f"the runs differ in more than sizes: {describe_differences(rows, x)}"
         largest = largest_variant(rows, x)
         choice = " ".join(f"--where {shlex.quote(f'{c}={v}')}" for c, v in largest.items())
         # Seeds of a foreign table may repeat from one recipe to the next, so they are not checked.
@@ -178,18 +183,6 @@ def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
         raise UserError(f"{text}; choose one variant of {len(variants)}, e.g. {choice}")
     check_runs(rows)
     return rows
-
-
-def _differences(rows: pd.DataFrame, x: str, most: int = 3) -> str:
-    """The columns in which variants differ, each with some of its values."""
-    from analysis.table import law_columns, value_text
-
-    told = []
-    for column in law_columns(rows, x):
-        values = sorted({value_text(value) for value in rows[column].dropna()})
-        more = ", ..." if len(values) > most else ""
-        told.append(f"{column} ({len(values)}: {', '.join(values[:most])}{more})")
-    return ", ".join(told)
 
 
 def metrics_of(rows: pd.DataFrame, wanted: list[str] | None = None) -> list[str]:
