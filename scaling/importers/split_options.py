@@ -82,7 +82,8 @@ class CommonOptions:
             ) from error
         if moment.tzinfo is not None:
             raise UserError(
-                f"option test_from: {self.test_from!r} names a time zone; give the time in the data set's own zone, without one"
+                f"option test_from is {self.test_from!r}, expected a time in the data set's own zone, without a "
+                "time zone in the text"
             )
         return moment.replace(tzinfo=UTC)
 

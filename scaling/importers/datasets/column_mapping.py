@@ -262,7 +262,8 @@ def read_table_file(raw: Path) -> tuple[Path, TableFile]:
         found = sorted(raw.glob("*.toml"))
         if len(found) != 1:
             raise UserError(
-                f"{raw}: {len(found)} TOML files, expected one that names the columns; or give the path of the TOML instead"
+                f"{raw}: {len(found)} TOML files, expected one that names the columns; "
+                "or give the path of the TOML instead"
             )
         file = found[0]
     try:

@@ -81,35 +81,7 @@ class KuaiRandOptions(CommonOptions):
 
 def kuairand(raw: Path, options: KuaiRandOptions) -> Log:
     """Return the log of log_standard_*, user_features_* and video_features_basic_* in `raw`."""
-    logs = locate(raw, "log_standard_*.csv")
-    if options.random_log:
-        logs += locate(raw, "log_random_*.csv")
-    tables = {
-        "log": Table(
-            logs,
-            LOG,
-            checks=(
-                Check("time_ms", "time_ms BETWEEN 1e12 AND 4e12", "ms since 1970, 13 digits"),
-                *(Check(name, f"{name} IN (0, 1)", "0 or 1") for name in LABELS),
-            ),
-            drop_repeats=True,
-        ),
-        "users": Table(
-            locate(raw, "user_features_*.csv"),
-            {"user_id": "int", **dict.fromkeys(PROFILE, "text?")},
-            key=("user_id",),
-        ),
-        "videos": Table(
-            locate(raw, "video_features_basic_*.csv"),
-            {
-                "video_id": "int",
-                **dict.fromkeys(
-                    ("author_id", "video_type", "upload_type", "music_type", "tag"), "text?"
-                ),
-            },
-            key=("video_id",),
-        ),
-    }
+    tables = _tables(raw, options)
     numbers, join = "", ""
     statistics = locate(raw, "video_features_statistic_*.csv")
     if options.statistics == "leak":
@@ -152,3 +124,36 @@ def kuairand(raw: Path, options: KuaiRandOptions) -> Log:
         min_count=options.min_count,
         utc_offset_seconds=ZONE,
     )
+
+
+def _tables(raw: Path, options: KuaiRandOptions) -> dict[str, Table]:
+    """Return the tables of every import; the statistics are not among them."""
+    logs = locate(raw, "log_standard_*.csv")
+    if options.random_log:
+        logs += locate(raw, "log_random_*.csv")
+    return {
+        "log": Table(
+            logs,
+            LOG,
+            checks=(
+                Check("time_ms", "time_ms BETWEEN 1e12 AND 4e12", "ms since 1970, 13 digits"),
+                *(Check(name, f"{name} IN (0, 1)", "0 or 1") for name in LABELS),
+            ),
+            drop_repeats=True,
+        ),
+        "users": Table(
+            locate(raw, "user_features_*.csv"),
+            {"user_id": "int", **dict.fromkeys(PROFILE, "text?")},
+            key=("user_id",),
+        ),
+        "videos": Table(
+            locate(raw, "video_features_basic_*.csv"),
+            {
+                "video_id": "int",
+                **dict.fromkeys(
+                    ("author_id", "video_type", "upload_type", "music_type", "tag"), "text?"
+                ),
+            },
+            key=("video_id",),
+        ),
+    }

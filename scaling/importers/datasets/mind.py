@@ -36,7 +36,35 @@ def mind(raw: Path, options: MindOptions) -> Log:
     Raises:
         UserError: there is only the test set, which has no labels.
     """
-    tables = {
+    rows = f"""SELECT UserID || coalesce(' ' || md5(nullif(trim(History), '')), '') AS user, {TIME} AS time,
+                      string_split(nullif(trim(History), ''), ' ') AS history,
+                      unnest(string_split(trim(Impressions), ' ')) AS shown FROM behaviors"""
+    histories = f"SELECT user, any_value(history) AS history, min(min(time)) OVER () AS first FROM ({rows}) GROUP BY user"
+    return Log(
+        tables=_tables(raw),
+        impressions=Rows(
+            f"""SELECT user, time, shown[:-3] AS item, shown[-1] = '1' AS label, {hour("time")} AS hour,
+                       {weekday("time")} AS weekday FROM ({rows})"""
+        ),
+        # One second apart, the latest just before the first impression of the whole log.
+        events=Rows(
+            f"""SELECT user, first - (len(history) + 1 - position) AS time, history[position] AS item
+                FROM (SELECT *, unnest(generate_series(1, len(history))) AS position FROM ({histories}))"""
+        ),
+        items=r"""SELECT split_part(line, chr(9), 1) AS item, min(split_part(line, chr(9), 2)) AS category,
+                         min(split_part(line, chr(9), 3)) AS subcategory FROM news GROUP BY item""",
+        behaviour=NEWS,
+        candidate=NEWS,
+        context=("hour", "weekday"),
+        split=options.parts(),
+        min_count=options.min_count,
+        own_lists=True,
+        person="regexp_replace(user, ' [0-9a-f]{32}$', '')",
+    )
+
+
+def _tables(raw: Path) -> dict[str, Table]:
+    return {
         "behaviors": Table(
             _labelled(raw, "behaviors.tsv"),
             {
@@ -79,31 +107,6 @@ def mind(raw: Path, options: MindOptions) -> Log:
             ),
         ),
     }
-    rows = f"""SELECT UserID || coalesce(' ' || md5(nullif(trim(History), '')), '') AS user, {TIME} AS time,
-                      string_split(nullif(trim(History), ''), ' ') AS history,
-                      unnest(string_split(trim(Impressions), ' ')) AS shown FROM behaviors"""
-    histories = f"SELECT user, any_value(history) AS history, min(min(time)) OVER () AS first FROM ({rows}) GROUP BY user"
-    return Log(
-        tables=tables,
-        impressions=Rows(
-            f"""SELECT user, time, shown[:-3] AS item, shown[-1] = '1' AS label, {hour("time")} AS hour,
-                       {weekday("time")} AS weekday FROM ({rows})"""
-        ),
-        # One second apart, the latest just before the first impression of the whole log.
-        events=Rows(
-            f"""SELECT user, first - (len(history) + 1 - position) AS time, history[position] AS item
-                FROM (SELECT *, unnest(generate_series(1, len(history))) AS position FROM ({histories}))"""
-        ),
-        items=r"""SELECT split_part(line, chr(9), 1) AS item, min(split_part(line, chr(9), 2)) AS category,
-                         min(split_part(line, chr(9), 3)) AS subcategory FROM news GROUP BY item""",
-        behaviour=NEWS,
-        candidate=NEWS,
-        context=("hour", "weekday"),
-        split=options.parts(),
-        min_count=options.min_count,
-        own_lists=True,
-        person="regexp_replace(user, ' [0-9a-f]{32}$', '')",
-    )
 
 
 def _labelled(raw: Path, name: str) -> tuple[str, ...]:

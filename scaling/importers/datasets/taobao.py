@@ -94,23 +94,7 @@ def taobao_ads(raw: Path, options: TaobaoAdsOptions) -> Log:
     owner = column_called(raw, profiles, "userid", "user_id", "user")
     nonclk = column_called(raw, samples, "nonclk", "noclk")
     tables = {
-        "raw_sample": Table(
-            samples,
-            {
-                user: "int",
-                "time_stamp": "int",
-                "adgroup_id": "int",
-                "pid": "text?",
-                nonclk: "int",
-                "clk": "int",
-            },
-            checks=(
-                check_time("time_stamp"),
-                Check("clk", "clk IN (0, 1)", "0 or 1"),
-                Check(nonclk, f"{nonclk} = 1 - clk", "1 minus clk"),
-            ),
-            drop_repeats=True,
-        ),
+        "raw_sample": _sample_table(samples, user, nonclk),
         "ad_feature": Table(
             ads,
             {
@@ -123,17 +107,7 @@ def taobao_ads(raw: Path, options: TaobaoAdsOptions) -> Log:
         "user_profile": Table(
             profiles, {owner: "int", **dict.fromkeys(PROFILE, "text?")}, key=(owner,)
         ),
-        "behavior_log": Table(
-            behaviours,
-            {other: "int", "time_stamp": "int", "btag": "text", "cate": "text?", "brand": "text?"},
-            drop=_outside("time_stamp", options.first_day, options.last_day),
-            checks=(
-                Check(
-                    "btag", "btag IN ('pv', 'ipv', 'cart', 'fav', 'buy')", "pv, cart, fav or buy"
-                ),
-            ),
-            drop_repeats=True,
-        ),
+        "behavior_log": _behaviour_table(behaviours, other, options),
     }
     return Log(
         tables=tables,
@@ -159,6 +133,38 @@ def taobao_ads(raw: Path, options: TaobaoAdsOptions) -> Log:
         split=options.parts(ZONE),
         min_count=options.min_count,
         utc_offset_seconds=ZONE,
+    )
+
+
+def _sample_table(files: tuple[str, ...], user: str, nonclk: str) -> Table:
+    return Table(
+        files,
+        {
+            user: "int",
+            "time_stamp": "int",
+            "adgroup_id": "int",
+            "pid": "text?",
+            nonclk: "int",
+            "clk": "int",
+        },
+        checks=(
+            check_time("time_stamp"),
+            Check("clk", "clk IN (0, 1)", "0 or 1"),
+            Check(nonclk, f"{nonclk} = 1 - clk", "1 minus clk"),
+        ),
+        drop_repeats=True,
+    )
+
+
+def _behaviour_table(files: tuple[str, ...], user: str, options: TaobaoAdsOptions) -> Table:
+    return Table(
+        files,
+        {user: "int", "time_stamp": "int", "btag": "text", "cate": "text?", "brand": "text?"},
+        drop=_outside("time_stamp", options.first_day, options.last_day),
+        checks=(
+            Check("btag", "btag IN ('pv', 'ipv', 'cart', 'fav', 'buy')", "pv, cart, fav or buy"),
+        ),
+        drop_repeats=True,
     )
 
 

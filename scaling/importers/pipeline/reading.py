@@ -250,7 +250,8 @@ def _raise_first_repeated_key(
     )[0]
     shown = ", ".join(str(value) for value in values)
     raise UserError(
-        f"{_location(sources[file], table, row)}: {', '.join(table.key)} is {shown} again, expected a value that no earlier row has"
+        f"{_location(sources[file], table, row)}: {', '.join(table.key)} is {shown} again, "
+        "expected a value that no earlier row has"
     )
 
 

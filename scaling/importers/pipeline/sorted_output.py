@@ -1,6 +1,7 @@
 """The last step of an import: sort the rows in the engine and write them into a store's arrays, piece by piece.
 
-The order is that of `scaling.store.rows`. Ties are broken by every column, so no byte depends on the order of the raw rows.
+The order is that of `scaling.store.rows`. Ties are broken by every column, so that no byte depends on the order of
+the raw rows.
 """
 
 from collections.abc import Mapping
