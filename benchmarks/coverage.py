@@ -23,6 +23,7 @@ from analysis.fit import LawFit, fit_law
 from analysis.laws import Additive
 from analysis.uncertainty import Interval
 from scaling.atomic_files import write_json
+from scaling.metrics import stderr_name
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
 NAMES = ("alpha", "beta", "E")
@@ -171,7 +172,7 @@ def study(
     noise += setting.column * scale * rng.standard_normal(column.max() + 1)[column]
     luck = setting.test * scale * float(rng.standard_normal())
     if setting.test:
-        table["y_stderr"] = setting.test * scale
+        table[stderr_name("y")] = setting.test * scale
     return table.assign(y=mean + noise + luck), luck
 
 

@@ -1,7 +1,7 @@
-"""Which cells to run next: what each would do to an interval, and at what cost.
+"""Which cells to run next: by how much each would narrow an interval, and at what cost.
 
-Linearised at the fit (D-optimal designs' rank-one update, Fedorov 1972): a cell with S runs adds its squared
-slope to the information; what cells share (the test part, a subset) no cell takes away.
+Linearised at the fit (rank-one update of D-optimal designs, Fedorov 1972): a cell with S runs adds its squared
+slope to the information. New cells cannot reduce the errors that all cells share (test part, subset).
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def next_cells(
     at: Sequence[float] | None = None,
     seeds: int = 3,
 ) -> pd.DataFrame:
-    """Rank the missing cells, those one step beyond the grid, and more seeds of the present ones.
+    """Rank the missing cells, those one step beyond the grid, and further seeds of the present cells.
 
     Args:
         fit: of a joint law of N and D, with least squares of raw residuals.
@@ -43,7 +43,7 @@ def next_cells(
         unit of cost); most per cost first.
 
     Raises:
-        UserError: the fit has no curve or no noise, or the quantity is not one.
+        UserError: the fit has no curve or no noise, or there is no such quantity.
     """
     if fit.law.variables != ("N", "D") or not fit.has_curve or not fit.noise.dof:
         raise UserError(f"no interval to shrink: {fit.message}")
@@ -93,7 +93,7 @@ def next_cells(
 
 
 def with_advice(fit: LawFit) -> LawFit:
-    """The fit with a note on the cell that would narrow it most, where profile intervals leave it open."""
+    """The fit; if its profile intervals are open, with a note on the cell that would narrow them most."""
     if fit.interval_method != "profile" or fit.status != "not_identified":
         return fit
     note = settling_note(fit)
@@ -101,7 +101,7 @@ def with_advice(fit: LawFit) -> LawFit:
 
 
 def settling_note(fit: LawFit) -> str | None:
-    """Which cell would narrow the first undetermined parameter most, or None where none can be named."""
+    """The cell that would narrow the first undetermined parameter most, as text; None if there is none."""
     if fit.law.variables != ("N", "D") or not fit.unidentified or not fit.noise.dof:
         return None
     name = fit.unidentified[0]
@@ -118,10 +118,8 @@ def settling_note(fit: LawFit) -> str | None:
 
 def _present(fit: LawFit) -> tuple[FloatArray, FloatArray]:
     """Sizes (cells, 2) and runs (cells,)."""
-    n, d = (fit.columns[v] for v in fit.law.variables)
-    cells = fit.cells.groupby([n, d])["n_rows"].sum()
-    sizes = np.array(cells.index.tolist(), dtype=float).reshape(-1, 2)
-    return sizes, cells.to_numpy(dtype=float)
+    sizes, cell = np.unique(fit.cell_sizes, axis=0, return_inverse=True)
+    return sizes, np.bincount(cell.ravel(), fit.cells["n_rows"].to_numpy(dtype=float))
 
 
 def _slopes(fit: LawFit, sizes: FloatArray) -> FloatArray:
@@ -134,7 +132,7 @@ def _candidates(sizes: FloatArray) -> FloatArray:
     axes = []
     for k in range(2):
         levels = np.unique(sizes[:, k])
-        # One step of the grid, ten at most: an irregular grid may end in a tiny one.
+        # One step of the grid, between 1.5 and 10, as the last step of an irregular grid may be tiny.
         step = (levels[-1] / levels[0]) ** (1 / (len(levels) - 1)) if len(levels) > 1 else 4.0
         axes.append(np.append(levels, levels[-1] * min(max(step, 1.5), 10.0)))
     if max(len(axis) for axis in axes) > 40:

@@ -49,7 +49,8 @@ class LawFit:
         at_bound: parameters that ended at a bound.
         unidentified: parameters whose interval has an open side or spans a factor of four.
         nfev: evaluations of the loss.
-        cells: one row per fitted point: sizes, measured, fitted, residual, n_rows.
+        cells: one row per fitted point: sizes in the order of the law's variables, measured, fitted,
+            residual, n_rows.
         theta, origin: inner parameters for log sizes measured from `origin`.
         parts: of the inner parameters' covariance, by source.
     """
@@ -90,6 +91,11 @@ class LawFit:
     def has_curve(self) -> bool:
         """Whether there is a curve to draw, whatever its parameters are worth."""
         return bool(len(self.theta))
+
+    @property
+    def cell_sizes(self) -> FloatArray:
+        """Sizes of the fitted cells, (n, variables)."""
+        return self.cells.iloc[:, : len(self.law.variables)].to_numpy(dtype=float)
 
     @property
     def fixed(self) -> dict[str, float]:

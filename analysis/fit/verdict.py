@@ -270,16 +270,12 @@ def _cells(
 ) -> pd.DataFrame:
     points = problem.points
     fitted = problem.law.evaluate(objective.logs, theta[None])[0]
-    sizes = {
-        columns[variable]: size
-        for variable, size in zip(problem.law.variables, points.sizes, strict=True)
+    results = {
+        "measured": points.metric,
+        "fitted": fitted,
+        "residual": objective.residuals(theta),
+        "n_rows": points.counts.astype(float),
     }
-    return pd.DataFrame(
-        {
-            **sizes,
-            "measured": points.metric,
-            "fitted": fitted,
-            "residual": objective.residuals(theta),
-            "n_rows": points.counts.astype(float),
-        }
-    )
+    names = [columns[variable] for variable in problem.law.variables]
+    names = [f"{name} (size)" if name in results else name for name in names]
+    return pd.DataFrame({**dict(zip(names, points.sizes, strict=True)), **results})

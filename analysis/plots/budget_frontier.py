@@ -40,9 +40,8 @@ def plot_frontier(fit: LawFit, cost: Cost, *, ax: Axes | None = None) -> Axes:
     for budget in 10.0 ** np.arange(np.ceil(np.log10(low)), np.log10(high)):
         ax.plot(n, cost.samples(budget, n), color=GREY, lw=0.6, ls=":", zorder=1)
     _draw_frontier(ax, fit, cost, np.geomspace(low, high, 13))
-    cells = fit.cells
     ax.plot(
-        cells[fit.columns["N"]], cells[fit.columns["D"]], "o", color="black", ms=3.5, ls="",
+        fit.cell_sizes[:, 0], fit.cell_sizes[:, 1], "o", color="black", ms=3.5, ls="",
         label="runs", zorder=4,
     )  # fmt: skip
     ax.set(xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))

@@ -127,7 +127,7 @@ def _residuals(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
         return None
     return plot_residuals(fits.joint), (
         f"Residuals of the joint law of {fits.metric}, in units of each cell's noise. A row or a "
-        "column of one colour is a grade or a data size that the law misses as a whole."
+        "column of one colour is a model size or a data size that the law misses as a whole."
     )
 
 

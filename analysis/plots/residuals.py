@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 
@@ -16,7 +17,7 @@ __all__ = ["plot_residuals"]
 def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> Axes:
     """Residuals of a joint law in units of their noise: a map if the sizes form a grid, else points.
 
-    A row or column of one colour is a grade or a data size that the law misses as a whole.
+    A row or column of one colour is a model size or a data size that the law misses as a whole.
 
     Raises:
         ValueError: the fit has no curve or not two variables.
@@ -29,10 +30,11 @@ def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> 
     cells = fit.cells
     scaled = cells["residual"] * np.sqrt(cells["n_rows"])
     unit = fit.noise.sd if fit.noise.dof else float(scaled.std())
-    cells = cells.assign(scaled=scaled / unit)
-    columns, rows = np.unique(cells[data]), np.unique(cells[x])
+    sizes = fit.cell_sizes
+    cells = pd.DataFrame({"N": sizes[:, 0], "D": sizes[:, 1], "scaled": scaled / unit})
+    columns, rows = np.unique(cells["D"]), np.unique(cells["N"])
     if len(cells) > 2 * max(len(columns), len(rows)) and len(columns) <= 12 and len(rows) <= 12:
-        grid = cells.pivot_table(index=x, columns=data, values="scaled").reindex(rows)
+        grid = cells.pivot_table(index="N", columns="D", values="scaled").reindex(rows)
         top = max(3.0, float(np.nanmax(np.abs(grid.to_numpy()))))
         image = ax.imshow(
             grid.to_numpy(), origin="lower", aspect="auto",
@@ -50,7 +52,7 @@ def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> 
         ax.set_ylabel(size_of(x).label)
         ax.figure.colorbar(image, ax=ax, label="residual / its noise sd")
     else:
-        ax.scatter(cells[data], cells["scaled"], c=np.log(cells[x]), cmap="viridis", s=16)
+        ax.scatter(cells["D"], cells["scaled"], c=np.log(cells["N"]), cmap="viridis", s=16)
         ax.axhline(0.0, color=GREY, lw=1.0)
         ax.set_xscale("log")
         ax.set_ylabel("residual / its noise sd")

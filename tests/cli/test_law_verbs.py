@@ -3,13 +3,27 @@
 import io
 import json
 import shlex
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.laws import Additive
+from analysis.fit import FitOptions
+from analysis.laws import LAWS, Additive
+from analysis.plots import KINDS
+from analysis.study_results import CUTS, joint_laws
 from scaling.cli.app import main
+from scaling.cli.laws.law_choices import (
+    CutName,
+    FigureKind,
+    IntervalName,
+    JointLaw,
+    LawName,
+    LossName,
+    ResidualName,
+    WeightsName,
+)
 
 PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
 
@@ -370,3 +384,59 @@ def test_fit_predicts_at_sizes_and_says_what_lies_beyond_the_runs(run, csv):
     [values] = json.loads(out)["predictions"]
     assert values["outside"] is True
     assert values["prediction_lower"] < values["lower"] < values["mean"]
+
+
+def test_a_seed_reaches_the_default_bootstrap_of_huber(run, csv):
+    documents = [
+        json.loads(run("fit", csv, "--loss", "huber", "--seed", seed, "--json")[1])
+        for seed in (1, 2)
+    ]
+    assert [document["seed"] for document in documents] == [1, 2]
+    assert documents[0]["intervals"] != documents[1]["intervals"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--interval", "wald", "--bootstrap", "50"],
+            "interval wald contradicts a bootstrap of 50",
+        ),
+        (["--delta", "0.1"], "only the huber loss has a delta"),
+        (["--interval", "wold"], "--interval wold: no such choice, did you mean wald?"),
+        (["--residual", "row"], "--residual row: no such choice, did you mean raw?"),
+        (["--at", "1e-300,1e-300"], "--at 1e-300,1e-300: too far from the runs for a number"),
+    ],
+)
+def test_contradictions_and_wrong_choices_are_one_line(run, csv, arguments, message):
+    code, out, err = run("fit", csv, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_choices_are_those_of_the_analysis():
+    assert {law.value for law in LawName} == set(LAWS)
+    assert [law.value for law in JointLaw] == [law.name for law in joint_laws("logloss")]
+    assert [cut.value for cut in CutName] == list(CUTS)
+    assert [kind.value for kind in FigureKind] == list(KINDS)
+    hints = get_type_hints(FitOptions)
+    for name, choice in (("loss", LossName), ("weights", WeightsName)):
+        assert tuple(choice) == get_args(hints[name])
+    for name, choice in (("residual", ResidualName), ("interval", IntervalName)):
+        assert tuple(choice) == get_args(get_args(hints[name])[0])
+
+
+def test_results_name_the_columns_of_a_foreign_table(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    table = make_table().rename(columns={"n_params": "compute", "n_samples": "tokens"})
+    table.to_csv(path, index=False)
+    code, out, _ = run("report", path, "--x", "compute", "--data", "tokens", "-o", tmp_path / "o")
+    assert code == 0
+    assert "N = compute, D = tokens" in out
+    fits = tmp_path / "o" / "fits"
+    saved = json.loads((fits / "logloss-joint.json").read_text())
+    assert saved["columns"] == {"N": "compute", "D": "tokens"}
+    assert (fits / "logloss-tokens-N10000.json").exists()
+    page = (tmp_path / "o" / "report.html").read_text()
+    for wrong in ("grade", "n_params", "n_samples", "each seen once", "training samples"):
+        assert wrong not in page

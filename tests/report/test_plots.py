@@ -174,3 +174,21 @@ def test_a_law_without_a_best_split_has_no_frontier(table):
     fit = fit_law(Multiplicative(), table, options=FitOptions(interval="none"))
     ax = plot_frontier(fit, Cost("flops", 6.0, 1.0))
     assert "best split" not in [line.get_label() for line in ax.lines]
+
+
+def test_axes_name_the_columns_of_a_foreign_table(table):
+    foreign = table.rename(columns={"n_params": "compute", "n_samples": "tokens"})
+    foreign = foreign.drop(columns=["grade", "flops_per_sample"])
+    fit = fit_law(Additive(), foreign, x="compute", data="tokens")
+    ax = plot_curves(foreign, fit, y="logloss", x="tokens", size="compute", data="tokens")
+    assert (ax.get_xlabel(), ax.get_legend().get_title().get_text()) == ("tokens", "compute")
+    ax = plot_frontier(fit, Cost("flops", 6.0, 1.0))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("compute", "tokens")
+    ax = plot_residuals(fit)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("tokens", "compute")
+
+
+def test_training_flops_as_size_are_not_called_parameters(table):
+    with_flops = table.assign(flops=60 * table["n_params"])
+    fit = fit_law(Additive(), with_flops, x="flops")
+    assert plot_frontier(fit, Cost("flops", 6.0, 1.0)).get_xlabel() == "training FLOPs $C$"

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.fit import FitOptions
 from analysis.laws import Additive, TiedAdditive
 from analysis.laws.two_axes import Multiplicative
 from analysis.study_results import holdout, score_holdout
@@ -90,3 +91,23 @@ def test_a_law_that_only_fits_is_called_so():
     ]  # fmt: skip
     scores = score_holdout(pd.DataFrame(rows)).set_index("law")["verdict"]
     assert scores.to_dict() == {"good": "best", "bends": "only fits", "poor": ""}
+
+
+@pytest.mark.parametrize(
+    ("x", "data"), [("size", "mean"), ("status", "measured"), ("cut", "n_seeds")]
+)
+def test_sizes_may_be_named_as_the_results_are(x, data):
+    table = study()
+    plain = holdout([Additive()], table, cuts=["corner"])
+    renamed = table.rename(columns={"n_params": x, "n_samples": data})
+    rows = holdout([Additive()], renamed, x=x, data=data, cuts=["corner"])
+    assert rows["predicted"].tolist() == plain["predicted"].tolist()
+    for name, column in ((x, "n_params"), (data, "n_samples")):
+        own = f"{name} (size)" if f"{name} (size)" in rows.columns else name
+        assert rows[own].tolist() == plain[column].tolist()
+
+
+def test_each_held_out_fit_uses_the_options():
+    rows = holdout([Additive()], study(), cuts=["data"], options=FitOptions(fixed={"E": 0.6}))
+    free = holdout([Additive()], study(), cuts=["data"])
+    assert rows["fit_error"].iloc[0] > 2 * free["fit_error"].iloc[0]

@@ -16,6 +16,7 @@ from analysis.table import (
     read_table,
     rises,
     runs_table,
+    size_of,
     sized_rows,
     split_variants,
     write_table,
@@ -23,6 +24,7 @@ from analysis.table import (
 from models.grades import GRADES
 from models.model_options import SuanOptions
 from scaling.errors import UserError
+from scaling.metrics import evaluate, is_stderr, stderr_name
 from scaling.records import RunRecord, RunStore, TeacherRecord
 from scaling.study import Distillation, RunConfig
 
@@ -265,3 +267,26 @@ def test_a_run_without_a_grade_is_told():
     )
     with pytest.raises(UserError, match="grade is empty in row 1"):
         fit_study(table, ["auc"])
+
+
+def test_the_errors_of_metrics_have_the_name_that_fits_look_for():
+    metrics = evaluate(np.array([0, 1, 1, 0]), np.array([-1.0, 0.5, 2.0, 0.1]), np.full(4, 0.5))
+    errors = {name for name in metrics if is_stderr(name)}
+    own = ("logloss", "auc", "soft_logloss", "excess_logloss")
+    assert errors == {stderr_name(name) for name in own}
+
+
+@pytest.mark.parametrize(
+    ("column", "label", "unit"),
+    [("flops", "training FLOPs $C$", "FLOPs"), ("n_samples", "training samples $D$", "samples"),
+     ("tokens", "tokens", "")],
+)  # fmt: skip
+def test_a_size_carries_its_label_and_unit(column, label, unit):
+    size = size_of(column)
+    assert (size.column, size.label, size.unit) == (column, label, unit)
+
+
+def test_cells_of_a_table_with_other_columns_keep_their_names():
+    table = pd.DataFrame({"compute": [1, 1, 2], "tokens": 10, "seed": [0, 1, 0], "auc": 0.5})
+    cells = cell_table(table, ["auc"], x="compute", data="tokens")
+    assert cells[["compute", "tokens", "n_seeds"]].to_numpy().tolist() == [[1, 10, 2], [2, 10, 1]]
