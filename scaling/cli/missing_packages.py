@@ -1,4 +1,4 @@
-"""The message for packages that only training needs, where they are not installed."""
+"""The message for a package that only training needs and that is not installed."""
 
 from importlib.util import find_spec
 
@@ -11,7 +11,7 @@ _TRAINING = ("torch", "submitit", "safetensors")  # the extra `train` of pyproje
 
 
 def check_training_packages() -> None:
-    """Check that cells can be trained here, before any data are generated; imports nothing.
+    """Check that the packages for training are installed, without importing them.
 
     Raises:
         UserError: a package is not installed.

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FRAMES = 0.5
+_BAR_WIDTH = 16  # characters
 
 
 @contextmanager
@@ -100,13 +101,14 @@ class _SweepBars:
 def _bars(*, transient: bool) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(24),
+        TextColumn("{task.description}", markup=False, table_column=Column()),  # may wrap at spaces
+        BarColumn(_BAR_WIDTH),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[text]}", markup=False),
+        TextColumn("{task.fields[text]}", markup=False, table_column=Column()),
         console=Console(stderr=True),
         auto_refresh=False,  # no thread beside the training
         transient=transient,

@@ -66,10 +66,9 @@ def renderable(table: Table, width: int) -> RenderableType:
 
 
 def _block_widths(table: Table, width: int) -> list[int]:
-    return [
-        sum(_least_width(table, column) + _GAP for column in columns)
-        for columns in _blocks(table, width)
-    ]
+    """The least width of each block, in characters."""
+    blocks = _blocks(table, width)
+    return [sum(_least_width(table, i) + _GAP for i in block) - _GAP for block in blocks]
 
 
 def _blocks(table: Table, width: int) -> Iterator[list[int]]:

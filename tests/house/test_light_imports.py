@@ -2,26 +2,15 @@
 
 import pkgutil
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from blocked_imports import run_without
 
 import analysis
 import scaling
 import sweeps
-
-# A finder in front of all others that makes packages impossible to import.
-BLOCK = """\
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Block())
-"""
 
 # The rooms and modules that need torch; everything else does without.
 NEED_TORCH = (
@@ -45,16 +34,6 @@ TORCH_FREE = [
 ]
 
 
-def run_without(blocked, program, *arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-c", f"BLOCKED = {blocked!r}\n{BLOCK}{program}", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
-
-
 def test_no_help_needs_a_heavy_package():
     program = (
         "import contextlib, typer.main\n"
@@ -66,7 +45,9 @@ def test_no_help_needs_a_heavy_package():
         "        help_of(child, [*words, name])\n"
         "help_of(typer.main.get_command(app), [])\n"
     )
-    done = run_without(["torch", "pandas", "matplotlib", "scipy", "numpy", "submitit"], program)
+    done = run_without(
+        ["torch", "pandas", "matplotlib", "scipy", "numpy", "submitit", "rich"], program
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Usage: scaling ") > 8
 

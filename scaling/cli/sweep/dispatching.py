@@ -83,7 +83,6 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
     Raises:
         UserError: the study or an option is bad, a package is missing, or a file cannot be written.
     """
-    check_training_packages()
     if request.cluster is Cluster.SLURM:
         return _submit_to_slurm(request, failed_only)
     from sweeps.dispatch import local_seconds, n_slots, run_debug, run_local
@@ -95,6 +94,7 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
     if not cells:
         _log_nothing_to_do(made, request.study)
         return _report_unfinished(made, store, [])
+    check_training_packages()
     check_budget(made, sum(made.gpu_seconds(cell) for cell in cells), request.budget)
     n_jobs = 1 if request.cluster is Cluster.DEBUG else request.jobs or n_slots()
     logger.info(
@@ -134,6 +134,8 @@ def _submit_to_slurm(request: Request, failed_only: bool) -> int:
 
     def choose(plan: Plan) -> Sequence[PlannedCell]:
         cells = _select(plan, request, failed_only=failed_only)
+        if cells:
+            check_training_packages()
         busy = plan.with_standing("running", "queued")
         check_budget(plan, sum(map(plan.gpu_seconds, (*cells, *busy))), request.budget)
         return cells

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scaling.cli.missing_packages import check_training_packages
 from scaling.cli.options import AsJson, Budget, Output, Overrides, Runs, Study
 from scaling.cli.output import Table, counted, emit, format_duration, format_hours, runs_root
 from scaling.errors import SettingError, UserError
@@ -79,11 +80,13 @@ def load_plan(
         study: a study file.
         overrides: `section.key=value` texts.
         runs: folder of all runs, or None for the default.
-        make_data: also generate the study's data if they are missing, and check them.
+        make_data: also generate the study's data if they are missing, and check them. If there are cells to
+            train, the packages for it are checked before.
         tasks: the answer of SLURM's queue, if it is known already.
 
     Raises:
-        UserError: the study, its data or a record is bad; raised before any data are generated.
+        UserError: the study, its data or a record is bad, or a package is missing; raised before any data
+            are generated.
     """
     from scaling.study import data_facts, ensure_data
     from sweeps.queue import survey
@@ -92,6 +95,8 @@ def load_plan(
     try:
         made = survey(config, data_facts(config.data), store, tasks)
         if make_data:
+            if any(cell.goes_on for cell in made.cells):
+                check_training_packages()
             ensure_data(config.data)
             if made.data.fingerprint is None:
                 made = survey(config, data_facts(config.data), store, tasks)

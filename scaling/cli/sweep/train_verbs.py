@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from scaling.cli.missing_packages import check_training_packages
 from scaling.cli.options import Budget, ForceResume, Limit, Only, Overrides, Runs, Study, Yes
 from scaling.cli.sweep.chosen_cells import cell_by_signature
 from scaling.cli.sweep.dispatching import Cluster, FailureClass, Request, train_cells
@@ -178,7 +177,6 @@ def train(
 
     Example: scaling train studies/quickstart.toml --cell 3f2a
     """
-    check_training_packages()
     from scaling.process import prepare_process
     from scaling.store import open_store
     from scaling.training import train_run
