@@ -102,10 +102,10 @@ class SumOfPowers(Law):
                 value = reduce(np.multiply, [phi[i] for i in self._factors[j]])
             else:
                 (i, k), *others = powers
-                exponent = rates[:, k : k + 1] * sizes[i]
+                value = rates[:, k : k + 1] * sizes[i]
                 for i, k in others:
-                    exponent += rates[:, k : k + 1] * sizes[i]
-                value = np.exp(exponent)
+                    value += rates[:, k : k + 1] * sizes[i]
+                np.exp(value, out=value)
             phi.append(value)
             for i, k in powers:
                 _add(slopes, (j, k), -sizes[i] * value)
