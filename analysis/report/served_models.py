@@ -23,16 +23,16 @@ def teachers_section(table: pd.DataFrame, metrics: Sequence[str]) -> Section:
     if not needed <= set(table.columns):  # in a foreign table, `distill` may mean anything
         return _NO_TEACHERS
     full = table[["distill", "teacher_n_samples", "teacher_n_new_samples"]].notna().all(axis=1)
-    taught = table[full & (table["distill"] != NO_TEACHER)].sort_values(sizes, kind="stable")
-    if taught.empty:
+    distilled = table[full & (table["distill"] != NO_TEACHER)].sort_values(sizes, kind="stable")
+    if distilled.empty:
         return _NO_TEACHERS
     known = {"grade": "student", "n_samples": "D", "teacher_grade": "teacher", "distill": "how"}
     keys = [*known, "teacher_n_samples"]
-    names = distinguishing_columns(taught, [*keys, *variant_columns(taught)])
+    names = distinguishing_columns(distilled, [*keys, *variant_columns(distilled)])
     others = [c for c in names if c not in keys and c != "teacher_data"]
     metrics = [m for m in metrics if f"teacher_{m}" in table.columns]
     rows = []
-    for _, part in taught.groupby([*keys, *others], sort=False, dropna=False):
+    for _, part in distilled.groupby([*keys, *others], sort=False, dropna=False):
         first = part.iloc[0]
         means = [f"{part[c].mean():.5f}" for m in metrics for c in (f"teacher_{m}", m)]
         before, unseen = part["teacher_n_samples"].iloc[0], part["teacher_n_new_samples"].mean()

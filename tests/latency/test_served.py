@@ -77,8 +77,8 @@ def distilled(table, **columns):
     }
     table = table.assign(**plain)
     mine = table["signature"].str.startswith("b2")
-    taught = {"distill": "cold", "teacher_grade": "SUAN-3", "distill_weight": 1.0} | columns
-    for column, values in taught.items():
+    student = {"distill": "cold", "teacher_grade": "SUAN-3", "distill_weight": 1.0} | columns
+    for column, values in student.items():
         if column not in table.columns:
             table[column] = pd.Series(np.nan, index=table.index, dtype=object)
         table.loc[mine, column] = values

@@ -201,7 +201,7 @@ def test_runs_outside_the_plan_are_left_out(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_variants_are_fitted_apart(tmp_path):
+def test_variants_are_fitted_separately(tmp_path):
     table = make_table()
     both = pd.concat(
         [table.assign(data_order="independent"), table.assign(data_order="shared")],
@@ -234,7 +234,7 @@ def test_many_missing_runs_are_listed_in_short():
     assert "and 8 more" in text
 
 
-def write_taught(folder):
+def write_distilled(folder):
     """SUAN-0 alone, and after frozen teachers of two grades that saw four times its data."""
     table = make_table(seeds=2).query("grade == 'SUAN-0'")
     parts = [table.assign(distill=None, teacher=None)]
@@ -260,7 +260,7 @@ def measure(folder, n_threads=(1, 1)):
 
 @pytest.mark.usefixtures("no_figures")
 def test_the_report_of_distilled_runs_lists_the_teachers_and_their_data(tmp_path):
-    folder = write_taught(tmp_path / "s")
+    folder = write_distilled(tmp_path / "s")
     text = analyse(folder, title="t").paths["report"].read_text()
     rows = re.findall(r"<tr>(.*?)</tr>", text[text.index("<h2>Teachers") :])
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
@@ -375,7 +375,7 @@ def report_of(*arguments):
 
 @pytest.mark.usefixtures("no_figures")
 def test_the_sizes_asked_for_are_those_of_a_studys_laws(tmp_path, capsys):
-    folder = write_taught(tmp_path / "s")
+    folder = write_distilled(tmp_path / "s")
     assert report_of(folder, "--x", "teacher_n_params") == 0
     page = (folder / "report.html").read_text()
     assert "N is the column teacher_n_params" in page
@@ -387,7 +387,7 @@ def test_the_sizes_asked_for_are_those_of_a_studys_laws(tmp_path, capsys):
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_part_of_a_study_keeps_its_provenance_and_says_which_part(tmp_path):
-    folder = write_taught(tmp_path / "s")
+    folder = write_distilled(tmp_path / "s")
     assert report_of(folder, "--where", "distill=none") == 0
     page = (folder / "report.html").read_text()
     assert "Only runs with distill=none." in page
@@ -400,8 +400,8 @@ def run_of(capsys, *arguments):
     return end.value.code, *capsys.readouterr()
 
 
-def test_the_table_shows_who_taught_and_what_differs(tmp_path, capsys):
-    folder = write_taught(tmp_path / "s")
+def test_the_table_shows_teachers_and_differing_columns(tmp_path, capsys):
+    folder = write_distilled(tmp_path / "s")
     _, out, _ = run_of(capsys, "table", folder)
     shown = out.splitlines()[0].split()
     assert [c for c in shown if c.startswith(("distill", "teacher"))] == [
@@ -411,7 +411,7 @@ def test_the_table_shows_who_taught_and_what_differs(tmp_path, capsys):
 
 
 def test_many_variants_are_reported_in_one_short_line_with_a_choice(tmp_path, capsys):
-    folder = write_taught(tmp_path / "s")
+    folder = write_distilled(tmp_path / "s")
     code, _, err = run_of(capsys, "fit", folder)
     assert (code, err.count("\n")) == (2, 1)
     assert "distill (2: frozen, none), teacher_grade (3: SUAN-2, SUAN-3, none)" in err
@@ -421,14 +421,14 @@ def test_many_variants_are_reported_in_one_short_line_with_a_choice(tmp_path, ca
 
 
 def test_the_frontier_of_what_nobody_measured_names_the_verb_that_measures(tmp_path, capsys):
-    folder = write_taught(tmp_path / "s")
+    folder = write_distilled(tmp_path / "s")
     code, _, err = run_of(capsys, "plot", folder, "--kind", "frontier")
     assert (code, err.count("\n")) == (2, 1)
     assert f"not measured yet: `scaling serve-bench {folder}` first" in err
 
 
 def test_the_frontier_of_latency_needs_no_law(tmp_path, capsys):
-    folder = write_taught(tmp_path / "s")
+    folder = write_distilled(tmp_path / "s")
     measure(folder)
     code, out, err = run_of(capsys, "plot", folder, "--kind", "frontier", "--y", "soft_auc")
     assert (code, out.split()) == (0, [str(folder / "figures" / "soft_auc-latency.png")])
@@ -439,7 +439,7 @@ def test_the_frontier_of_latency_needs_no_law(tmp_path, capsys):
 
 @pytest.mark.parametrize("option", ["--x", "--data"])
 def test_the_frontier_of_latency_takes_no_size_that_is_not_there(tmp_path, capsys, option):
-    folder = write_taught(tmp_path / "s")
+    folder = write_distilled(tmp_path / "s")
     measure(folder)
     code, out, err = run_of(capsys, "plot", folder, "--kind", "frontier", option, "foo")
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -448,7 +448,7 @@ def test_the_frontier_of_latency_takes_no_size_that_is_not_there(tmp_path, capsy
 
 @pytest.mark.parametrize("budget", ["0", "-1", "nan", "inf"])
 def test_a_budget_of_no_time_is_refused(tmp_path, capsys, budget):
-    folder = write_taught(tmp_path / "s")
+    folder = write_distilled(tmp_path / "s")
     code, _, err = run_of(capsys, "plot", folder, "--budget-ms", budget)
     assert (code, err.count("\n")) == (2, 1)
     assert "--budget-ms" in err

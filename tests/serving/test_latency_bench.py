@@ -105,12 +105,12 @@ def test_the_report_is_kept_beside_the_run(run_folder, capsys):
         main([str(argument) for argument in arguments])
     assert exited.value.code == 0
     (document,) = json.loads(capsys.readouterr().out)
-    kept = read_serving(run_folder)
-    assert kept is not None
+    saved = read_serving(run_folder)
+    assert saved is not None
     assert json.loads((run_folder / "serving.json").read_text()) == document
-    pairs = [(latency.way, latency.n_candidates) for latency in kept.latencies]
+    pairs = [(latency.way, latency.n_candidates) for latency in saved.latencies]
     assert pairs == [(way, n) for n in (1, 3) for way in WAYS]
-    assert all(0 < one.p50_ms <= one.p95_ms <= one.p99_ms for one in kept.latencies)
+    assert all(0 < one.p50_ms <= one.p95_ms <= one.p99_ms for one in saved.latencies)
 
 
 def test_of_a_study_the_first_seed_of_each_model_is_measured(finish, capsys, tmp_path):
@@ -250,10 +250,10 @@ def test_a_later_measurement_keeps_other_numbers_of_candidates(run_folder, repor
     write_serving(run_folder, report)
     code, lines, error = bench(capsys, run_folder, "--candidates", "1,5", "--seconds", "0")
     assert (code, len(lines)) == (0, 1 + 8)
-    kept = read_serving(run_folder).latencies
-    assert [one.n_candidates for one in kept] == [1] * 4 + [5] * 4 + [10] * 4
-    assert [asdict(one) for one in kept[8:]] == [asdict(one) for one in report.latencies[4:]]
-    assert kept[0] != report.latencies[0]
+    saved = read_serving(run_folder).latencies
+    assert [one.n_candidates for one in saved] == [1] * 4 + [5] * 4 + [10] * 4
+    assert [asdict(one) for one in saved[8:]] == [asdict(one) for one in report.latencies[4:]]
+    assert saved[0] != report.latencies[0]
     assert "replaced" not in error
 
 
