@@ -86,7 +86,8 @@ class Law:
     def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
         """Convert theta (P, p) for log sizes measured from `origin` to theta for the log sizes themselves.
 
-        `origin` has one entry for each of `variables`, 0 for `ratios`.
+        `origin` has one entry for each of `variables`, 0 for `ratios`. The result must be at most bilinear
+        in theta: intervals take its derivatives from differences over whole units.
         """
         raise NotImplementedError
 

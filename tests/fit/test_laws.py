@@ -117,6 +117,19 @@ def test_derivatives_of_the_terms_agree_with_central_differences(name, data):
     check_slopes(law, data.draw(cases(law)))
 
 
+@every_law
+def test_a_change_of_origin_is_at_most_bilinear(name):
+    """Only then are the long differences in `parameter_summaries` exact."""
+    law = build_law(name)
+    theta, origin, unit = theta_of(law), origin_of(law), np.eye(len(law.names))
+    long, short = (
+        (law.rebased(theta + s * unit, origin) - law.rebased(theta - s * unit, origin)) / (2 * s)
+        for s in (1.0, 1e-2)
+    )
+    # Rounding of theta, of up to 1e2, divided by the short step.
+    np.testing.assert_allclose(long, short, atol=1e-11)
+
+
 class SwappedExponents(Additive):
     def rebased(self, theta, origin):
         return super().rebased(theta, origin[::-1])
