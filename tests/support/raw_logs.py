@@ -317,6 +317,10 @@ def history(store: EventStore, row: int) -> list[tuple[int, ...]]:
 
 
 def assert_same_files(one: EventStore, other: EventStore) -> None:
-    """Every file of a store, dataset.json included, has the same bytes in the other store."""
-    for file in (path for path in one.path.rglob("*") if path.is_file()):
-        assert file.read_bytes() == (other.path / file.relative_to(one.path)).read_bytes()
+    """Both stores have the same files, dataset.json included, with the same bytes."""
+    contents = [
+        {file.relative_to(store.path): file.read_bytes() for file in store.path.rglob("*.*")}
+        for store in (one, other)
+    ]
+    assert contents[0].keys() == contents[1].keys()
+    assert [name for name in contents[0] if contents[0][name] != contents[1][name]] == []
