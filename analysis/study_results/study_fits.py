@@ -22,6 +22,7 @@ from analysis.table import (
     size_of,
     value_text,
 )
+from scaling.aligned_text import aligned
 from scaling.errors import UserError
 
 __all__ = ["MetricFits", "StudyFits", "fit_study", "grade_label", "joint_laws", "truth_verdict"]
@@ -206,7 +207,8 @@ def _cells_text(study: StudyFits, metric: str) -> str:
     title = f"{metric}: {seeds} runs in {len(cells)} cells, means over seeds"
     if (x, data) != ("n_params", "n_samples"):
         title += f"; N = {x}, D = {data}"
-    return f"{title}\n{_aligned([header, *rows])}"
+    right = [column > 0 for column in range(len(header))]
+    return f"{title}\n{aligned([header, *rows], right)}"
 
 
 def _laws_text(fits: MetricFits) -> str:
@@ -243,14 +245,3 @@ def truth_verdict(fits: MetricFits) -> str:
     if fits.truth is None or interval is None:
         return "no interval to compare it with"
     return "inside the interval" if fits.truth in interval else "OUTSIDE the interval"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if i == 0 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

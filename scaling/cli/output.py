@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.cli.tables import Table, format_table
+from scaling.cli.tables import Table
 from scaling.errors import UserError
 
 __all__ = [
-    "Table",
     "counted",
     "emit",
     "format_duration",
     "format_hours",
-    "format_table",
     "is_live",
     "print_parts",
     "runs_root",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.cli.options import AsJson, Output
-from scaling.cli.output import counted, emit, format_duration, format_table
+from scaling.cli.output import counted, emit, format_duration
+from scaling.cli.tables import Table
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def serve_bench(
     ]
     header = ["run", "model", "n_samples", "seed", *asdict(latencies[0])]
     document = [asdict(report) for _, report in measured]
-    emit(format_table(header, rows), document, as_json=as_json, output=output)
+    emit(Table(header, rows), document, as_json=as_json, output=output)
 
 
 def _measure(

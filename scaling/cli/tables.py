@@ -6,7 +6,7 @@ from functools import cached_property
 
 from scaling.aligned_text import aligned
 
-__all__ = ["Table", "format_table"]
+__all__ = ["Table"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,6 @@ class Table:
     def __str__(self) -> str:
         """Return the plain text."""
         return aligned([list(self.header), *self.cells], self.numeric)
-
-
-def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return an aligned text table; numbers are right-aligned, everything else left-aligned."""
-    return str(Table(header, rows))
 
 
 def _format(value: object) -> str:

@@ -11,7 +11,8 @@ from scaling.atomic_files import json_values
 from scaling.cli.laws.law_choices import JointLaw
 from scaling.cli.laws.sources import load_table, metrics_of, one_variant, parse_sizes
 from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
-from scaling.cli.output import emit, format_table
+from scaling.cli.output import emit
+from scaling.cli.tables import Table
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -92,21 +93,21 @@ def allocate(
     document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}}
     document |= {"y": fit.y, **result.to_document()}
     document["iso_cost"] = iso_cost(fit, cost, budget).to_dict("records")
-    text = _split_text(fit, result)
+    parts = _split_text(fit, result)
     if target is not None:
         point = cheapest(fit, cost, target)
         document["target"] = {"metric": target, "cheapest": point.__dict__}
         document["iso_loss"] = iso_loss(fit, cost, target).to_dict("records")
-        text += (
-            f"\n{fit.y} {target:g} costs at least {point.budget:.3g} {cost.unit}: "
+        parts.append(
+            f"{fit.y} {target:g} costs at least {point.budget:.3g} {cost.unit}: "
             f"N {point.n_params[0]:.3g}, D {point.n_samples[0]:.3g}"
         )
-    emit(text, json_values(document), as_json=as_json, output=output)
+    emit(parts, json_values(document), as_json=as_json, output=output)
     if not fit.success:
         raise typer.Exit(1)
 
 
-def _split_text(fit: LawFit, result: Allocation) -> str:
+def _split_text(fit: LawFit, result: Allocation) -> list[str | Table]:
     def ends(value: tuple[float, float, float], form: str) -> str:
         return f"{value[0]:{form}} [{value[1]:{form}}, {value[2]:{form}}]"
 
@@ -122,11 +123,11 @@ def _split_text(fit: LawFit, result: Allocation) -> str:
         ]
         for point in result.frontier
     ]
-    lines = [
+    lines: list[str | Table] = [
         f"{fit.y} = {fit.law.equation}: {fit.status}" + ("" if fit.success else f", {fit.message}"),
         f"a run costs {cost.factor:.3g} N^{cost.power:.3g} D {cost.unit}"
         + (f" (to {cost.spread:.1%} at the runs)" if cost.spread else ""),
-        format_table(header, frontier),
+        Table(header, frontier),
     ]
     lines += [
         f"{gain.what:<16} improves {fit.y} by {ends(gain.improvement, '.5f')}"
@@ -140,7 +141,7 @@ def _split_text(fit: LawFit, result: Allocation) -> str:
         )
     if result.best.reach > 100:
         lines.append("warning: more than two decades beyond the runs; nothing tests the law there")
-    return "\n".join(lines)
+    return lines
 
 
 def next_runs(
@@ -178,7 +179,8 @@ def next_runs(
     table = next_cells(
         fit, cost, quantity=quantity, at=parse_sizes(at, 2) if at else None, seeds=seeds
     )
-    shown = table.rename(columns={"cost": cost.unit, "per_cost": f"per {cost.unit}"}).head(limit)
+    names = {"n_params": x, "n_samples": data, "cost": cost.unit, "per_cost": f"per {cost.unit}"}
+    shown = table.rename(columns=names).head(limit)
     header = [str(column) for column in shown.columns]
     cells = [
         [
@@ -188,14 +190,14 @@ def next_runs(
         for row in shown.to_dict("records")
     ]
     most = table.iloc[int(table["shrinks"].to_numpy().argmax())]
-    text = (
-        f"{seeds} runs in one cell against the interval of {quantity}, most per cost first\n"
-        f"{format_table(header, cells)}\n"
+    parts: list[str | Table] = [
+        f"{seeds} runs in one cell against the interval of {quantity}, most per cost first",
+        Table(header, cells),
         f"largest effect: {x} {most['n_params']:.4g}, {data} {most['n_samples']:.4g}, "
-        f"{most['shrinks']:.1%} for {most['cost']:.3g} {cost.unit}"
-    )
+        f"{most['shrinks']:.1%} for {most['cost']:.3g} {cost.unit}",
+    ]
     if not fit.success:
-        text = f"only a direction: {fit.status}, {fit.message}\n{text}"
+        parts.insert(0, f"only a direction: {fit.status}, {fit.message}")
     document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}}
     document |= {"quantity": quantity, "unit": cost.unit, "cells": table.to_dict("records")}
-    emit(text, json_values(document), as_json=as_json, output=output)
+    emit(parts, json_values(document), as_json=as_json, output=output)

@@ -11,7 +11,8 @@ import typer
 from scaling.atomic_files import json_values
 from scaling.cli.laws.sources import load_tables, matching, metrics_of, whole_numbers
 from scaling.cli.options import AsJson, Output, Runs, Where
-from scaling.cli.output import emit, format_table
+from scaling.cli.output import emit
+from scaling.cli.tables import Table
 
 __all__ = ["add_verbs"]
 
@@ -97,10 +98,9 @@ def compare(
         + ", ".join(f"{m} {part[m].mean():.5f}" for m in metrics)
         for size, part in rows[base].groupby("n_samples")
     ]
-    text = "\n".join([*own, format_table(header, lines)])
     records = json_values(table.to_dict("records"))
     document = {"baseline": baseline, "confidence": confidence, "variants": records}
-    emit(text, document, as_json=as_json, output=output)
+    emit([*own, Table(header, lines)], document, as_json=as_json, output=output)
 
 
 def _interval(low: float, high: float) -> str:

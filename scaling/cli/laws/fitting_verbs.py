@@ -26,7 +26,8 @@ from scaling.cli.laws.sources import (
     whole_numbers,
 )
 from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
-from scaling.cli.output import emit, format_table
+from scaling.cli.output import emit
+from scaling.cli.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +71,7 @@ def table(
     metrics = [c for c in metrics if c in rows.columns]
     shown = [*dict.fromkeys(wanted), *metrics] or [str(c) for c in rows.columns]
     printed = whole_numbers(rows[shown].drop(columns=metrics)).join(rows[metrics])[shown]
-    text = format_table(shown, printed.to_numpy(dtype=object).tolist())
+    text = Table(shown, printed.to_numpy(dtype=object).tolist())
     emit(text, json_values(rows.to_dict("records")), as_json=as_json, output=output)
 
 
@@ -223,7 +224,7 @@ def holdout(
     cuts: list[Cut] = [name.value for name in cut or CutName]
     cells = hold_out(laws, rows, x=x, data=data, y=metric, cuts=cuts, every_level=every_level)
     scores = score_holdout(cells)
-    text = format_table([str(c) for c in scores.columns], scores.to_numpy(dtype=object).tolist())
+    text = Table([str(c) for c in scores.columns], scores.to_numpy(dtype=object).tolist())
     parts = {"scores": scores.to_dict("records"), "cells": cells.to_dict("records")}
     document = json_values({"metric": metric, **parts})
     emit(text, document, as_json=as_json, output=output)

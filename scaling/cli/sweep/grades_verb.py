@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from scaling.cli.options import AsJson, Output
-from scaling.cli.output import Table, emit
+from scaling.cli.output import emit
+from scaling.cli.tables import Table
 
 __all__ = ["add_verbs"]
 

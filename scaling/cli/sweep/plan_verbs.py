@@ -12,7 +12,8 @@ import typer
 
 from scaling.cli.missing_packages import check_training_packages
 from scaling.cli.options import AsJson, Budget, Output, Overrides, Runs, Study
-from scaling.cli.output import Table, counted, emit, format_duration, format_hours, runs_root
+from scaling.cli.output import counted, emit, format_duration, format_hours, runs_root
+from scaling.cli.tables import Table
 from scaling.errors import SettingError, UserError
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.cli.options import AsJson, Only, Overrides, Runs, Study, Yes
-from scaling.cli.output import Table, counted, format_duration, format_hours, print_parts
+from scaling.cli.output import counted, format_duration, format_hours, print_parts
 from scaling.cli.sweep.chosen_cells import cell_by_signature, chosen_by, confirm
 from scaling.cli.sweep.plan_verbs import STANDINGS, load_plan, load_study_and_store
+from scaling.cli.tables import Table
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
