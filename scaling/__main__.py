@@ -8,13 +8,13 @@ _HOME = Path(__file__).resolve().parent.parent
 
 
 def _hidden_package() -> str | None:
-    """Return what is wrong if another file would be imported in place of a package beside this one."""
+    """Return a message if another file would be imported in place of a package beside this one, else None."""
     for name in ("models", "scaling", "sweeps", "analysis"):
         spec = find_spec(name)
         found = spec.origin or "a folder" if spec else "nothing"
         if Path(found).resolve() != _HOME / name / "__init__.py":
             return (
-                f"{found} is found in place of {_HOME / name}; rename it or take its folder off "
+                f"{found} is found in place of {_HOME / name}; rename it, or remove its folder from "
                 "PYTHONPATH"
             )
     return None

@@ -16,6 +16,7 @@ class RunningCell:
     """How far a running cell is, by its last heartbeat.
 
     Attributes:
+        signature: of its run.
         label: name of the cell, e.g. `SUAN-2 D=65536 s0`.
         step: finished optimiser steps.
         n_steps: all steps; 0 until the cell has reported them.
@@ -23,6 +24,7 @@ class RunningCell:
         samples_per_second: speed of the latest steps, or None.
     """
 
+    signature: str
     label: str
     step: int
     n_steps: int
@@ -78,7 +80,12 @@ def progress_of(plan: Plan, runs: RunStore) -> SweepProgress:
     counts = Counter(state.state for state in states.values())
     running = tuple(
         RunningCell(
-            cell.config.label, state.step, state.n_steps, state.loss, state.samples_per_second
+            cell.config.signature,
+            cell.config.label,
+            state.step,
+            state.n_steps,
+            state.loss,
+            state.samples_per_second,
         )
         for cell in plan.cells
         if (state := states[cell.config.signature]).state == "running"

@@ -83,14 +83,14 @@ class _SweepBars:
         self._bars.update(
             self._study, completed=state.n_done, total=state.n_cells, text=state.counts()
         )
-        running = {cell.label: cell for cell in state.running}
-        for label in self._cells.keys() - running.keys():
-            self._bars.remove_task(self._cells.pop(label))
-        for label, cell in running.items():
-            if label not in self._cells:
-                self._cells[label] = self._bars.add_task(label, text="")
+        running = {cell.signature: cell for cell in state.running}
+        for signature in self._cells.keys() - running.keys():
+            self._bars.remove_task(self._cells.pop(signature))
+        for signature, cell in running.items():
+            if signature not in self._cells:
+                self._cells[signature] = self._bars.add_task(cell.label, text="")
             self._bars.update(
-                self._cells[label],
+                self._cells[signature],
                 completed=cell.step,
                 total=cell.n_steps or None,
                 text=cell.speed(),

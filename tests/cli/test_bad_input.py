@@ -1,4 +1,4 @@
-"""A bad study is one line on stderr, exit code 2, and leaves nothing behind, whatever the verb."""
+"""With a bad study, every verb prints one line to stderr, exits with 2 and writes nothing."""
 
 import shutil
 
@@ -62,7 +62,7 @@ def edit(study, old, new):
     study.write_text(text.replace(old, new))
 
 
-def test_the_study_that_the_others_spoil_is_good(study, capsys):
+def test_the_study_without_an_error_is_good(study, capsys):
     with pytest.raises(SystemExit) as exited:
         main(["plan", "study.toml"])
     assert exited.value.code == 0
@@ -172,3 +172,37 @@ def truncate(store):
 def test_damaged_data_are_refused_before_a_cell_is_trained(study, capsys, verb, damage, expected):
     damage(study.parent / "log")
     assert expected in fails(capsys, study.parent, verb, "study.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["submit", "study.toml", "--cluster", "slrum"],
+            "--cluster slrum: no such choice, did you mean slurm?",
+        ),
+        (
+            ["retry", "study.toml", "--class", "tiemout"],
+            "--class tiemout: no such choice, did you mean timeout?",
+        ),
+        (
+            ["submit", "study.toml", "--cluster", "x"],
+            "--cluster x: no such choice, expected one of: debug, local, slurm",
+        ),
+    ],
+)
+def test_a_wrong_choice_names_the_option_the_value_and_the_nearest_one(
+    study, capsys, arguments, expected
+):
+    assert fails(capsys, study.parent, *arguments) == expected
+
+
+def test_a_wrong_setting_of_generated_logs_names_the_file_and_the_key(study, capsys):
+    edit(study, 'path = "log"', 'path = "new"\n\n[data.generate]\nn_train = 100\nn_test = 0')
+    expected = "study.toml: data.generate: n_test is 0, expected 1 or more"
+    assert fails(capsys, study.parent, "plan", "study.toml") == expected
+
+
+def test_a_cell_that_appears_twice_names_the_file_and_the_key(study, capsys):
+    edit(study, "n_samples = [100, 200]", 'n_samples = [300, "all"]')
+    assert fails(capsys, study.parent, "plan", "study.toml").startswith("study.toml: grid: ")

@@ -1,4 +1,4 @@
-"""Without torch or submitit, verbs that train say so in one line; the others work."""
+"""Without torch or submitit, verbs that train print one line that names the package; the other verbs work."""
 
 import pytest
 from blocked_imports import run_without

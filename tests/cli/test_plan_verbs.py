@@ -1,4 +1,4 @@
-"""The study verbs as a user types them."""
+"""The verbs on studies, run as a user types them."""
 
 import json
 import os
@@ -112,7 +112,7 @@ def test_a_budget_refuses_what_would_exceed_it(capsys, study_file):
     budget = ("--budget-gpu-hours", "0.001")
     _, err = run(capsys, "submit", study_file, "--cluster", "debug", *budget, code=2)
     assert "0.00 spent and 0.00" in err
-    assert "and 0.00 estimated" not in err  # hours that say something
+    assert "and 0.00 estimated" not in err  # enough digits to be useful
     run(capsys, "status", study_file, "--check", code=1)
     run(capsys, "submit", study_file, "--cluster", "debug", "--budget-gpu-hours", "1")
 
@@ -134,7 +134,7 @@ def test_a_cell_of_an_edited_study_says_what_changed(capsys, study_file):
     assert first["why"].endswith("-> 0.5")
 
 
-def test_retry_takes_only_failed_cells_of_the_class(capsys, study_file):
+def test_retry_trains_only_failed_cells_of_the_class(capsys, study_file):
     wild = ("--set", "train.learning_rate=1e30", "--cluster", "debug")
     run(capsys, "submit", study_file, "--limit", "2", *wild, code=1)
     _, err = run(capsys, "retry", study_file, "--class", "oom", *wild, code=1)
@@ -146,14 +146,14 @@ def test_retry_takes_only_failed_cells_of_the_class(capsys, study_file):
 
 
 def test_a_waiting_submit_whose_cells_stay_missing_exits_1(capsys, study_file, monkeypatch):
-    """As when every worker is killed."""
+    """For example, because every worker was killed."""
     monkeypatch.setattr("sweeps.dispatch.run_debug", lambda *_, **__: None)
     _, err = run(capsys, "submit", study_file, "--cluster", "debug", code=1)
     assert "missing: SUAN-0 D=160 s0: not done" in err
 
 
 @pytest.mark.slow
-def test_logs_print_what_the_cells_job_wrote(capsys, study_file):
+def test_logs_print_the_output_of_the_cells_job(capsys, study_file):
     run(capsys, "submit", study_file, "--limit", "1", "--jobs", "1")
     out, _ = run(capsys, "status", study_file, "--json")
     signature = next(c["signature"] for c in json.loads(out)["cells"] if c["state"] == "done")
@@ -195,7 +195,7 @@ def test_run_does_the_whole_study(capsys, study_file):
 
 
 def test_a_full_disk_is_one_line_and_exit_code_2(study_file):
-    """The limit on the file size stands in for a full disk: the same system call fails."""
+    """A limit on the file size simulates a full disk: the same system call fails."""
     script = (
         "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (300, 300))\n"
         f"from scaling.cli import main; main(['-q', 'submit', {str(study_file)!r}, '--cluster', 'debug'])"

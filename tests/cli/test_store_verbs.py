@@ -1,3 +1,5 @@
+"""The verbs on event stores, run as a user types them."""
+
 import json
 import os
 import shutil
@@ -90,14 +92,14 @@ def test_wrong_use_is_one_line_and_leaves_nothing(tmp_path, capsys, arguments, e
     assert [file.name for file in tmp_path.iterdir()] == ["raw"]
 
 
-def test_show_tells_what_the_store_holds(store, capsys):
+def test_show_prints_the_parts_of_a_store(store, capsys):
     code, printed, _ = run(capsys, "data", "show", store)
     assert code == 0
     for expected in ("bayes_logloss", "by user", "fingerprint", "train", "candidate", "p50"):
         assert expected in printed
 
 
-def test_json_has_the_numbers_unrounded_and_is_all_there_is_on_stdout(store, capsys):
+def test_stdout_has_only_the_json_with_unrounded_numbers(store, capsys):
     _, printed, _ = run(capsys, "data", "show", store, "--json")
     document = json.loads(printed)
     assert document["counts"]["train"] == 300
@@ -145,13 +147,13 @@ def test_a_damaged_store_is_one_line(store, tmp_path, capsys, name, damage, expe
     assert f"{name}.npy" in printed.splitlines()[0]
 
 
-def test_a_good_store_is_called_good(store, capsys):
+def test_a_good_store_passes(store, capsys):
     assert run(capsys, "data", "validate", store)[:2] == (0, f"{store}: good, every row checked\n")
     _, printed, _ = run(capsys, "data", "validate", store, "--json")
     assert json.loads(printed) == {"path": str(store), "breaches": []}
 
 
-def test_every_breach_has_a_line_of_its_own(store, tmp_path, capsys):
+def test_every_violation_has_its_own_line(store, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(store, copy)
     for name, row, value in (("label", 3, 7), ("label", 9, 7), ("candidate.item", 5, 0)):
@@ -244,7 +246,7 @@ def run_module(folder, path):
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
-    # A limit on the size of a file, in a process of its own, stands in for the full disk.
+    # A limit on the file size, in a separate process, simulates the full disk.
     program = (
         "import resource as r; from scaling.cli import main\n"
         "soft, hard = r.getrlimit(r.RLIMIT_FSIZE); r.setrlimit(r.RLIMIT_FSIZE, (4096, hard))\n"

@@ -89,7 +89,7 @@ def test_a_file_is_plain_also_on_a_terminal(capsys, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("width", [50, 100])
 def test_bars_show_whole_figures(width):
-    cell = RunningCell("SUAN-2 D=65536 s0", 400, 1000, 0.4817, 3210.0)
+    cell = RunningCell("3f2a11bc", "SUAN-2 D=65536 s0", 400, 1000, 0.4817, 3210.0)
     with progress._bars(transient=True) as bars:
         progress._SweepBars(bars).draw(SweepProgress(24, 12, 1, 0, (cell,)))
         words = drawn(bars.get_renderable(), width).split()
@@ -97,7 +97,7 @@ def test_bars_show_whole_figures(width):
 
 
 def test_bars_of_ended_cells_go_away():
-    cell = RunningCell("SUAN-2 D=65536 s0", 400, 1000, 0.4817, 3210.0)
+    cell = RunningCell("3f2a11bc", "SUAN-2 D=65536 s0", 400, 1000, 0.4817, 3210.0)
     with progress._bars(transient=True) as bars:
         drawing = progress._SweepBars(bars)
         drawing.draw(SweepProgress(24, 12, 0, 0, (cell,)))

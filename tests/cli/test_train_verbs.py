@@ -1,4 +1,4 @@
-"""What is queued and what is not, on a pretended SLURM that never runs anything; `test_slurm.py` has the real one."""
+"""Which cells are queued, on a fake SLURM that never runs anything; `tests/cluster/test_slurm.py` uses a real one."""
 
 import json
 import os
@@ -66,14 +66,16 @@ def test_arrays_are_split_at_the_clusters_size(sweep):
 
 
 def test_a_submission_without_an_answer_is_cancelled_and_made_again(sweep):
-    """As a driver leaves it that dies between sbatch and the naming of its files."""
+    """The driver died between sbatch and the renaming of the files."""
     sweep.submit()
     (submission,) = read_submissions(sweep.runs)
     _forget(submission)
     (submission.folder / "1_2_submitted.pkl").unlink()
     assert sweep.states() == {"queued": 4}
     assert "cancelled job 1, whose driver died" in sweep.submit()
-    assert {task.array_id for task in sweep.queue()} == {"1"}  # numbered anew: the queue was empty
+    assert {task.array_id for task in sweep.queue()} == {
+        "1"
+    }  # the number is used again, because the queue was empty
     assert len(read_submissions(sweep.runs)) == 2
 
 
@@ -90,7 +92,7 @@ def _forget(submission):
     file.write_text(json.dumps({**json.loads(file.read_text()), "job_ids": []}))
 
 
-def test_a_damaged_submission_is_passed_over(sweep):
+def test_a_damaged_submission_is_skipped(sweep):
     sweep.submit()
     (submission,) = read_submissions(sweep.runs)
     (submission.folder / "submission.json").write_text("{")
@@ -154,9 +156,9 @@ def test_a_folder_that_other_hosts_cannot_see_is_refused(sweep, monkeypatch, whi
         "sweeps.dispatch.preflight.why_not_shared",
         lambda folder: "is hidden" if folder.resolve() == hidden else None,
     )
-    told = f"{hidden.name}: is hidden, which far-away and the other nodes cannot see; "
+    expected = f"{hidden.name}: is hidden, which far-away and the other nodes cannot see; "
     message = sweep.submit(code=2)
-    assert told in message
+    assert expected in message
     assert advice in message
     assert not read_submissions(sweep.runs)
 
@@ -177,7 +179,7 @@ def test_a_budget_counts_what_is_queued(sweep):
 @pytest.mark.parametrize(
     ("failures", "taken"), [(["oom"], True), (["oom", "oom"], False), (["exception"], False)]
 )
-def test_which_failures_go_on_by_themselves(sweep, failures, taken):
+def test_which_failures_are_resubmitted_without_retry(sweep, failures, taken):
     signature = sweep.signatures()[0]
     for failure in failures:
         claim(sweep.runs.folder(signature), done=lambda: False).end(failure, "why")
@@ -235,7 +237,7 @@ def test_a_snapshot_is_what_the_jobs_run(sweep):
 
 
 def test_variables_of_the_shell_do_not_override_the_study(sweep, monkeypatch):
-    """sbatch would take the name from it, and the next submit would not find the jobs."""
+    """Otherwise sbatch would take the job name from them, and the next submit would not find the jobs."""
     monkeypatch.setenv("SBATCH_JOB_NAME", "other")
     monkeypatch.setenv("SBATCH_ACCOUNT", "ours")
     with worker_environment():
@@ -244,7 +246,7 @@ def test_variables_of_the_shell_do_not_override_the_study(sweep, monkeypatch):
     assert "SBATCH_JOB_NAME of this shell: ignored" in sweep.submit()
 
 
-def test_conditions_that_no_cell_meets_together_are_told(sweep):
+def test_conditions_that_no_cell_meets_together_are_refused(sweep):
     arguments = ("--only", "grade=SUAN-0", "--only", "grade=SUAN-1")
     assert "no cell meets this and the other conditions" in sweep.submit(*arguments, code=2)
 
@@ -263,13 +265,13 @@ def test_logs_of_a_lost_cell_that_a_job_holds_again_are_followed_on(sweep, monke
     def look(seconds):
         raise UserError("followed on")
 
-    # of this module alone: other threads of the process sleep, too
+    # only in this module, because other threads of the process sleep too
     clock = SimpleNamespace(sleep=look, monotonic=time.monotonic)
     monkeypatch.setattr("scaling.cli.sweep.status_verbs.time", clock)
     assert "followed on" in sweep("logs", sweep.study, sweep.signatures()[0], "--follow", code=2)
 
 
-def test_a_silent_controller_is_asked_no_more_often_than_one_that_answers(sweep, monkeypatch):
+def test_a_silent_controller_is_queried_as_rarely_as_one_that_answers(sweep, monkeypatch):
     sweep.submit("--only", "grade=SUAN-0")
     lease = claim(sweep.runs.folder(sweep.signatures()[-1]), done=lambda: False)
     asked, looks = [], []

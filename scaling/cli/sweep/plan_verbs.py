@@ -107,7 +107,7 @@ def load_plan(
 
 
 def warn_about(made: Plan) -> None:
-    """Log what is doubtful about a plan; the verbs that print or start a plan call this, `status` does not."""
+    """Log warnings about a plan; called by the verbs that print or start a plan, not by `status`."""
     from sweeps.planning import warn_of_teachers
 
     warn_of_teachers(made.study, [cell.config for cell in made.cells], made.data)
