@@ -124,8 +124,7 @@ def is_gone(attempt: dict[str, Any], stale_seconds: float, now: float | None = N
     Processes of this host are looked up. A process of another host counts as gone if its last heartbeat is
     more than `stale_seconds` old at `now` (seconds since 1970; default: the current time).
     """
-    mine = this_process()
-    if all(attempt.get(key) == mine[key] for key in ("host", "pid_namespace")):
+    if all(attempt.get(key) == value for key, value in _this_host().items()):
         pid, started = attempt.get("pid"), attempt.get("pid_started")
         now_there = _start_time(pid) if isinstance(pid, int) else None
         # if a start time is unknown, a process with this number counts as the owner
@@ -150,15 +149,16 @@ def read_attempt(path: Path) -> dict[str, Any]:
 
 def this_process() -> dict[str, Any]:
     """Return the fields that identify this process among all processes of its host, past ones included."""
+    pid = os.getpid()
+    return {**_this_host(), "pid": pid, "pid_started": _start_time(pid)}
+
+
+def _this_host() -> dict[str, str | None]:
+    """Return the fields that name the host, or the container, in which process numbers are unique."""
     namespace = None
     with suppress(OSError):
         namespace = str(Path("/proc/self/ns/pid").readlink())
-    return {
-        "host": platform.node(),
-        "pid_namespace": namespace,
-        "pid": os.getpid(),
-        "pid_started": _start_time(os.getpid()),
-    }
+    return {"host": platform.node(), "pid_namespace": namespace}
 
 
 def _start_time(pid: int) -> int | None:
