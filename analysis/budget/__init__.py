@@ -1,4 +1,4 @@
-"""What to spend: cost of a run, allocation of a budget, the cells that would narrow an interval most.
+"""Budgets: cost of a run, allocation of a budget, the cells that would narrow an interval most.
 
 Not here: fitting.
 """

@@ -1,7 +1,7 @@
-"""How to spend a budget: the frontier N*(C), D*(C), what more buys, curves of equal loss and equal cost.
+"""Allocation of a budget: the frontier N*(C), D*(C), gains from more, curves of equal loss and equal cost.
 
 Everything follows from a fitted joint law and a cost factor x N^power x D. Intervals are those of the law's
-parameters carried over to first order (the optimum's loss needs no more: its slope by N is zero there).
+parameters, propagated to first order. For the loss at the optimum this is enough: its slope in N is zero there.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-# How far from the fitted sizes an optimum is looked for, in units of log size.
+# Search range for an optimum on both sides of the fitted sizes, in units of log size.
 _REACH = 25.0
 _STEP = 1e-4
 _CURVE = 25
@@ -44,8 +44,8 @@ class Point:
     Attributes:
         budget: in the cost's unit.
         n_params, n_samples: the split.
-        metric: of a run there, on the fitted test part.
-        reach: how many times the larger of both sizes lies beyond the largest fitted one; 1 is inside.
+        metric: of a run with this split, on the fitted test part.
+        reach: size over the largest fitted size, for the axis on which it is larger; at least 1.
     """
 
     budget: float
@@ -57,7 +57,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Gain:
-    """What ten times as much of something buys: the metric's improvement and its interval's ends."""
+    """The improvement of the metric from ten times as much of something, with the ends of its interval."""
 
     what: str
     improvement: tuple[float, float, float]
@@ -70,8 +70,8 @@ class Allocation:
     Attributes:
         best: at the budget.
         frontier: from a hundredth to ten times the budget.
-        gains: ten times the parameters, the samples, or the budget.
-        grades: what each known model size reaches within the budget, best first.
+        gains: from ten times the parameters, the samples, or the budget.
+        grades: the metric of each known model size within the budget, best first.
         cost: the formula.
     """
 
@@ -105,7 +105,7 @@ def allocate(
         fit: of a joint law of N and D.
         cost: of a run.
         budget: in the cost's unit.
-        grades: model size by name, to choose from.
+        grades: model sizes to choose from, by name.
 
     Raises:
         UserError: the law is not joint, has no curve, or has no best split (it is monotone along the
@@ -149,7 +149,7 @@ def _optimum(fit: LawFit, cost: Cost, budget: float, theta: FloatArray) -> float
         return float(law.sign * law.evaluate(logs, theta[None])[0, 0])
 
     low, high = (np.log(fit.spans["N"][k]) + s * _REACH for k, s in ((0, -1.0), (1, 1.0)))
-    # The basin first: far away the law is flat to rounding.
+    # First find the basin on a grid, as far away the law is flat up to rounding.
     grid = np.linspace(low, high, 201)
     logs = [grid - origin[0], total - cost.power * grid - origin[1]]
     with np.errstate(over="ignore"):
@@ -273,7 +273,7 @@ def iso_cost(fit: LawFit, cost: Cost, budget: float) -> pd.DataFrame:
 
 
 def iso_loss(fit: LawFit, cost: Cost, target: float) -> pd.DataFrame:
-    """Data and cost that each model size needs to reach a metric; sizes that never do are left out."""
+    """Data and cost for each model size to reach a metric; sizes that never reach it are left out."""
     low, high = fit.spans["N"]
     sign, rows = fit.law.sign, []
     ends = np.log(fit.spans["D"][0]) - 10, np.log(fit.spans["D"][1]) + 25

@@ -1,4 +1,4 @@
-"""What a run costs: FLOPs or GPU-hours as a power of model size times data size, read off the table."""
+"""The cost of a run: FLOPs or GPU-hours as a power of model size times data size, fitted to the table."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -26,7 +26,7 @@ class Cost:
     Attributes:
         unit: of the cost.
         factor, power: of the formula.
-        spread: root mean square of the relative error at the runs it was read from.
+        spread: root mean square of the relative error at the runs.
     """
 
     unit: Unit
@@ -40,12 +40,12 @@ class Cost:
         return np.asarray(self.factor * n**self.power * d)
 
     def samples(self, budget: float, n_params: npt.ArrayLike) -> FloatArray:
-        """Samples that a budget buys for each model size."""
+        """Samples that a budget allows for each model size."""
         return np.asarray(budget / self.factor / np.asarray(n_params, dtype=float) ** self.power)
 
 
 def read_cost(table: pd.DataFrame, unit: Unit, *, x: str, data: str) -> Cost:
-    """Fit the cost of a sample to the runs, in logs; without a column `flops` a sample costs 6 N.
+    """Fit the cost of a sample to the runs, in logs; without a column `flops`, a sample costs 6 N.
 
     Args:
         table: one row per run, with the column `flops` or `train_seconds`.
@@ -65,7 +65,7 @@ def read_cost(table: pd.DataFrame, unit: Unit, *, x: str, data: str) -> Cost:
     rows = table[(table[column] > 0) & (table[x] > 0) & (table[data] > 0)]
     if rows.empty:
         raise UserError(f"table: no run has a positive {column}")
-    # A run's start-up weighs in small runs: the largest data size of each model tells its cost.
+    # Start-up time distorts small runs, so only the largest data size of each model is used.
     largest = rows[rows[data] == rows.groupby(x)[data].transform("max")]
     size = np.log(largest[x].to_numpy(dtype=float))
     each = np.log(

@@ -119,7 +119,7 @@ def settling_note(fit: LawFit) -> str | None:
 def _present(fit: LawFit) -> tuple[FloatArray, FloatArray]:
     """Sizes (cells, 2) and runs (cells,)."""
     sizes, cell = np.unique(fit.cell_sizes, axis=0, return_inverse=True)
-    return sizes, np.bincount(cell.ravel(), fit.cells["n_rows"].to_numpy(dtype=float))
+    return sizes, np.bincount(cell.ravel(), fit.cells["n_rows"]).astype(float)
 
 
 def _slopes(fit: LawFit, sizes: FloatArray) -> FloatArray:

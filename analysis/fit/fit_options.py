@@ -1,4 +1,4 @@
-"""How a law is fitted: `FitOptions`, one frozen value that checks itself."""
+"""`FitOptions`: loss, weights, held parameters and intervals of a fit, as one frozen value that checks itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _DELTA, _DRAWS = 1e-3, 1000
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How a law is fitted, whatever the law and the table are.
+    """Options of a fit that do not depend on the table.
 
     Attributes:
         loss: "gaussian" (least squares on the means of the cells), or "huber" on every row.
@@ -108,7 +108,7 @@ class FitOptions:
 
     @property
     def interval_method(self) -> IntervalMethod:
-        """`interval`, or what follows from `n_draws` and the loss."""
+        """`interval`, or the default that follows from `n_draws` and the loss."""
         if self.interval is not None:
             return self.interval
         return "profile" if self._is_exact and self.n_draws is None else "bootstrap"

@@ -1,4 +1,4 @@
-"""The result of a fit: a frozen value with its status; predicts, prints itself, goes to JSON and back."""
+"""The result of a fit: a frozen value with a status, predictions, a summary and a JSON form."""
 
 import json
 from collections.abc import Mapping
@@ -34,15 +34,15 @@ class LawFit:
         params: estimates with sizes in their own units; NaN if the data contain nothing about one.
         stderr: standard errors (Wald or bootstrap), NaN if there is none.
         intervals: of the free parameters.
-        status: "converged" is the only one to trust without reading `message`.
-        message: what the status means here, and what to do.
+        status: only "converged" can be trusted without reading `message`.
+        message: the meaning of the status for this fit, and a remedy.
         notes: further remarks: rows left out, lack of fit, outliers, shared effects.
         objective: the loss, summed over rows: r^2, or Huber's rho.
         n_points: rows used.
         n_cells: distinct sizes among them.
         n_free: parameters estimated.
-        noise: of one row.
-        r_squared: of the rows on the metric's scale; blind to E and to the form, compare intervals.
+        noise: of one run.
+        r_squared: of the rows on the scale of the residuals; says nothing about E or the form.
         aicc: of squared residuals of the cells; NaN with too few cells.
         condition: of the scaled Jacobian; above about 100 the parameters can hardly be separated.
         spans: smallest and largest size by variable.
@@ -84,12 +84,12 @@ class LawFit:
 
     @property
     def success(self) -> bool:
-        """Whether the numbers may be used as they stand."""
+        """Whether the data determine the law, so that the numbers can be used."""
         return self.status == "converged"
 
     @property
     def has_curve(self) -> bool:
-        """Whether there is a curve to draw, whatever its parameters are worth."""
+        """Whether there is a curve, however uncertain its parameters are."""
         return bool(len(self.theta))
 
     @property
@@ -99,12 +99,12 @@ class LawFit:
 
     @property
     def fixed(self) -> dict[str, float]:
-        """The parameters that were held, those that the form itself fixes included."""
+        """The held parameters, including those that the form itself fixes."""
         return {**self.law.fixed, **self.options.fixed}
 
     @property
     def interval_method(self) -> IntervalMethod:
-        """How the intervals were made; "none" if there are none."""
+        """The kind of the intervals; "none" if there are none."""
         return self.options.interval_method if self.intervals else "none"
 
     def predict(self, *sizes: npt.ArrayLike) -> FloatArray:
@@ -132,7 +132,7 @@ class LawFit:
         logs = [np.log(g).ravel() - o for g, o in zip(grids, self.origin, strict=True)]
         runs = np.broadcast_to(np.asarray(n_runs, dtype=float), grids[0].shape).ravel()
         one = 0.5 + (level or self.options.level) / 2
-        # Very far from the runs a power or a square overflows; infinity and NaN are right there.
+        # Very far from the runs, powers and squares overflow; the results are then infinite or NaN.
         with np.errstate(over="ignore", invalid="ignore"):
             mean = self.law.evaluate(logs, self.theta[None])[0]
             slope = self.law.jacobian(logs, self.theta)
@@ -149,7 +149,7 @@ class LawFit:
     def _widths(
         self, slope: FloatArray, runs: FloatArray, one: float
     ) -> tuple[FloatArray, FloatArray]:
-        """Half widths of the law's and of a prediction's interval, for slopes (n, p) by theta."""
+        """Half widths of the intervals of the law and of a prediction, for slopes (n, p) by theta."""
         if not self.noise.dof:
             return np.full(len(slope), np.nan), np.full(len(slope), np.nan)
         variance, dof = combined(self.parts, slope)
@@ -163,7 +163,7 @@ class LawFit:
         return np.asarray(law), np.asarray(np.sqrt(both) * special.stdtrit(dof_both, one))
 
     def _end(self, mean: FloatArray, width: FloatArray) -> FloatArray:
-        """An interval's end, kept within the metric's limit."""
+        """One end of an interval, cut off at the metric's limit."""
         end = mean * np.exp(width) if self.options.residual_scale == "log" else mean + width
         return (
             np.minimum(end, self.law.bound) if self.law.rising else np.maximum(end, self.law.bound)
@@ -184,7 +184,7 @@ class LawFit:
         return {source: value / total for source, value in found.items()} if total > 0 else {}
 
     def noise_text(self) -> str:
-        """The noise by its sources, and which of them E's error comes from."""
+        """The noise by source, and the sources of the error of E."""
         noise = self.noise
         terms = [f"{noise.sd:.3g} of a run by itself (from {noise.source}, {noise.dof} dof)"]
         if noise.run_sd:

@@ -13,14 +13,14 @@ __all__ = ["condition", "decades", "fit_notes"]
 
 # A row this unlikely under the law and the other rows is reported.
 _OUTLIER_P = 1e-3
-# Scaled Jacobians beyond this: parameters trade off against each other (docs/fitting.md).
+# Above this condition number of the scaled Jacobian, parameters trade off against each other (docs/fitting.md).
 _ILL_CONDITIONED = 100.0
 # With Huber's loss, a row this many robust standard deviations off the law is reported.
 _FAR_OFF = 10.0
 
 
 def decades(size: FloatArray) -> float:
-    """Decades that sizes span."""
+    """The span of sizes in decades."""
     return float(np.log10(size.max() / size.min()))
 
 
@@ -32,10 +32,10 @@ def fit_notes(
     columns: Mapping[str, str],
     y: str,
 ) -> list[str]:
-    """Remarks, most serious first.
+    """Remarks on a fit, the most serious first.
 
     Args:
-        problem: what was fitted.
+        problem: law, points and loss.
         residual: (n,) at the optimum.
         weighted: Jacobian (n, used) times the root of the weights.
         variance: around the optimum.
@@ -56,7 +56,7 @@ def fit_notes(
             notes.append(f"outlier: {y} at {where} is off the law (p = {p:.1e})")
         notes += [
             f"runs of equal {columns[effect.variable]} deviate together (p = {effect.p:.2g}): the law "
-            "has another form, or they shared their luck; intervals are widened by a shared shift of "
+            "has another form, or these runs share an error; intervals are widened by a shared shift of "
             f"sd {effect.sd:.2g}, known from a few sizes only"
             for effect in variance.effects
         ]
@@ -89,6 +89,6 @@ def fit_notes(
 
 
 def condition(weighted: FloatArray) -> float:
-    """Condition number of a Jacobian whose columns are brought to one length."""
+    """Condition number of a Jacobian after scaling its columns to unit length."""
     size = np.linalg.norm(weighted, axis=0)
     return float(np.linalg.cond(weighted / size)) if weighted.size else float("nan")

@@ -1,4 +1,4 @@
-"""How a fit is saved: as one document of plain JSON values, and back."""
+"""Saving a fit as one document of plain JSON values, and reading it back."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["document_of", "fields_of"]
 
 
-# Fields that a document holds as they are, and those that have a form of their own there.
+# Fields that a document contains unchanged, and those that it contains in another form.
 _PLAIN = (
     *("columns", "y", "params", "stderr", "status", "message", "notes", "objective", "n_points"),
     *("n_cells", "n_free", "r_squared", "aicc", "condition", "spans", "at_bound", "unidentified"),

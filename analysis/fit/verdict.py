@@ -1,4 +1,4 @@
-"""The verdict on a fit: when to refuse it, its status and notes, and its summary figures."""
+"""The verdict on a fit: reasons to refuse it, its status and notes, its summary statistics."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from scaling.errors import UserError
 __all__ = ["Estimates", "Question", "conclude", "refuse", "without_curve"]
 
 
-# An exponent (or ratio) known to no better than this factor is not identified.
+# An exponent (or ratio) whose interval spans more than this factor is not identified.
 _WIDE = 4.0
 # Beyond this condition number only rounding separates the parameters, e.g. if sizes grow together.
 _SINGULAR = 1e7
@@ -25,7 +25,7 @@ _SINGULAR = 1e7
 
 @dataclass(frozen=True)
 class Question:
-    """What is fitted and how: the table column of each variable, that of the metric, the options."""
+    """The question that a fit answers: the column of each variable, that of the metric, and the options."""
 
     columns: dict[str, str]
     y: str
@@ -43,7 +43,7 @@ class Estimates:
 
 
 def refuse(problem: Problem) -> tuple[Status, str] | None:
-    """Why no curve should be drawn at all, or None.
+    """The status and message of a fit that cannot have a curve, or None.
 
     Raises:
         UserError: the metric lies beyond its physical limit.
@@ -177,7 +177,7 @@ def conclude(
 
 
 def _is_wide(interval: Interval, name: str) -> bool:
-    """Whether an interval leaves its parameter undetermined for every practical purpose."""
+    """Whether an interval is too wide to determine its parameter."""
     return interval.is_open or (name != "E" and interval.upper > _WIDE * interval.lower)
 
 
@@ -199,7 +199,7 @@ def _at_bound(problem: Problem, theta: FloatArray, seen: npt.NDArray[np.bool_]) 
             if not seen[i]:
                 names.append(name)
         elif seen[i] or name == "E":
-            # An offset this near its limit is at it for every purpose.
+            # An offset this close to its limit counts as at the limit.
             margin = 1e-7 * spread if name == "E" else 1e-7
             if theta[i] <= lower[i] + margin or theta[i] >= upper[i] - margin:
                 names.append(name)
@@ -249,7 +249,7 @@ def _status(
 
 
 def _r_squared(points: Points, objective: Objective, theta: FloatArray) -> float:
-    """Share of the rows' variance explained, on the scale of the residuals."""
+    """Explained share of the variance of the rows, on the scale of the residuals."""
     residual = objective.residuals(theta)
     mean = np.average(points.response, weights=points.weights)
     left = float(np.sum(points.weights * residual**2)) + points.pure_error
@@ -259,7 +259,7 @@ def _r_squared(points: Points, objective: Objective, theta: FloatArray) -> float
 
 def _aicc(squares: float, n: int, n_free: int) -> float:
     """Corrected Akaike criterion of squared residuals (Hurvich & Tsai 1989)."""
-    k = n_free + 1  # the variance is estimated too
+    k = n_free + 1  # the variance is estimated as well
     if n - k - 1 < 1 or squares <= 0:
         return float("nan")
     return n * float(np.log(squares / n)) + 2 * k + 2 * k * (k + 1) / (n - k - 1)

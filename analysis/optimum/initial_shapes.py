@@ -1,8 +1,8 @@
-"""Starting shapes inside the right basin: score a whole grid of exponents at once.
+"""Starting shapes in the basin of the global optimum: a whole grid of exponents is scored at once.
 
-With the linear part solved for (`projection`), a law has two or three parameters left, few enough to
-look everywhere. With log residuals the weights are divided by y^2, as a relative error is nearly a log
-error; with Huber's loss the squared loss finds the basin.
+After solving for the linear part (`projection`) a law has two or three parameters left, few enough for a
+grid. With log residuals the weights are divided by y^2, as a relative error is nearly a log error. With
+Huber's loss, too, the squared loss finds the basin.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from scaling.arrays import FloatArray
 __all__ = ["shape_grid", "starting_shapes"]
 
 
-# Points per shape parameter, by the number of them: some thousand in all at most.
+# Grid points per shape parameter, by the number of parameters; a few thousand in all at most.
 _GRID = (1, 48, 24, 12, 6)
 
 
@@ -25,9 +25,9 @@ def starting_shapes(projection: Projection, fixed: Mapping[str, float], count: i
     """The `count` best separate shapes (count or fewer, K), best first.
 
     Args:
-        projection: the squared loss; what it holds is the same for every shape.
+        projection: the squared loss; the held coefficients are the same for every shape.
         fixed: values of shape parameters that the fit holds.
-        count: starts wanted.
+        count: number of starts.
     """
     shape = shape_grid(projection.law, fixed)
     loss, _ = projection(shape, np.zeros(len(shape), dtype=np.intp))
@@ -46,7 +46,7 @@ def starting_shapes(projection: Projection, fixed: Mapping[str, float], count: i
 
 
 def shape_grid(law: Law, fixed: Mapping[str, float]) -> FloatArray:
-    """Shapes to score, (G, K), even in logs over each parameter's first to last."""
+    """Shapes to score, (G, K): a grid, even in logs, from `first` to `last` of each parameter."""
     free = [shape for shape in law.shapes if shape.name not in fixed]
     low = np.array([np.log(shape.first) for shape in free])
     high = np.array([np.log(shape.last) for shape in free])

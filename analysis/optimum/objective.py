@@ -1,8 +1,8 @@
-"""The loss that a fit minimises, with its gradient and curvature; knows nothing of optimisers.
+"""The loss that a fit minimises, with its gradient and curvature; independent of any optimiser.
 
 Sum over points of weight x rho(residual), residual = response - law (or their logs), with
-rho(r) = r^2 / 2, or Huber's (1964): r^2 / 2 up to delta and delta (|r| - delta / 2) beyond. Huber's may
-weigh predictions above the response more than those below.
+rho(r) = r^2 / 2, or Huber's (1964): r^2 / 2 up to delta and delta (|r| - delta / 2) beyond. With Huber's
+loss, predictions above the response may have another weight than those below.
 """
 
 from collections.abc import Sequence
@@ -17,23 +17,22 @@ from scaling.arrays import FloatArray
 __all__ = ["Objective", "inverse_curvature"]
 
 
-# Parameters whose effect is below this share of the largest, and directions of less curvature than
-# rounding leaves, count as seen this well.
+# Lower limits: of a parameter's scale, as a share of the largest, and of an eigenvalue, because of rounding.
 _LEAST_SCALE, _LEAST_EIGENVALUE = 1e-10, 1e-14
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss of P parameter vectors at once.
+    """A loss, evaluated for P parameter vectors at once.
 
     Attributes:
         law: the form.
         logs: log sizes, one (n,) array for each variable.
-        response: (n,), or (P, n) where the problems differ in it.
-        weights: (n,), or (P, n) where the problems differ in them (bootstrap draws).
+        response: (n,), or (P, n) if it differs between problems.
+        weights: (n,), or (P, n) if they differ between problems (bootstrap draws).
         log: whether residuals are taken in logs.
         delta: Huber's threshold; None is the squared loss.
-        over: with Huber's loss, how many times a prediction above the response weighs.
+        over: with Huber's loss, the weight of a prediction above the response.
     """
 
     law: Law
@@ -122,7 +121,7 @@ class Objective:
 def inverse_curvature(curvature: FloatArray) -> FloatArray:
     """Invert curvatures (..., p, p) whose parameters differ in scale and may be nearly collinear.
 
-    Directions that the data do not see keep a large finite variance instead of an infinite one.
+    Directions without curvature get a large finite variance instead of an infinite one.
     """
     scale = np.sqrt(np.maximum(np.einsum("...ii->...i", curvature), 0.0))
     top = scale.max(axis=-1, keepdims=True, initial=0.0)

@@ -1,6 +1,6 @@
 """From a table to the points that a law is fitted to: sizes, response, weights and cells.
 
-A cell is one choice of sizes; its rows are seeds. Nothing here knows of laws' shapes.
+A cell is one combination of sizes; its rows are seeds. Nothing here depends on the form of the law.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ __all__ = ["Points", "gather_points"]
 
 Residual = Literal["raw", "log"]
 
-# Metrics between these are fitted alike in any unit; beyond, E's curvature drowns beside an exponent's.
+# Within these, the unit of the metric does not matter; beyond, the curvature of E is lost to rounding.
 _SCALE = (1e-10, 1e15)
 # Squares of standard errors must neither overflow nor vanish.
 _ERRORS = (1e-60, 1e60)
@@ -29,22 +29,22 @@ _ERRORS = (1e-60, 1e60)
 
 @dataclass(frozen=True)
 class Points:
-    """What a law is fitted to.
+    """The points that a law is fitted to.
 
     Attributes:
         sizes: one (n,) array for each variable of the law.
-        response: (n,) metric, or its logarithm where residuals are taken in logs.
-        weights: (n,) relative precisions; a mean of S seeds weighs S.
+        response: (n,) metric, or its logarithm if residuals are taken in logs.
+        weights: (n,) relative precisions; the mean of S seeds has weight S.
         cell: (n,) index of the cell.
-        counts: (n,) rows that each point stands for.
+        counts: (n,) number of rows behind each point.
         residual: "raw" or "log".
         pure_error: weighted sum of squares of the rows around their cells' means.
-        pure_error_dof: rows less cells.
-        left_out: why rows were left out, and what else is odd about them, one line each.
-        centred: which log sizes the fit measures from their mean; all of them where None.
-        runs: of cells' means, what runs that serve several cells share; None where there are none.
-        run: (n,) index of each row's run, where the table says it.
-        test_sd: the test part's sampling error, shared by every cell; None where it is not known.
+        pure_error_dof: rows minus cells.
+        left_out: remarks on rows that were left out or look wrong, one line each.
+        centred: whether the fit measures each log size from its mean; None means all.
+        runs: for cells' means, the runs that serve several cells; None if there are none.
+        run: (n,) index of each row's run; None if the table does not name runs.
+        test_sd: sampling error of the test part, shared by every cell; None if it is not known.
     """
 
     sizes: tuple[FloatArray, ...]
@@ -76,17 +76,17 @@ class Points:
 
     @property
     def n_cells(self) -> int:
-        """Distinct choices of sizes."""
+        """Number of distinct combinations of sizes."""
         return int(self.cell.max()) + 1 if len(self.cell) else 0
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """Distinct values of each variable."""
+        """Number of distinct values of each variable."""
         return tuple(len(np.unique(size)) for size in self.sizes)
 
     @property
     def origin(self) -> tuple[float, ...]:
-        """Mean log sizes, from which the fit measures them; 0 where a size is not to be centred."""
+        """The origin of the log sizes: their means; 0 for a size that is not centred."""
         centred = self.centred or (True,) * len(self.sizes)
         return tuple(
             float(np.log(size).mean()) if wanted else 0.0
@@ -141,11 +141,11 @@ def gather_points(
         residual: "log" takes the logarithm of the metric.
         stderr: column of standard errors to weigh the rows by, or None.
         test_error: column of the test part's sampling error, which every row shares, or None.
-        trajectory: column that says which run served the row, or None.
+        trajectory: column that names the run of each row, or None.
 
     Raises:
-        UserError: a column is missing or not numeric, a size is not positive, or the metric is not
-            positive where its logarithm is asked for.
+        UserError: a column is missing or not numeric, a size is not positive, or the logarithm of a
+            metric is needed that is not positive.
     """
     optional = [column for column in (stderr, test_error) if column]
     require_columns(table, [*variables, y, *optional])
@@ -201,7 +201,7 @@ def gather_points(
 
 
 def _run_codes(trajectory: "pd.Series[Any]") -> npt.NDArray[np.int_]:
-    """Index of each row's run; a row that names none is a run by itself."""
+    """Index of each row's run; a row without a name is a run of its own."""
     code = pd.factorize(trajectory)[0].astype(int)
     alone = code < 0
     code[alone] = len(code) + np.arange(int(alone.sum()))
@@ -209,7 +209,7 @@ def _run_codes(trajectory: "pd.Series[Any]") -> npt.NDArray[np.int_]:
 
 
 def _test_sd(errors: "pd.Series[float]", metric: FloatArray, residual: Residual) -> float | None:
-    """Root mean square of the errors that are known, on the scale of the residuals."""
+    """Root mean square of the known errors, on the scale of the residuals."""
     scaled = errors.to_numpy(dtype=float) / (metric if residual == "log" else 1.0)
     known = scaled[np.isfinite(scaled) & (scaled >= 0)]
     return float(np.sqrt((known**2).mean())) if len(known) else None

@@ -1,4 +1,4 @@
-"""A law, points and a loss put together: bounds, refits, the global optimum, what the points can see."""
+"""Law, points and loss together: bounds, refits, the global optimum, and which parameters the points determine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +16,17 @@ from scaling.arrays import BoolArray, FloatArray
 __all__ = ["Optimum", "Problem"]
 
 
-# More for the laws whose grid has to be coarse.
+# Number of starts; more for laws whose grid has to be coarse.
 _N_STARTS = (4, 32)
-# Amplitudes below this share of the metric's range count as vanished, and cannot go below the second.
+# As shares of the metric's range: below the first an amplitude counts as vanished; the second is its bound.
 _VANISHED, _LOWEST_AMPLITUDE = 1e-6, 1e-9
 # Losses below this share of the response's sum of squares are rounding (noiseless data).
 _ROUNDING = 1e-28
-# Points that the grid of starts is scored on at most.
+# Most points for scoring the grid of starts.
 _GRID_POINTS = 2000
-# Minima that differ by less than this share are one.
+# Minima that differ by less than this share count as equal.
 _SAME = 1e-12
-# A tiny delta makes Huber's loss nearly L1; descending at a larger one first finds its valley.
+# With a tiny delta Huber's loss is nearly L1; minimising with a larger delta first finds its valley.
 _FIRST_DELTA, _NEXT_DELTA = 1e-2, 0.02
 # Log amplitudes for sizes in their own units lie within these; beyond, exp overflows.
 LOG_RANGE = 300.0
@@ -34,7 +34,7 @@ LOG_RANGE = 300.0
 
 @dataclass(frozen=True)
 class Optimum:
-    """The minimiser theta (p,), the loss there, whether descent ended, and evaluations spent."""
+    """The minimiser theta (p,), the loss there, whether the descent converged, the number of evaluations."""
 
     theta: FloatArray
     value: float
@@ -44,14 +44,14 @@ class Optimum:
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything that a fit minimises.
+    """A minimisation: law, points and loss.
 
     Attributes:
         law: the form.
-        points: what it is fitted to.
+        points: the data.
         delta: Huber's threshold, or None for the squared loss.
         fixed: parameters that are held, by name.
-        over: with Huber's loss, how many times a prediction above the metric weighs.
+        over: with Huber's loss, the weight of a prediction above the metric.
     """
 
     law: Law
@@ -67,7 +67,7 @@ class Problem:
 
     @property
     def projects(self) -> bool:
-        """Whether the linear part can be solved for exactly."""
+        """Whether the linear part can be solved exactly."""
         return self.delta is None and self.points.residual == "raw"
 
     @property
@@ -106,13 +106,13 @@ class Problem:
         weights: FloatArray | None = None,
         own_units: bool = False,
     ) -> Solution:
-        """Minimise the loss near each guess (P, p), with parameters held there or other weights.
+        """Minimise the loss near each guess (P, p), optionally with held parameters or other weights.
 
         Args:
-            guess: (P, p); what this problem fixes is put to its value.
+            guess: (P, p); parameters that this problem fixes get their fixed values.
             held: (P, p) parameters that stay as guessed.
             weights: (P, n) weights of the problems, or None for the points' own.
-            own_units: theta is at sizes of one instead of the points' origin.
+            own_units: whether theta is for sizes in their own units instead of around the points' origin.
         """
         origin = [0.0] * len(self.points.sizes) if own_units else self.points.origin
         lower, upper = self.bounds(own_units)
@@ -140,10 +140,10 @@ class Problem:
                 softer = replace(self, delta=delta).refit(softened)
                 softened, spent = softer.x, spent + softer.n_evaluations
                 delta *= _NEXT_DELTA
-            # Where the softer loss has one valley the sharper one may have several.
+            # The sharper loss may have several valleys even if the softer one has a single valley.
             x = np.concatenate([softened, x])
         solution = self.refit(x)
-        # Of those that differ by rounding, one whose descent ended.
+        # Among minima that differ by rounding, prefer one whose descent converged.
         lowest = float(np.min(solution.value))
         ended = solution.converged & (solution.value <= lowest * (1 + _SAME) + self.floor)
         best = int(np.argmin(np.where(ended, lowest, solution.value)))
@@ -156,23 +156,23 @@ class Problem:
 
     @property
     def floor(self) -> float:
-        """Loss that is rounding."""
+        """The loss that rounding leaves."""
         return _ROUNDING * float(np.sum(self.points.weights * self.points.response**2))
 
     def vanished(self, theta: FloatArray) -> BoolArray:
-        """Whether a free amplitude (J,) of theta (p,) is too small to show."""
+        """Whether each free amplitude (J,) of theta (p,) is too small to affect the points."""
         shown = self.seen(self.objective(self.points.origin).jacobian(theta))
         return np.asarray((self.free & ~shown)[1 : self._n_linear])
 
     def seen(self, jacobian: FloatArray) -> BoolArray:
-        """Parameters (p,) that move the law at the points; a vanished amplitude hides its exponent.
+        """Whether each parameter (p,) affects the law at the points; a vanished amplitude hides its exponent.
 
         Args:
             jacobian: (n, p) of the law's values at the optimum.
         """
         spread = float(np.ptp(self.points.response))
         reach = np.abs(jacobian).max(axis=0)
-        # The offset counts in units of the metric, every other entry of theta in ones.
+        # The offset is scaled by the range of the metric, every other entry of theta by one.
         reach[0] *= np.ptp(self.points.metric)
         return np.asarray(reach > _VANISHED * spread)
 
@@ -219,7 +219,7 @@ class Problem:
             given[0, 0] = self.law.sign * (self.fixed["E"] - self.law.bound)
         for j, name in enumerate(self.law.amplitudes):
             given[0, 1 + j] = self.fixed.get(name, np.nan)
-        # A few thousand points find the basin as well as all of them.
+        # A few thousand points are enough to find the basin.
         some = np.arange(len(points))
         if len(some) > _GRID_POINTS:
             some = np.random.default_rng(0).permutation(some)[:_GRID_POINTS]
@@ -228,7 +228,7 @@ class Problem:
         shape = starting_shapes(projection, self.fixed, _N_STARTS[len(self.law.shapes) > 3])
         coefficients = projection.coefficients(shape, np.zeros(len(shape), dtype=np.intp))
         offset = self.law.bound + self.law.sign * coefficients[:, 0]
-        # A vanished amplitude starts where it still has a gradient.
+        # A vanished amplitude starts at a value at which it still has a gradient.
         smallest = 1e-3 * max(float(np.ptp(points.metric)), 1e-300)
         amplitudes = np.log(np.maximum(coefficients[:, 1:], smallest))
         return np.column_stack([offset, amplitudes, shape])

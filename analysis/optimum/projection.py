@@ -1,8 +1,8 @@
 """Variable projection: the squared loss as a function of a law's shape alone.
 
 For a fixed shape the best offset and amplitudes follow from a small non-negative least-squares problem
-(Golub & Pereyra 1973), so only exponents are left to search. That removes the curved valley in which
-E, A and alpha trade off, where a search over all parameters crawls.
+(Golub & Pereyra 1973), so the search is over exponents only. This removes the curved valley in which
+E, A and alpha compensate each other, which slows down a search over all parameters.
 
 Legend: Q problems, n points, m = 1 + J linear coefficients, K shape parameters.
 """
@@ -19,13 +19,13 @@ from scaling.arrays import BoolArray, FloatArray, IndexArray
 __all__ = ["Projection"]
 
 
-# Keeps exactly collinear columns (an exponent of zero) solvable; far below any real column's share.
+# Keeps exactly collinear columns (an exponent of zero) solvable; negligible for all others.
 _RIDGE = 1e-15
 
 
 @dataclass(frozen=True)
 class Projection:
-    """The squared loss of P problems, minimised over what is linear.
+    """The squared loss of P problems, minimised over the linear coefficients.
 
     With z = +-(y - limit) and e = +-(E - limit), the law reads z = e + sum_j a_j phi_j, and every
     coefficient is >= 0 for both directions of the metric.
@@ -34,8 +34,8 @@ class Projection:
         law: the form.
         logs: log sizes, one (n,) array for each variable.
         response: (n,) metric.
-        weights: (n,), or (P, n) where the problems differ in them.
-        held: (P, m) coefficients e, a_1, ... that are given, NaN where they are free; None if all are.
+        weights: (n,), or (P, n) if they differ between problems.
+        held: (P, m) held coefficients e, a_1, ..., NaN for free ones; None if all are free.
     """
 
     law: Law
@@ -48,7 +48,7 @@ class Projection:
         """Losses (Q,) and gradients (Q, K) at shapes (Q, K) of the problems `index` (Q,)."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             loss, gradient = self._evaluate(shape, index)
-        # Shapes far outside overflow; they are as bad as can be.
+        # Extreme shapes overflow; their loss counts as infinite.
         finite = np.isfinite(loss) & np.isfinite(gradient).all(axis=1)
         return np.where(finite, loss, np.inf), gradient
 
@@ -121,7 +121,7 @@ class Projection:
 
 
 def _non_negative(normal: FloatArray, right: FloatArray, free: BoolArray) -> FloatArray:
-    """Minimise c' normal c / 2 - right' c over c >= 0 with c = 0 where not free, (Q, m)."""
+    """Minimise c' normal c / 2 - right' c over c >= 0, with c = 0 for held coefficients, (Q, m)."""
     size = np.sqrt(np.maximum(np.einsum("qmm->qm", normal), 1e-300))
     normal = normal / (size[:, :, None] * size[:, None, :])
     right = right / size

@@ -1,4 +1,4 @@
-"""Runs that serve several cells, such as one run scored at several data sizes: what their cells share."""
+"""Runs that serve several cells, e.g. one run evaluated at several data sizes, and the errors their cells share."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ __all__ = ["SharedRuns", "serves_several", "shared_runs"]
 
 @dataclass(frozen=True)
 class SharedRuns:
-    """How rows belong to runs and cells, and how far runs differ within cells.
+    """The assignment of rows to runs and cells, and the differences between runs within cells.
 
     Attributes:
         cell, run: (rows,) indices.
         share: (rows,) of the row in its cell's mean.
         between: sum of squares of the runs around their cells.
-        dof: its degrees of freedom; 0 where no two runs serve the same cells.
+        dof: its degrees of freedom; 0 if no two runs serve the same cells.
         cells_per_run: on average.
     """
 
@@ -31,7 +31,7 @@ class SharedRuns:
     cells_per_run: float
 
     def variance(self, seeds_ss: float, seeds_dof: int) -> float:
-        """Variance between runs by the method of moments, 0 where it is not seen."""
+        """Variance between runs by the method of moments; 0 if it cannot be estimated."""
         if not self.dof or seeds_dof < 1:
             return 0.0
         beyond = self.between / self.dof - seeds_ss / seeds_dof
@@ -51,7 +51,7 @@ class SharedRuns:
 
 
 def serves_several(cell: IndexArray, run: IndexArray) -> bool:
-    """Whether a run serves more than one cell; without a row nothing does."""
+    """Whether any run serves more than one cell."""
     pairs = np.unique(np.column_stack([cell, run]), axis=0)
     return bool(len(pairs) > len(np.unique(run)))
 
@@ -59,7 +59,7 @@ def serves_several(cell: IndexArray, run: IndexArray) -> bool:
 def shared_runs(
     cell: IndexArray, run: IndexArray, weights: FloatArray, response: FloatArray
 ) -> SharedRuns:
-    """Describe the runs of rows, of which some serve several cells.
+    """Describe the runs of a table in which some serve several cells.
 
     Args:
         cell: (rows,) index of the cell.

@@ -1,9 +1,8 @@
 """Many small bounded minimisations at once: BFGS with a given starting metric, in plain NumPy.
 
-Bootstrap draws, profile points and multiple starts are all the same problem with other weights, other
-fixed parameters or other starts, so one call solves them side by side. Handing in the inverse curvature
-at the start is what makes ten steps enough: BFGS is invariant under linear maps, so this is the same as
-working in whitened coordinates.
+Bootstrap draws, profile points and multiple starts are the same problem with other weights, fixed parameters
+or starts, so one call solves them together. About ten steps are enough because the caller passes the inverse
+curvature at the start: BFGS is invariant under linear maps, so this equals working in whitened coordinates.
 
 Legend: P problems, p parameters.
 """
@@ -24,20 +23,20 @@ Function = Callable[[FloatArray, IndexArray], tuple[FloatArray, FloatArray]]
 
 _ARMIJO = 1e-4
 _MAX_STEPS = 400
-# Newton decrements, relative to the objective: the first ends a problem, the second is still accepted
-# where rounding stops the descent earlier (nearly L1 objectives have kinks on the scale of delta).
+# Newton decrements, relative to the objective: the first ends a problem; the second is accepted if rounding
+# stops the descent earlier (nearly L1 objectives have kinks on the scale of delta).
 _DECREMENT = 1e-15
 _STALLED = 1e-9
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Where the problems ended.
+    """The results of the minimisations.
 
     Attributes:
         x: (P, p) minimisers.
         value: (P,) objectives.
-        converged: (P,) whether no descent is left within the bounds.
+        converged: (P,) whether no further descent is possible within the bounds.
         n_evaluations: of the objective, summed over problems.
     """
 
@@ -62,7 +61,7 @@ def minimise(
         function: objectives and gradients.
         start: (P, p).
         inverse_metric: (P, p, p), the inverse curvature at the start, or a guess of it.
-        lower: (p,) bounds; infinite where there is none.
+        lower: (p,) bounds; infinite if there is none.
         upper: (p,) likewise.
         fixed: (P, p), parameters that stay at their start.
         floor: descents this small count as none (noiseless data).
@@ -73,7 +72,7 @@ def minimise(
     index = np.arange(len(x))
     value, gradient = function(x, index)
     n_evaluations = len(x)
-    # A start where the objective is not finite has no gradient to follow.
+    # A start with an infinite objective has no gradient to follow.
     index = index[np.isfinite(value)]
     converged = np.zeros(len(x), dtype=bool)
     resets = np.zeros(len(x), dtype=int)
@@ -83,7 +82,7 @@ def minimise(
         direction, stuck = _direction(
             x[index], gradient[index], inverse[index], held[index], lower, upper
         )
-        # A point is done when the model's descent is below rounding of the objective.
+        # A point is done once the predicted descent is below the rounding of the objective.
         decrement = -np.einsum("pi,pi->p", gradient[index], direction)
         done = decrement <= _DECREMENT * value[index] + floor
         blocked = done & stuck
@@ -97,7 +96,7 @@ def minimise(
             function, x, value, gradient, inverse, index[moving], direction[moving], lower, upper
         )
         n_evaluations += count
-        # No decrease along a descent direction: a stale metric once or twice, then rounding.
+        # No decrease along a descent direction: blame the metric once or twice, then rounding.
         given_up = moved[failed]
         _reset(inverse, inverse_metric, resets, given_up)
         final = given_up[resets[given_up] >= 3]
@@ -115,7 +114,7 @@ def _direction(
     lower: FloatArray,
     upper: FloatArray,
 ) -> tuple[FloatArray, BoolArray]:
-    """Quasi-Newton directions that do not leave the box, and where an inward pull was ignored."""
+    """Quasi-Newton directions that stay in the box, and whether an inward gradient was ignored, (P,)."""
     at_lower, at_upper = x <= lower, x >= upper
     blocked = held | (at_lower & (gradient > 0)) | (at_upper & (gradient < 0))
     pulled = blocked
@@ -189,13 +188,13 @@ def _step(
 
 
 def _snapped(x: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
-    """Put x into the box, and on its side where only rounding keeps it off."""
+    """Put x into the box, and on a bound if only rounding separates them."""
     near = 1e-12 * (1 + np.abs(x))
     return np.where(x <= lower + near, lower, np.where(x >= upper - near, upper, x))
 
 
 def _updated(inverse: FloatArray, step: FloatArray, bend: FloatArray) -> FloatArray:
-    """BFGS update of the inverse curvature; skipped where the curvature seen is not positive."""
+    """BFGS update of the inverse curvature; skipped if the observed curvature is not positive."""
     curvature = np.einsum("pi,pi->p", step, bend)
     mapped = np.einsum("pij,pj->pi", inverse, bend)
     scale = np.einsum("pi,pi->p", bend, mapped)
@@ -213,7 +212,7 @@ def _updated(inverse: FloatArray, step: FloatArray, bend: FloatArray) -> FloatAr
 def _reset(
     inverse: FloatArray, metric: FloatArray, resets: npt.NDArray[np.int_], rows: IndexArray
 ) -> None:
-    """Return to the starting metric, and from the second time to its diagonal."""
+    """Return to the starting metric; from the second time on, to its diagonal."""
     for row in rows:
         resets[row] += 1
         inverse[row] = metric[row] if resets[row] == 1 else np.diag(np.diag(metric[row]))

@@ -1,4 +1,4 @@
-"""The figure of accuracy against latency: families of models, the Pareto front, a budget, and labels with room."""
+"""The figure of accuracy against latency: families of models, the Pareto front, a budget, labels."""
 
 import textwrap
 from itertools import product
@@ -20,7 +20,7 @@ from scaling.arrays import FloatArray
 __all__ = ["plot_latency"]
 
 
-# Families in the order of their colours and markers, colour-blind safe (Okabe and Ito).
+# Colour and marker of each family, colour-blind safe (Okabe and Ito).
 _LOOKS = {
     "SUAN": ("#0072b2", "o"),
     "LightSUAN": ("#d55e00", "s"),
@@ -28,7 +28,7 @@ _LOOKS = {
     "distilled SUAN": ("#cc79a7", "^"),
 }
 GREY = "#666666"
-# How far from its point a label may lie, points; from the second on a line leads to it.
+# Distances of a label from its point, in points; from the second on, a line connects them.
 _DISTANCES = (7.0, 18.0, 30.0, 44.0, 60.0, 80.0, 105.0, 135.0)
 _SIDES = (
     *((1, 0.4), (-1, 0.4), (1, -0.4), (-1, -0.4), (0, 1), (0, -1)),
@@ -43,13 +43,13 @@ def plot_latency(
 ) -> Axes:
     """Plot a metric against p99 latency, one colour per family, the Pareto front and a budget.
 
-    The front and each family's best are labelled, and of the others those that leave room.
+    The models of the front and the best of each family are labelled; others only if there is room.
 
     Args:
-        models: of `analysis.latency.served.served_models`.
+        models: from `analysis.latency.served.served_models`.
         metric: its column.
-        budget_ms: latency that a request may take.
-        ax: where to plot; a new figure by default.
+        budget_ms: time budget of a request, ms.
+        ax: axes to plot on; default: those of a new figure.
     """
     if ax is None:
         ax = new_axes()
@@ -75,8 +75,8 @@ def plot_latency(
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("p99 latency of a request (ms)")
     ax.set_ylabel(LABELS.get(metric, metric))
-    told = best_under(models, metric, budget_ms).replace(" ms", "\u00a0ms")
-    ax.set_title(textwrap.fill(told, 90), fontsize=9, loc="left")
+    title = best_under(models, metric, budget_ms).replace(" ms", "\u00a0ms")
+    ax.set_title(textwrap.fill(title, 90), fontsize=9, loc="left")
     dress(ax)
     # Groups before lines, as in the other figures.
     handles, labels = ax.get_legend_handles_labels()
@@ -90,12 +90,12 @@ def plot_latency(
 
 
 def _label(ax: Axes, models: pd.DataFrame, metric: str, front: set[str]) -> None:
-    """Write the models' names where they run into nothing, the front and each family's best first."""
+    """Write the names of models where they overlap nothing; the front and the best of each family come first."""
     figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)
     if not hasattr(figure.canvas, "get_renderer"):
         FigureCanvasAgg(figure)
-    # The layout decides where points lie, so it comes first.
+    # The positions of the points depend on the layout, so it comes first.
     figure.draw_without_rendering()
     scale = figure.dpi / 72
     points = ax.transData.transform(models[["p99_ms", metric]].to_numpy(float))
@@ -116,7 +116,7 @@ def _label(ax: Axes, models: pd.DataFrame, metric: str, front: set[str]) -> None
             if not _is_inside(place, ax.bbox) or any(place.overlaps(other) for other in taken):
                 continue
             if not wanted[i] and np.argmin(_gaps(place, points)) != i:
-                continue  # it would seem to name another point
+                continue  # it would look like the name of another point
             taken.append(place)
             arrow = {
                 "arrowstyle": "-",
@@ -139,14 +139,14 @@ def _vertical(lift: float) -> str:
 
 
 def _place(anchor: FloatArray, box: Bbox, side: int, lift: float) -> Bbox:
-    """Where a label lies that is aligned to a point on one side of it, pixels."""
+    """The box of a label on one side of an anchor, in pixels."""
     left = anchor[0] + {-1: -box.width, 0: -box.width / 2, 1: 0.0}[side]
     below = {"bottom": 0.0, "top": -box.height}[_vertical(lift)]
     return Bbox.from_bounds(left, anchor[1] + below, box.width, box.height)
 
 
 def _gaps(place: Bbox, points: FloatArray) -> FloatArray:
-    """(n,) distance of each point from a label, pixels."""
+    """(n,) distance of each point from a label, in pixels."""
     nearest = np.clip(points, (place.x0, place.y0), (place.x1, place.y1))
     return np.asarray(np.linalg.norm(points - nearest, axis=1))
 

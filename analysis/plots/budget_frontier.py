@@ -24,7 +24,7 @@ def plot_frontier(fit: LawFit, cost: Cost, *, ax: Axes | None = None) -> Axes:
     Args:
         fit: of a joint law of N and D, with a curve.
         cost: of a run.
-        ax: where to plot; a new figure by default.
+        ax: axes to plot on; default: those of a new figure.
     """
     if ax is None:
         ax = new_axes()

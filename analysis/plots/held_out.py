@@ -18,9 +18,9 @@ def plot_holdout(
 
     Args:
         rows: from `analysis.study_results.extrapolation.holdout`.
-        law: whose predictions to plot.
-        ax: where to plot; a new figure by default.
-        point_kws: of the points.
+        law: the law to plot.
+        ax: axes to plot on; default: those of a new figure.
+        point_kws: passed to matplotlib for the points.
     """
     if ax is None:
         ax = new_axes()

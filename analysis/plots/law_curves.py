@@ -52,8 +52,8 @@ def plot_curves(
             data size, and the data size against anything else.
         minus: plot the distance to this offset on logarithmic axes instead of the metric.
         truth: a known limit of the metric (the Bayes logloss or AUC) to draw.
-        ax: where to plot; a new figure by default.
-        line_kws: of the curves.
+        ax: axes to plot on; default: those of a new figure.
+        line_kws: passed to matplotlib for the curves.
     """
     if ax is None:
         ax = new_axes()

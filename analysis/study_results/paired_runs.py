@@ -1,4 +1,4 @@
-"""Paired differences: runs of the same data size and seed, which share their data and so much of their luck."""
+"""Paired differences between runs of the same data size and seed, which share their data and much of their noise."""
 
 from collections.abc import Sequence
 
@@ -22,28 +22,29 @@ def paired_differences(
     *,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Compare every variant with the baseline, run by run of the same data size and seed.
+    """Compare every variant with the baseline, in pairs of runs with the same data size and seed.
 
-    The interval is Student's, of the mean of the pairs' differences: it holds for differences that are
-    about normal, and knows of the seeds that were drawn and of nothing else. NaN for a single pair.
+    The interval is Student's, for the mean difference of the pairs. It assumes roughly normal differences and
+    covers the variation between seeds only. NaN for a single pair.
 
     Args:
-        table: a row per run.
-        baseline: boolean, of its rows; at most one per data size and seed.
-        metrics: columns.
-        confidence: of each interval by itself.
+        table: one row per run.
+        baseline: boolean, the rows of the baseline; at most one per data size and seed.
+        metrics: columns to compare.
+        confidence: level of each single interval.
 
     Returns:
-        A row per variant and data size: the columns in which variants differ, `n_samples`, `n_pairs`, and for
+        One row per variant and data size: the columns in which variants differ, `n_samples`, `n_pairs`, and for
         each metric its mean over the pairs, `METRIC_difference` (variant minus baseline), `METRIC_low` and
         `METRIC_high`.
 
     Raises:
-        UserError: a metric or n_samples is no column of numbers, there is no seed, the baseline is empty or ambiguous, or there is no pair.
+        UserError: a metric or n_samples is not a column of numbers, there is no column seed, the baseline is
+            empty or ambiguous, or there is no pair.
     """
     require_columns(table, ["n_samples", *metrics])
     if "seed" not in table.columns:
-        raise UserError("table: no column seed: a pair is of one seed")
+        raise UserError("table: no column seed, but the runs of a pair have the same seed")
     base, pair = table[baseline], [c for c in _PAIR if c in table.columns]
     if base.empty:
         raise UserError("no run is the baseline")
@@ -53,12 +54,12 @@ def paired_differences(
         differ = [name for name in names if len(twice[name].unique()) > 1]
         if not differ:
             first = twice[pair].iloc[0]
-            told = ", ".join(f"{column} {value_text(first[column])}" for column in pair)
-            raise UserError(f"several runs of a seed are the baseline: {told} stands twice")
-        told = " and ".join(
+            repeated = ", ".join(f"{column} {value_text(first[column])}" for column in pair)
+            raise UserError(f"several runs of a seed are the baseline: {repeated} stands twice")
+        variants = " and ".join(
             f"{name}={value_text(value)}" for name in differ for value in twice[name].unique()[:2]
         )
-        raise UserError(f"several runs of a seed are the baseline: {told}; name one variant")
+        raise UserError(f"several runs of a seed are the baseline: {variants}; name one variant")
     rows = []
     others = table[~baseline]
     groups = [*names, *pair[:-1]]
@@ -68,8 +69,8 @@ def paired_differences(
         if pairs.empty:
             continue
         if pairs["seed"].duplicated().any():
-            told = variant_label(groups, values)
-            raise UserError(f"several runs of a seed are one variant ({told}); choose with --where")
+            name = variant_label(groups, values)
+            raise UserError(f"several runs of a seed are one variant ({name}); choose with --where")
         row["n_pairs"] = len(pairs)
         for metric in metrics:
             row |= _difference(metric, pairs[metric], pairs[f"{metric}_base"], confidence)

@@ -1,6 +1,6 @@
 """The runs table: one row per finished run, long form, from a study's folder or any CSV.
 
-Missing is NaN. Everything downstream (fits, plots, report) reads such a table and nothing else of a run.
+Missing values are NaN. Fits, plots and the report read only such a table, no other file of a run.
 """
 
 import sys
@@ -30,9 +30,9 @@ RUN_COLUMNS = {
     "flops_per_sample": "forward FLOPs of one sample, two per multiply-add",
     "flops": "training FLOPs of the run, 3 x forward x samples",
     "n_samples": "training impressions, each seen once",
-    "seed": "of initialisation, order and dropout",
+    "seed": "seed of initialisation, order and dropout",
     "data_order": "independent: nested order drawn for each (grade, seed); shared: one for all grades",
-    "packing": "impressions that shared a pass in training: none, those of a request, of a stretch",
+    "packing": "impressions that shared a pass in training: none, those of a request, those of a stretch",
     "precision": "of products in training: float32, tf32, bf16",
     "schedule": "learning-rate schedule",
     "batch_size": "impressions per step",
@@ -45,21 +45,21 @@ RUN_COLUMNS = {
     "peak_memory_gib": "resident memory at its highest, GiB",
     "data_fingerprint": "first 12 digits of the event store's fingerprint",
     "signature": "the run's identity",
-    "trajectory": "names the training that runs of several data sizes begin with; empty where none shares it",
+    "trajectory": "name of the training that runs of several data sizes share at first; empty if none shares it",
 }
 
-# Where a run of the table is distilled; the teacher's metrics follow as `teacher_METRIC`.
+# Columns if a run of the table is distilled; the teacher's metrics follow as `teacher_METRIC`.
 TEACHER_COLUMNS = {
-    "distill": "how the teacher comes by what it knows: none (no teacher), cold, warm, frozen",
-    "distill_weight": "lambda, of the distillation term",
-    "distill_temperature": "t, which divides the logits that are compared",
+    "distill": "how the teacher is trained: none (no teacher), cold, warm, frozen",
+    "distill_weight": "lambda, the weight of the distillation term",
+    "distill_temperature": "t, the divisor of the compared logits",
     "distill_share_embeddings": "whether both read one feature table",
-    "teacher_grade": "name of the teacher's grade; none without one",
+    "teacher_grade": "name of the teacher's grade; none without a teacher",
     "teacher_max_len": "latest behaviours that the teacher reads",
     "teacher_n_params": "the teacher's parameters without its embedding tables",
     "teacher_flops_per_sample": "the teacher's forward FLOPs of one sample",
     "teacher_n_samples": "impressions that the teacher was trained on before the run; 0: from scratch",
-    "teacher_n_new_samples": "how many of these the student does not see",
+    "teacher_n_new_samples": "the number of these that the student does not see",
     "teacher_data": "none, same (as many as the student's), or their number",
 }
 
@@ -67,7 +67,7 @@ TEACHER_COLUMNS = {
 def runs_table(*folders: Path) -> pd.DataFrame:
     """One row per finished run of a study's folder, or of several studies', ordered by size, data and seed.
 
-    A run that stands in two folders is one row.
+    A run that is in two folders gives one row.
 
     Columns are `RUN_COLUMNS`, then `TEACHER_COLUMNS` if a run is distilled, then `model.OPTION` for each
     option that differs between runs, then the metrics.
@@ -78,16 +78,14 @@ def runs_table(*folders: Path) -> pd.DataFrame:
     found: dict[str, RunRecord] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; `scaling run` makes it")
+            raise UserError(f"{folder}: no such folder; `scaling run` creates it")
         own = {record.signature: record for record in RunStore(folder).read_all()}
         if not own:
-            raise UserError(
-                f"{folder}: no finished run yet; `scaling status` tells where they stand"
-            )
+            raise UserError(f"{folder}: no finished run yet; `scaling status` shows their state")
         found = own | found
     records = ordered_records(found.values())
     table = pd.DataFrame([_row(record) for record in records])
-    # one run's luck is its own; said of every run it would only fill the column
+    # A trajectory that a single run has is left out, as it says nothing.
     table["trajectory"] = table["trajectory"].where(table["trajectory"].duplicated(keep=False))
     options = [column for column in table.columns if column.startswith("model.")]
     varied = [column for column in options if len(table[column].unique()) > 1]

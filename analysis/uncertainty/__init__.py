@@ -1,4 +1,4 @@
-"""Where a fit's error comes from, and intervals: noise, variance, profile likelihood, bootstrap.
+"""Sources of a fit's error, and intervals: noise, variance, profile likelihood, bootstrap.
 
 Not here: whether a fit is worth anything (`analysis.fit`).
 """

@@ -1,7 +1,7 @@
-"""Bootstrap by cell, or by run where runs serve several cells: all draws side by side.
+"""Bootstrap by cell, or by run if runs serve several cells; all draws are fitted at once.
 
-Resampling is reweighting: a draw gives each cell (run) a multinomial count, so every draw shares the same
-points and starts at the estimate.
+A resample is a set of weights: each cell (or run) gets a multinomial count. So all draws have the same
+points, and each starts at the estimate.
 """
 
 import numpy as np
@@ -21,12 +21,12 @@ _CHUNK, _MOST = 512, 4_000_000
 def bootstrap_draws(
     problem: Problem, theta: FloatArray, n_draws: int, seed: int
 ) -> tuple[FloatArray, int]:
-    """Minimisers (n_draws, p) of the loss on resampled cells or runs, and the evaluations spent.
+    """Minimisers (n_draws, p) of the loss on resampled cells or runs, and the number of evaluations.
 
     Args:
-        problem: what was fitted.
-        theta: (p,) its optimum, where every draw starts.
-        n_draws: resamples.
+        problem: law, points and loss.
+        theta: (p,) its optimum, the start of every draw.
+        n_draws: number of resamples.
         seed: of the resampling.
     """
     rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def percentile_intervals(
     at_upper: npt.NDArray[np.bool_],
     level: float,
 ) -> list[Interval]:
-    """Percentile interval of each column; open where more than the tail's share ends at a bound.
+    """Percentile interval of each column; open if more draws end at a bound than the tail holds.
 
     Args:
         draws: (B, p).

@@ -1,4 +1,4 @@
-"""An estimate's interval and a curve's band, and how an estimate is printed."""
+"""The interval of an estimate, the band of a curve, and the text of an estimate."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["Band", "Interval", "format_estimate"]
 
 @dataclass(frozen=True)
 class Interval:
-    """Both ends; an open end is the bound that the search ran into, not a limit that the data set."""
+    """Both ends of an interval; an open end is a bound of the search, not a limit set by the data."""
 
     lower: float
     upper: float
@@ -22,7 +22,7 @@ class Interval:
 
     @property
     def is_open(self) -> bool:
-        """Whether the data leave a side open."""
+        """Whether the data leave an end open."""
         return self.open_lower or self.open_upper
 
     def __contains__(self, value: float) -> bool:
@@ -31,7 +31,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Band:
-    """Predictions with pointwise intervals, all of the shape of the sizes asked for.
+    """Predictions with pointwise intervals; all arrays have the shape of the given sizes.
 
     Attributes:
         mean: the law.

@@ -1,7 +1,7 @@
-"""How noisy a cell is, and whether the noise behaves: seeds, lack of fit, shared effects, outliers.
+"""The noise of a cell and tests of it: seeds, lack of fit, outliers.
 
-Linearised at the fit, so each is one small linear-algebra step. Residuals and Jacobians come in
-multiplied by the square root of the weights.
+Everything is linearised at the fit. Residuals and Jacobians are passed in multiplied by the square root of
+the weights.
 """
 
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ from scaling.arrays import FloatArray
 __all__ = ["Noise", "estimate_noise", "outlier"]
 
 
-# Below this p-value the seeds' variance does not explain the residuals, or a shared effect is told.
+# Below this p-value the variance of the seeds does not explain the residuals.
 _REJECT = 0.05
 _MIN_SEED_DOF = 8
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviation of one run around the law, and where it was learned.
+    """Standard deviation of one run around the law, and its source.
 
     Attributes:
         sd: on the scale of the residuals.
-        dof: its degrees of freedom; 0 where nothing tells the noise.
+        dof: its degrees of freedom; 0 if the noise cannot be estimated.
         source: "seeds" (pooled over cells), "residuals", or "none".
         seed_sd: pooled standard deviation of seeds within cells; NaN without repeated cells.
         seed_dof: its degrees of freedom, rows less cells.
-        lack_of_fit: F of the residual variance over the seeds' variance; NaN where either is absent.
+        lack_of_fit: F of the residual variance over the seeds' variance; NaN if one of them is absent.
         lack_of_fit_p: its p-value.
-        run_sd: standard deviation of what the cells of one run share, where runs serve several.
-        shared_sd: of what the cells of equal size share beyond the law, where that was found.
-        test_sd: of the test part's sampling error, which all cells share; 0 where not known.
+        run_sd: standard deviation of the error that the cells of one run share; 0 if no run serves several.
+        shared_sd: of the error that cells of equal size share; 0 if none was found.
+        test_sd: of the sampling error of the test part, which all cells share; 0 if not known.
     """
 
     sd: float
@@ -50,17 +50,17 @@ class Noise:
 
     @property
     def fits(self) -> bool:
-        """Whether seeds explain the residuals (true where that cannot be told)."""
+        """Whether the seeds explain the residuals; true if that cannot be tested."""
         return not self.lack_of_fit_p < _REJECT
 
 
 def estimate_noise(
     residual_ss: float, residual_dof: int, pure_error: float, pure_error_dof: int
 ) -> Noise:
-    """Choose between the pooled seeds' variance and the residuals'.
+    """Choose between the pooled variance of the seeds and that of the residuals.
 
-    Seeds are the better yardstick where there are enough of them and they explain the residuals
-    (lack-of-fit test, Draper & Smith 1998, 2.1); otherwise the law's misfit counts as noise.
+    The seeds' variance is taken if there are enough seeds and it explains the residuals (lack-of-fit test,
+    Draper & Smith 1998, 2.1). Otherwise the misfit of the law counts as noise.
 
     Args:
         residual_ss: weighted sum of squares of the cells' means around the law.
@@ -99,7 +99,7 @@ def outlier(residual: FloatArray, jacobian: FloatArray) -> tuple[int, float]:
     room = np.clip(1 - np.einsum("np,np->n", left, left), 1e-9, None)
     deleted = np.clip((total - residual**2 / room) / dof, 1e-300, None)
     t = np.abs(residual) / np.sqrt(deleted * room)
-    # A point that the law bends to wholly (leverage one) cannot be judged.
+    # A point of leverage one is always fitted exactly, so it cannot be tested.
     t = np.where(room > 1e-6, t, 0.0)
     worst = int(np.argmax(t))
     return worst, float(min(1.0, 2 * n * special.stdtr(dof, -t[worst])))

@@ -1,7 +1,7 @@
 """Intervals and standard errors of the reported parameters, by profile, bootstrap or Wald.
 
-Inside, amplitudes are logs measured at the points' centre; reported ones hold for sizes in their own
-units. This module does the translation; the searching is done in `profile` and `bootstrap`.
+Internally, amplitudes are logs for sizes measured from the points' centre; reported ones hold for sizes in
+their own units. This module converts between them; the search is in `profile_likelihood` and `bootstrap`.
 """
 
 from collections.abc import Sequence
@@ -28,22 +28,22 @@ def _reported(law: Law, theta: FloatArray) -> FloatArray:
 def profile_summary(
     problem: Problem, theta: FloatArray, value: float, variance: Variance, level: float
 ) -> tuple[dict[str, Interval], FloatArray | None]:
-    """Profile-likelihood interval of each free parameter, and a better optimum if one was met.
+    """Profile-likelihood interval of each free parameter, and a better optimum if the search finds one.
 
     Args:
-        problem: what was fitted, by the squared loss.
+        problem: law and points, with the squared loss.
         theta: (p,) optimum around the points' origin.
         value: its loss.
         variance: around it.
         level: of the intervals.
 
     Returns:
-        The intervals by name, and theta (p,) where the loss is lower than `value`, or None.
+        The intervals by name, and theta (p,) with a loss below `value`, or None.
     """
     law, origin = problem.law, problem.points.origin
     spread = float(np.ptp(problem.points.response))
     scale = max(variance.noise.sd, 1e-9 * spread) ** 2
-    # Far from the centre the curvature is too ill-conditioned to invert: invert there, then turn it.
+    # Only at the centre is the curvature conditioned well enough to invert; so invert first, then turn.
     centred = inverse_curvature(problem.objective(origin).curvature(theta))
     turn = _turn(law, theta, origin)
     wider, dof = variance.inflation(turn)
@@ -87,7 +87,7 @@ def wald_summary(
     """Symmetric intervals (amplitudes: in logs) and standard errors from the curvature.
 
     Args:
-        problem: what was fitted.
+        problem: law, points and loss.
         theta: (p,) optimum around the points' origin.
         variance: around it; without degrees of freedom there is no interval.
         level: of the intervals.
@@ -124,7 +124,7 @@ def _turn(law: Law, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
 
 
 def _longest_steps(problem: Problem, theta: FloatArray) -> FloatArray:
-    """First steps (p,) that stay sensible: a part of the gap above E, of an exponent, of e."""
+    """Longest first steps (p,): a part of the gap above E or of an exponent, one for logs."""
     gap = np.min(problem.law.sign * (problem.points.metric - theta[0]))
     spread = float(np.ptp(problem.points.metric))
     steps = np.where(problem.law.logged, 1.0, 0.5 * np.abs(theta))

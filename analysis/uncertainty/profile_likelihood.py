@@ -1,7 +1,7 @@
-"""Profile-likelihood intervals: how far a parameter can go before the fit gets worse than noise.
+"""Profile-likelihood intervals: the values of a parameter for which the refitted loss stays within the noise.
 
-The only interval that kept its coverage where E and an exponent can hardly be told apart
-(docs/fitting.md). Every side of every parameter is searched at once.
+These were the only intervals that kept their coverage if E and an exponent can hardly be separated
+(docs/fitting.md). Both ends of all parameters are searched at once.
 """
 
 import numpy as np
@@ -15,9 +15,9 @@ __all__ = ["profile_intervals"]
 
 
 _ROUNDS = 24
-# Ends are found where the root of the statistic is within this share of its threshold.
+# An end is accepted if the root of the statistic is within this share of its threshold.
 _TOLERANCE = 1e-3
-# A minimum this much lower (in variances) means that the fit was not at the optimum.
+# A minimum lower by this much (in variances) means that the fit was not at the optimum.
 _WORTHWHILE = 1e-6
 
 
@@ -30,19 +30,20 @@ def profile_intervals(
     threshold: FloatArray,
     longest: FloatArray,
 ) -> tuple[list[Interval | None], FloatArray | None]:
-    """Interval of each free parameter of theta, and a better minimiser (p,) if one was met.
+    """Interval of each free parameter of theta, and a better minimiser (p,) if the search finds one.
 
-    The interval holds the values at which 2 (loss - value) / variance <= threshold^2, everything
-    else being refitted; a threshold above that of independent runs allows for errors that cells share. A side that reaches its bound below the threshold is open.
+    The interval contains the values with 2 (loss - value) / variance <= threshold^2 after refitting all other
+    parameters. A threshold above that of independent runs allows for errors that cells share. An end that
+    reaches a bound below the threshold is open.
 
     Args:
-        problem: what was fitted.
-        theta: (p,) its minimiser, at sizes of one.
+        problem: law, points and loss.
+        theta: (p,) the minimiser, for sizes in their own units.
         value: the minimum.
         metric: (p, p) inverse curvature there.
         variance: of one row's residual.
-        threshold: (p,) quantile of t, times how much shared errors widen the parameter's interval.
-        longest: (p,) first steps; where the curvature sees little, it would leap too far.
+        threshold: (p,) quantile of t, times the factor by which shared errors widen the interval.
+        longest: (p,) longest first steps, as a flat curvature would give far too long ones.
     """
     free, (lower, upper) = problem.free, problem.bounds(own_units=True)
     parameters = np.repeat(np.flatnonzero(free), 2)
@@ -50,7 +51,7 @@ def profile_intervals(
         return [None] * len(theta), None
     threshold = threshold[parameters]
     side = np.tile([-1.0, 1.0], len(parameters) // 2)
-    # Along the ridge: how the others move when one parameter is moved and they are refitted.
+    # Along the ridge: the change of the other parameters if one is moved and they are refitted.
     ridge = metric[:, parameters].T / metric[parameters, parameters][:, None]
     bound = np.where(side < 0, lower[parameters], upper[parameters])
     reach = threshold * np.sqrt(np.maximum(metric[parameters, parameters], 0) * variance)
@@ -123,7 +124,7 @@ def _next_trial(
     with np.errstate(divide="ignore", invalid="ignore"):
         within = inner + (outer - inner) * (threshold - inner_root) / (outer_root - inner_root)
         beyond = inner + (inner - centre) * (threshold / inner_root - 1) * 1.05
-    # Keep clear of the bracket's ends, and do not run away where the statistic is flat.
+    # Stay away from the ends of the bracket, and limit the step if the statistic is flat.
     low, high = inner + 0.05 * (outer - inner), inner + 0.95 * (outer - inner)
     within = np.clip(within, np.minimum(low, high), np.maximum(low, high))
     step = np.clip(np.abs(beyond - inner), np.abs(inner - centre), 4 * np.abs(inner - centre))

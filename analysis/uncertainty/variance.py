@@ -1,9 +1,9 @@
-"""Where a fit's uncertainty comes from: seeds, runs that serve several cells, shared luck, the test part.
+"""Sources of a fit's uncertainty: seeds, runs that serve several cells, shared shifts, the test part.
 
-Errors that cells share do not average away. The least-squares estimate stays (on a full grid it is also the
-best linear one under every effect told here, Zyskind 1967); its covariance is the sandwich
-H S H' with H = (J' W J)^-1 J' W and S the cells' covariance. Each mean square that enters S is kept apart,
-so that degrees of freedom follow by Satterthwaite's (1946) rule.
+Errors that cells share do not average away. The estimate is still least squares (on a full grid it is also
+the best linear one under every effect considered here, Zyskind 1967); its covariance is the sandwich
+H S H' with H = (J' W J)^-1 J' W and S the covariance of the cells. Each mean square in S is a separate part,
+so that degrees of freedom follow from Satterthwaite's (1946) rule.
 
 Legend: n cells, p parameters, R runs, G groups; cells are multiplied by the root of their weights.
 """
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Effect", "Part", "Variance", "combined", "estimate_variance"]
 
 
-# Shifts shared by the cells of one size count as real below this p-value; two sizes are tested, and a
-# study without any should be told of one in less than 8 % of cases.
+# Below this p-value the cells of one size count as sharing a shift. Two sizes are tested, and less than 8 %
+# of studies without any shift should be given one.
 _EFFECT_P = 0.035
 # With more groups than this, or fewer than two cells in each, there is nothing to compare.
 _MOST_GROUPS = 64
@@ -36,7 +36,7 @@ _SMALL = 1e-9
 
 @dataclass(frozen=True)
 class Part:
-    """The covariance (p, p) of theta that one mean square tells, and its degrees of freedom."""
+    """One source's covariance (p, p) of theta, and the degrees of freedom of its mean square."""
 
     source: str
     covariance: FloatArray
@@ -45,7 +45,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Effect:
-    """A shift shared by the cells of equal size: of which variable, how unlikely by chance, its sd."""
+    """A shift that cells of equal size share: the variable of the size, the p-value, the standard deviation."""
 
     variable: str
     p: float
@@ -54,14 +54,14 @@ class Effect:
 
 @dataclass(frozen=True)
 class Variance:
-    """What is uncertain about a fit.
+    """The uncertainty of a fit, by source.
 
     Attributes:
         noise: of one run.
-        parts: of theta's covariance around the points' origin, the test part's error aside.
-        test: what the test part's sampling error adds, or None where it is not known.
-        naive: (p, p) covariance if every run erred by itself, as the plain profile assumes.
-        effects: shared shifts that were found.
+        parts: of theta's covariance around the points' origin, without the test part's error.
+        test: the part of the test part's sampling error, or None if it is not known.
+        naive: (p, p) covariance if the errors of all runs were independent, as the plain profile assumes.
+        effects: shared shifts found.
     """
 
     noise: Noise
@@ -105,10 +105,10 @@ def combined(parts: Sequence[Part], directions: FloatArray) -> tuple[FloatArray,
 
 
 def estimate_variance(problem: "Problem", theta: FloatArray) -> Variance:
-    """Separate the noise around a fit by its sources.
+    """Split the noise around a fit into its sources.
 
     Args:
-        problem: what was fitted, to cells' means (or to rows, with Huber's loss).
+        problem: law and loss, with cells' means as points (rows with Huber's loss).
         theta: (p,) its optimum around the points' origin.
     """
     points = problem.points
@@ -139,7 +139,7 @@ def _spread_out(block: FloatArray, used: npt.NDArray[np.intp], theta: FloatArray
 
 
 def _robust(residual: FloatArray, dof: int) -> Noise:
-    # Outliers are what Huber's loss is chosen against: take the scale from the central 95 %.
+    # Huber's loss is chosen because of outliers, so the scale comes from the central 95 %.
     if dof < 1:
         return Noise(float("nan"), 0, "none")
     scale = float(np.quantile(np.abs(residual), 0.95)) / 1.96
@@ -169,11 +169,11 @@ class _Cells:
         for variable, group in self._groups():
             shift = _orthonormal(group - basis @ (basis.T @ group))
             p = self._test(basis, shift, luck, run_variance, seeds_ss, seeds)
-            # Where no two runs serve the same cells, the shifts alone tell the runs' luck.
+            # If no two runs serve the same cells, only the shifts show the variance between runs.
             alone = runs is not None and not runs.dof and runs.serves(group)
             if p < _EFFECT_P or alone:
                 moments.append((variable, p, shift, group, alone))
-            # What the runs may have moved says nothing of the law's fit.
+            # Shifts that runs may cause say nothing about the fit of the law.
             if p < _EFFECT_P or (runs is not None and runs.serves(group)):
                 shifts.append(shift)
         found = _orthonormal(np.column_stack(shifts))
@@ -190,7 +190,7 @@ class _Cells:
             return replace(_simple(noise, naive), test=self._shared_test(gain))
         parts = self._run_parts(naive, gain @ luck, run_variance, noise)
         for variable, p, shift, group, alone in moments:
-            # The whole mean square of a split plot's few large plots, without taking noise off it.
+            # As for the whole plots of a split-plot design: the full mean square, no noise subtracted.
             own = 0.0 if alone else noise.sd
             share = self._moment(shift, group, luck, run_variance, own)
             if p < _EFFECT_P and not alone:
@@ -208,7 +208,7 @@ class _Cells:
         return whole
 
     def _groups(self) -> list[tuple[str, FloatArray]]:
-        """Indicators (n, G) of equal sizes, for the sizes that can be told apart."""
+        """Indicators (n, G) of equal sizes, for each variable that can be tested."""
         law, points = self.problem.law, self.problem.points
         found = []
         for variable, size in zip(law.variables, points.sizes, strict=True):
@@ -239,7 +239,7 @@ class _Cells:
         expected = extra * noise.sd**2 + run_variance * float(np.sum((shift.T @ luck) ** 2))
         if not noise.dof or expected <= 0:
             return float("nan")
-        # The shifts' mean square is known as well as the run's variance is, where that dominates.
+        # If the runs' variance dominates, its degrees of freedom decide.
         own = extra * noise.sd**2 / expected
         runs = self.problem.points.runs
         dof = 1 / (own**2 / noise.dof + ((1 - own) ** 2 / runs.dof if runs and runs.dof else 0.0))
@@ -255,12 +255,12 @@ class _Cells:
         seeds_ss: float,
         seeds: int,
     ) -> Noise:
-        """Noise of one run by itself, judged on what the law and the shifts leave."""
+        """Independent noise of one run, from the residuals of the law and of the shifts."""
         taken = np.column_stack([basis, found])
         rest = self.residual - taken @ (taken.T @ self.residual)
         squares, dof = float(rest @ rest), len(rest) - taken.shape[1]
         beyond = luck - taken @ (taken.T @ luck)
-        # Not more than half can be put down to the runs: the rest must still tell a misfit.
+        # At most half is attributed to the runs, so that the rest can still show a misfit.
         return estimate_noise(
             max(squares - run_variance * float(np.sum(beyond**2)), 0.5 * squares),
             dof,
@@ -291,7 +291,7 @@ class _Cells:
 
     def _shared_test(self, gain: FloatArray) -> Part | None:
         error = self.problem.points.test_sd
-        # A held E is taken for that of this test part, whose luck it then contains.
+        # A held E is taken as the value on this test part, so it contains the sampling error.
         if not error or "E" in self.problem.fixed:
             return None
         moved = gain @ self.root

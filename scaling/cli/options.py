@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "AsJson",
@@ -16,6 +13,7 @@ __all__ = [
     "Data",
     "ForceResume",
     "Limit",
+    "Metrics",
     "Only",
     "Output",
     "Overrides",
@@ -58,7 +56,7 @@ Only = Annotated[
     ),
 ]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="At most so many cells, the smallest first.")
+    int | None, typer.Option(min=1, help="At most this many cells, the smallest first.")
 ]
 Budget = Annotated[
     float | None,
@@ -66,19 +64,19 @@ Budget = Annotated[
         "--budget-gpu-hours",
         min=0.0,
         max=1e12,
-        help="What the study may cost, with what is spent already.",
+        help="GPU-hours that the whole study may cost, finished runs included.",
     ),
 ]
 ForceResume = Annotated[
     bool,
-    typer.Option("--force-resume", help="Go on from checkpoints that other code has written."),
+    typer.Option("--force-resume", help="Resume from checkpoints of another version of the code."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, numbers unrounded.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document with unrounded numbers.")]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write here instead of stdout.")
 ]
@@ -88,6 +86,6 @@ Y = Annotated[
     str | None,
     typer.Option(
         "--y",
-        help="Column of the metric [default: the table's logloss, soft_logloss if it has it].",
+        help="Column of the metric [default: soft_logloss if the table has it, else logloss].",
     ),
 ]

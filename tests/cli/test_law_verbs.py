@@ -362,6 +362,17 @@ def test_allocate_wants_one_budget_that_the_table_can_price(run, csv):
     assert "no column train_seconds" in err
 
 
+def test_next_and_allocate_name_the_columns_of_a_foreign_table(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    table = make_table().rename(columns={"n_params": "compute", "n_samples": "tokens"})
+    table.to_csv(path, index=False)
+    columns = ("--x", "compute", "--data", "tokens")
+    _, out, _ = run("next", path, *columns)
+    assert out.splitlines()[1].split()[:2] == ["compute", "tokens"]
+    _, out, _ = run("allocate", path, *columns, "--flops", "1e14")
+    assert "N = compute, D = tokens" in out
+
+
 def test_next_ranks_cells(run, csv):
     code, out, _ = run("next", csv, "--quantity", "loss", "--at", "1e8,1e8", "--limit", "3")
     assert code == 0

@@ -126,7 +126,8 @@ def _split_text(fit: LawFit, result: Allocation) -> list[str | Table]:
     lines: list[str | Table] = [
         f"{fit.y} = {fit.law.equation}: {fit.status}" + ("" if fit.success else f", {fit.message}"),
         f"a run costs {cost.factor:.3g} N^{cost.power:.3g} D {cost.unit}"
-        + (f" (to {cost.spread:.1%} at the runs)" if cost.spread else ""),
+        + (f" (to {cost.spread:.1%} at the runs)" if cost.spread else "")
+        + f"; N = {fit.columns['N']}, D = {fit.columns['D']}",
         Table(header, frontier),
     ]
     lines += [
