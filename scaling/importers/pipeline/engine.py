@@ -190,7 +190,7 @@ def _engine_errors(limits: Limits) -> Iterator[None]:
         # The engine raises the same error if the disk has no space for data that do not fit in memory.
         where = "on the disk" if "max_temp_directory_size" in str(error) else "in memory"
         raise StorageError(
-            f"the import found no more space {where}; free some, or use another --memory than {limits.memory_gib:g} GiB"
+            f"the import found no more space {where}; free some, or change the memory limit of {limits.memory_gib:g} GiB"
         ) from error
     except duckdb.IOException as error:
         if "No space left" not in str(error):
