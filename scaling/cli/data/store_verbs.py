@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from scaling.atomic_files import atomic_path
 from scaling.cli.options import AsJson, Output
@@ -44,7 +45,19 @@ def _import_help() -> str:
     )
 
 
-@app.command("import", help=_import_help())
+class _ImportCommand(TyperCommand):
+    """Reads the table of importers only when the help is shown, because that takes 60 ms."""
+
+    @property
+    def help(self) -> str:
+        return _import_help()
+
+    @help.setter
+    def help(self, _: str | None) -> None:
+        pass
+
+
+@app.command("import", cls=_ImportCommand)
 def import_(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The data set, as listed above.")],
     raw: Annotated[Path, typer.Argument(metavar="RAW", help="Folder of its files as published.")],
@@ -60,7 +73,7 @@ def import_(
         int | None, typer.Option(help="Threads to use [default: all cores].", show_default=False)
     ] = None,
 ) -> None:
-    """Import a data set; `_import_help` makes the help text from the table of importers."""
+    """Import a data set; the text of the help is `_import_help`."""
     from scaling.cli.progress import stopped_cleanly, work_progress
     from scaling.importers import import_logs
     from scaling.importers.pipeline import Limits
