@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, PositiveInt
 
 from scaling.atomic_files import write_json
 from scaling.strict_values import fits, tolerant
@@ -61,7 +61,7 @@ class _Attempt:
     loss: FiniteFloat | None = None
     samples_per_second: FiniteFloat | None = None
     host: str | None = None
-    pid: int | None = None
+    pid: PositiveInt | None = None
     slurm_job_id: str | None = None
 
 

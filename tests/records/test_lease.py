@@ -180,7 +180,7 @@ WRONG = {
     "message": None,
     "step": "3",
     "loss": float("inf"),
-    "pid": "7",
+    "pid": -7,
 }
 
 
