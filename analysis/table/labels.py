@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from analysis.table.collect import RUN_COLUMNS, TEACHER_COLUMNS
+
 __all__ = ["LABELS", "Size", "first_few", "size_label", "size_of"]
 
 
@@ -21,15 +23,15 @@ LABELS = {
 }
 
 
-# Size columns of a runs table -> (unit, meaning).
-_SIZES = {
-    "n_params": ("parameters", "parameters without the embedding tables"),
-    "n_samples": ("samples", "training impressions, each seen once"),
-    "n_embedding_params": ("parameters", "parameters of the embedding tables"),
-    "teacher_n_params": ("parameters", "the teacher's parameters without the embedding tables"),
-    "flops": ("FLOPs", "training FLOPs of the run"),
-    "flops_per_sample": ("FLOPs", "forward FLOPs of one sample"),
-    "max_len": ("behaviours", "latest behaviours that the model reads"),
+# Units of size columns.
+_UNITS = {
+    "n_params": "parameters",
+    "n_samples": "samples",
+    "n_embedding_params": "parameters",
+    "teacher_n_params": "parameters",
+    "flops": "FLOPs",
+    "flops_per_sample": "FLOPs",
+    "max_len": "behaviours",
 }
 
 
@@ -52,8 +54,8 @@ class Size:
 
 def size_of(column: str) -> Size:
     """The size in a column; an unknown column keeps its own name as label."""
-    unit, meaning = _SIZES.get(column, ("", ""))
-    return Size(column, LABELS.get(column, column), unit, meaning)
+    meaning = (RUN_COLUMNS | TEACHER_COLUMNS).get(column, "")
+    return Size(column, LABELS.get(column, column), _UNITS.get(column, ""), meaning)
 
 
 def first_few(names: Iterable[str], most: int) -> str:
