@@ -34,25 +34,36 @@ def print_on_terminal(parts: Sequence[str | Table]) -> None:
 
 
 class LiveView:
-    """Redraws its parts in place; the last ones stay visible in full length."""
+    """Redraws parts of text in place, as far as they fit on the screen; the last ones are printed in full at the end."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
+        self.parts: Sequence[str | Table] = ()
 
     def show(self, parts: Sequence[str | Table]) -> None:
-        """Draw the parts in place of the former ones; if they are too high, the end is left out for now."""
-        width = self._live.console.width
-        self._live.update(
-            Group(*(Text(p) if isinstance(p, str) else renderable(p, width) for p in parts)),
-            refresh=True,
-        )
+        """Draw the parts in place of the former ones, in reverse order: a long table is cut at its end."""
+        self.parts = parts
+        screen = self._live.console
+        drawn: list[RenderableType] = []
+        for part in reversed(parts):
+            if isinstance(part, Table):
+                visible = Table(part.header, part.rows[: screen.height])
+                drawn.append(renderable(visible, screen.width))
+            else:
+                drawn.append(Text(part))
+        self._live.update(Group(*drawn), refresh=True)
 
 
 @contextmanager
 def live_view() -> Iterator[LiveView]:
     """Yield a view that is redrawn in place."""
-    with Live(auto_refresh=False) as live:
-        yield LiveView(live)
+    live = Live(auto_refresh=False, transient=True)
+    view = LiveView(live)
+    try:
+        with live:
+            yield view
+    finally:
+        print_on_terminal(view.parts)
 
 
 def renderable(table: Table, width: int) -> RenderableType:

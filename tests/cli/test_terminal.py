@@ -11,7 +11,7 @@ from scaling.cli import progress
 from scaling.cli.app import main
 from scaling.cli.output import print_parts
 from scaling.cli.tables import Table
-from scaling.cli.terminal import renderable
+from scaling.cli.terminal import live_view, renderable
 from scaling.records import claim
 from sweeps.status import RunningCell, SweepProgress
 
@@ -129,3 +129,16 @@ def test_watch_redraws_a_terminal_until_no_cell_runs(capsys, study_file, monkeyp
     assert "\x1b[1A" in out  # the cursor goes up to draw over the first frame
     assert frames[1].startswith("1 running")
     assert frames[-1].startswith("1 lost")
+
+
+def test_the_live_view_of_a_long_table_fits_the_screen_and_is_whole_at_the_end(capsys, monkeypatch):
+    become_terminal(monkeypatch)
+    monkeypatch.setenv("LINES", "20")
+    table = Table(["n"], [[i] for i in range(300)])
+    with live_view() as view:
+        view.show([table, "", "300 cells"])
+        frame = capsys.readouterr().out
+    whole = capsys.readouterr().out
+    assert "300 cells" in frame
+    assert frame.count("\n") <= 20
+    assert whole.endswith("299\n\n300 cells\n")

@@ -228,7 +228,7 @@ def _plan_text(made: Plan, budget: float | None) -> list[str | Table]:
     lines = [
         f"{counted(len(made.cells), 'cell')}: {states}",
         f"to do: {flops:.2e} training FLOPs, about {format_duration(made.seconds)} of one core or GPU "
-        f"({format_hours(made.seconds / 3600)} GPU-hours); each cell's start takes {made.start_seconds:.0f} s of it",
+        f"({format_hours(made.seconds / 3600)} GPU-hours), including {made.start_seconds:.0f} s to start each cell",
         f"spent: {format_hours(made.spent_seconds / 3600)} GPU-hours",
     ]
     guessed = sum(1 for c in made.cells if c.source == "guess" and c.state.state != "done")

@@ -224,11 +224,9 @@ def _watch(
         from scaling.cli.terminal import live_view
 
         with live_view() as view:
-            view.show(
-                _status_parts(made, only)[::-1]
-            )  # the totals first: a high table is cut at its end
+            view.show(_status_parts(made, only))
             for made in looks:
-                view.show(_status_parts(made, only)[::-1])
+                view.show(_status_parts(made, only))
     else:
         print_parts(_status_parts(made, only))
         for made in looks:
