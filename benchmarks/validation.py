@@ -279,9 +279,9 @@ def page(rows: list[Row]) -> str:
     lines = [
         "# Agreement with published fits",
         "",
-        "Written by `python benchmarks/validation.py FOLDER` from the published points, which are not distributed here (several have",
-        "no licence); sources are named in the script. An objective is never worse than the published one beyond the digits it was printed",
-        "with; **lower** marks the cases where the published point is not the optimum of its own objective.",
+        "`python benchmarks/validation.py FOLDER` writes this page from the published points. The points are not distributed here, because several have",
+        "no licence; the script names the sources. Our objective is never worse than the published one, within the digits that were",
+        "printed; **lower** marks the cases in which the published point is not the optimum of its own objective.",
         "",
         "| | points and loss | published | ours | objective, published | ours | |",
         "|---|---|---|---|---|---|---|",
@@ -301,9 +301,9 @@ def page(rows: list[Row]) -> str:
         )
     lines += [
         "",
-        "R8 is the case of a published number that its data do not determine: the profile is flat to 0.2 % for R_D from 14 to 230, and the",
-        "optimum lies elsewhere. R10 takes one task to its bound, E = 0, where the prediction is 18 % off. R7 fits four parameters to",
-        "five runs: it agrees, and there is nothing left to test the law with.",
+        "In R8 the data do not determine the published number: the profile is flat to within 0.2 % for R_D from 14 to 230, and the",
+        "optimum lies elsewhere. In R10 the fit of one task reaches the bound E = 0, and its prediction is 18 % off. R7 fits four parameters to",
+        "five runs: the numbers agree, but no runs are left to test the law.",
         "",
     ]
     return "\n".join(lines)
