@@ -36,7 +36,8 @@ class Grade:
 # The rule: each grade has 2 to 3 times the parameters of the one before. Width grows before depth, because
 # depth does not help at the small data sizes of the low grades: one block up to SUAN-3, then about one more
 # every other grade. Heads are added so that each stays 24 to 32 wide. L grows by a factor of about 1.6 per
-# grade (SUAN paper: a grade is model size together with sequence length, up to L = 1000).
+# grade up to the L = 1000 of the SUAN paper (a grade is model size together with sequence length), then by
+# 1.25. From SUAN-10 on nothing was trained here: the rows reach the 10^9 parameters of the literature.
 GRADES: dict[str, Grade] = {
     #                 layers heads   d     L
     "SUAN-0": Grade(       1,    1,  2,    8),
@@ -49,4 +50,10 @@ GRADES: dict[str, Grade] = {
     "SUAN-7": Grade(       4,    4, 32,  320),
     "SUAN-8": Grade(       4,    6, 48,  500),
     "SUAN-9": Grade(       6,    8, 64, 1000),
+    "SUAN-10": Grade(      8,   11,  88, 1300),
+    "SUAN-11": Grade(     10,   15, 120, 1600),
+    "SUAN-12": Grade(     12,   21, 168, 2000),
+    "SUAN-13": Grade(     16,   28, 224, 2600),
+    "SUAN-14": Grade(     20,   40, 320, 3300),
+    "SUAN-15": Grade(     26,   60, 480, 4200),
 }  # fmt: skip

@@ -16,10 +16,10 @@ def test_each_step_of_the_ladder_multiplies_parameters_by_two_to_three():
     assert all(2 <= ratio <= 3 for ratio in ratios), ratios
 
 
-def test_the_ladder_spans_three_orders_of_magnitude():
+def test_the_ladder_reaches_a_billion_parameters():
     sizes = [model_size(grade, SuanOptions(), SCHEMA) for grade in GRADES.values()]
-    assert sizes[-1].n_params > 1000 * sizes[0].n_params
-    assert sizes[-1].flops_per_sample > 1000 * sizes[0].flops_per_sample
+    assert sizes[0].n_params < 3000
+    assert 0.9e9 < sizes[-1].n_params < 1.1e9
 
 
 def test_history_length_grows_with_the_grade():
