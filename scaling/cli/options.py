@@ -76,7 +76,9 @@ Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document with unrounded numbers.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document with unrounded numbers.")
+]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write here instead of stdout.")
 ]
