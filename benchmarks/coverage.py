@@ -1,9 +1,9 @@
-"""How often 95 % intervals hold the truth, in simulated studies whose law is known.
+"""How often 95 % intervals contain the truth, in simulated studies with a known law.
 
     python benchmarks/coverage.py [--worlds 1000] [--only NAME ...]
 
-Every study goes through `fit_law` as a user's would. Writes results/coverage.json. A setting takes about a
-minute of one core for 1,000 studies.
+Each study is fitted with `fit_law`, as a user would do it. Writes results/coverage.json. 1,000 studies of one setting
+take about a minute on one core.
 """
 
 import argparse
@@ -31,7 +31,7 @@ NAMES = ("alpha", "beta", "E")
 
 @dataclass(frozen=True)
 class Setting:
-    """A kind of study; noise is that of one run, in shares of the terms' amplitude.
+    """A kind of study. Noise levels are for one run, as fractions of the terms' amplitude.
 
     Attributes:
         levels: sizes of each axis.
@@ -40,14 +40,14 @@ class Setting:
         offset, amplitude: E, and each term at the centre of the grid.
         noise: standard deviation of one run; with 3 seeds, 1 % of the amplitude for a cell's mean.
         rising: an AUC instead of a logloss.
-        column: sd of a training subset's luck that all runs of one data size share.
-        test: sd of the test part's luck that all runs share, which the table states.
-        trajectory: sd of a run's luck where one run serves every data size of its grade and seed.
-        untold: the table does not say which run served a row.
+        column: sd of the error of a training subset, shared by all runs of one data size.
+        test: sd of the error of the test part, shared by all runs; the table contains it.
+        trajectory: sd of a run's error if one run produces every data size of its grade and seed.
+        untold: the table does not say which run produced a row.
         heavy: noise with three degrees of freedom.
         by_size: how many times noisier the smallest data size is than the largest; 0 if they are equal.
-        naive: intervals as if every run erred by itself, which must fail.
-        bounds: coverage that is asked for.
+        naive: compute intervals as if all errors were independent, which must fail.
+        bounds: range in which the coverage must lie.
     """
 
     what: str
@@ -71,7 +71,7 @@ class Setting:
         return Additive(rising=self.rising)
 
     def known_noise_widths(self) -> dict[str, float]:
-        """Widths of least squares' 95 % intervals where every variance is known, linearised."""
+        """Widths of the 95 % intervals of least squares if every variance is known, linearised."""
         table, params = self.table()
         cells = table[table["seed"] == 0]
         law, logs = self.law(), [np.log(cells[c].to_numpy()) for c in ("n_params", "n_samples")]
@@ -116,13 +116,13 @@ SETTINGS = {
         S1, what="AUC, 4 x 4", levels=(4, 4), rising=True, offset=0.80, amplitude=0.03,
         exponents=(0.25, 0.3),
     ),
-    "test": replace(S1, what="S1, test part's error (2 cell sd) shared by all", test=0.02),
+    "test": replace(S1, what="S1, error of the test part (2 cell sd) shared by all cells", test=0.02),
     "test-auc-4x4": replace(
-        S1, what="AUC, 4 x 4, test part's error shared", levels=(4, 4), rising=True, offset=0.80,
+        S1, what="AUC, 4 x 4, error of the test part shared by all cells", levels=(4, 4), rising=True, offset=0.80,
         amplitude=0.03, exponents=(0.25, 0.3), test=0.02,
     ),
     "trajectory": replace(
-        S1, what="S1, one run serves every data size; half its variance shared",
+        S1, what="S1, one run produces every data size; half its variance shared",
         noise=0.01 * 1.5**0.5, trajectory=0.01 * 1.5**0.5,
     ),
     "trajectory-4x4": replace(
@@ -133,17 +133,17 @@ SETTINGS = {
         exponents=(0.25, 0.3), noise=0.01 * 1.5**0.5, trajectory=0.01 * 1.5**0.5,
     ),
     "S4": replace(
-        S1, what="S4: S1, a subset's luck as large as a seed's shared by a data size",
+        S1, what="S4: S1, the runs of a data size share a subset error as large as a seed's",
         column=0.01 * 3**0.5, bounds=(0.0, 1.0),
     ),
     "heavy": replace(S1, what="S1, t3-distributed noise", heavy=True),
     "unequal": replace(S1, what="S1, noise falls fourfold over the data sizes", by_size=4.0),
     "untold": replace(
-        S1, what="S1, runs share luck (2 x seed sd) over data sizes and the table does not say it",
+        S1, what="S1, rows of one run share an error (2 x seed sd), but the table does not name the run",
         trajectory=0.02 * 3**0.5, untold=True, bounds=(0.0, 1.0),
     ),
     "control": replace(
-        S1, what="negative control, must fail: S4, intervals as if every run erred by itself",
+        S1, what="negative control, must fail: S4, intervals as if all errors were independent",
         column=0.01 * 3**0.5, naive=True, bounds=(0.0, 0.8),
     ),
 }  # fmt: skip
@@ -177,7 +177,7 @@ def study(
 
 
 def naive(fit: LawFit, name: str) -> Interval:
-    """The interval without what cells share."""
+    """The interval without the errors that cells share."""
     i, own = fit.law.names.index(name), fit.parts[0]
     half = float(stdtrit(own.dof, 0.975) * np.sqrt(own.covariance[i, i]))
     return Interval(fit.params[name] - half, fit.params[name] + half)
@@ -236,16 +236,16 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The kept results as a table."""
+    """The saved results as a table."""
     lines = [
-        "| studies | alpha | beta | E | at 10 x | shared data size told | width |",
+        "| studies | alpha | beta | E | at 10 x | shared error found | width |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in SETTINGS:
         result = results[name]
         cover = " | ".join(f"{100 * result['coverage'][n]:.1f}" for n in NAMES)
         shares, wide = result["shares"], result["width_over_known_noise"]
-        # Known-noise widths are linear theory: of no use where the fit is not, or noise is unequal.
+        # Known-noise widths are linear theory: useless if the fit is not linear or the noise is unequal.
         linear = name not in ("S8", "heavy", "unequal", "untold", "control", "S4")
         width = " ".join(f"{w:.2f}" for w in wide.values()) if linear else ""
         lines.append(
@@ -259,7 +259,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worlds", type=int, default=1000)
     parser.add_argument("--only", nargs="*", choices=sorted(SETTINGS))
-    parser.add_argument("--table", action="store_true", help="print the kept results as Markdown")
+    parser.add_argument("--table", action="store_true", help="print the saved results as Markdown")
     arguments = parser.parse_args()
     if arguments.table:
         print(markdown(json.loads(RESULTS.read_text())["settings"]))
