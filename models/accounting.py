@@ -1,7 +1,7 @@
-"""Parameters and FLOPs of a SUAN from its sizes alone; free of torch, so that plans cost nothing.
+"""Parameters and FLOPs of a SUAN, computed from its sizes without torch, so that planning is fast.
 
-Counted is the whole model as the paper writes it. The code computes less (only the last token of the
-last block is read); FLOPs as an axis of a law must not depend on such savings.
+The whole model is counted as the paper describes it. The code computes less (only the last token of the
+last block is read), but FLOPs as an axis of a law must not depend on such savings.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class ModelSize:
         n_embedding_params: feature, hour and position tables.
         flops_per_sample: forward FLOPs for one impression with a full history, two per multiply-add
             of a matrix product; training takes three times as many.
-        activation_bytes: what one impression with a full history keeps for the backward pass, in
-            float32 and as the code works on a CPU; index tensors and the head are left out.
+        activation_bytes: memory saved for the backward pass of one impression with a full history, in
+            float32 and for the CPU path; index tensors and the head are not counted.
     """
 
     n_params: int
@@ -46,7 +46,7 @@ def model_size(grade: Grade, options: SuanOptions, schema: InputSchema) -> Model
     inner = max(1, width // 4)
     norm = width * (1 if options.norm == "rms" else 2)
 
-    # a dense token reads as many tokens as there are: as the paper, nothing is taken off for the future
+    # like the paper, count all tokens as read by each token, including future ones
     pattern = options.pattern
     n_keys = n_tokens if pattern is None else 1 + len(pattern.distances(n_tokens))
     params = norm + 4 * width**2  # attention
@@ -82,7 +82,7 @@ def model_size(grade: Grade, options: SuanOptions, schema: InputSchema) -> Model
 
 
 def _saved_floats(grade: Grade, options: SuanOptions, schema: InputSchema) -> int:
-    """Numbers that the blocks keep for the backward pass, of one impression."""
+    """Number of floats that the blocks save for the backward pass of one impression."""
     width = grade.d * len(schema.behaviour)
     n_tokens = grade.max_len + int(options.target_aware)
     n_features = len(schema.profile) * grade.n_heads

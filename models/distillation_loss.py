@@ -1,4 +1,4 @@
-"""Online distillation (SUAN paper): the term by which a student follows its teacher, and what each of them reads."""
+"""Online distillation (SUAN paper): the loss term for the student, and the batch as each model reads it."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ def distillation_loss(
 ) -> Tensor:
     """Return lambda t^2 BCE(sigmoid(z_s / t), sigmoid(z_t / t)), summed over the logits.
 
-    No gradient reaches the teacher. t^2 keeps the size of the student's as t grows.
+    No gradient reaches the teacher. The factor t^2 keeps the student's gradient at the same size as t grows.
     """
     target = torch.sigmoid(teacher.detach() / temperature)
     loss = F.binary_cross_entropy_with_logits(student / temperature, target, reduction="sum")
@@ -24,10 +24,10 @@ def distillation_loss(
 
 
 def latest_behaviours(batch: Batch, max_len: int) -> Batch:
-    """Return the batch as a model reads it whose history ends after `max_len` behaviours.
+    """Return the batch as read by a model whose history length is `max_len`.
 
-    A batch that was gathered for a longer history is then what it would have been for this one. Stretches
-    (`batch.ends`) are refused: their windows begin elsewhere.
+    A batch gathered for a longer history becomes the batch that would have been gathered for this length.
+    Stretches (`batch.ends`) are refused, because their windows begin elsewhere.
 
     Raises:
         ValueError: the batch holds stretches.

@@ -14,8 +14,8 @@ __all__ = ["FeatureEmbeddings", "sum_rows"]
 def sum_rows(rows: Tensor, values: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor]:
     """Sum the values [n, d] of equal rows [n]: return the distinct rows [u] and their sums [u, d].
 
-    Linear in n, without a sort: each row's places race for one cell of `scratch` (int64, a cell per
-    row of the table, any content), and whichever wins stands for the row.
+    Linear in n, without a sort: all positions of a row write their index to the row's cell of `scratch`
+    (int64, one cell per row of the table, any content). The index that remains represents the row.
     """
     places = torch.arange(len(rows), device=rows.device)
     winner = scratch.scatter_(0, rows, places).gather(0, rows)
@@ -48,7 +48,7 @@ class _LookUp(torch.autograd.Function):
 
 
 class FeatureEmbeddings(nn.Module):
-    """One table [1 + sum(vocabulary sizes - 1), d]: row 0 is everybody's padding and stays zero.
+    """One table [1 + sum(vocabulary sizes - 1), d]: row 0 is the padding of all vocabularies and stays zero.
 
     Features that share a vocabulary share its rows. Gradients are sparse, so that a step's cost does
     not depend on the number of rows.
@@ -65,7 +65,7 @@ class FeatureEmbeddings(nn.Module):
             self.register_buffer(f"_{group}", torch.tensor(first, dtype=torch.int64), False)
 
     def is_of(self, schema: InputSchema) -> bool:
-        """Whether the table's rows are laid out for this schema."""
+        """Whether the table was laid out for this schema."""
         n_rows, offsets = _layout(schema)
         own = {group: getattr(self, f"_{group}").tolist() for group in offsets}
         return self.weight.shape[0] == n_rows and own == offsets
@@ -82,7 +82,7 @@ class FeatureEmbeddings(nn.Module):
 
 
 def _layout(schema: InputSchema) -> tuple[int, dict[str, list[int]]]:
-    """The number of rows, and for each group its features' first rows: a vocabulary's id 1 is in the next one."""
+    """The number of rows, and the row offset of each feature by group: id 1 is in the row after the offset."""
     first: dict[str, int] = {}
     n_rows = 0
     for name, size in schema.vocabularies.items():

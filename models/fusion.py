@@ -1,6 +1,6 @@
 """Adaptive fusion (AFNet) of SUAN's block: the profile joins the sequence.
 
-Shapes: B batch, N tokens, M of them wanted, D token width, P profile features (n2), d feature width,
+Shapes: B batch, N tokens, M of them returned, D token width, P profile features (n2), d feature width,
 H heads, K = P H.
 """
 
@@ -73,7 +73,7 @@ class _DualAlignment(torch.autograd.Function):
             grad_z = grad_hidden.mm(squeeze)
             grad_squeeze.addmm_(grad_hidden.t(), z_BD)
             grad_weigh.addmm_(grad_logit.t(), hidden)
-            # of the pooled mean, all tokens; of the fused tokens, the last ones only
+            # gradient of the pooled mean: all tokens; gradient of the fused tokens: only the last ones
             grad_weight = torch.bmm(value, grad_z.unsqueeze(2)) * pool.unsqueeze(1)
             grad_weight[:, :, -n_out:] += torch.bmm(value * rest_BD.unsqueeze(1), grad.mT)
             by_feature = weight_BKN.view(len(s), key_BPHD.shape[1], -1, s.shape[1])
@@ -95,7 +95,7 @@ class _DualAlignment(torch.autograd.Function):
 
 
 def _sample_chunks(x_BND: Tensor) -> list[slice]:
-    """Samples in chunks that a core's cache holds."""
+    """Samples in chunks that fit into a core's cache."""
     size = max(1, ELEMENTS_IN_CACHE // x_BND[0].numel())
     return [slice(first, first + size) for first in range(0, len(x_BND), size)]
 
@@ -110,9 +110,9 @@ def _profile_weights(s_BND: Tensor, key_BPHD: Tensor) -> Tensor:
 class AdaptiveFusion(nn.Module):
     """AFNet: cross-attention from the sequence S to the profile, then dual alignment of S and C.
 
-    The profile has few features, so its keys are multiplied into the query's weights and its values
-    into the output's weights: H * n2 columns per sample replace two D x D products per token. The
-    result is the same product of matrices in another order.
+    The profile has few features, so its keys are multiplied by the query weights first, and its values by
+    the output weights: H * n2 columns per sample replace two D x D products per token. The
+    result is the same matrix product in another order.
     """
 
     def __init__(self, width: int, d: int, n_heads: int, kind: str) -> None:
@@ -174,8 +174,8 @@ class AdaptiveFusion(nn.Module):
         return fused if stream_BMD is None else stream_BMD + fused
 
     def keys_values(self, profile_BPd: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the profile's keys, that meet tokens, and values, that join them, [B, P, H, D] each."""
-        # the release scales by the number of profile features, not by the head's width
+        """Return the profile's keys and values, mapped to the token width, [B, P, H, D] each."""
+        # the release scales by the number of profile features, not by the head width
         scale = profile_BPd.shape[1] ** -0.5
         key_BPHD = self._carry(profile_BPd, self.k.weight, self.q.weight) * scale
         return key_BPHD, self._carry(profile_BPd, self.v.weight, self.out.weight.t())
@@ -185,7 +185,7 @@ class AdaptiveFusion(nn.Module):
         return torch.bmm(_profile_weights(s_BND, key_BPHD).mT, value_BPHD.flatten(1, 2))
 
     def gate(self, z_BMD: Tensor) -> Tensor:
-        """Return the weight of S against C for the means z of S + C, of the same shape."""
+        """Return the weight of S relative to C for the means z of S + C, with the shape of z."""
         assert self.squeeze is not None
         return torch.sigmoid(F.linear(F.relu(self.squeeze(z_BMD)), self._weigh()))
 
@@ -196,7 +196,7 @@ class AdaptiveFusion(nn.Module):
         return self.weigh_sequence.weight - self.weigh_profile.weight
 
     def _carry(self, profile_BPd: Tensor, into: Tensor, onto: Tensor) -> Tensor:
-        """Carry the profile through `into` [D, d] and each head's rows of `onto` [D, D]: [B, P, H, D]."""
+        """Multiply the profile by `into` [D, d] and by each head's rows of `onto` [D, D]: [B, P, H, D]."""
         heads = (self.n_heads, len(into) // self.n_heads)
         product_HdD = torch.bmm(
             into.view(*heads, into.shape[1]).mT, onto.reshape(*heads, onto.shape[1])

@@ -1,4 +1,4 @@
-"""Norms and feed-forward networks of SUAN's block, and what works in a CPU core's cache.
+"""Norms and feed-forward networks of SUAN's block, and their chunked versions for a CPU core's cache.
 
 Shapes: B batch, N tokens, D token width.
 """
@@ -24,7 +24,7 @@ __all__ = [
 # a gradient at zero.
 _EPS = 1e-12
 
-# Of a tensor [rows, D] that is worked on chunk by chunk; a quarter to twice as many are equally fast.
+# Elements per chunk of a tensor [rows, D]; a quarter to twice as many are equally fast.
 ELEMENTS_IN_CACHE = 80_000
 
 
@@ -34,27 +34,27 @@ def build_norm(kind: str, width: int) -> nn.Module:
 
 
 def in_cache(x: Tensor) -> bool:
-    """Whether to work chunk by chunk with our own gradients: what a CPU core wants.
+    """Whether to work in chunks with our own gradients, which is faster on a CPU core.
 
-    A GPU, mixed precision and models that are exported get torch's own operations, which its compiler fuses.
+    A GPU, mixed precision and exported models use torch's operations, which its compiler fuses.
     """
     plain = torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting()
     return x.device.type == "cpu" and not plain
 
 
 def last_tokens(x_BND: Tensor, n: int) -> Tensor:
-    """The last `n` tokens; a slice of all of them would cost the backward two passes over memory."""
+    """The last `n` tokens, without a slice if `n` covers all: it would cost the backward pass two passes over memory."""
     return x_BND if n == x_BND.shape[1] else x_BND[:, -n:]
 
 
 def cache_chunks(x: Tensor) -> tuple[Tensor, ...]:
-    """Rows of x [..., D] in chunks that a core's cache holds with their hidden layer."""
+    """Rows of x [..., D] in chunks that fit into a core's cache together with their hidden layer."""
     flat = x.reshape(-1, x.shape[-1])
     return torch.split(flat, max(ELEMENTS_IN_CACHE // x.shape[-1], 1))
 
 
 class _RMSNorm(torch.autograd.Function):
-    """x / rms(x) * gain: torch's own is a chain of seven passes over memory on a CPU."""
+    """x / rms(x) * gain; torch's version takes seven passes over memory on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
@@ -103,8 +103,8 @@ class RMSNorm(nn.Module):
 class _SwiGLU(torch.autograd.Function):
     """stream + (silu(x W1 + b1) * (x W2 + b2)) W3 + b3, a few thousand tokens at a time.
 
-    So many fit into a core's cache between one pass and the next; gate and up lie apart, so that
-    each pass is contiguous.
+    That many fit into a core's cache from one pass to the next. Gate and up are stored separately, so
+    that each pass is contiguous.
     """
 
     @staticmethod
