@@ -23,7 +23,7 @@ from models.model_options import SuanOptions
 __all__ = ["SUAN", "Batch", "UnifiedAttentionBlock", "build_suan"]
 
 
-# Spread of the embeddings at the start; docs/recipe.md has the scan.
+# Standard deviation of the initial embeddings; see docs/recipe.md.
 EMBEDDING_STD = 0.1
 
 
@@ -42,7 +42,7 @@ class Batch:
         candidate: ids [B, M, nc]. context: ids [B, M, nx]. profile: ids [B, n2].
         numeric: [B, M, nf] float32.
         label: [B, M] float32.
-        present: [B, M] bool, False where a packed pass has fewer candidates; None: all are there.
+        present: [B, M] bool, False where a packed pass has fewer candidates; None: no candidate is missing.
         ends: [B, M] columns of the history before each candidate's request; None: all of them.
     """
 
@@ -84,10 +84,10 @@ class UnifiedAttentionBlock(nn.Module):
         n_out: int,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return the last `n_out` tokens, [B, n_out, D]: in the last block nothing reads the others.
+        """Return the last `n_out` tokens, [B, n_out, D]; nothing reads the other tokens of the last block.
 
-        Even there the alignment mean reads every token's attention output, so only what comes after
-        it is cut. Without a mean (fusion `sum` or `none`) `n_out` queries are enough.
+        The alignment mean still needs the attention output of every token, so only the steps after
+        it are shortened. Without a mean (fusion `sum` or `none`) `n_out` queries are enough.
         """
         n_attended = x_BND.shape[1] if self.options.fusion == "dual" else n_out
         x_BND = self.residual(
@@ -110,7 +110,7 @@ class UnifiedAttentionBlock(nn.Module):
         n_out: int,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """Join a branch, its norm and the residual stream as the placement says; the last `n_out` tokens."""
+        """Combine a branch, its norm and the residual stream as `placement` says; return the last `n_out` tokens."""
         place, rate = self.options.placement, self.options.dropout
         normed = x_BND if place == "post" else norm(x_BND)
         stream = normed if place == "released" else x_BND
@@ -140,7 +140,7 @@ class SUAN(nn.Module):
         self.hour = nn.Parameter(torch.randn(25, d) * EMBEDDING_STD)
         self.hour_to_token = nn.Linear(d, width, bias=False)
         names = [feature.name for feature in schema.candidate]
-        # where each slot of the token finds the candidate's feature of that name; -1: it has none
+        # index of the candidate feature for each slot of the token; -1: the candidate has no such feature
         self._slots = [names.index(f.name) if f.name in names else -1 for f in schema.behaviour]
         self.bias = RelativeBias(
             grade.max_len,
@@ -195,7 +195,7 @@ class SUAN(nn.Module):
         return self.predict(read_BMD, embedded[1], own, batch.numeric)
 
     def token_rows(self, candidate_rows: Tensor) -> Tensor:
-        """Return the table's rows of candidates as tokens, [B, M, n1], of their rows [B, M, nc]."""
+        """Arrange the table rows of candidates [B, M, nc] in the slots of a token, [B, M, n1]."""
         zero = torch.zeros_like(candidate_rows[..., 0])
         slots = [candidate_rows[..., slot] if slot >= 0 else zero for slot in self._slots]
         return torch.stack(slots, -1)
@@ -211,7 +211,7 @@ class SUAN(nn.Module):
     def predict(
         self, read_BMD: Tensor, profile_BPd: Tensor, own: list[Tensor], numeric: Tensor
     ) -> Tensor:
-        """Return the logits [B, M] of the tokens that are read.
+        """Return the logits [B, M] from the tokens that the head reads.
 
         Args:
             read_BMD: the candidates' tokens after the last block.
@@ -272,7 +272,7 @@ class SUAN(nn.Module):
 
 
 def _pad_history(batch: Batch, max_len: int) -> Batch:
-    """Pad the history to L: a mean over padding must not depend on the batch's longest history."""
+    """Pad the history to L, so that a mean over padding does not depend on the batch's longest history."""
     missing = max_len - batch.behaviours.shape[1]
     return replace(
         batch,

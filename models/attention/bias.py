@@ -19,7 +19,7 @@ __all__ = ["Bias", "RelativeBias", "time_buckets"]
 
 # Queries in a tile, at most: the future half is skipped tile by tile; 40 to 128 are equally fast.
 _QUERIES = 64
-# Pairs in a tile, so that a core's cache holds it; half and twice as many are equally fast.
+# Pairs in a tile, chosen to fit into a core's cache; half and twice as many are equally fast.
 _PAIRS = 100_000
 
 
@@ -47,12 +47,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Bias:
-    """The additive bias of all pairs that are computed, all that a token may not read masked.
+    """The additive bias of all computed pairs; pairs that may not be read are masked.
 
     Attributes:
         tiles: which pairs; for some samples block after block of queries, the last block first; then
             the next samples.
-        values: [b, m, n], one of each tile.
+        values: [b, m, n], one tensor for each tile.
     """
 
     tiles: tuple[Tile, ...]
@@ -74,7 +74,7 @@ class Bias:
 def make_tiles(batch: int, n_tokens: int, *, skip_future: bool) -> tuple[Tile, ...]:
     """Cut the pairs of a batch into tiles; `skip_future` leaves out what no query of a block may read.
 
-    For each few samples the last block of queries comes first: it alone reaches all their keys.
+    For each group of samples the last block of queries comes first, because only it reaches all keys.
     """
     n_blocks = math.ceil(n_tokens / _QUERIES) if skip_future else 1
     edges = [n_tokens * block // n_blocks for block in range(n_blocks + 1)]
@@ -126,7 +126,7 @@ class RelativeBias(nn.Module):
 
 
 class _TiledBias(torch.autograd.Function):
-    """Look the bias up, each tile while the cache holds it."""
+    """Look up the bias tile by tile, while each tile is in the cache."""
 
     @staticmethod
     def forward(

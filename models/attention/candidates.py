@@ -20,8 +20,8 @@ class CandidateKeys:
     """What candidates read of a history.
 
     Attributes:
-        columns: of the history, [S] for all candidates or [B, M, S] for each its own; None: all L.
-        bias_BMS: [B, M, S + 1], the candidate itself last; what must not be read is masked.
+        columns: of the history, [S] shared by all candidates or [B, M, S] for each candidate; None: all L.
+        bias_BMS: [B, M, S + 1], the candidate itself last; keys that may not be read are masked.
     """
 
     columns: Tensor | None

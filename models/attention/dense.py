@@ -25,9 +25,9 @@ T = TypeVar("T")
 class _TiledAttention(torch.autograd.Function):
     """stream + softmax(q k' scale + bias) v Wo, with q, k, v = x Wqkv' and one bias for all heads.
 
-    The projections and their gradients are made for some samples at a time, while a core's cache holds
-    them. Heads are views; batched products go to fresh memory and are copied into place, because
-    those that write into strided memory are far slower.
+    The projections and their gradients are computed for a few samples at a time, so that they stay in a
+    core's cache. Heads are views; batched products are written to new memory and copied, because
+    products that write into strided memory are far slower.
     """
 
     @staticmethod
@@ -189,7 +189,7 @@ class SelfAttention(nn.Module):
         return last_tokens(y_BND, n_queries)
 
     def _whole(self, x_BND: Tensor, bias: Bias) -> Tensor:
-        """Torch's attention over all pairs at once, [B, N, D]: a GPU's kernels take the bias and its gradient."""
+        """Torch's attention over all pairs at once, [B, N, D]; its GPU kernels handle the bias and its gradient."""
         qkv = self.qkv(x_BND).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
         (value,) = bias.values
@@ -197,7 +197,7 @@ class SelfAttention(nn.Module):
         return attended.transpose(1, 2).flatten(2)
 
     def _few_queries(self, x_BND: Tensor, bias_BMN: Tensor) -> Tensor:
-        """The same for the last M tokens alone: nothing here is large."""
+        """The same for the last M tokens only, without tiles, because the tensors are small."""
         batch, _, width = x_BND.shape
         query, key_value = self.qkv.weight[:width], self.qkv.weight[width:]
         q_BMD = F.linear(x_BND[:, -bias_BMN.shape[1] :], query)

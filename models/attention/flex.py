@@ -1,4 +1,4 @@
-"""LightSUAN's self-attention on CUDA: two FlexAttention calls, joined by their log-sum-exps.
+"""LightSUAN's self-attention on CUDA: two FlexAttention calls, combined through their log-sum-exps.
 
 A dilated pattern touches every block of a block mask, so one call would save nothing. The window is block-sparse
 as it stands, and the dilated past is once the tokens lie class by class. Unmeasured: the forward pass is tested
@@ -30,11 +30,11 @@ _SMALLEST_HEAD = 16
 
 @dataclass(frozen=True)
 class FlexBias:
-    """What the kernels read to know and weigh a pair; nothing here is of the size of the pairs.
+    """Inputs from which the kernels compute mask and bias; none has one element per pair.
 
     Attributes:
         position: a scalar for each distance. time: a scalar for each bucket of time.
-        times: seconds [B, N], those of padding all alike.
+        times: seconds [B, N]; all padding has the same time.
         lengths: valid tokens [B], on the right; they never read the others.
     """
 
@@ -95,7 +95,7 @@ def _call(
     reads: Callable[[Tensor], Tensor],
     n_tokens: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return output and log-sum-exp of tokens that lie in any order; `place` gives their index in time."""
+    """Return output and log-sum-exp of tokens in any order; `place` gives their index in time."""
     first, times = n_tokens - bias.lengths, bias.times
 
     def mask(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""How the tokens of a pass lie: who may read whom, at which distance, with which weight in the mean.
+"""The layout of a pass: which tokens read which, at which distance, with which weight in the mean.
 
-One pass holds the history's L tokens, padded on the left, and then M candidates that are blind to each
+One pass contains the history's L tokens, padded on the left, and then M candidates that do not read each
 other. M = 1 is the paper's sequence. Several candidates of one request share the history; several
 requests of one stretch of a user's log share it up to their own end.
 
@@ -19,7 +19,7 @@ from models.sparse_pattern import SparsePattern
 __all__ = ["MASKED", "Layout", "RunningMean"]
 
 
-# The bias of what may not be read: finite, so that a row without any valid key attends uniformly instead of
+# The bias of a pair that may not be read: finite, so that a row without any valid key attends uniformly instead of
 # giving NaN.
 MASKED = -1e9
 
@@ -31,9 +31,9 @@ class Layout:
     Attributes:
         lengths: valid behaviours [B]; the others are padding on the left.
         n_history: L.
-        n_candidates: M, or 0 where candidates join in the head only.
+        n_candidates: M, or 0 if candidates enter only in the head.
         ends: [B, M] columns of the history before each candidate's request; None: all of them.
-        pattern: of LightSUAN, whose tokens read part of their past only; its padding reads padding.
+        pattern: of LightSUAN, whose tokens read only part of their past; padding reads padding.
     """
 
     lengths: Tensor
@@ -76,7 +76,7 @@ class Layout:
         return place[..., :, None] - place[..., None, :]
 
     def merge_padding(self, times_BN: Tensor) -> Tensor:
-        """Return the times with those of padding all alike, so that its bias depends on nothing."""
+        """Return the times with one value for all padding, so that its bias is constant."""
         padding = F.pad(~self.valid, (0, times_BN.shape[1] - self.n_history))
         return times_BN.masked_fill(padding, 0)
 
@@ -111,7 +111,7 @@ class Layout:
 
     @cached_property
     def _places(self) -> Tensor:
-        """Column of each behaviour, and for a candidate the column that its own would be."""
+        """Column of each behaviour; for a candidate, the column of the next event after its history."""
         if self.ends is not None:
             columns = self._columns.expand(len(self.lengths), -1)
             return torch.cat([columns, self.ends], 1)

@@ -1,4 +1,4 @@
-"""LightSUAN's attention over the tokens of a pass: the history by its tiles, then candidates on their own.
+"""LightSUAN's attention over the tokens of a pass: the history in tiles, then the candidates.
 
 Shapes: B batch, L behaviours, M candidates, N = L + M tokens, D token width, H heads.
 """
@@ -19,10 +19,10 @@ __all__ = ["SparseBias", "sparse_pays"]
 
 
 def sparse_pays(pattern: SparsePattern, n_tokens: int) -> bool:
-    """Whether the sparse computation is faster than the dense one under a mask; both are the same function.
+    """Whether the sparse computation is faster than the masked dense one; both give the same result.
 
-    Measured on a CPU (`benchmarks/light.py crossover`): a query costs as W + 60 pairs against N / 2 + 32, at
-    any batch size, in training as in serving.
+    Measured on a CPU (`benchmarks/light.py crossover`): a query costs as much as W + 60 pairs, or N / 2 + 32 if
+    dense, at any batch size, in training and in serving.
     """
     return n_tokens / 2 + 32 > fit_tiles(pattern, n_tokens).width + 60
 
@@ -33,7 +33,7 @@ class SparseBias:
 
     Attributes:
         tables: the scalars by distance and by time bucket; None: without.
-        times_BN: seconds of the tokens, those of padding all alike.
+        times_BN: seconds of the tokens; all padding has the same time.
         layout: of the tokens; it has a pattern.
         dtype: of the bias.
     """
@@ -71,7 +71,7 @@ class SparseBias:
 
     @property
     def _n_sequence(self) -> int:
-        """Tokens that form one sequence: the history, and a lone candidate as its next event."""
+        """Tokens that form one sequence: the history, and a single candidate as its next event."""
         alone = self.layout.n_candidates == 1 and self.layout.ends is None
         return self.layout.n_history + int(alone)
 

@@ -1,4 +1,4 @@
-"""LightSUAN's self-attention on the pairs of its pattern alone: O(L (k + L / r)) time and memory.
+"""LightSUAN's self-attention, only for the pairs of its pattern: O(L (k + L / r)) time and memory.
 
 The window is read block by block, the dilated past within the r residue classes of the index, each as plain
 batched matrix products; one softmax runs over both parts of a row (`models.sparse_pattern.Tiles`).
@@ -22,14 +22,14 @@ __all__ = ["BUCKET_WIDTH", "gap_buckets", "sparse_attention", "sparse_bias"]
 
 BUCKET_WIDTH = 0.301
 
-# The row of the time table that stands for a key that may not be read.
+# The row of the time table for a key that may not be read.
 _UNREADABLE = N_TIME_BUCKETS + 1
 
-# When padding took place, and what lies outside the sequence: so far from all else that the gap's bucket is the
-# unreadable one (ln(2^61) / 0.301 > 129). Padding then reads padding, and nothing else does.
+# The time of padding and of positions outside the sequence: so far from all events that the gap falls into the
+# unreadable bucket (ln(2^61) / 0.301 > 129). Padding then reads padding, and no other token reads it.
 _PADDING_TIME, _OUTSIDE_TIME = -(2.0**61), -(2.0**62)
 
-# Pairs up to which all heads are worked on at once: more fall out of a core's caches.
+# Up to this many pairs, all heads are computed at once; more do not fit into a core's caches.
 _PAIRS = 650_000
 
 
@@ -41,7 +41,7 @@ def sparse_bias(
     Args:
         position: a scalar for each distance, at least N.
         time: a scalar for each bucket of the time between two tokens, N_TIME_BUCKETS + 1.
-        times_BN: seconds, int64, below 2^53 in size; those of padding count as one moment.
+        times_BN: seconds, int64, below 2^53 in absolute value; all padding has the same time.
         lengths: valid tokens of each row [B], on the right; they never read the others.
         tiles: of N tokens.
     """
@@ -136,7 +136,7 @@ def _pair_distances(tiles: Tiles, largest: int, device: torch.device) -> tuple[T
 
 
 class _SparseAttention(torch.autograd.Function):
-    """Forward and backward by groups of heads; the probabilities and a copy of q, k and v are kept.
+    """Forward and backward by groups of heads; saves the probabilities and a copy of q, k and v.
 
     The copy has each head's rows together, so that blocks, and the windows that overlap, are strided views.
     """
@@ -230,7 +230,7 @@ def _classes(flat: Tensor, tiles: Tiles) -> Tensor:
 
 
 def _scores(q: _Queries, k: _Keys) -> list[Tensor]:
-    """Products of queries and keys, in the windows and, where there are any, in the classes."""
+    """Products of queries and keys, in the windows and, if there are any, in the classes."""
     near = torch.bmm(q.near, k.near.mT)
     return [near, torch.bmm(q.far, k.far.mT)] if q.far.numel() else [near]
 

@@ -57,7 +57,7 @@ class LiveView:
 @contextmanager
 def live_view() -> Iterator[LiveView]:
     """Yield a view that is redrawn in place."""
-    live = Live(auto_refresh=False, transient=True)
+    live = Live(console=Console(), auto_refresh=False, transient=True)
     view = LiveView(live)
     try:
         with live:

@@ -1,4 +1,4 @@
-"""Checkpoints: where a training stands, in files that are whole or not used, without pickle.
+"""Checkpoints: the state of a training, without pickle; an incomplete file is never used.
 
 A file is in the safetensors format; its name holds the step and a digest of its bytes, so that a torn or
 damaged one is recognised and the one before it is used. What can be neither a tensor nor JSON is refused.
@@ -31,10 +31,10 @@ class Checkpoint:
     """A training's whole state before step `step`.
 
     Attributes:
-        label: of the training that it belongs to, where a folder holds several.
+        label: name of the training that it belongs to, if a folder holds several.
         step: optimiser steps done.
         tensors: by name, on the CPU.
-        facts: what is no tensor, as plain JSON.
+        facts: everything that is not a tensor, as plain JSON.
     """
 
     label: str
@@ -44,7 +44,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint and remove what came before it in its label, but for one.
+    """Write a checkpoint and remove the older ones of its label, except for the latest of them.
 
     Raises:
         StorageError: it cannot be written; those before it are untouched.
@@ -61,7 +61,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             os.fsync(file.fileno())
         path = folder / f"{checkpoint.label}-{checkpoint.step:010d}-{digest}.safetensors"
         temporary.replace(path)
-        # one of a later step may be damaged, which is why this training is here again
+        # a later checkpoint may be damaged, which is why this training repeats the step
         reached = [p for p in _paths(folder, checkpoint.label) if _step(p) <= checkpoint.step]
         for old in reached[_KEPT:]:
             old.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def read_checkpoints(folder: Path, label: str) -> Iterator[Checkpoint]:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
                 facts = json.loads(opened.metadata()["facts"])
         except (OSError, SafetensorError):
-            continue  # removed meanwhile, or cannot be read: the one before it will do
+            continue  # removed in the meantime, or unreadable: use the one before it
         yield Checkpoint(label, _step(path), tensors, facts)
 
 
@@ -110,7 +110,7 @@ def flatten(tree: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def unflatten(rest: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """Put the tree together again."""
+    """Rebuild the tree; the inverse of `flatten`."""
     ((kind, content),) = rest.items()
     if kind == "tensor":
         return tensors[content]

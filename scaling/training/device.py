@@ -1,4 +1,4 @@
-"""What differs between devices: precision, compiled blocks, copies that run beside the work."""
+"""Differences between devices: precision, compiled blocks, copies that overlap with computation."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -12,17 +12,17 @@ from scaling.study import TOKENS_PER_PART
 __all__ = ["autocast", "compile_blocks", "on_device", "tokens_per_part"]
 
 
-# A GPU is filled by whole batches, and its memory is the limit.
+# A GPU processes whole batches; the limit is its memory.
 _TOKENS_ON_GPU = 2**19
 
 
 def tokens_per_part(device: str) -> int:
-    """How many tokens of a batch are worked on at once."""
+    """How many tokens of a batch are processed at once."""
     return TOKENS_PER_PART if device == "cpu" else _TOKENS_ON_GPU
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[object]:
-    """The context of the forward pass.
+    """Return the context manager for the forward pass.
 
     `float32`: products in full precision; `tf32`: a GPU's products of float32 with 10 bits of mantissa;
     `bf16`: products in bfloat16, parameters and sums in float32.
@@ -36,8 +36,8 @@ def autocast(device: str, precision: str) -> AbstractContextManager[object]:
 def compile_blocks(model: SUAN, device: str) -> None:
     """Compile the blocks and the head for a GPU, to run as CUDA graphs; nothing on a CPU.
 
-    A small grade needs the graphs: its kernels are shorter than the time to launch them. On a CPU our
-    own operations are as fast as compiled ones, which take a minute or more to make.
+    A small grade needs the graphs, because its kernels take less time than their launches. On a CPU our
+    own operations are as fast as compiled ones, and compiling takes a minute or more.
     """
     if device == "cpu":
         return
@@ -46,7 +46,7 @@ def compile_blocks(model: SUAN, device: str) -> None:
 
 
 def on_device(batches: Iterable[list[Batch]], device: str) -> Iterator[list[Batch]]:
-    """Yield the batches on the device; the next one is copied while the present one is worked on."""
+    """Yield the batches on the device; the next one is copied while the current one is processed."""
     if device == "cpu":
         yield from batches
         return
@@ -73,7 +73,7 @@ def _copy(batch: Batch, device: str) -> Batch:
 
 
 def _wait(parts: list[Batch], stream: torch.cuda.Stream) -> None:
-    """Have the work that follows wait for the copies, and the allocator know of its use."""
+    """Make later work wait for the copies, and inform the allocator that the tensors are in use."""
     current = torch.cuda.current_stream()
     current.wait_stream(stream)
     for part in parts:

@@ -1,4 +1,4 @@
-"""What comes out of a trained run: the metrics of the test part, and the record."""
+"""The results of a trained run: the metrics on the test part, and the record."""
 
 import math
 import resource
@@ -48,9 +48,9 @@ def evaluate_teacher(
     beat: Callable[[], None],
     folders: Sequence[Path],
 ) -> TeacherRecord | None:
-    """Score the teacher as the student, and tell its size and its data; None where there is none.
+    """Score the teacher like the student and report its size and its data; None if there is no teacher.
 
-    `folders` are those of the run that it began as.
+    `folders` are those of the run that the teacher was loaded from.
     """
     settings, teacher = epoch.config.distill, training.teacher
     if settings is None or teacher is None:
@@ -76,7 +76,7 @@ def make_record(
     trained_in: str,
     teacher: TeacherRecord | None = None,
 ) -> RunRecord:
-    """Put together the record of a run whose epoch is through.
+    """Build the record of a run whose epoch is finished.
 
     Args:
         training: at the end of the epoch.
@@ -84,7 +84,7 @@ def make_record(
         store: the data.
         metrics: of the test part.
         attempts: all of them, this one last (`scaling.records.lease.Lease.attempts`).
-        trained_in: the folder of the attempts: the run's own, or the trajectory's that served it.
+        trained_in: the folder of the attempts: the run's own, or that of the trajectory that produced it.
         teacher: of a distilled run.
     """
     config, last = epoch.config, attempts[-1]

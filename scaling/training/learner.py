@@ -1,4 +1,4 @@
-"""A model that learns: its optimisers, its rate and its dropout, and what of them a checkpoint holds."""
+"""A model in training: its optimisers, learning rate and dropout, and their state in a checkpoint."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ class Learner:
         """Begin anew.
 
         Args:
-            config: of the run that would train this model alone.
+            config: of a run that trains only this model.
             store: the data.
             device: of torch.
             compiled: whether a GPU runs the blocks compiled.
@@ -65,20 +65,20 @@ class Learner:
             compile_blocks(self.model, device)
 
     def begin_step(self, factor: float) -> None:
-        """Forget the gradients and set the rates to `factor` of their peaks."""
+        """Clear the gradients and set the learning rates to `factor` times their peaks."""
         rate = self._peak * factor
         for optimiser, multiple in self._optimisers:
             optimiser.param_groups[0]["lr"] = rate * multiple
             optimiser.zero_grad()
 
     def end_step(self) -> None:
-        """Move the parameters along their gradients."""
+        """Update the parameters from their gradients."""
         torch.nn.utils.clip_grad_norm_(self._dense, GRADIENT_CLIP, foreach=True)
         for optimiser, _ in self._optimisers:
             optimiser.step()
 
     def save(self, prefix: str, tensors: dict[str, torch.Tensor]) -> Any:
-        """Put the state's tensors among `tensors`, by names that begin with `prefix`; return the rest as JSON."""
+        """Add the state's tensors to `tensors`, with names that begin with `prefix`; return the rest as JSON."""
         own = {n: v for n, v in self.model.state_dict().items() if not self._is_shared(n)}
         tensors |= {f"{prefix}model.{name}": value for name, value in own.items()}
         tensors[f"{prefix}generator"] = self._generator.get_state()
@@ -86,13 +86,13 @@ class Learner:
         return flatten(states, f"{prefix}optimisers", tensors)
 
     def load(self, prefix: str, tensors: dict[str, torch.Tensor], rest: Any) -> None:
-        """Go on from what `save` gave; a shared table is its owner's to load."""
+        """Continue from a state written by `save`; the owner of a shared table loads it."""
         start = f"{prefix}model."
         own = {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
         shared = {n: v for n, v in self.model.state_dict().items() if self._is_shared(n)}
         self.model.load_state_dict(own | shared)
         state = tensors[f"{prefix}generator"]
-        # after a forced change of device it begins anew
+        # after a forced change of device the generator starts again
         if state.shape == self._generator.get_state().shape:
             self._generator.set_state(state)
         for (optimiser, _), kept in zip(self._optimisers, unflatten(rest, tensors), strict=True):

@@ -29,7 +29,7 @@ __all__ = ["NonFiniteLossError", "Training", "denormals_flushed", "predict", "tr
 # Lines in metrics.jsonl per run.
 _LOG_LINES = 50
 
-# of the student's and the teacher's tensors in a checkpoint
+# prefixes of the student's and the teacher's tensors in a checkpoint
 _PREFIXES = ("", "teacher.")
 
 Progress = Callable[[dict[str, Any]], None]
@@ -62,10 +62,10 @@ def train_model(
 
 
 class Training:
-    """A model on its way, with its teacher if it has one: all that the next step rests on, and the losses so far.
+    """State of one training: model, optional teacher, optimisers and the losses so far.
 
     Attributes:
-        model: the student's, where there is a teacher.
+        model: the student, if there is a teacher.
         losses: mean loss of each step's batch before it was trained on; `settle` brings them up to date.
         seconds: wall-clock seconds of the loop until the end of each step.
     """
@@ -94,7 +94,7 @@ class Training:
         return len(self.seconds)
 
     def advance(self, epoch: Epoch, after_step: Callable[[], None]) -> None:
-        """Train to the end of `epoch`; `after_step` is called between steps, outside the clock.
+        """Train to the end of `epoch`; `after_step` is called between steps, and its time is not counted.
 
         Raises:
             NonFiniteLossError: naming the first such step.
@@ -127,7 +127,7 @@ class Training:
         self._pending.clear()
 
     def is_line(self, epoch: Epoch) -> bool:
-        """Whether the progress is told after this step: about fifty times, and at the end."""
+        """Whether progress is reported after this step: about fifty times, and at the end."""
         return self.step == epoch.n_steps or self.step % _line_every(epoch) == 0
 
     def line(self, epoch: Epoch, step: int | None = None) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Training:
         }
 
     def lines(self, epoch: Epoch) -> list[dict[str, Any]]:
-        """Return every line up to now."""
+        """Return all lines so far."""
         every = _line_every(epoch)
         steps = [*range(every, self.step + 1, every)]
         if self.step == epoch.n_steps and self.step % every:
@@ -162,7 +162,7 @@ class Training:
         return total / epoch.config.n_samples
 
     def checkpoint(self, label: str, facts: dict[str, Any]) -> Checkpoint:
-        """Return the whole state; `facts` are told beside it."""
+        """Return the whole state, with `facts` added."""
         self.settle()
         tensors: dict[str, torch.Tensor] = {}
         rests = [
@@ -174,7 +174,7 @@ class Training:
         return Checkpoint(label, self.step, tensors, {**facts, "optimisers": rests})
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same configuration."""
+        """Continue from a checkpoint of the same configuration."""
         tensors = checkpoint.tensors
         rests = checkpoint.facts["optimisers"]
         for learner, prefix, rest in zip(self._learners(), _PREFIXES, rests, strict=False):
@@ -184,7 +184,7 @@ class Training:
         self._pending.clear()
 
     def _train_step(self, parts: list[Batch], factor: float) -> torch.Tensor:
-        """Train on one batch, which comes in parts, at `factor` of the peak rates; return its mean loss before."""
+        """Train on one batch, which comes in parts, at `factor` of the peak rates; return its mean loss before the step."""
         learners = self._learners()
         for learner in learners:
             learner.begin_step(factor)
@@ -195,7 +195,7 @@ class Training:
         return torch.stack(shares).sum()
 
     def _learners(self) -> list[Learner]:
-        """The student first, and its teacher if that learns, too."""
+        """The student first, then its teacher if the teacher is trained."""
         teacher = None if self.teacher is None else self.teacher.learner
         return [self._learner] if teacher is None else [self._learner, teacher]
 
@@ -256,7 +256,7 @@ def predict(
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Numbers below 1e-38 cost a CPU a hundred times more than zero, and mean nothing here."""
+    """Treat numbers below 1e-38 as zero: they slow a CPU down a hundredfold and do not matter here."""
     torch.set_flush_denormal(True)
     try:
         yield

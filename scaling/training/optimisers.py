@@ -13,9 +13,9 @@ __all__ = ["LazyAdam", "build_optimisers"]
 
 
 class LazyAdam(torch.optim.Optimizer):
-    """Adam on the rows that a batch touches; the others keep their moments and cost nothing.
+    """Adam on the rows that occur in a batch; other rows keep their moments and cost nothing.
 
-    The rule is torch's SparseAdam's; the gradient is summed without sorting its rows.
+    The update rule is that of torch's SparseAdam; the gradient is summed without sorting its rows.
     """
 
     def __init__(self, table: Tensor, lr: float, betas: tuple[float, float] = BETAS) -> None:
@@ -24,7 +24,7 @@ class LazyAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
-        """Move the rows of the table's sparse gradient."""
+        """Update the rows of the table's sparse gradient."""
         group = self.param_groups[0]
         (table,) = group["params"]
         state = self.state[table]
@@ -33,7 +33,7 @@ class LazyAdam(torch.optim.Optimizer):
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
         state["step"] += 1
         step, (beta1, beta2) = float(state["step"]), group["betas"]
-        # parts of a batch, each with distinct rows, lie one after the other
+        # the gradients of a batch's parts are concatenated; rows are distinct within a part
         rows, grad = sum_rows(table.grad._indices()[0], table.grad._values(), self._scratch)
         mean = state["exp_avg"][rows].lerp_(grad, 1 - beta1)
         square = state["exp_avg_sq"][rows].lerp_(grad.square(), 1 - beta2)

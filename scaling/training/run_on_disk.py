@@ -1,4 +1,4 @@
-"""A run on disk: taken by one process, resumed from its checkpoints, evaluated and recorded."""
+"""A run on disk: owned by one process, resumed from its checkpoints, evaluated and recorded."""
 
 import shutil
 import time
@@ -31,12 +31,12 @@ from scaling.training.saved_model import save_model
 __all__ = ["PreemptedError", "train_run", "train_runs"]
 
 
-# Writing checkpoints takes no larger share of a run's time.
+# Largest share of a run's time that writing checkpoints may take.
 _CHECKPOINT_SHARE = 0.02
 
 
 class PreemptedError(Exception):
-    """Training was asked to stop; it was saved at a step's end and goes on from there."""
+    """Training was asked to stop; it was saved after a step and can be resumed from there."""
 
 
 def train_run(
@@ -61,26 +61,26 @@ def train_runs(
 ) -> list[RunRecord]:
     """Train and evaluate the runs of one trajectory and write their records, the smallest first.
 
-    Runs that are done are only read. A run that was stopped goes on from its last whole checkpoint and
-    ends with the numbers that it would have had.
+    Finished runs are only read. A stopped run continues from its last intact checkpoint and
+    gives the same numbers as an uninterrupted run.
 
     Args:
-        configs: alike but for their data size.
+        configs: they differ only in data size.
         store: the data.
         runs: where to write.
         device: of torch.
         key: the folder of attempts and checkpoints under `runs`; by default the only run's.
-        options: how often to save, and what to keep.
+        options: how often to save, and which files to keep.
         lease: on the key, if it was claimed already; it is ended here.
-        stop: asked between steps; a text says to save and stop, and why.
-        force_resume: go on from checkpoints of other code.
-        teachers: folders of runs, where those lie that warm teachers begin as.
+        stop: called between steps; if it returns a text (the reason), save and stop.
+        force_resume: also resume from checkpoints that other code wrote.
+        teachers: folders of runs in which to look for the runs that warm teachers start from.
 
     Raises:
-        UserError: the data are not those that the runs were planned for, or the code is another one.
+        UserError: the data differ from those that the runs were planned for, or the code has changed.
         RunBusyError: a living process trains these runs already.
         LeaseLostError: another process has taken them over.
-        PreemptedError: `stop` said so.
+        PreemptedError: `stop` returned a reason.
         NonFiniteLossError: the loss diverged; the state then says failed.
     """
     configs = sorted(configs, key=lambda config: config.n_samples)
@@ -97,7 +97,7 @@ def train_runs(
             with denormals_flushed():
                 job.train(configs)
         except LeaseLostError:
-            lease.close()  # what is on disk is another process's
+            lease.close()  # the files now belong to another process
             raise
         except BaseException as error:
             lease.end(*_failure(error))
@@ -123,7 +123,7 @@ class _Job:
     teachers: Sequence[Path]
 
     def train(self, configs: Sequence[RunConfig]) -> None:
-        """Train what has no record, along one path that all runs share as far as they can."""
+        """Train the runs without a record, sharing their common steps."""
         for config in configs:
             _check_data(config, self.store)
         self.lease.update(device=device_name(self.device))
@@ -137,7 +137,7 @@ class _Job:
                 training = self._resume(epoch, n_shared)
             self._train_one(training, epoch, n_shared, others_follow=index + 1 < len(missing))
             if training.step > n_shared:
-                training = None  # it left the common path: the next one begins before that
+                training = None  # this run has left the common path: the next run continues from before that point
 
     def _train_one(
         self, training: Training, epoch: Epoch, n_shared: int, *, others_follow: bool
@@ -158,7 +158,7 @@ class _Job:
                 line = training.line(epoch)
                 append_line(log, line)
                 lease.update(loss=line["loss"], samples_per_second=line["samples_per_second"])
-            # the others go on from here, whatever happens to this one
+            # the other runs continue from here, whatever happens to this one
             saver.save_if_due(now=others_follow and training.step == n_shared)
             check_stop()
 
@@ -184,7 +184,7 @@ class _Job:
             path.unlink(missing_ok=True)
 
     def _resume(self, epoch: Epoch, n_shared: int) -> Training:
-        """Go on from the furthest checkpoint on this run's path, or begin."""
+        """Continue from the latest checkpoint on this run's path, or start from scratch."""
         training = Training(
             epoch.config,
             self.store,
@@ -220,7 +220,7 @@ class _Job:
             )
 
     def code(self) -> dict[str, Any]:
-        """What a checkpoint can be resumed with."""
+        """The code and environment with which a checkpoint can be resumed."""
         facts = self.lease.facts()
         return {
             "code": facts["code"],
@@ -231,7 +231,7 @@ class _Job:
 
 
 class _Saver:
-    """Saves a training every so often, and no more often than it can afford."""
+    """Saves a training at intervals, within the share of time that saving may take."""
 
     def __init__(self, job: _Job, training: Training, epoch: Epoch, n_shared: int) -> None:
         self._job, self._training, self._epoch, self._n_shared = job, training, epoch, n_shared
@@ -239,7 +239,7 @@ class _Saver:
         self._next = time.monotonic() + job.options.checkpoint_seconds
 
     def save_if_due(self, *, now: bool) -> None:
-        """Save if it is time, or `now`; never the same step twice."""
+        """Save if a save is due or `now` is true; never save the same step twice."""
         step = self._training.step
         if step == self._saved_step or not (now or time.monotonic() >= self._next):
             return
@@ -254,7 +254,7 @@ class _Saver:
 
 
 def _label(epoch: Epoch) -> str:
-    """Of the checkpoints that only this run of a trajectory can use."""
+    """Label of the checkpoints that only this run of a trajectory can use."""
     return f"n{epoch.config.n_samples}"
 
 
@@ -271,7 +271,7 @@ def _check_data(config: RunConfig, store: EventStore) -> None:
 
 
 def _failure(error: BaseException) -> tuple[Failure, str]:
-    """Classify what ended an attempt, with the message that a user reads."""
+    """Classify the error that ended an attempt, with a message for the user."""
     if isinstance(error, PreemptedError):
         return "preempted", str(error)
     if not isinstance(error, Exception):  # Ctrl-C, or an exit from a signal's handler

@@ -1,4 +1,4 @@
-"""The trained model of a finished run: `model.safetensors` in its folder, with all that is needed to build it."""
+"""The trained model of a finished run: `model.safetensors` in its folder, with everything needed to rebuild it."""
 
 import json
 from dataclasses import asdict
@@ -25,7 +25,7 @@ __all__ = ["load_model", "read_model", "save_model"]
 def save_model(
     folder: Path, model: SUAN, config: RunConfig, schema: Schema, utc_offset_seconds: int = 0
 ) -> Path:
-    """Write the model's parameters, its grade and options, the features that it reads and its hours' zone.
+    """Write the model's parameters, grade, options, input features and the time zone of its hours.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -51,7 +51,7 @@ def save_model(
 
 
 def load_model(run_folder: Path, device: str = "cpu") -> SUAN:
-    """Return the model that a finished run kept, ready to score.
+    """Return the saved model of a finished run, ready to score.
 
     Raises:
         UserError: the folder holds no model, or a damaged one.
@@ -60,7 +60,7 @@ def load_model(run_folder: Path, device: str = "cpu") -> SUAN:
 
 
 def read_model(run_folder: Path, device: str = "cpu") -> tuple[SUAN, Schema]:
-    """Return the model that a finished run kept, ready to score, and the features that it reads.
+    """Return the saved model of a finished run, ready to score, and its input features.
 
     Raises:
         UserError: the folder holds no model, or a damaged one.

@@ -1,4 +1,4 @@
-"""The teacher of a distilled run: the second model that its steps train, or only ask."""
+"""The teacher of a distilled run: a second model that is trained with the student or stays frozen."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,14 +25,14 @@ class Teacher:
     """A model that a student follows.
 
     Attributes:
-        learner: what trains it; None where it is frozen.
+        learner: its optimisers and training state; None if it is frozen.
     """
 
     def __init__(self, model: SUAN, settings: Distillation, learner: Learner | None) -> None:
         self.model, self.learner, self._settings = model, learner, settings
 
     def logits(self, batch: Batch) -> Tensor:
-        """Its predictions; with a gradient where it learns."""
+        """Its predictions; with a gradient if it is trained."""
         batch = latest_behaviours(batch, self.model.grade.max_len)
         if self.learner is None:
             with torch.no_grad():
@@ -56,18 +56,18 @@ def build_teacher(
     folders: Sequence[Path] = (),
     compiled: bool = False,
 ) -> Teacher | None:
-    """Return the teacher that `config` names, as it begins; None where there is none.
+    """Return the teacher that `config` names, before the first step; None if it names none.
 
     Args:
         config: the distilled run's.
         store: the data.
         device: of torch.
-        student: whose feature table it may share.
-        folders: where the run that it begins as may lie.
+        student: the model whose feature table it may share.
+        folders: folders in which to look for the run that it starts from.
         compiled: whether a GPU runs the blocks compiled.
 
     Raises:
-        UserError: the run that it begins as has left no model, or one of other features.
+        UserError: the run that it starts from has no saved model, or one with other features.
     """
     settings, alone = config.distill, config.teacher_alone
     if settings is None or alone is None:
@@ -93,7 +93,7 @@ def build_teacher(
 
 
 def samples_before(epoch: Epoch, store: EventStore, folders: Sequence[Path]) -> tuple[int, int]:
-    """Return how many impressions the teacher was trained on before, and how many of them the epoch has not."""
+    """Return how many impressions the teacher was trained on before, and how many of those are not in this epoch."""
     settings = epoch.config.distill
     if settings is None or settings.teacher_init is None:
         return 0, 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from models.grades import GRADES
 from scaling.cli.app import main
 
 
@@ -22,7 +23,7 @@ def run(capsys, *arguments, code=0):
 def test_grades_prints_the_ladder_as_json(capsys):
     out, _ = run(capsys, "grades", "--json")
     ladder = json.loads(out)
-    assert [row["grade"] for row in ladder] == [f"SUAN-{index}" for index in range(10)]
+    assert [row["grade"] for row in ladder] == list(GRADES)
     assert ladder[0]["training_flops_per_sample"] == 3 * ladder[0]["flops_per_sample"]
 
 
