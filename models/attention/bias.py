@@ -180,7 +180,7 @@ class _TiledBias(torch.autograd.Function):
 
 def _sum_by_bucket(grad_BMN: Tensor, bucket_BMN: Tensor, n_buckets: int) -> Tensor:
     """Sum the gradients of each bucket, [n_buckets]."""
-    if grad_BMN.is_cuda:  # bins for each row: all threads adding to a few cells would wait in line
+    if grad_BMN.is_cuda:  # bins per row: threads adding to few cells would wait
         rows = grad_BMN.new_zeros(grad_BMN.shape[0] * grad_BMN.shape[1], n_buckets)
         rows.scatter_add_(1, bucket_BMN.flatten(0, 1).long(), grad_BMN.flatten(0, 1))
         return rows.sum(0)

@@ -1,8 +1,8 @@
 """The pass over a request's candidates, compiled ahead of time by torch.export and AOTInductor.
 
-Compiling takes minutes and a C++ compiler, and holds for the kind of processor that it was done on; it saves more than
-half of the time of a cached request (`benchmarks/light.py compiled`), most of which is calls. The encoding of a
-history is left as it is: its time is in its products.
+Compiling takes minutes and needs a C++ compiler, and the result runs only on the same kind of processor. It saves more
+than half of the time of a cached request (`benchmarks/light.py compiled`), most of which is call overhead. The encoding of
+a history is not compiled, because matrix products take most of its time.
 """
 
 import json
@@ -21,7 +21,7 @@ from models.suan import SUAN
 __all__ = ["MOST_CANDIDATES", "compile_scoring", "load_scoring"]
 
 
-# That the compiled pass takes; more, and one alone, are scored without it.
+# Largest number of candidates for the compiled pass; more, or a single one, are scored without it.
 MOST_CANDIDATES = 65_536
 # Key of the package's metadata, whose value is the fingerprint of the model whose weights are inside.
 _MODEL = "ctr_scaling_model"
@@ -52,11 +52,11 @@ def compile_scoring(model: SUAN, state: UserState, path: Path | str) -> None:
 
     Args:
         model: on the CPU, in evaluation mode.
-        state: of any user with two behaviours at least.
-        path: a file of its own.
+        state: of any user with at least two behaviours.
+        path: the file to write.
 
     Raises:
-        ValueError: an argument is not so.
+        ValueError: an argument is not as described.
     """
     path, n_keys, model_name = Path(path), len(state.key_times), fingerprint(model)
     if path.suffix != ".pt2" or not path.absolute().parent.is_dir():
@@ -97,7 +97,7 @@ def load_scoring(path: Path | str, model: str) -> Callable[..., Tensor]:
 
     Raises:
         OSError: there is no such file.
-        ValueError: it is no compiled pass, that of another model, or not for this machine.
+        ValueError: it is not a compiled pass, or it is for another model or another machine.
     """
     path = Path(path)
     if not path.is_file():

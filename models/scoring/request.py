@@ -1,4 +1,4 @@
-"""What a server gives a scorer, a user and a request, checked against the features that the model was trained on."""
+"""The inputs of a scorer (a user and a request), checked against the features that the model was trained on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ __all__ = ["Candidates", "History", "SchemaError", "read_candidates", "read_hist
 
 
 _SECONDS = "whole unix seconds"
-# 2100-01-01, as the importers: what lies beyond was milliseconds
+# 2100-01-01, as in the importers: larger values are probably milliseconds
 _LATEST = 4_102_444_800
 
 
 class SchemaError(ValueError):
-    """Arrays that are not of the features that the model was trained on; one line says which."""
+    """The arrays do not match the features that the model was trained on; the message names the array."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class History:
     """A user before a request.
 
     Attributes:
-        behaviours: ids by feature [L], oldest first; of more than the model's L the latest are read.
-        times: whole unix seconds [L], none before the one before it.
+        behaviours: ids by feature [L], oldest first; the model reads only its latest L.
+        times: whole unix seconds [L], in non-decreasing order.
         profile: an id by feature.
     """
 
@@ -38,7 +38,7 @@ class History:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a request may show.
+    """The candidates of a request.
 
     Attributes:
         features: ids by feature [M]; M may be 0.

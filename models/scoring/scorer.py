@@ -26,7 +26,7 @@ from models.suan import SUAN
 __all__ = ["Scorer"]
 
 
-# What a model's file tells of it beside its parameters.
+# Metadata in a model's file beside its parameters.
 _TOLD = ("grade", "options", "schema")
 
 
@@ -41,9 +41,9 @@ class Scorer:
         """Wrap a model.
 
         Args:
-            model: on the device that is to score.
+            model: on the device that will score.
             schema: the features that it was built for.
-            utc_offset_seconds: of the log's own zone, for the hour of the day.
+            utc_offset_seconds: of the log's time zone, for the hour of the day.
 
         Raises:
             ValueError: the model's encoding of a history depends on the candidate.
@@ -66,7 +66,7 @@ class Scorer:
 
     @classmethod
     def load(cls, path: Path | str, device: str = "cpu") -> "Scorer":
-        """Read the model that a finished run kept: its `model.safetensors`, or its folder.
+        """Read the saved model of a finished run, from `model.safetensors` or from the run's folder.
 
         Raises:
             OSError: there is no such file, or it cannot be read.

@@ -1,4 +1,4 @@
-"""From rows of a store to the batches of a run: which rows, in which order, packed or one by one.
+"""From rows of a store to the batches of a run: which rows, in which order, packed or single.
 
 Not here: optimisers and steps (`scaling.training`).
 """

@@ -54,7 +54,7 @@ class Epoch:
         return rate_factor(step, self.n_steps, config.warmup_steps, config.schedule)
 
     def batches(self, first_step: int, tokens_per_part: int) -> Iterator[list[Batch]]:
-        """Yield the steps from `first_step` on, in parts; those before it are not read."""
+        """Yield the steps from `first_step` on, in parts; earlier steps are not read."""
         size, batch = self.config.n_samples, self.config.batch_size
         where = (self._order, first_step, tokens_per_part)
         if self._groups is not None:
@@ -62,14 +62,14 @@ class Epoch:
         return iterate_training(self._store, size, batch, self.config.max_len, *where)
 
     def rows(self) -> NDArray[np.int64]:
-        """The impressions of the epoch in its order (that within a step apart) [n_samples]."""
+        """The impressions of the epoch in order of their steps [n_samples]; the order within a step may differ."""
         size = self.config.n_samples
         if self._groups is not None:
             return packed_rows(self._groups, size, self._order)
         return permuted_rows(np.arange(size), self._store.n_train, self._order)
 
     def steps_shared(self, longer: "Epoch") -> int:
-        """Return how many first steps of the two have the same samples and the same rates.
+        """Return how many steps at the start of both epochs have the same samples and the same rates.
 
         The cool-down has begun before the end, and the last batch may be cut.
         """
@@ -82,7 +82,7 @@ class Epoch:
 
 
 def find_groups(config: RunConfig, store: EventStore) -> Groups | None:
-    """Return the passes of a packed run, which do not depend on its size; None where it is not packed."""
+    """Return the passes of a packed run, which do not depend on its size; None if it is not packed."""
     if config.packing == "none":
         return None
     group = group_requests if config.packing == "request" else group_stretches

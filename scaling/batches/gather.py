@@ -17,7 +17,7 @@ __all__ = ["gather_batch", "gather_packed", "iterate_test", "iterate_training"]
 
 
 def gather_batch(store: EventStore, rows: NDArray[np.int64], max_len: int) -> Batch:
-    """Read impressions `rows`, a pass each, with their latest `max_len` behaviours.
+    """Read impressions `rows`, one per pass, with their latest `max_len` behaviours.
 
     The history is as wide as the batch's longest (one column at least), padded on the left.
     """
@@ -33,7 +33,7 @@ def gather_packed(
 
     Args:
         store: of the impressions.
-        rows: impressions of each pass [B, M], of one user and in time order; -1 where there are fewer.
+        rows: impressions of each pass [B, M], of one user and in time order; padded with -1.
         starts: the first event of each pass's window [B].
         stretches: whether a pass holds several requests, each with a history of its own length;
             otherwise all of a pass's rows are one request's.
@@ -108,8 +108,8 @@ def iterate_training(
 ) -> Iterator[list[Batch]]:
     """Yield the steps of one epoch over the first `n_samples` of the order named by key `order`.
 
-    A step's batch comes in parts of similar history lengths, so that little is padded, and of at most
-    `tokens_per_part` tokens; their summed gradients are the batch's.
+    A step's batch is split into parts of similar history lengths, to limit padding, and of at most
+    `tokens_per_part` tokens. The sum of their gradients is the gradient of the batch.
     """
     for start in range(first_step * batch_size, n_samples, batch_size):
         positions = np.arange(start, min(start + batch_size, n_samples), dtype=np.int64)

@@ -30,11 +30,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Groups:
-    """The training part's impressions in groups that share a pass.
+    """The impressions of the training part, in groups that share a pass.
 
     Attributes:
-        rows: impressions [n_train], those of a group together and in time order.
-        first: where each group begins in `rows` [G + 1].
+        rows: impressions [n_train]; each group is contiguous and in time order.
+        first: index in `rows` at which each group begins [G + 1].
         starts: the first event of each group's window [G].
         stretches: whether a group holds several requests.
     """
@@ -84,8 +84,8 @@ def iterate_packed(
 ) -> Iterator[list[Batch]]:
     """Yield the steps of one epoch over `n_samples` impressions, whole groups in the order of `order`.
 
-    A step holds the groups whose last impression falls into its share of the epoch, about `batch_size`
-    impressions; the very last group is cut so that the epoch has exactly `n_samples`. Smaller sizes are
+    A step contains the groups whose last impression falls into its share of the epoch, about `batch_size`
+    impressions. The last group is cut so that the epoch has exactly `n_samples`. Smaller sizes are
     prefixes of larger ones.
     """
     sequence, counts, bounds = _schedule(groups, n_samples, batch_size, order)
@@ -99,7 +99,7 @@ def packed_samples_seen(
 ) -> NDArray[np.int64]:
     """Return the impressions seen after each step of `iterate_packed`.
 
-    There are fewer steps than samples / batch where groups exceed a batch.
+    There are fewer steps than samples / batch if groups are larger than a batch.
     """
     _, counts, bounds = _schedule(groups, n_samples, batch_size, order)
     seen: NDArray[np.int64] = counts.cumsum()[bounds[1:] - 1]
@@ -118,7 +118,7 @@ def packed_rows(groups: Groups, n_samples: int, order: int) -> NDArray[np.int64]
 def _schedule(
     groups: Groups, n_samples: int, batch_size: int, order: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the groups in order, the impressions taken of each, and where each step begins and ends."""
+    """Return the groups in order, the number of impressions used from each, and the bounds of each step."""
     n_groups = len(groups.starts)
     sequence = permuted_rows(np.arange(n_groups), n_groups, order)
     done = groups.counts[sequence].cumsum()
@@ -138,7 +138,7 @@ def _parts(
     counts: NDArray[np.int64],
     tokens_per_part: int,
 ) -> Iterator[Batch]:
-    """Gather the chosen groups in parts of similar size and few enough tokens."""
+    """Gather the chosen groups in parts of similar size and limited numbers of tokens."""
     last = groups.rows[groups.first[chosen] + counts - 1]
     lengths = store.history_end[last] - groups.starts[chosen]
     by_length = np.lexsort([lengths, counts])[::-1]
@@ -162,6 +162,6 @@ def _parts(
 
 
 def _boundaries(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each run of equal labels begins, and the end."""
+    """The start of each run of equal labels, and the end of the last."""
     changes = np.flatnonzero(np.diff(labels)) + 1
     return np.concatenate([[0], changes, [len(labels)]]).astype(np.int64)

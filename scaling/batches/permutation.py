@@ -1,7 +1,7 @@
 """Nested training subsets: the first n of a seeded permutation of the training part, for any n.
 
 The permutation is computed position by position (a Feistel network with cycle walking), so that its
-memory does not grow with the data, and the smaller size is a prefix of the larger by construction.
+memory does not grow with the data, and a smaller subset is a prefix of a larger one by construction.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ _ROUNDS = 8
 
 
 def order_key(*parts: object) -> int:
-    """Return a 64-bit key from what the order shall depend on."""
+    """Return a 64-bit key from the values that determine the order."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def permuted_rows(positions: NDArray[np.int64], n_rows: int, key: int) -> NDArray[np.int64]:
-    """Return the rows that stand at `positions` of the permutation of `range(n_rows)` named by `key`.
+    """Return the rows at `positions` of the permutation of `range(n_rows)` named by `key`.
 
     Args:
         positions: in `[0, n_rows)`, any shape.
@@ -31,7 +31,7 @@ def permuted_rows(positions: NDArray[np.int64], n_rows: int, key: int) -> NDArra
     """
     rows = _encipher(positions.astype(np.uint64), n_rows, key)
     while (outside := rows >= n_rows).any():
-        # A bijection of the next power of two, walked until it lands inside, is one of range(n_rows).
+        # Cycle walking: repeating a bijection on a power of two until it lands inside permutes range(n_rows).
         rows[outside] = _encipher(rows[outside], n_rows, key)
     return rows.astype(np.int64)
 

@@ -1,7 +1,7 @@
 """Checkpoints: the state of a training, without pickle; an incomplete file is never used.
 
 A file is in the safetensors format; its name holds the step and a digest of its bytes, so that a torn or
-damaged one is recognised and the one before it is used. What can be neither a tensor nor JSON is refused.
+damaged one is recognised and the one before it is used. Only tensors and JSON values are accepted.
 """
 
 import hashlib

@@ -38,8 +38,8 @@ class Learner:
             store: the data.
             device: of torch.
             compiled: whether a GPU runs the blocks compiled.
-            model: trained before, to go on from; None: from scratch.
-            table_of: the model whose feature table this one shares, and does not train itself.
+            model: a trained model to continue from; None: from scratch.
+            table_of: the model whose feature table this one shares without training it.
         """
         self.model = model or build_suan(
             config.grade,
