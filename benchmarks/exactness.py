@@ -2,7 +2,7 @@
 
     python benchmarks/exactness.py [--sets 50] [--starts 1000]
 
-The loss and its gradient are written here anew, in other parameters (log A, log B, log E at sizes of one as
+The loss and its gradient are implemented independently here, in other parameters (log A, log B, log E at sizes of one as
 Hoffmann et al. 2022 do for Huber's loss of logs; for least squares E itself). Writes
 results/exactness.json; 50 sets with 1,000 starts take some ten minutes.
 """
@@ -44,7 +44,7 @@ def objective(theta: Any, log_n: Any, log_d: Any, loss: Any, huber: bool) -> tup
     """Sum over rows and its gradient; theta is E, log A, log B, alpha, beta, centred."""
     with np.errstate(over="ignore", invalid="ignore"):
         total, gradient = evaluate(theta, log_n, log_d, loss, huber)
-    # A line search may leap to where the law overflows.
+    # A line search may try values at which the law overflows.
     return (total, gradient) if np.isfinite(gradient).all() else (1e300, np.zeros(5))
 
 
@@ -65,7 +65,7 @@ def evaluate(theta: Any, log_n: Any, log_d: Any, loss: Any, huber: bool) -> tupl
 
 
 def lowest(table: pd.DataFrame, huber: bool, starts: int, rng: np.random.Generator) -> float:
-    """The least loss that any start reaches."""
+    """The lowest loss that any start reaches."""
     logs = [np.log(table[c]).to_numpy() for c in ("N", "D")]
     logs = [log - log.mean() for log in logs]
     loss = table["loss"].to_numpy()

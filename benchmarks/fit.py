@@ -1,4 +1,4 @@
-"""Time the fitter against plain multi-start code, CPU seconds of one core, in one run.
+"""Compare the fitter's time with that of plain multi-start code: CPU seconds of one core, in one run.
 
     python benchmarks/fit.py [--points CSV] [--peer PYTHON]
 
@@ -70,7 +70,7 @@ def timed(work: Any) -> tuple[float, Any]:
 
 
 def fastest(work: Any, times: int = 3) -> tuple[float, Any]:
-    """The machine is shared: the fastest of a few is the least disturbed."""
+    """Return the fastest of a few runs, the least disturbed one on a shared machine."""
     runs = [timed(work) for _ in range(times)]
     return min(runs, key=lambda run: run[0])
 

@@ -4,7 +4,7 @@
 
 Against the plain eager model of plain_suan.py in the same run. The peak is measured: the rate of large
 matrix products in the same precision on the same device. Writes benchmarks/results/gpu.json; with
-`--device cpu` it runs the same code, says that it is a rehearsal, and writes nothing.
+`--device cpu` it runs the same code, prints that this is a rehearsal, and writes nothing.
 """
 
 import argparse

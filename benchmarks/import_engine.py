@@ -3,7 +3,7 @@
     .venv/bin/pip install polars
     .venv/bin/python benchmarks/import_engine.py
 
-Events (Parquet) and impressions (CSV), half of the rows each, are read in a temporary folder, their vocabularies taken the training part, joined, sorted by (user, time) and (part, time, user) with all columns as tie-breakers, each
+Events (Parquet) and impressions (CSV), half of the rows each, are read in a temporary folder, their vocabularies built from the training part, joined, sorted by (user, time) and (part, time, user) with all columns as tie-breakers, each
 impression's history counted, and the columns written batch by batch. Both engines must write the same bytes. Each runs in a
 process of its own on all cores: wall and CPU seconds and the peak resident set. DuckDB gets a memory limit of 1 GiB; Polars has
 none to set. Prints and writes benchmarks/results/import_engine.json.

@@ -42,7 +42,7 @@ CASES = {200: (8, 8, 16), 500: (4, 16, 16), 1000: (2, 32, 32), 2000: (1, 32, 32)
 
 
 def alternate(calls: dict, rounds: int = ROUNDS, repeats: int = 1) -> dict[str, float]:
-    """Median CPU seconds of each call, measured in turn: what else runs on the machine meets all alike."""
+    """Median CPU seconds of each call, measured in turn, so that other load on the machine affects all equally."""
     for call in calls.values():
         call(), call()
     times = {name: [] for name in calls}
@@ -56,7 +56,7 @@ def alternate(calls: dict, rounds: int = ROUNDS, repeats: int = 1) -> dict[str, 
 
 
 class Case:
-    """Attention with its bias over one batch, sparse and dense; the same function."""
+    """Attention with its bias over one batch, sparse and dense; both compute the same function."""
 
     def __init__(self, batch: int, length: int, pattern: SparsePattern) -> None:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""SUAN as one would write it first, to measure against: the same model, without any of our savings.
+"""A straightforward SUAN as the reference for timings: the same model, without any of our optimisations.
 
 One nn.Embedding per vocabulary with dense gradients, the bias looked up with nn.functional.embedding,
 torch's scaled_dot_product_attention, every token of every block computed.

@@ -1,4 +1,4 @@
-"""What one setting for all data sizes costs, against each size's own: excess logloss on the quickstart's logs.
+"""The effect of one setting for all data sizes instead of one per size: excess logloss on the quickstart's logs.
 
     python benchmarks/shared_training.py > benchmarks/results/shared_training.json
 

@@ -1,9 +1,9 @@
-"""Fit published data sets and set the results beside the published ones; writes docs/validation.md.
+"""Fit published data sets and compare the results with the published ones; writes docs/validation.md.
 
     python benchmarks/validation.py [FOLDER]
 
 FOLDER holds the reference points (several have no licence, so none is distributed here); sets that are
-absent are left out. Takes about ten seconds.
+absent are skipped. Takes about ten seconds.
 """
 
 import json

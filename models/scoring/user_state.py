@@ -1,8 +1,8 @@
-"""One user's history encoded once, and candidates that read it: the tensors behind `models.scoring.scorer`.
+"""Encode one user's history once, then let candidates read it: the tensors behind `models.scoring.scorer`.
 
-A candidate reads the history and itself, never another candidate, so it gets the score of a forward pass of its
-own. That holds where a history's encoding does not depend on the candidate: under `pooling` behaviours or running,
-or without dual alignment.
+A candidate reads the history and itself, never another candidate, so it gets the same score as in a forward pass of
+its own. This requires that a history's encoding does not depend on the candidate: `pooling` is behaviours or running,
+or there is no dual alignment.
 
 Shapes: L behaviours, M candidates, S keys that a candidate reads, D token width, P profile features; one user.
 """
@@ -70,7 +70,7 @@ class UserState:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that it holds, those of the blocks last; `from_tensors` puts them together again."""
+        """All tensors of the state, those of the blocks last; `from_tensors` rebuilds the state from them."""
         parts = [self.profile, self.n_behaviours, self.key_times, self.key_bias, self.last]
         for block in self.blocks:
             parts += [block.keys_values, *block.profile, *block.gate, *block.total]
@@ -78,7 +78,7 @@ class UserState:
 
     @classmethod
     def from_tensors(cls, model: SUAN, tensors: Sequence[Tensor]) -> "UserState":
-        """Return the state of `model`, unnamed, that holds these tensors."""
+        """Rebuild the state of `model`, unnamed, from these tensors."""
         parts, options = iter(tensors), model.options
         profile, n_behaviours, key_times, key_bias, last = (next(parts) for _ in range(5))
         blocks = []
@@ -99,7 +99,7 @@ class UserState:
 
 
 def fingerprint(model: SUAN) -> str:
-    """Return 64 hex digits that tell a model from others: of its grade, options, inputs and parameters."""
+    """Return 64 hex digits that identify a model by its grade, options, inputs and parameters."""
     inputs = {
         group: getattr(model.embeddings, f"_{group}")
         for group in ("behaviour", "candidate", "context", "profile")
@@ -173,7 +173,7 @@ def _encode_nobody(model: SUAN, times: Tensor, profile_BPd: Tensor, name: str) -
 
 @dataclass
 class _HistoryReader:
-    """Takes a history through the blocks and keeps what candidates will read."""
+    """Runs a history through the blocks and saves the tensors that candidates will read."""
 
     layout: Layout
     bias: Bias | SparseBias

@@ -1,4 +1,4 @@
-"""The operations for GPUs and mixed precision, held on a CPU against our own."""
+"""The operations for GPUs and mixed precision, compared on a CPU with our own."""
 
 from dataclasses import replace
 

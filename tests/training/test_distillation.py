@@ -1,4 +1,4 @@
-"""A distilled run: what reaches the teacher, what each model reads, and that it ends the same wherever it was stopped."""
+"""A distilled run: gradients of the teacher, inputs of each model, and the same result wherever it was stopped."""
 
 from dataclasses import fields, replace
 
@@ -111,7 +111,7 @@ def test_a_stretch_cannot_be_cut(tiny_store):
 
 @pytest.mark.parametrize("packing", ["none", "request"])
 def test_a_cold_teacher_ends_bit_for_bit_as_if_trained_alone(tiny_store, packing):
-    """Whatever it teaches: nothing of the student or of the term reaches it."""
+    """Whatever it teaches: neither the student nor the distillation term affects it."""
     config = make_config(tiny_store, packing=packing, distill=teacher(weight=7.0))
     together = trained(config, tiny_store)
     alone = trained(config.teacher_alone, tiny_store)
@@ -119,7 +119,7 @@ def test_a_cold_teacher_ends_bit_for_bit_as_if_trained_alone(tiny_store, packing
 
 
 def test_a_weightless_teacher_leaves_the_student_as_it_would_be_alone(tiny_store):
-    """But for the order of sums: the batches' parts are cut for the longer history."""
+    """Except for the order of sums: batches are split into parts by the longer history."""
     config = make_config(tiny_store, distill=teacher(weight=0.0))
     together, alone = trained(config, tiny_store), trained(config.student_alone, tiny_store)
     torch.testing.assert_close(weights(together.model), weights(alone.model), rtol=1e-3, atol=1e-4)

@@ -1,4 +1,4 @@
-"""A run on disk: it leaves a record, and ends with the same one wherever it was stopped."""
+"""A run on disk: it writes a record, and the same one wherever it was stopped."""
 
 import json
 from dataclasses import replace
