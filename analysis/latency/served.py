@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.table import LABELS, first_few, plain_columns, require_columns, rises
 from scaling.errors import UserError
+from scaling.records import varied_settings
 from scaling.serving import (
     ENOUGH_REQUESTS,
     Latency,
@@ -18,7 +19,6 @@ from scaling.serving import (
     model_family,
     model_names,
     read_serving,
-    varied_settings,
 )
 
 __all__ = ["Served", "best_under", "measured_counts", "pareto_front", "served_models"]

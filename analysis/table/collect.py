@@ -11,8 +11,7 @@ import pandas as pd
 
 from scaling.atomic_files import write_text
 from scaling.errors import UserError
-from scaling.records import RunRecord, RunStore, ordered_records
-from scaling.serving import run_settings
+from scaling.records import RunRecord, RunStore, ordered_records, run_settings
 from scaling.study import lease_key
 
 __all__ = ["RUN_COLUMNS", "TEACHER_COLUMNS", "read_table", "runs_table", "write_table"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from scaling.serving import distinguishing_settings, value_text, varied_settings
+from scaling.records import distinguishing_settings, value_text, varied_settings
 from scaling.study import NO_TEACHER
 
 __all__ = [

@@ -8,10 +8,19 @@ from scaling.records.lease import Lease, LeaseLostError, RunBusyError, claim
 from scaling.records.provenance import COMMAND_VARIABLE, describe_environment, read_code_version
 from scaling.records.record import MODEL_FILE, RunRecord, TeacherRecord, ordered_records
 from scaling.records.run_store import RunState, RunStore
+from scaling.records.settings_of_runs import (
+    Columns,
+    distinguishing_settings,
+    run_settings,
+    settings_columns,
+    value_text,
+    varied_settings,
+)
 
 __all__ = [
     "COMMAND_VARIABLE",
     "MODEL_FILE",
+    "Columns",
     "Failure",
     "Lease",
     "LeaseLostError",
@@ -22,9 +31,14 @@ __all__ = [
     "TeacherRecord",
     "claim",
     "describe_environment",
+    "distinguishing_settings",
     "is_attempt",
     "ordered_records",
     "read_attempts",
     "read_code_version",
     "remove_attempts",
+    "run_settings",
+    "settings_columns",
+    "value_text",
+    "varied_settings",
 ]

@@ -15,33 +15,19 @@ from scaling.serving.latency_report import (
 )
 from scaling.serving.model_choice import RunToMeasure, runs_to_measure, with_models
 from scaling.serving.model_naming import model_columns, model_family, model_names
-from scaling.serving.settings_of_runs import (
-    Columns,
-    distinguishing_settings,
-    run_settings,
-    settings_columns,
-    value_text,
-    varied_settings,
-)
 
 __all__ = [
     "ENOUGH_REQUESTS",
     "WAYS",
-    "Columns",
     "Latency",
     "RunToMeasure",
     "ServingReport",
-    "distinguishing_settings",
     "merge_reports",
     "model_columns",
     "model_family",
     "model_names",
     "read_serving",
-    "run_settings",
     "runs_to_measure",
-    "settings_columns",
-    "value_text",
-    "varied_settings",
     "with_models",
     "write_serving",
 ]

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scaling.errors import UserError
-from scaling.records import MODEL_FILE, RunRecord, RunStore, ordered_records
+from scaling.records import MODEL_FILE, RunRecord, RunStore, ordered_records, settings_columns
 from scaling.serving.model_naming import model_columns, model_names
-from scaling.serving.settings_of_runs import settings_columns
 from scaling.study import RunConfig
 
 __all__ = ["RunToMeasure", "runs_to_measure", "with_models"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scaling.serving.settings_of_runs import (
+from scaling.records import (
     Columns,
     distinguishing_settings,
     value_text,

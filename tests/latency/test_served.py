@@ -13,13 +13,7 @@ from models.grades import GRADES
 from models.model_options import SuanOptions
 from scaling.errors import UserError
 from scaling.records import RunRecord, RunStore, TeacherRecord
-from scaling.serving import (
-    Latency,
-    ServingReport,
-    read_serving,
-    runs_to_measure,
-    write_serving,
-)
+from scaling.serving import Latency, ServingReport, read_serving, runs_to_measure, write_serving
 from scaling.study import Distillation, RunConfig
 
 # signature: family, grade, AUC, p99

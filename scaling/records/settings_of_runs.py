@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from scaling.records import RunRecord
+from scaling.records.record import RunRecord
 from scaling.study import NO_TEACHER
 
 __all__ = [
