@@ -112,7 +112,7 @@ def allocate(
             budget, as the multiplicative law is).
     """
     if fit.law.variables != ("N", "D"):
-        raise UserError(f"--law {fit.law.name}: a budget needs a law of model size and data size")
+        raise UserError(f"law {fit.law.name}: a budget needs a law of model size and data size")
     if not fit.has_curve:
         raise UserError(f"no law to spend a budget by: {fit.message}")
     if not 0 < budget < np.inf:

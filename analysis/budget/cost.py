@@ -60,7 +60,9 @@ def read_cost(table: pd.DataFrame, unit: Unit, *, x: str, data: str) -> Cost:
     if column not in table.columns:
         if unit == "flops":
             return Cost(unit, 6.0, 1.0)
-        raise UserError(f"table: no column {column}, which a budget in {unit} needs; use --flops")
+        raise UserError(
+            f"table: no column {column}, which a budget in {unit} needs; give the budget in FLOPs"
+        )
     require_columns(table, [x, data, column])
     rows = table[(table[column] > 0) & (table[x] > 0) & (table[data] > 0)]
     if rows.empty:

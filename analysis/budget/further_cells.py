@@ -53,16 +53,14 @@ def next_cells(
     used = np.array([n not in fit.fixed for n in fit.law.names]) & (np.abs(slopes).max(axis=0) > 0)
     if quantity == "loss":
         if at is None or len(at) != 2:
-            raise UserError("the loss needs a target: --at N_PARAMS,N_SAMPLES")
+            raise UserError("quantity loss needs a target: the sizes at = N_PARAMS,N_SAMPLES")
         target = _slopes(fit, np.array([at], dtype=float))[0]
     elif quantity in free:
         target = np.eye(len(fit.law.names))[fit.law.names.index(quantity)]
     else:
-        raise UserError(
-            f"--quantity {quantity}: not a quantity{nearest(quantity, [*free, 'loss'])}"
-        )
+        raise UserError(f"quantity {quantity}: not a quantity{nearest(quantity, [*free, 'loss'])}")
     if quantity != "loss" and np.isnan(fit.params[quantity]):
-        raise UserError(f"--quantity {quantity}: no interval to shrink: {fit.message}")
+        raise UserError(f"quantity {quantity}: no interval to shrink: {fit.message}")
     variance, information = fit.noise.sd**2, (slopes * runs[:, None]).T @ slopes
     own = inverse_curvature(information[np.ix_(used, used)]) * variance
     shared = [part for part in fit.parts if part.source not in ("seeds", "residuals")]

@@ -70,7 +70,9 @@ def paired_differences(
             continue
         if pairs["seed"].duplicated().any():
             name = variant_label(groups, values)
-            raise UserError(f"several runs of a seed are one variant ({name}); choose with --where")
+            raise UserError(
+                f"several runs of a seed belong to one variant ({name}); select the rows of one of them"
+            )
         row["n_pairs"] = len(pairs)
         for metric in metrics:
             row |= _difference(metric, pairs[metric], pairs[f"{metric}_base"], confidence)

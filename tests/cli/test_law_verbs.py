@@ -234,7 +234,7 @@ def test_next_of_a_vanished_term_is_refused(run, tmp_path):
     table.assign(logloss=2 - table["logloss"]).to_csv(path, index=False)
     code, out, err = run("next", path)
     assert (code, out) == (2, "")
-    assert "--quantity alpha: no interval to shrink: A is 0" in err
+    assert "quantity alpha: no interval to shrink: A is 0" in err
 
 
 def test_a_metric_that_no_run_fills_is_passed_over(run, tmp_path):
