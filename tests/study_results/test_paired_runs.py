@@ -136,11 +136,11 @@ def test_bad_use_is_one_line(tmp_path, capsys, arguments, message):
     assert message in err
 
 
-def test_runs_that_nothing_tells_apart_are_no_pair():
+def test_runs_that_nothing_distinguishes_are_no_pair():
     table = make_table()
     twice = pd.concat([table, table[table["grade"] == "b"]])
     with pytest.raises(
-        UserError, match=r"several runs of a seed are one variant \(grade=b, packing="
+        UserError, match=r"several runs of a seed belong to one variant \(grade=b, packing="
     ):
         paired_differences(twice, twice["grade"] == "a", ["auc"])
 
