@@ -29,7 +29,7 @@ def snapshot(runs: RunStore) -> Path:
         path
         for package in PACKAGES
         for path in (root / package).rglob("*")
-        if path.suffix in (".py", ".typed") and path.is_file()
+        if path.suffix in (".py", ".typed", ".j2") and path.is_file()
     )
     digest = hashlib.sha256()
     for path in files:

@@ -132,13 +132,14 @@ def test_a_copy_of_the_code_runs_what_was_submitted(sweep, tiny_store):
     sweep.submit("--snapshot")
     sweep.wait_done()
     (submission,) = read_submissions(sweep.runs)
-    assert (Path(submission.code) / "sweeps" / "job.py").exists()
+    for part in ("sweeps/dispatch/worker.py", "analysis/report/page.html.j2"):
+        assert (Path(submission.code) / part).exists()
     assert {r.provenance["attempts"][0]["code"] for r in sweep.runs.read_all()} == {
         json.loads((Path(submission.code) / "provenance.json").read_text())["code"]
     }
 
 
-# What befalls a cell
+# What happens to a cell
 
 
 @pytest.mark.parametrize(
