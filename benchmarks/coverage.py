@@ -43,9 +43,9 @@ class Setting:
         column: sd of the error of a training subset, shared by all runs of one data size.
         test: sd of the error of the test part, shared by all runs; the table contains it.
         trajectory: sd of a run's error if one run produces every data size of its grade and seed.
-        untold: the table does not say which run produced a row.
+        unnamed_runs: the table does not say which run produced a row.
         heavy: noise with three degrees of freedom.
-        by_size: how many times noisier the smallest data size is than the largest; 0 if they are equal.
+        by_size: noise of the smallest data size relative to the largest; 0 if they are equal.
         naive: compute intervals as if all errors were independent, which must fail.
         bounds: range in which the coverage must lie.
     """
@@ -61,7 +61,7 @@ class Setting:
     column: float = 0.0
     test: float = 0.0
     trajectory: float = 0.0
-    untold: bool = False
+    unnamed_runs: bool = False
     heavy: bool = False
     by_size: float = 0.0
     naive: bool = False
@@ -140,7 +140,7 @@ SETTINGS = {
     "unequal": replace(S1, what="S1, noise falls fourfold over the data sizes", by_size=4.0),
     "untold": replace(
         S1, what="S1, rows of one run share an error (2 x seed sd), but the table does not name the run",
-        trajectory=0.02 * 3**0.5, untold=True, bounds=(0.0, 1.0),
+        trajectory=0.02 * 3**0.5, unnamed_runs=True, bounds=(0.0, 1.0),
     ),
     "control": replace(
         S1, what="negative control, must fail: S4, intervals as if all errors were independent",
@@ -167,13 +167,13 @@ def study(
     run = table.groupby(["n_params", "seed"]).ngroup().to_numpy()
     if setting.trajectory:
         noise += setting.trajectory * scale * rng.standard_normal(run.max() + 1)[run]
-        if not setting.untold:
+        if not setting.unnamed_runs:
             table["trajectory"] = run
     noise += setting.column * scale * rng.standard_normal(column.max() + 1)[column]
-    luck = setting.test * scale * float(rng.standard_normal())
+    test_error = setting.test * scale * float(rng.standard_normal())
     if setting.test:
         table[stderr_name("y")] = setting.test * scale
-    return table.assign(y=mean + noise + luck), luck
+    return table.assign(y=mean + noise + test_error), test_error
 
 
 def naive(fit: LawFit, name: str) -> Interval:
@@ -188,6 +188,7 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
     table, params = setting.table()
     law = setting.law()
     mean = law(params, table["n_params"], table["n_samples"])
+    # the name is part of the seed: a renamed setting has other numbers
     rng = np.random.default_rng([sum(name.encode()), worlds])
     far = 10 * table["n_params"].max(), 10 * table["n_samples"].max()
     true = float(law(params, *far))
@@ -198,7 +199,7 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
     )
     start = time.process_time()
     for _ in range(worlds):
-        runs, luck = study(setting, table, mean, rng)
+        runs, test_error = study(setting, table, mean, rng)
         fit: LawFit = fit_law(law, runs, y="y")
         for parameter in NAMES:
             interval = naive(fit, parameter) if setting.naive else fit.intervals.get(parameter)
@@ -214,9 +215,9 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
         # A new run on the same test part.
         own = np.hypot(setting.noise, np.hypot(setting.trajectory, setting.column))
         shrunk = 1 / setting.by_size**0.5 if setting.by_size else 1.0
-        new = true + luck + own * shrunk * setting.amplitude * rng.standard_normal()
+        new = true + test_error + own * shrunk * setting.amplitude * rng.standard_normal()
         counts["prediction"] += bool(band.prediction_lower <= new <= band.prediction_upper)
-        counts["band"] += bool(band.lower <= true + luck <= band.upper)
+        counts["band"] += bool(band.lower <= true + test_error <= band.upper)
     seconds = time.process_time() - start
     shares = {key: count / worlds for key, count in counts.items()}
     low, high = setting.bounds

@@ -4,7 +4,7 @@
 
 The plain code is the way Chinchilla laws are usually fitted: scipy's L-BFGS-B from 4,500 starts, BFGS for
 each resample, numeric gradients. It runs on a stated sample of its starts and resamples and is extrapolated.
-CSV holds N, D and loss (default: the points of Hoffmann et al. 2022 where they are at hand, else 240
+CSV holds N, D and loss (default: the points of Hoffmann et al. 2022 if the file exists, else 240
 points drawn from their law). PYTHON is an interpreter that has simple-scaling-laws 0.2 (with
 `--ignore-requires-python` it installs on 3.11). Writes results/fit.json.
 """
@@ -204,8 +204,8 @@ def main() -> None:
         ("5x5x3 grid, profiles and 1,000 draws", both, grid.get("peer_seconds", np.nan), 0.3, 10),
     ]
     for what, ours, theirs, limit, ratio in lines:
-        told = f"{theirs:8.1f} s, {theirs / ours:8,.0f}x" if theirs == theirs else "not run"
-        print(f"{what:45} {ours:8.4f} s (<= {limit} s)   baseline {told} (>= {ratio:,}x)")
+        baseline = f"{theirs:8.1f} s, {theirs / ours:8,.0f}x" if theirs == theirs else "not run"
+        print(f"{what:45} {ours:8.4f} s (<= {limit} s)   baseline {baseline} (>= {ratio:,}x)")
     print(
         f"objective {job['objective']:.13g}, plain best {job['plain_best_objective']:.13g}; worst "
         f"excess of a resample {job['worst_excess_of_a_resample']:.1e}, "

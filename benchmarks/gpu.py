@@ -155,7 +155,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = arguments.device
     if device == "cpu":
-        print("rehearsal on a CPU: the figures say nothing about a GPU and are not kept")
+        print("rehearsal on a CPU: the figures say nothing about a GPU and are not saved")
     rows = [
         row
         for name in arguments.grades.split(",")

@@ -1,4 +1,4 @@
-"""DuckDB or Polars: the work of an import on 10 and on 30 million rows, for the choice of its engine.
+"""DuckDB or Polars: the work of an import on 10 and 30 million rows; the choice of engine rests on it.
 
     .venv/bin/pip install polars
     .venv/bin/python benchmarks/import_engine.py

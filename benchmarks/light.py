@@ -217,7 +217,7 @@ def schema() -> Schema:
 
 
 def serving(n_candidates: int = 100) -> list[dict[str, float]]:
-    """2 layers, D = 64, 4 heads: ways to score a request, each of the same model with the same scores."""
+    """2 layers, D = 64, 4 heads: ways to score a request with one model; all give the same scores."""
     rows, features, rng = [], schema(), np.random.default_rng(0)
     light = {
         200: SuanOptions(kind="lightsuan", window=8, dilation=16),
@@ -347,7 +347,7 @@ def main() -> None:
     wanted = sys.argv[1:] or list(PARTS)
     for name in wanted:
         if name in ("crossover", "serving", "compiled"):
-            prepare_process()  # freed memory is kept, as in training and serving
+            prepare_process()  # freed memory is reused, as in training and serving
         result[name] = PARTS[name]()
         print(name, json.dumps(result[name], indent=2), sep="\n", flush=True)
     if "attention" in wanted:

@@ -128,7 +128,7 @@ for line in open("/proc/self/status"):
 
 
 def memory(folder: Path, n_impressions: int) -> float:
-    """Resident memory in MiB, files in the page cache apart, after 50 steps."""
+    """Resident memory in MiB, without files in the page cache, after 50 steps."""
     path = folder / f"rows-{n_impressions}"
     random_store(path, n_impressions, 20)
     done = subprocess.run(

@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/plan_size.py
 
-Prints a table and writes benchmarks/results/plan_size.json. Four fifths of the cells are done, a tenth is on its way
-(an attempt with a heartbeat), the rest is missing; half of the missing are in a submission whose job is gone.
+Prints a table and writes benchmarks/results/plan_size.json. Four fifths of the cells are done, a tenth is running
+(an attempt with a heartbeat), the rest is missing; half of the missing cells belong to a submission whose job no longer exists.
 """
 
 import json
@@ -40,7 +40,7 @@ n_seeds = 50
 
 
 def make_runs(folder: Path) -> Path:
-    """A study of 10,000 cells and its run folders, written as the run store writes them, less its syncs."""
+    """A study of 10,000 cells and its run folders, written as the run store writes them, but without fsync."""
     study_file = folder / "study.toml"
     study_file.write_text(STUDY.format(folder=folder, sizes=[100 * size for size in range(1, 21)]))
     study = load_study(study_file)

@@ -2,8 +2,8 @@
 
     python benchmarks/shared_training.py > benchmarks/results/shared_training.json
 
-Takes about 20 minutes on one core; `studies/quickstart.toml` makes the logs. The records that shared trainings
-give are those of separate runs with the same settings (tests/study/test_shared_prefix.py), so only settings are compared.
+Takes about 20 minutes on one core; `studies/quickstart.toml` generates the logs. The records of shared trainings
+equal those of separate runs with the same settings (tests/study/test_shared_prefix.py), so only settings are compared.
 """
 
 import json

@@ -261,7 +261,7 @@ def worker() -> None:
 
 
 def processes(count: int) -> float:
-    """Samples per second of so many workers at once, together."""
+    """Samples per second of several workers together."""
     command = [sys.executable, __file__, "--worker"]
     workers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

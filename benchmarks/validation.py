@@ -2,7 +2,7 @@
 
     python benchmarks/validation.py [FOLDER]
 
-FOLDER holds the reference points (several have no licence, so none is distributed here); sets that are
+FOLDER contains the reference points (several have no licence, so none is distributed here); sets that are
 absent are skipped. Takes about ten seconds.
 """
 
@@ -54,7 +54,7 @@ def epoch(folder: Path) -> pd.DataFrame:
     return table.sort_values("loss", ignore_index=True)
 
 
-def told(values: dict[str, float], digits: int = 6) -> str:
+def rounded(values: dict[str, float], digits: int = 6) -> str:
     return ", ".join(f"{name} {value:.{digits}g}" for name, value in values.items())
 
 
@@ -71,7 +71,7 @@ def chinchilla(folder: Path) -> list[Row]:
     within = {"E": 1e-5, "A": 0.05, "B": 0.5, "alpha": 1e-5, "beta": 1e-5}
     rows = [
         Row("R1", "240 points read off Hoffmann et al. 2022; Huber 1e-3 of logs; optimum of 4,500 starts",
-            told(known), told(fit.params), 1.01827403e-3, fit.objective, near(fit, known, within))
+            rounded(known), rounded(fit.params), 1.01827403e-3, fit.objective, near(fit, known, within))
     ]  # fmt: skip
     paper = {"E": 1.81686, "A": 482.006, "B": 2085.434, "alpha": 0.34781, "beta": 0.36585}
     sharp = fit_law(Additive(), points, **COLUMNS, options=replace(HUBER, delta=1e-5))
@@ -81,14 +81,14 @@ def chinchilla(folder: Path) -> list[Row]:
     loose = {"E": 1e-3, "A": 4.82, "B": 62.6, "alpha": 1e-3, "beta": 1e-3}
     rows.append(
         Row("R1b", "the same, the point printed in the paper: the optimum of delta -> 0 (ours: 1e-5)",
-            told(paper), told(sharp.params), float((inner * (residual - inner / 2)).sum()), fit.objective,
+            rounded(paper), rounded(sharp.params), float((inner * (residual - inner / 2)).sum()), fit.objective,
             near(sharp, paper, loose), "no optimum of the stated delta: objectives are those of 1e-3")
     )  # fmt: skip
     draws = fit_law(Additive(), points, **COLUMNS, options=FitOptions(loss="huber", n_draws=4000))
     errors = {"E": 0.02566, "A": 124.522, "B": 1293.284, "alpha": 0.01540, "beta": 0.02060}
     rows.append(
-        Row("R1c", "the same, standard errors of 4,000 resamples", told(errors, 4),
-            told(draws.stderr, 4), np.nan, np.nan,
+        Row("R1c", "the same, standard errors of 4,000 resamples", rounded(errors, 4),
+            rounded(draws.stderr, 4), np.nan, np.nan,
             all(abs(draws.stderr[n] / v - 1) <= (0.08 if n in "AB" else 0.05) for n, v in errors.items()))
     )  # fmt: skip
     for delta, alpha, beta in (
@@ -99,14 +99,14 @@ def chinchilla(folder: Path) -> list[Row]:
         other = fit_law(Additive(), points, **COLUMNS, options=replace(HUBER, delta=delta))
         expected = {"alpha": alpha, "beta": beta}
         rows.append(
-            Row("R1d", f"the same, delta {delta:g}", told(expected),
-                told({n: other.params[n] for n in expected}), np.nan, other.objective,
+            Row("R1d", f"the same, delta {delta:g}", rounded(expected),
+                rounded({n: other.params[n] for n in expected}), np.nan, other.objective,
                 near(other, expected, {"alpha": 2e-4, "beta": 2e-4}))
         )  # fmt: skip
     whole = fit_law(Additive(), table, **COLUMNS, options=HUBER)
     expected = {"E": 1.89134, "alpha": 0.34931, "beta": 0.45305}
     rows.append(
-        Row("R1d", "all 245 points", told(expected), told({n: whole.params[n] for n in expected}),
+        Row("R1d", "all 245 points", rounded(expected), rounded({n: whole.params[n] for n in expected}),
             np.nan, whole.objective, near(whole, expected, dict.fromkeys(expected, 2e-4)))
     )  # fmt: skip
     return rows
@@ -119,10 +119,10 @@ def survey(folder: Path) -> list[Row]:
     tied = fit_law(TiedAdditive(), table, **COLUMNS, options=HUBER)
     known = {"alpha": 0.200196, "beta": 0.635697}
     return [
-        Row("R3", "261 last checkpoints of the Misfitting survey; Huber 1e-3 of logs", told(known),
-            told({n: fit.params[n] for n in known}), 0.005021654212, fit.objective,
+        Row("R3", "261 last checkpoints of the Misfitting survey; Huber 1e-3 of logs", rounded(known),
+            rounded({n: fit.params[n] for n in known}), 0.005021654212, fit.objective,
             near(fit, known, {"alpha": 2e-4, "beta": 2e-4})),
-        Row("R3", "the same, tied exponents", "alpha 0.60338", told({"alpha": tied.params["alpha"]}),
+        Row("R3", "the same, tied exponents", "alpha 0.60338", rounded({"alpha": tied.params["alpha"]}),
             0.005243705788, tied.objective, abs(tied.params["alpha"] - 0.60338) <= 2e-4),
     ]  # fmt: skip
 
@@ -139,7 +139,7 @@ def asymmetric(folder: Path) -> list[Row]:
     within = {"E": 2e-4, "A": 0.1, "B": 1.0, "alpha": 1e-4, "beta": 1e-4}
     return [
         Row("R4", "234 of the points, chinchilla 0.2: mean asymmetric absolute error (over x 10)",
-            told(known), told(fit.params), 0.0227819003, error, near(fit, known, within))
+            rounded(known), rounded(fit.params), 0.0227819003, error, near(fit, known, within))
     ]  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def isoflops(folder: Path) -> list[Row]:
         ours = fit.objective / len(part) * 1e6
         rows.append(
             Row("R5", f"{name}, {len(part)} points; mean raw Huber 1e-3, x 1e6", "objective only",
-                told(fit.params, 5), mean, ours, ours <= mean)
+                rounded(fit.params, 5), mean, ours, ours <= mean)
         )  # fmt: skip
     return rows
 
@@ -177,7 +177,7 @@ def overtraining(folder: Path) -> list[Row]:
     rows = []
     for name, (amplitude, exponent, offset) in known.items():
         points = json.loads((folder / f"mlfoundations/mlf_losspoints_{name}.json").read_text())
-        # C = 6 N D and D = M N; the sixth point, if any, is not of the loss law.
+        # C = 6 N D and D = M N; the sixth point, if any, does not belong to the loss law.
         flops, mults = (np.array(points[key])[:5] for key in ("flops", "mults"))
         table = pd.DataFrame({"N": np.sqrt(flops / 6 / mults), "loss": points["loss"][:5]})
         table["D"] = table["N"] * mults
@@ -185,14 +185,14 @@ def overtraining(folder: Path) -> list[Row]:
         expected = {"A": amplitude, "alpha": exponent, "E": offset}
         rows.append(
             Row("R7", f"five runs on {name} of Gadre et al. 2024; tied law, least squares",
-                told(expected), told({n: fit.params[n] for n in expected}), np.nan, fit.objective,
+                rounded(expected), rounded({n: fit.params[n] for n in expected}), np.nan, fit.objective,
                 all(abs(fit.params[n] / v - 1) <= 1e-3 for n, v in expected.items()))
         )  # fmt: skip
     return rows
 
 
 def repeated(folder: Path) -> list[Row]:
-    """R8: the decay constants of repeated data (Muennighoff et al. 2023), the rest held as published."""
+    """R8: the decay constants of repeated data (Muennighoff et al. 2023), the other parameters fixed at the published values."""
     table = pd.read_csv(folder / "datablations/c4_fit182.csv")
     alpha = 0.3526596
     held = dict(zip("ABE", np.exp([6.255414, 7.3049974, 0.6254804]).tolist(), strict=True))
@@ -280,8 +280,8 @@ def page(rows: list[Row]) -> str:
         "# Agreement with published fits",
         "",
         "`python benchmarks/validation.py FOLDER` writes this page from the published points. The points are not distributed here, because several have",
-        "no licence; the script names the sources. Our objective is never worse than the published one, within the digits that were",
-        "printed; **lower** marks the cases in which the published point is not the optimum of its own objective.",
+        "no licence; the script names the sources. To the printed digits, our objective is never worse than the published one;",
+        "**lower** marks the cases in which the published point is not the optimum of its own objective.",
         "",
         "| | points and loss | published | ours | objective, published | ours | |",
         "|---|---|---|---|---|---|---|",
@@ -302,8 +302,8 @@ def page(rows: list[Row]) -> str:
     lines += [
         "",
         "In R8 the data do not determine the published number: the profile is flat to within 0.2 % for R_D from 14 to 230, and the",
-        "optimum lies elsewhere. In R10 the fit of one task reaches the bound E = 0, and its prediction is 18 % off. R7 fits four parameters to",
-        "five runs: the numbers agree, but no runs are left to test the law.",
+        "optimum is at another point. In R10 the fit of one task (csqa) reaches the bound E = 0, and its prediction is 18 % off. R7 fits four parameters to",
+        "five runs: the numbers agree, but no runs remain to test the law.",
         "",
     ]
     return "\n".join(lines)

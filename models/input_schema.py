@@ -19,7 +19,7 @@ class CategoricalFeature(Protocol):
 
 
 class InputSchema(Protocol):
-    """The features of an event store, as far as a model needs them (`scaling.store.event_store.Schema`)."""
+    """The features of an event store, as far as a model needs them (`scaling.store.Schema`)."""
 
     @property
     def behaviour(self) -> Sequence[CategoricalFeature]:
