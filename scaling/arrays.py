@@ -1,4 +1,4 @@
-"""The types of NumPy arrays in signatures: any dtype, 64-bit floats, truth values, indices."""
+"""The types of NumPy arrays in signatures: any dtype, 64-bit floats, booleans, indices."""
 
 from typing import Any
 

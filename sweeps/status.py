@@ -1,4 +1,4 @@
-"""How far a study is: progress, a row per cell, totals. Read from files, so it works after the driver has ended."""
+"""The progress of a study: a row per cell, and totals. Read from files, so it works after the driver has ended."""
 
 import math
 from collections import Counter

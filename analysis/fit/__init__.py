@@ -1,4 +1,4 @@
-"""Fit a law to a table: `fit_law`, its `FitOptions` and its result, with a status that says what it is worth.
+"""Fit a law to a table: `fit_law`, its `FitOptions` and its result, with a status that says whether it can be used.
 
 Not here: what to run next (`analysis.budget`), figures (`analysis.plots`).
 """

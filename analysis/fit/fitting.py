@@ -1,4 +1,4 @@
-"""Fit a law to a table: the global optimum, intervals, and a status that says what they are worth.
+"""Fit a law to a table: the global optimum, intervals, and a status that says whether they can be used.
 
 `fit_law` is a pure function from a table to a frozen `LawFit`. Starts come from variable projection
 and the descent from one batched solver (`analysis.optimum`), intervals from the profile likelihood or the

@@ -1,6 +1,6 @@
 """Sources of a fit's error, and intervals: noise, variance, profile likelihood, bootstrap.
 
-Not here: whether a fit is worth anything (`analysis.fit`).
+Not here: whether a fit can be used (`analysis.fit`).
 """
 
 from analysis.uncertainty.bootstrap import bootstrap_draws

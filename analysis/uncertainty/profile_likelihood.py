@@ -1,6 +1,6 @@
 """Profile-likelihood intervals: the values of a parameter for which the refitted loss stays within the noise.
 
-These were the only intervals that kept their coverage if E and an exponent can hardly be separated
+These were the only intervals that kept their coverage when E and an exponent could hardly be separated
 (docs/fitting.md). Both ends of all parameters are searched at once.
 """
 

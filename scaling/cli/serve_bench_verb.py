@@ -41,7 +41,7 @@ def serve_bench(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Folder of a finished run, or of a study's runs: one seed of each model.",
+            help="Folder of a finished run, or of a study; of a study, one seed of each model is measured.",
         ),
     ],
     candidates: Annotated[

@@ -1,4 +1,4 @@
-"""Which finished runs to time: of a study, one seed of each model and data size."""
+"""Which finished runs to time: for a study, one seed of each model and data size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules that the contents of every valid store keep, checked row by row: order, ids, users, histories, labels.
+"""The rules that the contents of every valid store follow, checked row by row: order, ids, users, histories, labels.
 
 A new rule (for example against duplicate rows) is one more function here, called by `find_breaches`. Each broken
 rule gives one line with the file and the first row that breaks it. Memory grows with the number of users and with

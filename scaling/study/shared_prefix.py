@@ -1,4 +1,4 @@
-"""Runs that one training serves: those that differ only in their data size. Needs no torch."""
+"""Runs that can share one training: those that differ only in their data size. Needs no torch."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""How a job without a result has ended: from its log, else from SLURM's accounting. Writes nothing.
+"""How a job without a result has ended, according to its log or, failing that, SLURM's accounting. Writes nothing.
 
 A killed process cannot write why it ended. The lines of slurmstepd in the log usually say it, and they need no
 accounting database.

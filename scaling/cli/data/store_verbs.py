@@ -60,14 +60,17 @@ class _ImportCommand(TyperCommand):
 @app.command("import", cls=_ImportCommand)
 def import_(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The data set, as listed above.")],
-    raw: Annotated[Path, typer.Argument(metavar="RAW", help="Folder of its files as published.")],
+    raw: Annotated[
+        Path, typer.Argument(metavar="RAW", help="Folder of the data set's files as published.")
+    ],
     out: Out,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="An option of this data set; repeatable."),
     ] = None,
     memory: Annotated[
-        float, typer.Option(help="Limit of resident memory, GiB; the output does not depend on it.")
+        float,
+        typer.Option(help="Limit of resident memory in GiB; the output does not depend on it."),
     ] = 4.0,
     threads: Annotated[
         int | None, typer.Option(help="Threads to use [default: all cores].", show_default=False)

@@ -1,4 +1,4 @@
-"""Verbs on finished runs and on anyone's tables: fitting, budgets, figures, the report, comparisons.
+"""Verbs on finished runs and on any table: fitting, budgets, figures, the report, comparisons.
 
 Not here: any rule of the analysis itself (`analysis`).
 """

@@ -54,12 +54,12 @@ def _fit(
 def allocate(
     source: Source,
     flops: Annotated[
-        float | None, typer.Option(min=0, help="Budget of one run, training FLOPs.")
+        float | None, typer.Option(min=0, help="Budget of one run in training FLOPs.")
     ] = None,
     gpu_hours: Annotated[
         float | None,
         typer.Option(
-            "--gpu-hours", min=0, help="Budget of one run in hours, at the speed of train_seconds."
+            "--gpu-hours", min=0, help="Budget of one run in hours, with costs from train_seconds."
         ),
     ] = None,
     target: Annotated[
@@ -74,7 +74,7 @@ def allocate(
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Print the best model size and data size under a budget; exit 1 unless the law is determined.
+    """Print the best model size and data size under a budget; exit 1 unless the data determine the law.
 
     Example: scaling allocate runs.csv --flops 1e20
     """
@@ -158,7 +158,8 @@ def next_runs(
         int, typer.Option(min=1, help="Cells to print; all of them with --json.")
     ] = 10,
     gpu_hours: Annotated[
-        bool, typer.Option("--gpu-hours", help="Weigh by hours of train_seconds, not by FLOPs.")
+        bool,
+        typer.Option("--gpu-hours", help="Measure costs in hours (train_seconds), not in FLOPs."),
     ] = False,
     x: X = "n_params",
     data: Data = "n_samples",
@@ -169,7 +170,7 @@ def next_runs(
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Rank further cells by how much they narrow an interval for their cost.
+    """Rank further cells by how much they narrow an interval per unit of cost.
 
     Example: scaling next runs.csv --quantity loss --at 1e8,1e9 --gpu-hours
     """

@@ -94,8 +94,8 @@ def fit(
     law: Annotated[
         LawName,
         typer.Option(
-            help="The law: of --x and --data (additive to interaction), of a third size too (length to "
-            "data-constrained), or of --x alone."
+            help="The law: additive to interaction use --x and --data, length to data-constrained "
+            "also use a third size, and the others use only --x."
         ),
     ] = LawName.ADDITIVE,
     loss: Annotated[
@@ -141,7 +141,7 @@ def fit(
     ] = None,
     limit: Annotated[
         float | None,
-        typer.Option(help="Limit that E cannot pass [default: 0 falling, 1 rising]."),
+        typer.Option(help="Limit that E cannot cross [default: 0 falling, 1 rising]."),
     ] = None,
     at: Annotated[
         list[str] | None,

@@ -1,4 +1,4 @@
-"""Choices of the options of the verbs on laws, so that typer checks them and lists them in the help.
+"""The allowed values of options of the verbs on laws, so that typer checks them and lists them in the help.
 
 They repeat names that `analysis` defines. The help cannot import `analysis`, as it must not load numpy;
 `tests/cli/test_law_verbs.py` checks that both agree.

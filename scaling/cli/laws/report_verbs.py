@@ -45,22 +45,22 @@ def plot(
     kind: Annotated[
         list[FigureKind] | None,
         typer.Option(
-            help="Figures to draw; frontier is that of training cost, and that of latency if serve-bench "
-            "has measured it; repeatable [default: all]."
+            help="Figures to draw; frontier draws the training-cost frontier and, if serve-bench "
+            "has measured latencies, the latency frontier; repeatable [default: all]."
         ),
     ] = None,
     candidates: Annotated[
-        int, typer.Option(min=1, help="Candidates per request, for the frontier of latency.")
+        int, typer.Option(min=1, help="Candidates per request, for the latency frontier.")
     ] = 100,
     budget_ms: Annotated[
-        float, typer.Option(help="Time budget of a request, ms, for the frontier of latency.")
+        float, typer.Option(help="Time budget of a request in ms, for the latency frontier.")
     ] = 10.0,
     runs: Runs = None,
     where: Where = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Folder of the PNG files [default: figures of the study]."
+            "-o", "--output", help="Folder of the PNG files [default: the study's figures/]."
         ),
     ] = None,
 ) -> None:

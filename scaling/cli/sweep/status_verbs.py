@@ -183,11 +183,13 @@ def cancel(
 
 def throttle(
     study: Study,
-    max_parallel: Annotated[int, typer.Argument(min=1, help="Jobs at once in the whole sweep.")],
+    max_parallel: Annotated[
+        int, typer.Argument(min=1, help="Jobs that may run at once in the whole sweep.")
+    ],
     overrides: Overrides = None,
     runs: Runs = None,
 ) -> None:
-    """Change how many of the sweep's SLURM jobs run at once; arrays share the number by their remaining work.
+    """Change how many of the sweep's SLURM jobs run at once; arrays share them in proportion to their remaining work.
 
     Example: scaling throttle studies/quickstart.toml 32
     """

@@ -23,11 +23,13 @@ OnCluster = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="Cells at once; local only [default: number of GPUs, else of cores]."),
+    typer.Option(
+        min=1, help="Cells to train at once; local only [default: number of GPUs, else of cores]."
+    ),
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")]
 MaxParallel = Annotated[
-    int | None, typer.Option(min=1, help="Jobs at once; slurm only [default: the study's].")
+    int | None, typer.Option(min=1, help="Jobs to run at once; slurm only [default: the study's].")
 ]
 Snapshot = Annotated[
     bool,

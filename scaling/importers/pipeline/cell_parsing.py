@@ -1,4 +1,4 @@
-"""How a raw cell becomes a value: which texts are null, and what counts as a number, a text or a time.
+"""How a raw cell becomes a value: which strings are null, and what counts as a number, a string or a time.
 
 A null text of one data set only, such as Taobao's "NULL", belongs in the SELECTs of its module in `datasets`.
 """
