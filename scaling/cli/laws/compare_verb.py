@@ -48,7 +48,7 @@ def compare(
         ),
     ] = None,
     confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="Confidence of each single interval.")
+        float, typer.Option(min=0.5, max=0.9999, help="Confidence level of each interval.")
     ] = 0.95,
     runs: Runs = None,
     where: Where = None,
