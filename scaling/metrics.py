@@ -1,6 +1,6 @@
 """Metrics of click predictions from logits, with the standard errors that follow from the size of the test part.
 
-With the true click probabilities at hand (generated logs) the `soft_` metrics replace each drawn label by
+If the true click probabilities are known (generated logs), the `soft_` metrics replace each drawn label by
 its probability: same expectation, no label noise.
 """
 
@@ -49,7 +49,7 @@ def evaluate(label: Array, logit: Array, true_probability: Array | None = None) 
       that is `soft_logloss` less the Bayes logloss; 0 for a perfect model, never negative.
     - `soft_auc`: see `soft_auc`. `soft_calibration`: sum of predicted over sum of true probabilities.
 
-    A logit that is not finite makes the logloss NaN: it is not hidden.
+    A logit that is not finite makes the logloss NaN, so the failure is visible.
     """
     y = np.asarray(label, dtype=np.float64)
     z = np.asarray(logit, dtype=np.float64)
@@ -117,7 +117,7 @@ def soft_auc(probability: Array, score: Array) -> float:
     """Return the AUC expected when labels are drawn from `probability`, weighting each pair by p_i (1 - p_j).
 
     A row counts as a positive of weight p and a negative of weight 1 - p; pairs of a row with itself are
-    left out, ties of the score count half. With `score` = `probability` this is the best AUC there is.
+    left out, ties of the score count half. With `score` = `probability` this is the best AUC possible.
     NaN when no pair has weight.
     """
     p = np.asarray(probability, dtype=np.float64)
@@ -135,9 +135,9 @@ def soft_auc(probability: Array, score: Array) -> float:
 
 
 def true_limits(probability: Array) -> dict[str, float]:
-    """Return what no model can beat where clicks are drawn from `probability` [n_rows].
+    """Return the best possible logloss and AUC if clicks are drawn from `probability` [n_rows].
 
-    `bayes_logloss` (mean entropy of p), `bayes_auc` (soft AUC of p; left out where it is not defined) and
+    `bayes_logloss` (mean entropy of p), `bayes_auc` (soft AUC of p; left out if it is not defined) and
     `base_entropy` (entropy of the mean of p), in nats.
     """
     p = np.asarray(probability, dtype=np.float64)

@@ -37,7 +37,7 @@ class SharedRuns:
         beyond = self.between / self.dof - seeds_ss / seeds_dof
         return max(beyond, 0.0) / self.cells_per_run
 
-    def luck(self, root: FloatArray) -> FloatArray:
+    def weighted_shares(self, root: FloatArray) -> FloatArray:
         """Share of each run in each cell's mean, times the root of the cell's weight, (n, R)."""
         matrix = np.zeros((len(root), int(self.run.max()) + 1))
         np.add.at(matrix, (self.cell, self.run), self.share)

@@ -50,7 +50,7 @@ def overview_section(
     warnings = [absent_text(planned) if planned is not None else "", *notes]
     if "data_order" in table.columns and (table["data_order"] == "shared").any():
         warnings.append(
-            "Grades shared one order of the training data. So the luck of each data size's subset is "
+            "Grades shared one order of the training data. So the random error of each data size's subset is "
             "common to its column, and the intervals of E and beta are too narrow."
         )
     return Section(

@@ -43,7 +43,7 @@ def profile_summary(
     law, origin = problem.law, problem.points.origin
     spread = float(np.ptp(problem.points.response))
     scale = max(variance.noise.sd, 1e-9 * spread) ** 2
-    # Only at the centre is the curvature conditioned well enough to invert; so invert first, then turn.
+    # Only at the centre is the curvature conditioned well enough to invert; so invert first, then change the units.
     centred = inverse_curvature(problem.objective(origin).curvature(theta))
     turn = _turn(law, theta, origin)
     wider, dof = variance.inflation(turn)

@@ -160,7 +160,8 @@ class _Cells:
     def variance(self) -> Variance:
         points = self.problem.points
         basis = _orthonormal(self.columns)
-        luck = points.runs.luck(self.root) if points.runs else np.zeros((len(self.root), 0))
+        none = np.zeros((len(self.root), 0))
+        by_run = points.runs.weighted_shares(self.root) if points.runs else none
         seeds = points.pure_error_dof - (points.runs.dof if points.runs else 0)
         seeds_ss = points.pure_error - (points.runs.between if points.runs else 0.0)
         run_variance = points.runs.variance(seeds_ss, seeds) if points.runs else 0.0
@@ -168,7 +169,7 @@ class _Cells:
         runs = points.runs
         for variable, group in self._groups():
             shift = _orthonormal(group - basis @ (basis.T @ group))
-            p = self._test(basis, shift, luck, run_variance, seeds_ss, seeds)
+            p = self._test(basis, shift, by_run, run_variance, seeds_ss, seeds)
             # If no two runs serve the same cells, only the shifts show the variance between runs.
             alone = runs is not None and not runs.dof and runs.serves(group)
             if p < _EFFECT_P or alone:
@@ -177,7 +178,7 @@ class _Cells:
             if p < _EFFECT_P or (runs is not None and runs.serves(group)):
                 shifts.append(shift)
         found = _orthonormal(np.column_stack(shifts))
-        noise = self._noise(basis, found, luck, run_variance, seeds_ss, seeds)
+        noise = self._noise(basis, found, by_run, run_variance, seeds_ss, seeds)
         noise = replace(
             noise,
             run_sd=float(np.sqrt(run_variance)),
@@ -188,11 +189,11 @@ class _Cells:
         naive = self._whole(inverse * noise.sd**2)
         if not noise.dof:
             return replace(_simple(noise, naive), test=self._shared_test(gain))
-        parts = self._run_parts(naive, gain @ luck, run_variance, noise)
+        parts = self._run_parts(naive, gain @ by_run, run_variance, noise)
         for variable, p, shift, group, alone in moments:
             # As for the whole plots of a split-plot design: the full mean square, no noise subtracted.
             own = 0.0 if alone else noise.sd
-            share = self._moment(shift, group, luck, run_variance, own)
+            share = self._moment(shift, group, by_run, run_variance, own)
             if p < _EFFECT_P and not alone:
                 effects.append(Effect(variable, p, float(np.sqrt(share))))
             moved = gain @ group
@@ -223,7 +224,7 @@ class _Cells:
         self,
         basis: FloatArray,
         shift: FloatArray,
-        luck: FloatArray,
+        by_run: FloatArray,
         run_variance: float,
         seeds_ss: float,
         seeds: int,
@@ -236,7 +237,7 @@ class _Cells:
         if extra < 1 or (left < 1 and seeds < 1):
             return float("nan")
         noise = estimate_noise(float(rest @ rest), left, seeds_ss, seeds)
-        expected = extra * noise.sd**2 + run_variance * float(np.sum((shift.T @ luck) ** 2))
+        expected = extra * noise.sd**2 + run_variance * float(np.sum((shift.T @ by_run) ** 2))
         if not noise.dof or expected <= 0:
             return float("nan")
         # If the runs' variance dominates, its degrees of freedom decide.
@@ -250,7 +251,7 @@ class _Cells:
         self,
         basis: FloatArray,
         found: FloatArray,
-        luck: FloatArray,
+        by_run: FloatArray,
         run_variance: float,
         seeds_ss: float,
         seeds: int,
@@ -259,7 +260,7 @@ class _Cells:
         taken = np.column_stack([basis, found])
         rest = self.residual - taken @ (taken.T @ self.residual)
         squares, dof = float(rest @ rest), len(rest) - taken.shape[1]
-        beyond = luck - taken @ (taken.T @ luck)
+        beyond = by_run - taken @ (taken.T @ by_run)
         # At most half is attributed to the runs, so that the rest can still show a misfit.
         return estimate_noise(
             max(squares - run_variance * float(np.sum(beyond**2)), 0.5 * squares),
@@ -274,18 +275,23 @@ class _Cells:
         runs = self.problem.points.runs
         if not runs or not run_variance:
             return [Part(noise.source, naive, noise.dof)]
-        luck = self._whole(moved @ moved.T)
+        unit = self._whole(moved @ moved.T)
         # The run's variance is a difference of mean squares: (between - seeds) / cells of a run.
         between = run_variance + noise.sd**2 / runs.cells_per_run
-        own = naive - luck * noise.sd**2 / runs.cells_per_run
-        return [Part(noise.source, own, noise.dof), Part("runs", luck * between, runs.dof)]
+        own = naive - unit * noise.sd**2 / runs.cells_per_run
+        return [Part(noise.source, own, noise.dof), Part("runs", unit * between, runs.dof)]
 
     def _moment(
-        self, shift: FloatArray, group: FloatArray, luck: FloatArray, run_variance: float, sd: float
+        self,
+        shift: FloatArray,
+        group: FloatArray,
+        by_run: FloatArray,
+        run_variance: float,
+        sd: float,
     ) -> float:
         """Variance of one group's shift by the method of moments."""
         moved = shift.T @ self.residual
-        expected = shift.shape[1] * sd**2 + run_variance * float(np.sum((shift.T @ luck) ** 2))
+        expected = shift.shape[1] * sd**2 + run_variance * float(np.sum((shift.T @ by_run) ** 2))
         beyond = max(float(moved @ moved) - expected, 0.0)
         return float(beyond / np.sum((shift.T @ group) ** 2))
 

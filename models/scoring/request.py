@@ -76,7 +76,7 @@ def read_history(schema: InputSchema, history: History) -> UserRows:
     """Check a history.
 
     Raises:
-        SchemaError: its arrays are not of the schema's features, or its times are not in order.
+        SchemaError: its arrays do not match the schema's features, or its times are not in order.
     """
     if not isinstance(history, History):
         raise SchemaError(f"history: {type(history).__name__}, expected a History")
@@ -100,7 +100,7 @@ def read_candidates(schema: InputSchema, candidates: Candidates) -> CandidateRow
     """Check a request.
 
     Raises:
-        SchemaError: its arrays are not of the schema's features.
+        SchemaError: its arrays do not match the schema's features.
     """
     if not isinstance(candidates, Candidates):
         raise SchemaError(f"candidates: {type(candidates).__name__}, expected Candidates")
@@ -120,7 +120,7 @@ def read_candidates(schema: InputSchema, candidates: Candidates) -> CandidateRow
 def _read_times(where: str, given: ArrayLike, shape: str, *, n_dims: int) -> NDArray[np.int64]:
     times = _array(where, given)
     if times.ndim != n_dims or (times.size and times.dtype.kind not in "iuf"):
-        raise SchemaError(f"{where}: {_told(times)}, expected {_SECONDS} {shape}")
+        raise SchemaError(f"{where}: {_dtype_and_shape(times)}, expected {_SECONDS} {shape}")
     if not times.size:
         return times.astype(np.int64)
     if times.dtype.kind == "f" and not (times == np.floor(times)).all():
@@ -140,8 +140,10 @@ def _named(group: str, names: list[str], given: Mapping[str, ArrayLike]) -> dict
     if not hasattr(given, "keys"):
         raise SchemaError(f"{group}: {type(given).__name__}, expected a dict of arrays by feature")
     if set(given.keys()) != set(names):
-        told = [", ".join(map(str, some)) or "none" for some in (names, given.keys())]
-        raise SchemaError(f"{group}: this model reads the features {told[0]}; given are {told[1]}")
+        listed = [", ".join(map(str, some)) or "none" for some in (names, given.keys())]
+        raise SchemaError(
+            f"{group}: this model reads the features {listed[0]}; given are {listed[1]}"
+        )
     return {name: _array(f"{group} {name}", given[name]) for name in names}
 
 
@@ -153,7 +155,7 @@ def _stack_ids(
     *,
     may_share: bool,
 ) -> NDArray[np.int64]:
-    """Stack a group's ids [rows, features]; a single id stands for all rows where it may."""
+    """Stack a group's ids [rows, features]; a single id stands for all rows if `may_share`."""
     ids = np.empty((n_rows, len(arrays)), np.int64)
     for column, feature in enumerate(getattr(schema, group)):
         values, where = arrays[feature.name], f"{group} {feature.name}"
@@ -175,7 +177,7 @@ def _stack_numeric(arrays: Mapping[str, NDArray[Any]], n_rows: int) -> NDArray[n
             stacked[:, column] = values
         if not np.isfinite(stacked[:, column]).all():
             raise SchemaError(
-                f"numeric {name}: holds what is not finite in float32, expected finite numbers"
+                f"numeric {name}: has values that are not finite in float32, expected finite numbers"
             )
     return stacked
 
@@ -186,7 +188,7 @@ def _check_shape(
     fits = values.shape == (n_rows,) or (may_share and values.shape in ((), (1,)))
     if not fits or (values.size and values.dtype.kind not in kinds):
         shared = " or one for all" if may_share and n_rows != 1 else ""
-        raise SchemaError(f"{where}: {_told(values)}, expected {n_rows} {what}{shared}")
+        raise SchemaError(f"{where}: {_dtype_and_shape(values)}, expected {n_rows} {what}{shared}")
 
 
 def _array(where: str, given: ArrayLike) -> NDArray[Any]:
@@ -194,9 +196,9 @@ def _array(where: str, given: ArrayLike) -> NDArray[Any]:
         return np.asarray(given)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged, or of a GPU
         raise SchemaError(
-            f"{where}: {type(given).__name__} that makes no array, expected numbers [rows]"
+            f"{where}: {type(given).__name__} cannot be converted to an array, expected numbers [rows]"
         ) from error
 
 
-def _told(values: NDArray[Any]) -> str:
+def _dtype_and_shape(values: NDArray[Any]) -> str:
     return f"{values.dtype} ({' x '.join(map(str, values.shape)) or 'one value'})"

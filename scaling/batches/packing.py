@@ -1,7 +1,7 @@
 """Passes that share a history: the impressions of one request, or of a stretch of one user's log.
 
 A stretch is a window of L events. The next one starts L / 2 later, so that an impression reads the latest
-L / 2 to L events (all of them while there are at most L). Memory grows with the number of groups.
+L / 2 to L events (all of them if there are at most L). Memory grows with the number of groups.
 """
 
 from collections.abc import Iterator

@@ -66,8 +66,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         for old in reached[_KEPT:]:
             old.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        told = error.strerror if isinstance(error, OSError) else None
-        raise StorageError(f"{folder}: cannot be written: {told or error}") from error
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise StorageError(f"{folder}: cannot be written: {reason or error}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ class Learner:
         model: SUAN | None = None,
         table_of: SUAN | None = None,
     ) -> None:
-        """Begin anew.
+        """Start at step 0.
 
         Args:
             config: of a run that trains only this model.

@@ -1,4 +1,4 @@
-"""Training in memory: one epoch of steps, from the first or from where a checkpoint stands; no files."""
+"""Training in memory: one epoch of steps, from the start or from a checkpoint; no files."""
 
 import math
 import time
@@ -148,7 +148,7 @@ class Training:
         }
 
     def lines(self, epoch: Epoch) -> list[dict[str, Any]]:
-        """Return all lines so far."""
+        """Return all progress lines so far."""
         every = _line_every(epoch)
         steps = [*range(every, self.step + 1, every)]
         if self.step == epoch.n_steps and self.step % every:

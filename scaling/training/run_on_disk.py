@@ -213,9 +213,11 @@ class _Job:
             if facts["code"].get(name) != value
         }
         if changed and not self.force_resume:
-            told = ", ".join(f"{name} {old} is now {new}" for name, (old, new) in changed.items())
+            changes = ", ".join(
+                f"{name} {old} is now {new}" for name, (old, new) in changed.items()
+            )
             raise UserError(
-                f"{folder}: the checkpoint is from other code ({told}), so that the resumed run could end "
+                f"{folder}: the checkpoint is from other code ({changes}), so the resumed run could end "
                 "with other numbers; resume anyway with force_resume, or remove the folder to start again"
             )
 
@@ -266,7 +268,8 @@ def _check_data(config: RunConfig, store: EventStore) -> None:
         )
     if config.n_samples > store.n_train:
         raise UserError(
-            f"{store.path}: {store.n_train} training impressions, but the run wants {config.n_samples}"
+            f"{store.path}: {store.n_train} training impressions, expected at least "
+            f"{config.n_samples} for this run; lower n_samples, or restore the data"
         )
 
 
@@ -276,8 +279,8 @@ def _failure(error: BaseException) -> tuple[Failure, str]:
         return "preempted", str(error)
     if not isinstance(error, Exception):  # Ctrl-C, or an exit from a signal's handler
         return "preempted", f"interrupted ({type(error).__name__})"
-    told = isinstance(error, UserError | NonFiniteLossError)
-    message = str(error) if told else f"{type(error).__name__}: {error}"
+    known = isinstance(error, UserError | NonFiniteLossError)
+    message = str(error) if known else f"{type(error).__name__}: {error}"
     # torch's allocator for the CPU raises a plain RuntimeError
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "allocate memory" in str(error)

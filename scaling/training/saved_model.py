@@ -54,7 +54,7 @@ def load_model(run_folder: Path, device: str = "cpu") -> SUAN:
     """Return the saved model of a finished run, ready to score.
 
     Raises:
-        UserError: the folder holds no model, or a damaged one.
+        UserError: the folder contains no model, or a damaged one.
     """
     return read_model(run_folder, device)[0]
 
@@ -63,12 +63,12 @@ def read_model(run_folder: Path, device: str = "cpu") -> tuple[SUAN, Schema]:
     """Return the saved model of a finished run, ready to score, and its input features.
 
     Raises:
-        UserError: the folder holds no model, or a damaged one.
+        UserError: the folder contains no model, or a damaged one.
     """
     path = Path(run_folder) / MODEL_FILE
     if not path.exists():
         raise UserError(
-            f"{path}: no such file; a run keeps its model when it is done, unless [run] keep_model = false"
+            f"{path}: no such file; a run saves its model when it is done, unless [run] keep_model = false"
         )
     try:
         with safe_open(path, "pt") as opened:

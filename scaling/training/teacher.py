@@ -110,10 +110,10 @@ def _kept_model(
     model, schema = read_model(folder, device)
     if schema != store.schema or list(schema.vocabularies) != list(store.schema.vocabularies):
         raise UserError(
-            f"{folder}: the teacher was trained on other features than {store.path} has"
+            f"{folder}: the teacher was trained on features that differ from those of {store.path}"
         )
     if (model.grade, model.options) != (settings.teacher, settings.model.on(schema)):
-        raise UserError(f"{folder}: holds another model than {settings.teacher_name}")
+        raise UserError(f"{folder}: its model is not {settings.teacher_name}")
     return model
 
 
@@ -122,6 +122,6 @@ def _run_folder(signature: str, folders: Sequence[Path]) -> Path:
         if (folder / signature / MODEL_FILE).exists():
             return folder / signature
     raise UserError(
-        f"teacher_init: run {signature} has left no model under "
-        f"{', '.join(map(str, folders)) or 'any folder that was named'}"
+        f"teacher_init: no saved model of run {signature} in "
+        f"{', '.join(map(str, folders)) or 'no given folder'}; train it with [run] keep_model = true"
     )

@@ -157,8 +157,8 @@ def test_a_requeued_cell_goes_on_to_the_same_numbers(sweep, long_store, long_res
         sweep.cluster.run("scontrol", "requeue", task.job_id)
     else:  # the node's cores are wanted by a job of a higher priority
         urgent = ["sbatch", "--partition=urgent", f"--nodelist={task.reason}", "--exclusive"]
-        told = sweep.cluster.run(*urgent, "--output=/dev/null", "--wrap=sleep 1")
-        assert "Submitted" in told
+        printed = sweep.cluster.run(*urgent, "--output=/dev/null", "--wrap=sleep 1")
+        assert "Submitted" in printed
     sweep.wait_done()
     assert sweep.results() == long_result
     attempts = sweep.attempts()
@@ -343,7 +343,7 @@ def test_two_submits_at_once_queue_each_cell_once(sweep, tiny_store):
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("SBATCH_JOB_NAME", "other"),  # what the queue is searched for
+        ("SBATCH_JOB_NAME", "other"),  # the name by which jobs are found in the queue
         ("SQUEUE_STATES", "RUNNING"),
         ("SQUEUE_PARTITION", "none"),
         ("LOGNAME", "nobody"),  # as su without - leaves it, the other way round

@@ -162,9 +162,9 @@ def test_chaos(fresh_sweep, make_cluster, long_store):
     assert sorted(record.signature for record in records) == sorted(chaos.signatures)
     assert sweep.results() == sweep.undisturbed()
     assert not [p for s in chaos.signatures for p in sweep.runs.folder(s).glob("attempts/*")]
-    told = _going_on(records, watch)
+    progress = _going_on(records, watch)
     with sweep.capsys.disabled():
-        sys.stdout.write(f"\nchaos: {json.dumps({'blows': dict(chaos.blows), **told})}\n")
+        sys.stdout.write(f"\nchaos: {json.dumps({'blows': dict(chaos.blows), **progress})}\n")
 
 
 def _going_on(records, watch):

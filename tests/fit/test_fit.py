@@ -357,7 +357,7 @@ def test_too_few_sizes_give_no_numbers(keep, message):
     assert json.loads(fit.to_json())["params"]["alpha"] is None
 
 
-def test_as_many_cells_as_parameters_is_told():
+def test_as_many_cells_as_parameters_is_reported():
     table = pd.DataFrame({"n_samples": [1e3, 1e4, 1e5], "y": [0.6, 0.5, 0.45]})
     fit = fit_law(Saturating(), table, x="n_samples", y="y")
     assert fit.status == "too_few_points"
@@ -372,7 +372,7 @@ def test_a_constant_metric_is_refused():
     assert "constant at 0.5" in fit.message
 
 
-def test_a_metric_that_worsens_with_size_is_told():
+def test_a_metric_that_worsens_with_size_is_reported():
     law, table, _ = planted(noise=1e-3, seeds=2)
     table["n_params"] = 1e12 / table["n_params"]
     fit = fit_law(law, table, y="y")
@@ -413,7 +413,7 @@ def test_a_run_without_a_metric_is_left_out_by_name():
     assert "row 3: y is nan" in fit.notes
 
 
-def test_a_diverged_run_is_told_as_an_outlier():
+def test_a_diverged_run_is_reported_as_an_outlier():
     law, table, _ = planted(noise=1e-3)
     table.loc[7, "y"] += 0.5
     fit = fit_law(law, table, y="y")
@@ -444,7 +444,7 @@ def test_amplitudes_can_be_held_as_reported():
         fit_law(law, table, y="y", options=FitOptions(fixed={"A": 0.0}))
 
 
-def test_sizes_that_grow_together_are_not_told_apart():
+def test_sizes_that_grow_together_are_not_distinguished():
     law, table, _ = planted(noise=1e-3, seeds=3)
     table["n_samples"] = 20 * table["n_params"]
     for loss in ("gaussian", "huber"):
@@ -452,14 +452,14 @@ def test_sizes_that_grow_together_are_not_told_apart():
         assert not fit.success
 
 
-def test_rows_far_off_the_law_are_told_with_hubers_loss():
+def test_rows_far_off_the_law_are_reported_with_hubers_loss():
     law, table, _ = planted(noise=1e-3, seeds=3)
     table.loc[7, "y"] = 1e6
     fit = fit_law(law, table, y="y", options=FitOptions(loss="huber", interval="none"))
     assert any(note.startswith("outliers: 1 of 75 rows are more than 10 sd") for note in fit.notes)
 
 
-def test_rows_counted_twice_are_told():
+def test_rows_counted_twice_are_reported():
     law, table, _ = planted(noise=1e-3, seeds=3)
     fit = fit_law(law, pd.concat([table, table[:2]]), y="y")
     assert "2 rows repeat another's sizes and y to the last digit: counted twice?" in fit.notes

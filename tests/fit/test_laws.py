@@ -213,7 +213,7 @@ def test_terms_that_share_an_exponent_have_right_derivatives_and_origins(case, s
 
 
 class HalfShared(SumOfPowers):
-    """The second term holds the first one, and a power that is no term."""
+    """The second term contains the first one and a power that is not a term."""
 
     name = "half-shared"
     terms = (Term("A", {"N": "alpha"}), Term("B", {"N": "alpha", "D": "beta"}))

@@ -1,4 +1,4 @@
-"""Intervals: what they mean, how often they hold the truth, and that the noise checks bite."""
+"""Intervals: what they mean, how often they contain the truth, and that the noise checks can fail."""
 
 from dataclasses import replace
 
@@ -28,11 +28,11 @@ def world(n=4, decades=3.0):
 
 
 def coverage(n_worlds, column_noise=0.0, run_noise=0.0):
-    """Shares of worlds whose intervals hold the truth, with and without what cells share; told effects."""
+    """Shares of worlds whose intervals contain the truth, with and without shared errors; share of worlds with a shared shift found."""
     table, params, mean = world()
     rng = np.random.default_rng(17)
     held, naive = (dict.fromkeys(("E", "alpha", "beta"), 0) for _ in range(2))
-    told = 0
+    found = 0
     columns = pd.Categorical(table["n_samples"]).codes
     run = table.groupby(["n_params", "seed"]).ngroup().to_numpy()
     if run_noise:
@@ -42,28 +42,28 @@ def coverage(n_worlds, column_noise=0.0, run_noise=0.0):
         shared += rng.normal(0, run_noise, run.max() + 1)[run]
         table["y"] = mean + shared + rng.normal(0, NOISE, len(table))
         fit = fit_law(Additive(), table, y="y")
-        told += any("equal n_samples deviate together" in note for note in fit.notes)
+        found += any("equal n_samples deviate together" in note for note in fit.notes)
         own = fit.parts[0]
         for name in held:
             i = fit.law.names.index(name)
             half = stats.t.ppf(0.975, own.dof) * np.sqrt(max(own.covariance[i, i], 0))
             held[name] += params[name] in fit.intervals[name]
             naive[name] += abs(fit.params[name] - params[name]) <= half
-    return *({n: c / n_worlds for n, c in d.items()} for d in (held, naive)), told / n_worlds
+    return *({n: c / n_worlds for n, c in d.items()} for d in (held, naive)), found / n_worlds
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
-    shares, _, told = coverage(70)
+    shares, _, found = coverage(70)
     # 95 % nominal; below 86 % of 70 worlds has a chance of 0.2 % for each parameter.
     assert min(shares.values()) >= 0.86
-    assert told <= 0.12
+    assert found <= 0.12
 
 
-def test_a_training_subset_shared_by_a_column_is_told_and_widens_them():
-    shares, naive, told = coverage(40, column_noise=NOISE)
-    # The negative control: what an interval is worth that takes each run's luck for its own.
+def test_a_training_subset_shared_by_a_column_is_reported_and_widens_them():
+    shares, naive, found = coverage(40, column_noise=NOISE)
+    # The negative control: intervals that assume independent errors of all runs.
     assert naive["beta"] < 0.75
-    assert told >= 0.4
+    assert found >= 0.4
     assert shares["beta"] >= naive["beta"] + 0.1
     assert shares["alpha"] >= 0.85
 
@@ -74,13 +74,13 @@ def test_runs_that_serve_every_data_size_are_allowed_for():
     assert min(shares.values()) >= 0.83
 
 
-def test_the_variance_between_runs_is_told_from_that_within():
+def test_the_variance_between_runs_is_separated_from_that_within():
     table, _, mean = world()
     table = pd.concat([table.assign(seed=table["seed"] + 3 * i) for i in range(40)])
     mean, rng = np.tile(mean, 40), np.random.default_rng(5)
     table["trajectory"] = table.groupby(["n_params", "seed"]).ngroup()
-    luck = rng.normal(0, 2 * NOISE, table["trajectory"].max() + 1)[table["trajectory"]]
-    table["y"] = mean + luck + rng.normal(0, NOISE, len(table))
+    run_error = rng.normal(0, 2 * NOISE, table["trajectory"].max() + 1)[table["trajectory"]]
+    table["y"] = mean + run_error + rng.normal(0, NOISE, len(table))
     noise = fit_law(Additive(), table, y="y").noise
     # 476 runs and 1,436 rows beyond them: standard errors of 3 and 2 %.
     assert noise.run_sd == pytest.approx(2 * NOISE, rel=0.1)
@@ -100,7 +100,7 @@ def test_the_test_parts_error_belongs_to_the_offset_alone():
         assert fit.intervals[name].upper == pytest.approx(without.intervals[name].upper, rel=1e-3)
     widths = [f.intervals["E"].upper - f.intervals["E"].lower for f in (fit, without)]
     assert widths[0] > widths[1]
-    # A new run is scored on the same test part: its luck is in the law already.
+    # A new run is scored on the same test part: the law already contains its sampling error.
     assert fit.band(1e9, 1e9).prediction_upper == without.band(1e9, 1e9).prediction_upper
 
 
@@ -116,13 +116,13 @@ def test_bootstrap_resamples_whole_runs():
     table, _, mean = world()
     table["trajectory"] = table.groupby(["n_params", "seed"]).ngroup()
     rng = np.random.default_rng(2)
-    luck = rng.normal(0, 3 * NOISE, 12)[table["trajectory"]]
-    table["y"] = mean + luck + rng.normal(0, NOISE / 10, len(table))
+    run_error = rng.normal(0, 3 * NOISE, 12)[table["trajectory"]]
+    table["y"] = mean + run_error + rng.normal(0, NOISE / 10, len(table))
     options = FitOptions(interval="bootstrap", n_draws=300)
     runs = fit_law(Additive(), table, y="y", options=options)
     cells = fit_law(Additive(), table.drop(columns="trajectory"), y="y", options=options)
     assert runs.params == pytest.approx(cells.params, rel=1e-6)
-    # Luck that every data size of a run shares moves E, and hardly the exponent of data.
+    # An error that all data sizes of a run share moves E, but hardly the exponent of data.
     assert runs.stderr["beta"] < 0.5 * cells.stderr["beta"]
 
 

@@ -86,9 +86,9 @@ def test_the_curve_is_the_law(table, fit):
 
 
 def test_limits_are_named_in_the_legend(table, fit):
-    told = labels(plot_curves(table, fit, y="logloss", truth=0.4))
-    assert any(text.startswith("fitted $E$ = 0.3") or "0.4" in text for text in told)
-    assert "true probabilities' logloss 0.4000" in told
+    texts = labels(plot_curves(table, fit, y="logloss", truth=0.4))
+    assert any(text.startswith("fitted $E$ = 0.3") or "0.4" in text for text in texts)
+    assert "true probabilities' logloss 0.4000" in texts
 
 
 def test_a_rising_metric_lists_its_best_group_first(table):
@@ -154,7 +154,7 @@ def test_scattered_sizes_get_a_scatter_of_residuals():
     [(4096, "4.1k"), (65536, "65.5k"), (999.9, "1k"), (131072, "131k"), (2e9, "2B"), (50, "50"),
      (999_900, "1M"), (1.3e6, "1.3M")],
 )  # fmt: skip
-def test_sizes_are_told_in_two_or_three_digits(value, text):
+def test_sizes_are_printed_in_two_or_three_digits(value, text):
     assert size_label(value) == text
 
 

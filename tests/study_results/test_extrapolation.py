@@ -1,4 +1,4 @@
-"""Held-out scores: what is held out, and that the score knows a good law from a bad one."""
+"""Held-out scores: what is held out, and that the score separates a good law from a bad one."""
 
 import numpy as np
 import pandas as pd

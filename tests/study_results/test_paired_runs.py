@@ -1,4 +1,4 @@
-"""Paired differences: the mean and Student's interval of what two variants of one seed differ by."""
+"""Paired differences: the mean and Student's interval of the differences between two variants of one seed."""
 
 import json
 
@@ -105,8 +105,8 @@ def test_the_verb_prints_every_variant(tmp_path, capsys):
         main([*arguments, "--y", "auc", "--json"])
     assert end.value.code == 0
     document = json.loads(capsys.readouterr().out)
-    told = [(v["grade"], v["packing"], v["n_samples"]) for v in document["variants"]]
-    assert told == [
+    variants = [(v["grade"], v["packing"], v["n_samples"]) for v in document["variants"]]
+    assert variants == [
         ("a", "none", 100),
         ("a", "none", 200),
         ("b", "request", 100),
@@ -154,7 +154,7 @@ def test_without_grades_variants_are_named_by_their_parameters():
         paired_differences(table, table["packing"] == "none", ["auc"])
 
 
-def test_a_baseline_that_stands_twice_is_told_by_its_size_and_seed():
+def test_a_baseline_that_occurs_twice_is_reported_by_its_size_and_seed():
     table = make_table()
     twice = pd.concat([table, table[table["grade"] == "a"]])
     with pytest.raises(UserError, match="baseline: n_samples 100, seed 0 stands twice"):

@@ -150,7 +150,7 @@ def warm(config, **changes):
     return teacher(teacher_init=config.signature, **changes)
 
 
-def test_a_frozen_teacher_stays_as_its_run_left_it(tiny_store, kept):
+def test_a_frozen_teacher_does_not_change(tiny_store, kept):
     root, before = kept
     frozen = make_config(tiny_store, distill=warm(before, learning_rate=None))
     training = trained(frozen, tiny_store, [root])
@@ -198,7 +198,7 @@ def test_a_distilled_run_that_was_stopped_ends_with_the_same_record(
     assert runs.read(config.signature) == record
 
 
-def test_a_record_tells_of_the_teacher_and_counts_both(tiny_store, kept, tmp_path):
+def test_a_record_describes_the_teacher_and_counts_both(tiny_store, kept, tmp_path):
     root, before = kept
     config = make_config(tiny_store, distill=warm(before, learning_rate=None))
     record = train_run(config, tiny_store, RunStore(tmp_path), teachers=[root])
@@ -214,16 +214,16 @@ def test_a_record_tells_of_the_teacher_and_counts_both(tiny_store, kept, tmp_pat
     assert record.teacher.n_samples == 0
 
 
-def test_a_warm_teacher_must_have_left_a_model_of_the_same_features(tiny_store, kept, tmp_path):
+def test_a_warm_teacher_needs_a_saved_model_of_the_same_features(tiny_store, kept, tmp_path):
     root, before = kept
     config = make_config(tiny_store, distill=warm(before))
-    with pytest.raises(UserError, match=f"run {before.signature} has left no model under"):
+    with pytest.raises(UserError, match=f"no saved model of run {before.signature} in"):
         train_run(config, tiny_store, RunStore(tmp_path), teachers=[tmp_path])
     schema = replace(tiny_store.schema, numeric=("price",))
-    with pytest.raises(UserError, match="trained on other features"):
+    with pytest.raises(UserError, match="trained on features that differ"):
         Training(config, replace(tiny_store, schema=schema), teachers=[root])
     other = replace(config, distill=warm(before, model=SuanOptions(norm="layer")))
-    with pytest.raises(UserError, match="holds another model than SUAN-2"):
+    with pytest.raises(UserError, match="its model is not SUAN-2"):
         Training(other, tiny_store, teachers=[root])
 
 
@@ -244,8 +244,8 @@ def test_the_table_has_the_teachers_columns_and_keeps_teachers_apart(tiny_store,
     for distill in (None, teacher(), teacher("SUAN-3"), warm(before, learning_rate=None)):
         train_run(make_config(tiny_store, distill=distill), tiny_store, runs, teachers=[root])
     table = runs_table(runs.root)
-    told = table[["distill", "teacher_grade", "teacher_data"]].itertuples(index=False, name=None)
-    assert sorted(told) == [
+    rows = table[["distill", "teacher_grade", "teacher_data"]].itertuples(index=False, name=None)
+    assert sorted(rows) == [
         ("cold", "SUAN-2", "none"),
         ("cold", "SUAN-3", "none"),
         ("frozen", "SUAN-2", "640"),

@@ -129,13 +129,13 @@ VARIANTS = {
 def undisturbed(tiny_store, tmp_path_factory):
     """The record and the lines of each variant, trained in one go."""
     torch.set_num_threads(1)
-    told = {}
+    results = {}
     for name, changes in VARIANTS.items():
         runs = RunStore(tmp_path_factory.mktemp(name))
         config = small_config(tiny_store, **changes)
         record = train_run(config, tiny_store, runs)
-        told[name] = numbers(record), lines(runs, config.signature)
-    return told
+        results[name] = numbers(record), lines(runs, config.signature)
+    return results
 
 
 @settings(max_examples=8)

@@ -54,7 +54,7 @@ def test_the_order_of_the_vocabularies_is_that_of_their_rows(config, tiny_store,
 
 
 @pytest.mark.parametrize("n_bytes", [0, 5, 300, -1])
-def test_a_damaged_model_is_told(config, tiny_store, tmp_path, n_bytes):
+def test_a_damaged_model_is_refused(config, tiny_store, tmp_path, n_bytes):
     model, _ = train_model(config, tiny_store)
     path = save_model(tmp_path, model, config, tiny_store.schema)
     path.write_bytes(path.read_bytes()[:n_bytes])
@@ -62,7 +62,7 @@ def test_a_damaged_model_is_told(config, tiny_store, tmp_path, n_bytes):
         load_model(tmp_path)
 
 
-def test_a_model_of_another_version_is_told(config, tiny_store, tmp_path):
+def test_a_model_of_another_version_is_refused(config, tiny_store, tmp_path):
     from safetensors.torch import load_file, save_file
 
     model, _ = train_model(config, tiny_store)
