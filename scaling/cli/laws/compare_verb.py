@@ -71,7 +71,7 @@ def compare(
     if "data_order" in rows.columns and (rows["data_order"] == "independent").any():
         logger.warning(
             'pairs of different grades have different data (data_order = "independent"), '
-            "so their differences include the luck of both"
+            "so their differences include the random error of both"
         )
     table = paired_differences(rows, base, metrics, confidence=confidence)
     names = describe_variants(rows)
