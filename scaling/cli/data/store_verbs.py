@@ -35,7 +35,7 @@ def _import_help() -> str:
 
     sets = "\n\n".join(
         f"{name}: {importer.summary}. Options: "
-        + ", ".join(f"{key}={value}" for key, value in asdict(importer.options).items())
+        + (", ".join(f"{key}={value}" for key, value in asdict(importer.options).items()) or "none")
         for name, importer in IMPORTERS.items()
     )
     return (
