@@ -15,6 +15,7 @@ from scipy.optimize import brentq, minimize_scalar
 
 from analysis.budget.cost import Cost
 from analysis.fit import LawFit
+from analysis.table import size_of
 from analysis.uncertainty import combined
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
@@ -116,14 +117,14 @@ def allocate(
     if not fit.has_curve:
         raise UserError(f"no law to spend a budget by: {fit.message}")
     if not 0 < budget < np.inf:
-        raise UserError(f"the budget is {budget:g}, expected a positive number, and a finite one")
+        raise UserError(f"the budget is {budget:g}, expected a finite positive number")
     points = frontier(fit, cost, [budget * 10.0**k for k in (-2.0, -1.0, 0.0, 1.0)])
     best = points[2]
     n, d = best.n_params[0], best.n_samples[0]
     then = points[-1]
     gains = [
-        _gain(fit, "10 x parameters", (n, d), (10 * n, d)),
-        _gain(fit, "10 x samples", (n, d), (n, 10 * d)),
+        _gain(fit, f"10 x {size_of(fit.columns['N']).name}", (n, d), (10 * n, d)),
+        _gain(fit, f"10 x {size_of(fit.columns['D']).name}", (n, d), (n, 10 * d)),
         _gain(fit, "10 x budget", (n, d), (then.n_params[0], then.n_samples[0])),
     ]
     return Allocation(best, tuple(points), tuple(gains), _by_grade(fit, cost, budget, grades), cost)

@@ -57,6 +57,11 @@ def read_cost(table: pd.DataFrame, unit: Unit, *, x: str, data: str) -> Cost:
         UserError: the column is missing, or no run has a positive cost.
     """
     column, scale = _COLUMNS[unit]
+    if column in (x, data):
+        raise UserError(
+            f"table: column {column} is the cost of a run and also one of its sizes; a budget is split "
+            "between a model size and a data size"
+        )
     if column not in table.columns:
         if unit == "flops":
             return Cost(unit, 6.0, 1.0)

@@ -49,6 +49,8 @@ class SumOfPowers(Law):
     """
 
     terms: ClassVar[tuple[Term, ...]]
+    # For each size in order of appearance, its index in `variables`; None if the law computes its sizes.
+    _order: ClassVar[tuple[int, ...] | None]
     # For each term, (index of the size, index of the exponent in `shapes`) for each of its powers.
     _powers: ClassVar[tuple[tuple[tuple[int, int], ...], ...]]
     # For each term, the earlier terms whose powers multiply to its own.
@@ -70,6 +72,9 @@ class SumOfPowers(Law):
         for attribute, value in defaults.items():
             if attribute not in vars(cls):
                 setattr(cls, attribute, value)
+        _check(cls, sizes, list(exponents))
+        computes = cls.effective_sizes is not SumOfPowers.effective_sizes
+        cls._order = None if computes else tuple(cls.variables.index(size) for size in sizes)
         names = [shape.name for shape in cls.shapes]
         cls._powers = tuple(
             tuple((sizes.index(size), names.index(e)) for size, e in term.powers.items())
@@ -88,7 +93,8 @@ class SumOfPowers(Law):
             An array (n,) or (P, n) for each size in order of appearance in `terms`, and arrays (P, n)
             of derivatives by (size, shape parameter).
         """
-        return logs, {}
+        assert self._order is not None
+        return [logs[i] for i in self._order], {}
 
     def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
         """See `Law.basis`."""
@@ -129,6 +135,35 @@ class SumOfPowers(Law):
             if shape.unit:
                 moved[:, column[shape.name]] += shift[shape.unit]
         return moved
+
+
+def _check(law: type[SumOfPowers], sizes: Sequence[str], exponents: Sequence[str]) -> None:
+    """Check that the attributes of a law agree with its terms.
+
+    Raises:
+        TypeError: they do not; with another order or a misspelt name, fits would be silently wrong.
+    """
+    names = [shape.name for shape in law.shapes]
+    problem = None
+    if not all(term.powers for term in law.terms):
+        problem = "a term has no powers"
+    elif len(set(law.amplitudes)) < len(law.amplitudes):
+        problem = f"an amplitude is used twice: {', '.join(law.amplitudes)}"
+    elif law.amplitudes != tuple(term.amplitude for term in law.terms):
+        problem = (
+            f"amplitudes are {', '.join(law.amplitudes)}, expected those of the terms, in order"
+        )
+    elif missing := [name for name in exponents if name not in names]:
+        problem = f"exponent {missing[0]} is not one of the shapes {', '.join(names)}"
+    elif law.effective_sizes is SumOfPowers.effective_sizes:
+        if unknown := [size for size in sizes if size not in law.variables]:
+            problem = f"size {unknown[0]} is not one of the variables {', '.join(law.variables)}"
+        elif law.basis is SumOfPowers.basis and (
+            unused := [n for n in names if n not in exponents]
+        ):
+            problem = f"shape {unused[0]} is in no term"
+    if problem is not None:
+        raise TypeError(f"{law.__name__}: {problem}")
 
 
 def _factors(powers: Sequence[tuple[tuple[int, int], ...]], j: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from analysis.latency import best_under, pareto_front
-from analysis.plots.style import dress, new_axes
+from analysis.plots.style import GREY, dress, new_axes
 from analysis.table import LABELS, rises
 from scaling.arrays import FloatArray
 
@@ -27,7 +27,6 @@ _LOOKS = {
     "distilled LightSUAN": ("#009e73", "D"),
     "distilled SUAN": ("#cc79a7", "^"),
 }
-GREY = "#666666"
 # Distances of a label from its point, in points; from the second on, a line connects them.
 _DISTANCES = (7.0, 18.0, 30.0, 44.0, 60.0, 80.0, 105.0, 135.0)
 _SIDES = (

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from analysis.budget import Cost, frontier
 from analysis.fit import LawFit
-from analysis.plots.style import dress, new_axes
+from analysis.plots.style import GREY, dress, new_axes
 from analysis.table import LABELS, size_of
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
@@ -15,7 +15,7 @@ __all__ = ["plot_frontier"]
 
 # The map ends at this many times the largest sizes.
 _REACH = 10.0
-GREY, _ACCENT = "#666666", "#c44e52"
+_ACCENT = "#c44e52"
 
 
 def plot_frontier(fit: LawFit, cost: Cost, *, ax: Axes | None = None) -> Axes:

@@ -58,10 +58,12 @@ def plot_curves(
     if ax is None:
         ax = new_axes()
     by_data = x == data
-    grade = grade_column(table, size)
+    grade = grade_column(table, size, [y])
     if group is None:
         group = grade if by_data else data
-    cells = cell_table(table, [y], x=size, data=data, grade=grade)
+    found = cell_table(table, [y], x=size, data=data, grade=grade)
+    cells, means = found.sizes, found.metrics[y]
+    values = means["mean"].to_numpy()
     levels = list(dict.fromkeys(cells.sort_values(size if by_data else data)[group]))
     sign = -1.0 if rises(y) else 1.0
 
@@ -74,17 +76,20 @@ def plot_curves(
         colour, marker = colour_of(i, len(levels)), MARKERS[i % len(MARKERS)]
         label = str(level) if isinstance(level, str) else size_label(float(level))
         ax.errorbar(
-            part[x], height(part[y].to_numpy()), yerr=part[f"{y}_mean_stderr"].fillna(0.0),
+            part[x], height(values[part.index]), yerr=means["mean_stderr"][part.index].fillna(0.0),
             fmt=marker, color=colour, ms=6.5, mec="white", mew=0.6, elinewidth=1.0, capsize=2.0,
             label=label, zorder=3,
         )  # fmt: skip
         own = fit.get(level) if isinstance(fit, Mapping) else fit
         if own is not None and own.has_curve:
-            _draw_curve(ax, own, cells, part, x, size, end, height, {"color": colour, **line_kws})
+            limits = _limits(height(values))
+            _draw_curve(
+                ax, own, cells, part, x, size, end, height, limits, {"color": colour, **line_kws}
+            )
     ax.set_xscale("log")
     _mark_span(ax, cells, x, end if fit is not None else float(cells[x].max()))
     if minus is None:
-        _draw_limits(ax, fit if isinstance(fit, LawFit) else None, cells[y].to_numpy(), truth, y)
+        _draw_limits(ax, fit if isinstance(fit, LawFit) else None, values, truth, y)
         ax.set_ylabel(LABELS.get(y, y))
     else:
         ax.set_yscale("log")
@@ -93,9 +98,8 @@ def plot_curves(
         ax.yaxis.set_major_formatter(plain)
         ax.yaxis.set_minor_formatter(plain)
     ax.set_xlabel(size_of(x).label)
-    title = {"n_samples": "samples $D$", "n_params": "parameters $N$"}.get(group, group)
     dress(ax)
-    _legend(ax, title, upwards=rises(y) and minus is None)
+    _legend(ax, size_of(group).title, upwards=rises(y) and minus is None)
     return ax
 
 
@@ -108,6 +112,7 @@ def _draw_curve(
     size: str,
     end: float,
     height: Any,
+    limits: tuple[float, float],
     kws: dict[str, Any],
 ) -> None:
     """One group's curve with its confidence band, dashed beyond the group's largest size."""
@@ -120,9 +125,6 @@ def _draw_curve(
     ax.plot(along[inside], height(band.mean[inside]), **style)
     ax.plot(along[beyond], height(band.mean[beyond]), **{**style, "ls": "--", "lw": 1.2})
     # Far beyond the points the band is very wide and would set the scale of the axis.
-    values = height(cells[fit.y].to_numpy(dtype=float))
-    reach = 1.5 * float(np.ptp(values))
-    limits = (float(values.min()) - reach, float(values.max()) + reach)
     low, high = (np.clip(height(side), *limits) for side in (band.lower, band.upper))
     if np.isfinite(low).all():
         ax.fill_between(along, low, high, color=style["color"], alpha=0.13, lw=0, zorder=1)
@@ -138,22 +140,37 @@ def _sizes(
         if column == x:
             sizes.append(along)
         elif x == "flops_per_sample" and column == size:
-            ladder = cells.drop_duplicates(x).sort_values(x)
-            logs = np.log(ladder[x].to_numpy(dtype=float)), np.log(ladder[column].to_numpy(float))
-            slope = (logs[1][-1] - logs[1][0]) / max(logs[0][-1] - logs[0][0], 1e-9)
-            beyond = np.maximum(np.log(along) - logs[0][-1], 0.0) * slope
-            sizes.append(np.exp(np.interp(np.log(along), *logs) + beyond))
+            sizes.append(_followed(cells, x, column, along))
+        elif not (
+            part[column] == part[column].iloc[0]
+        ).all():  # e.g. training FLOPs along the data sizes of one grade
+            sizes.append(_followed(part, x, column, along))
         else:
             sizes.append(np.full(along.shape, float(part[column].iloc[0])))
     return sizes
+
+
+def _followed(cells: pd.DataFrame, x: str, column: str, along: FloatArray) -> FloatArray:
+    """The size in `column` at each x, by a power law between the cells and on average beyond them."""
+    known = cells.drop_duplicates(x).sort_values(x)
+    logs = np.log(known[x].to_numpy(dtype=float)), np.log(known[column].to_numpy(dtype=float))
+    slope = (logs[1][-1] - logs[1][0]) / max(logs[0][-1] - logs[0][0], 1e-9)
+    at = np.log(along)
+    beyond = np.maximum(at - logs[0][-1], 0.0) + np.minimum(at - logs[0][0], 0.0)
+    return np.asarray(np.exp(np.interp(at, *logs) + beyond * slope))
+
+
+def _limits(values: FloatArray) -> tuple[float, float]:
+    """How far from the points anything is drawn, so that it does not set the scale of the axis."""
+    reach = 1.5 * float(np.ptp(values))
+    return float(values.min()) - reach, float(values.max()) + reach
 
 
 def _draw_limits(
     ax: Axes, fit: LawFit | None, values: FloatArray, truth: float | None, y: str
 ) -> None:
     """Lines of the fitted offset and of the known limit, if they are near the points."""
-    reach = 1.5 * float(np.ptp(values))
-    low, high = float(values.min()) - reach, float(values.max()) + reach
+    low, high = _limits(values)
     if fit is not None and fit.has_curve and low <= fit.params["E"] <= high:
         offset, interval = fit.params["E"], fit.intervals.get("E")
         label = f"fitted $E$ = {format_estimate(offset, interval)}"

@@ -41,19 +41,20 @@ def variant_sections(study: StudyFits, figures: Mapping[str, Picture]) -> list[S
 
 def _cells(study: StudyFits, metric: str) -> Section:
     cells, x, data = study.cells, study.size.column, study.data.column
-    sizes = np.unique(cells[data])
+    means, n_seeds = cells.metrics[metric], cells.n_seeds.to_numpy()
+    mean = means["mean"].to_numpy()
+    sizes = np.unique(cells.sizes[data])
     rows = []
     for grade, part in study.by_grade():
-        by_size = part.set_index(data)
-        shown = [
-            f"{by_size[metric][s]:.5f}" + f" ({int(by_size['n_seeds'][s])})"
-            if s in by_size.index
-            else "–"
-            for s in sizes
-        ]
-        rows.append([grade, float(part[x].iloc[0]), *shown])
+        texts = {
+            size: f"{mean[cell]:.5f} ({n_seeds[cell]})"
+            for cell, size in zip(part.index, part[data], strict=True)
+        }
+        model = float(part[x].iloc[0])
+        whole = int(model) if model.is_integer() else model
+        rows.append([grade, whole, *(texts.get(size, "–") for size in sizes)])
     header = [study.grade, "N", *(f"D = {size_label(float(size))}" for size in sizes)]
-    error = cells[f"{metric}_mean_stderr"] * np.sqrt(cells["n_seeds"])
+    error = means["mean_stderr"] * np.sqrt(n_seeds)
     noise = (
         f"The standard deviation over the seeds of a cell is {float(error.iloc[0]):.5f} (pooled)."
         if np.isfinite(error.iloc[0])

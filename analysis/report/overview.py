@@ -71,7 +71,7 @@ def _facts(table: pd.DataFrame, studies: Sequence[StudyFits], n_grades: int) -> 
         f"{n_grades} {models}{'s' * (n_grades > 1)}, data sizes {sizes} {unit or data.column}."
     ]
     if "seed" in table.columns:
-        counts = pd.concat([study.cells["n_seeds"] for study in studies])
+        counts = pd.concat([study.cells.n_seeds for study in studies])
         few, many = int(counts.min()), int(counts.max())
         n_seeds = f"{many}" if few == many else f"{few} to {many}"
         facts.append(f"{n_seeds} seed{'s' * (many > 1)} per cell.")

@@ -12,6 +12,7 @@ from analysis.fit import FitOptions, LawFit, fit_law
 from analysis.laws import LAWS, Additive, Law, Saturating
 from analysis.study_results.extrapolation import holdout, score_holdout
 from analysis.table import (
+    Cells,
     Size,
     cell_table,
     check_runs,
@@ -85,7 +86,7 @@ class StudyFits:
 
     label: str
     table: pd.DataFrame
-    cells: pd.DataFrame
+    cells: Cells
     metrics: dict[str, MetricFits]
     size: Size
     data: Size
@@ -99,9 +100,9 @@ class StudyFits:
         return "\n\n".join(parts)
 
     def by_grade(self) -> list[tuple[str, pd.DataFrame]]:
-        """The cells of each grade and model size, smallest first, with the grade's name."""
+        """The rows of `cells.sizes` of each grade and model size, smallest first, with the grade's name."""
         keys = list(dict.fromkeys([self.grade, self.size.column]))
-        groups = [part for _, part in self.cells.groupby(keys, sort=False)]
+        groups = [part for _, part in self.cells.sizes.groupby(keys, sort=False)]
         return [(grade_label(part[self.grade].iloc[0]), part) for part in groups]
 
 
@@ -137,7 +138,7 @@ def fit_study(
         UserError: a column is missing, a run is counted twice, or one has no grade while others do.
     """
     check_runs(table, x, data)
-    grade = grade_column(table, x)
+    grade = grade_column(table, x, metrics)
     if grade != x and (absent := table[grade].isna()).any():
         row = table.index[absent][0]
         raise UserError(f"table: {grade} is empty in row {row}; name all, or leave the column out")
@@ -194,16 +195,17 @@ def _truth(table: pd.DataFrame, metric: str) -> float | None:
 
 def _cells_text(study: StudyFits, metric: str) -> str:
     cells, x, data = study.cells, study.size.column, study.data.column
-    sizes = np.unique(cells[data])
+    mean = cells.metrics[metric]["mean"].to_numpy()
+    sizes = np.unique(cells.sizes[data])
     own = [] if study.grade == x else ["N"]
     header = [study.grade, *own, *(f"D={size_label(float(size))}" for size in sizes)]
     rows = []
     for grade, part in study.by_grade():
-        values = part.set_index(data)[metric]
-        shown = [f"{values[s]:.4f}" if s in values.index else "-" for s in sizes]
+        values = dict(zip(part[data], mean[part.index], strict=True))
+        shown = [f"{values[s]:.4f}" if s in values else "-" for s in sizes]
         size = f"{part[x].iloc[0]:,}"
         rows.append([grade, size, *shown] if own else [size, *shown])
-    seeds = int(cells["n_seeds"].sum())
+    seeds = int(cells.n_seeds.sum())
     title = f"{metric}: {seeds} runs in {len(cells)} cells, means over seeds"
     if (x, data) != ("n_params", "n_samples"):
         title += f"; N = {x}, D = {data}"

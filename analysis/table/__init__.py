@@ -3,7 +3,7 @@
 Not here: laws and fits.
 """
 
-from analysis.table.cell_means import cell_table, check_runs
+from analysis.table.cell_means import Cells, cell_table, check_runs
 from analysis.table.collect import RUN_COLUMNS, TEACHER_COLUMNS, read_table, runs_table, write_table
 from analysis.table.columns import (
     check_sizes,
@@ -31,6 +31,7 @@ __all__ = [
     "LABELS",
     "RUN_COLUMNS",
     "TEACHER_COLUMNS",
+    "Cells",
     "Size",
     "cell_table",
     "check_runs",

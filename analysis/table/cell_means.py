@@ -1,13 +1,15 @@
 """Cells of a runs table (runs of equal sizes): their mean and their scatter."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scaling.errors import UserError
 
-__all__ = ["cell_table", "check_runs"]
+__all__ = ["Cells", "cell_table", "check_runs"]
 
 
 def check_runs(table: pd.DataFrame, x: str = "n_params", data: str = "n_samples") -> None:
@@ -32,6 +34,28 @@ def check_runs(table: pd.DataFrame, x: str = "n_params", data: str = "n_samples"
         raise UserError(f"table: {run} stands twice; keep one row, or number the seeds")
 
 
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a runs table: one row each, ordered by size and data size.
+
+    The sizes keep the names of the table's columns, which may be any; so nothing else is stored beside them.
+
+    Attributes:
+        sizes: (cells, columns): grade, sizes and what follows from them, indexed 0, 1, ...
+        n_seeds: (cells,) runs of each cell.
+        metrics: for each metric the columns `mean`, `seed_sd` (within the cell, NaN for one seed) and
+            `mean_stderr` (pooled seed standard deviation over the root of the cell's seeds, NaN if no
+            cell has two), indexed as `sizes`.
+    """
+
+    sizes: pd.DataFrame
+    n_seeds: "pd.Series[int]"
+    metrics: dict[str, pd.DataFrame]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
 def cell_table(
     table: pd.DataFrame,
     metrics: Sequence[str],
@@ -39,8 +63,8 @@ def cell_table(
     x: str = "n_params",
     data: str = "n_samples",
     grade: str = "grade",
-) -> pd.DataFrame:
-    """One row per cell: means over seeds, with standard errors pooled over the seeds of all cells.
+) -> Cells:
+    """Return the cells: means over seeds, with standard errors pooled over the seeds of all cells.
 
     Args:
         table: one row per run.
@@ -48,25 +72,26 @@ def cell_table(
         x: column of the model's size.
         data: column of the data size.
         grade: column that names the models, if there is one.
-
-    Returns:
-        The sizes, `n_seeds`, and for each metric its mean, `METRIC_seed_sd` (within the cell, NaN for one
-        seed) and `METRIC_mean_stderr` (pooled seed standard deviation over the root of the cell's seeds,
-        NaN if no cell has two). Ordered by size and data size.
     """
     known = (grade, x, "flops_per_sample", "flops", "max_len", data)
-    keys = [c for c in dict.fromkeys(known) if c in table.columns]
+    keys = [c for c in dict.fromkeys(known) if c in table.columns and c not in metrics]
+    order = [c for c in dict.fromkeys((x, "flops_per_sample", data)) if c in keys]
     groups = table.groupby(keys, sort=False, dropna=False)
-    cells = groups.size().rename("n_seeds").reset_index()
+    sizes = groups[keys].first().reset_index(drop=True).sort_values(order, kind="stable")
+    place = sizes.index.to_numpy()
+
+    def ordered(values: pd.Series) -> Any:
+        return values.to_numpy()[place]
+
+    means = {}
     for metric in metrics:
         grouped = groups[metric]
-        count, sd = grouped.count().to_numpy(), grouped.std().to_numpy()
-        cells[metric] = grouped.mean().to_numpy()
-        cells[f"{metric}_seed_sd"] = sd
-        pooled = _pooled_sd(sd, count)
-        cells[f"{metric}_mean_stderr"] = pooled / np.sqrt(np.maximum(count, 1))
-    order = [c for c in dict.fromkeys((x, "flops_per_sample", data)) if c in keys]
-    return cells.sort_values(order, kind="stable", ignore_index=True)
+        count, sd = ordered(grouped.count()), ordered(grouped.std())
+        error = _pooled_sd(sd, count) / np.sqrt(np.maximum(count, 1))
+        means[metric] = pd.DataFrame(
+            {"mean": ordered(grouped.mean()), "seed_sd": sd, "mean_stderr": error}
+        )
+    return Cells(sizes.reset_index(drop=True), pd.Series(ordered(groups.size())), means)
 
 
 def _pooled_sd(sd: np.ndarray, count: np.ndarray) -> float:

@@ -87,11 +87,11 @@ def check_sizes(table: pd.DataFrame, x: str, data: str, metrics: Sequence[str] =
             raise UserError(f"table: column {name} is a metric, not a size")
 
 
-def grade_column(table: pd.DataFrame, x: str) -> str:
+def grade_column(table: pd.DataFrame, x: str, metrics: Sequence[str] = ()) -> str:
     """The column that names the models of each size `x`: the grade, the teacher's grade, or `x` itself."""
     if _is_teachers(table, x):
         return "teacher_grade"
-    return "grade" if "grade" in table.columns else x
+    return "grade" if "grade" in table.columns and "grade" not in metrics else x
 
 
 def sized_rows(table: pd.DataFrame, x: str, data: str, metrics: Sequence[str] = ()) -> pd.DataFrame:

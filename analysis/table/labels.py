@@ -35,6 +35,10 @@ _UNITS = {
 }
 
 
+# Short names of the two sizes that every run has, and their symbols.
+_NAMES = {"n_params": ("parameters", "N"), "n_samples": ("samples", "D")}
+
+
 @dataclass(frozen=True)
 class Size:
     """A column of sizes and how figures and reports name it.
@@ -44,18 +48,29 @@ class Size:
         label: of an axis.
         unit: of its values, e.g. "samples"; empty if unknown.
         meaning: what it counts; empty if unknown.
+        name: in a sentence, e.g. "samples"; the column if that does not say what the size is.
+        symbol: in formulas, if it has one.
     """
 
     column: str
     label: str
     unit: str = ""
     meaning: str = ""
+    name: str = ""
+    symbol: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name with its symbol, e.g. for a legend."""
+        return f"{self.name} ${self.symbol}$" if self.symbol else self.name
 
 
 def size_of(column: str) -> Size:
     """The size in a column; an unknown column keeps its own name as label."""
     meaning = (RUN_COLUMNS | TEACHER_COLUMNS).get(column, "")
-    return Size(column, LABELS.get(column, column), _UNITS.get(column, ""), meaning)
+    name, symbol = _NAMES.get(column, (column, ""))
+    label, unit = LABELS.get(column, column), _UNITS.get(column, "")
+    return Size(column, label, unit, meaning, name, symbol)
 
 
 def first_few(names: Iterable[str], most: int) -> str:

@@ -117,7 +117,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _usage_message(message: str) -> str:
     """Return typer's message; for a wrong choice, the option with the value and the nearest valid one instead."""
     wrong = re.fullmatch(
-        r"Invalid value for '(?P<option>[^']+)':.*?'(?P<value>[^']*)' is not one of (?P<valid>'.*')\.?",
+        r"Invalid value for '(?P<option>[^']+)':.*?(?P<quote>['\"])(?P<value>.*)(?P=quote) is not one of "
+        r"(?P<valid>'.*')\.?",
         message,
         flags=re.DOTALL,
     )

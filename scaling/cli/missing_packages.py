@@ -1,4 +1,4 @@
-"""The message for a package that only training needs and that is not installed."""
+"""The message for a package that is not installed."""
 
 from importlib.util import find_spec
 
@@ -8,6 +8,11 @@ __all__ = ["check_training_packages", "missing_package"]
 
 
 _TRAINING = ("torch", "submitit", "safetensors")  # the extra `train` of pyproject.toml
+# What every installation has, unless it was changed by hand.
+_ALWAYS = (
+    *("numpy", "scipy", "pandas", "matplotlib", "pydantic", "duckdb", "zstandard"),
+    *("jinja2", "psutil", "rich"),
+)
 
 
 def check_training_packages() -> None:
@@ -22,9 +27,13 @@ def check_training_packages() -> None:
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """Return the message if the missing module belongs to a package that training needs, else None."""
+    """Return the message if the missing module belongs to a package that we need, else None."""
     name = (error.name or "").partition(".")[0]
-    return _message(name) if name in _TRAINING else None
+    if name in _TRAINING:
+        return _message(name)
+    if name in _ALWAYS:
+        return f'{name} is not installed; install it with: pip install "ctr-scaling"'
+    return None
 
 
 def _message(name: str) -> str:

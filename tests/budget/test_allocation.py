@@ -110,7 +110,7 @@ def test_what_cannot_be_answered_is_an_error(fit):
     product = fit_law(Multiplicative(), table(), y="y", options=FitOptions(interval="none"))
     with pytest.raises(UserError, match="no best split"):
         allocate(product, COST, 1e14)
-    with pytest.raises(UserError, match="expected a positive number"):
+    with pytest.raises(UserError, match="expected a finite positive number"):
         allocate(fit, COST, 0)
     too_few = fit_law(Additive(), table()[:3], y="y")
     with pytest.raises(UserError, match="no law to spend a budget by"):

@@ -451,3 +451,44 @@ def test_results_name_the_columns_of_a_foreign_table(run, tmp_path):
     page = (tmp_path / "o" / "report.html").read_text()
     for wrong in ("grade", "n_params", "n_samples", "each seen once", "training samples"):
         assert wrong not in page
+
+
+@pytest.mark.parametrize("x", ["n_runs", "cost", "shrinks", "n_seeds", "y_mean_stderr"])
+@pytest.mark.parametrize("verb", ["next", "plot", "report"])
+def test_a_size_may_be_named_as_a_result_of_a_verb(run, tmp_path, verb, x):
+    table = make_table().rename(columns={"n_params": x, "n_samples": "fit", "logloss": "y"})
+    path = tmp_path / "runs.csv"
+    table.to_csv(path, index=False)
+    out = [] if verb == "next" else ["-o", tmp_path / "out"]
+    code, _, err = run(verb, path, "--x", x, "--data", "fit", "--y", "y", *out)
+    assert (code, "Traceback" in err) == (0, False)
+
+
+def test_a_metric_may_be_named_grade(run, tmp_path):
+    table = make_table().rename(columns={"logloss": "grade"})
+    path = tmp_path / "runs.csv"
+    table.to_csv(path, index=False)
+    code, out, _ = run("plot", path, "--y", "grade", "--kind", "data", "-o", tmp_path)
+    assert (code, out.strip()) == (0, str(tmp_path / "grade-data.png"))
+
+
+def test_a_budget_of_a_size_is_refused(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    make_table().rename(columns={"n_params": "flops"}).to_csv(path, index=False)
+    code, _, err = run("allocate", path, "--x", "flops", "--flops", "1e12")
+    assert code == 2
+    assert "column flops is the cost of a run and also one of its sizes" in err
+
+
+def test_gains_are_named_after_the_sizes(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    make_table().rename(columns={"n_params": "width"}).to_csv(path, index=False)
+    _, out, _ = run("allocate", path, "--x", "width", "--flops", "1e12")
+    assert "10 x width " in out
+    assert "10 x samples " in out
+
+
+def test_a_choice_with_a_quote_is_one_line(run, tmp_path):
+    code, _, err = run("plot", tmp_path, "--kind", "it's")
+    assert code == 2
+    assert err.startswith("error: --kind it's: no such choice")

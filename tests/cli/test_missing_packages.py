@@ -51,3 +51,15 @@ def test_a_finished_study_is_analysed_without_torch(study_file, capsys):
     done = run_without(["torch", "submitit"], PROGRAM, "run", study_file)
     assert done.returncode == 0, done.stderr
     assert "report.html" in done.stdout
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_the_report_names_a_package_that_was_removed(tmp_path, package):
+    table = tmp_path / "runs.csv"
+    rows = [f"{n},{d},{0.4 + n**-0.5 + d**-0.5}" for n in (10, 100, 1000) for d in (10, 100, 1000)]
+    table.write_text("\n".join(["n_params,n_samples,logloss", *rows]))
+    done = run_without([package], PROGRAM, "report", table, "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        f'error: {package} is not installed; install it with: pip install "ctr-scaling"\n'
+    )

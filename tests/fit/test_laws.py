@@ -311,3 +311,35 @@ def test_an_equation_has_the_signs_of_its_metric(name, equation):
 def test_an_unknown_law_names_the_nearest():
     with pytest.raises(UserError, match="did you mean additive"):
         build_law("aditive")
+
+
+def test_the_order_of_terms_is_not_that_of_variables():
+    """Values by hand; a law by position would swap N and D."""
+
+    class Swapped(SumOfPowers):
+        name = "swapped"
+        variables = ("N", "D")
+        terms = (Term("B", {"D": "beta"}), Term("A", {"N": "alpha"}))
+
+    theta = np.array([[0.0, np.log(2.0), np.log(3.0), 0.5, 0.25]])  # E, B, A, beta, alpha
+    value = Swapped().evaluate([np.log([16.0]), np.log([100.0])], theta)
+    assert value[0, 0] == pytest.approx(2 * 100**-0.5 + 3 * 16**-0.25)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"terms": (Term("A", {}),)}, "a term has no powers"),
+        (
+            {"terms": (Term("A", {"N": "a"}), Term("A", {"D": "b"}))},
+            "an amplitude is used twice: A, A",
+        ),
+        ({"amplitudes": ("B",)}, "amplitudes are B, expected those of the terms"),
+        ({"shapes": (Shape("alpah"),)}, "exponent alpha is not one of the shapes alpah"),
+        ({"shapes": (Shape("alpha"), Shape("gamma"))}, "shape gamma is in no term"),
+        ({"variables": ("D",)}, "size N is not one of the variables D"),
+    ],
+)
+def test_a_law_whose_attributes_disagree_with_its_terms_is_refused(attributes, message):
+    with pytest.raises(TypeError, match=f"Wrong: {message}"):
+        type("Wrong", (SumOfPowers,), {"terms": (Term("A", {"N": "alpha"}),), **attributes})

@@ -44,20 +44,21 @@ def test_comments_and_docstrings_do_not_change_the_hash(copy):
     before = read_code_version(copy)
     path = copy / "models" / "layers.py"
     text = path.read_text()
-    path.write_text("# a comment\n" + text.replace('"""', '"""Changed. ', 1))
+    path.write_text("# a comment\n" + text.replace('"""', '"""Changed. ', 1) + '"""More text."""\n')
     assert read_code_version(copy) == before
 
 
 def test_the_hash_covers_all_that_a_training_run_imports(tiny_store, tmp_path):
     program = f"""
 import sys
+from dataclasses import replace
 from pathlib import Path
 from models.grades import GRADES
 from models.model_options import SuanOptions
 from scaling.records import RunStore
 from scaling.records.provenance import trained_sources
 from scaling.store import open_store
-from scaling.study import RunConfig
+from scaling.study import Distillation, RunConfig
 from scaling.training import train_run
 
 store = open_store(Path({str(tiny_store.path)!r}))
@@ -65,7 +66,14 @@ config = RunConfig(
     "SUAN-0", GRADES["SUAN-0"], SuanOptions(), 40, 0, 40, 1e-3, "decay", "independent",
     store.fingerprint, 1,
 )
-train_run(config, store, RunStore(Path({str(tmp_path)!r})))
+teacher = Distillation("SUAN-1", GRADES["SUAN-1"], SuanOptions(), 1e-3, 1.0, 1.0)
+for kind in (
+    config,
+    replace(config, model=SuanOptions(kind="lightsuan", window=2, dilation=2)),
+    replace(config, packing="request"),
+    replace(config, distill=teacher),
+):
+    train_run(kind, store, RunStore(Path({str(tmp_path)!r})))
 root = Path(sys.modules["scaling"].__file__).parents[1]
 files = [Path(m.__file__) for n, m in sys.modules.items() if n.startswith(("models.", "scaling."))]
 assert len(files) > 40
@@ -80,7 +88,8 @@ print(sorted(str(f) for f in loaded - set(trained_sources(root))))
 
 def test_what_cannot_change_a_run_is_not_in_the_hash(copy):
     before = read_code_version(copy)
-    (copy / "scaling" / "cli" / "app.py").write_text("")
+    for name in ("scaling/cli/app.py", "scaling/aligned_text.py", "models/scoring/scorer.py"):
+        (copy / name).write_text("")
     (copy / "notes.txt").write_text("hello")
     assert read_code_version(copy) == before
 

@@ -60,6 +60,22 @@ def test_given_axes_are_used(table, fit):
     plt.close(figure)
 
 
+def test_a_curve_follows_a_size_that_grows_along_the_axis():
+    """Training FLOPs grow with the data, so the curve of a grade passes through its points."""
+    n, d = (a.ravel() for a in np.meshgrid([1e3, 1e4, 1e5], [1e4, 1e5, 1e6]))
+    table = pd.DataFrame({"grade": n.astype(int).astype(str), "flops": 6 * n * d, "n_samples": d})
+    table["logloss"] = Additive()(PARAMS, table["flops"], d)
+    fit = fit_law(Additive(), table, x="flops")
+    ax = plot_curves(table, fit, y="logloss", size="flops")
+    solid = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 9]
+    grades = table.sort_values("flops").groupby("grade", sort=False)
+    assert len(solid) == len(grades)
+    for line, (_, part) in zip(solid, grades, strict=True):
+        # the curve is drawn at 120 places, between which it is read off linearly
+        drawn = np.interp(np.log(part["n_samples"]), np.log(line.get_xdata()), line.get_ydata())
+        np.testing.assert_allclose(drawn, part["logloss"], atol=1e-3)
+
+
 def test_one_colour_and_marker_per_grade(table, fit):
     ax = plot_curves(table, fit, y="logloss")
     containers = ax.containers

@@ -148,11 +148,12 @@ def test_cells_average_their_seeds_and_pool_their_noise():
         }
     )
     cells = cell_table(table, ["logloss"])
-    assert cells["n_seeds"].tolist() == [3, 2, 1]
-    np.testing.assert_allclose(cells["logloss"], [0.52, 0.405, 0.3])
+    logloss = cells.metrics["logloss"]
+    assert cells.n_seeds.tolist() == [3, 2, 1]
+    np.testing.assert_allclose(logloss["mean"], [0.52, 0.405, 0.3])
     pooled = np.sqrt((2 * 0.02**2 + 1 * 0.005**2 * 2) / 3)
-    np.testing.assert_allclose(cells["logloss_mean_stderr"], pooled / np.sqrt([3, 2, 1]))
-    assert np.isnan(cells["logloss_seed_sd"][2])
+    np.testing.assert_allclose(logloss["mean_stderr"], pooled / np.sqrt([3, 2, 1]))
+    assert np.isnan(logloss["seed_sd"][2])
 
 
 def test_metrics_without_label_noise_come_first():
@@ -258,7 +259,7 @@ def test_a_cell_without_a_length_is_a_cell():
     table = pd.DataFrame(
         {"grade": "A", "n_params": [1, 2], "max_len": [8, np.nan], "n_samples": 10, "auc": 0.5}
     )
-    assert cell_table(table, ["auc"])["n_params"].tolist() == [1, 2]
+    assert cell_table(table, ["auc"]).sizes["n_params"].tolist() == [1, 2]
 
 
 def test_a_run_without_a_grade_is_told():
@@ -289,4 +290,27 @@ def test_a_size_carries_its_label_and_unit(column, label, unit):
 def test_cells_of_a_table_with_other_columns_keep_their_names():
     table = pd.DataFrame({"compute": [1, 1, 2], "tokens": 10, "seed": [0, 1, 0], "auc": 0.5})
     cells = cell_table(table, ["auc"], x="compute", data="tokens")
-    assert cells[["compute", "tokens", "n_seeds"]].to_numpy().tolist() == [[1, 10, 2], [2, 10, 1]]
+    assert cells.sizes.to_dict("list") == {"compute": [1, 2], "tokens": [10, 10]}
+    assert cells.n_seeds.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("name", ["n_seeds", "auc_mean_stderr", "auc_seed_sd", "mean", "index"])
+def test_cells_keep_sizes_whose_columns_are_named_as_results(name):
+    table = pd.DataFrame(
+        {name: [3.0, 3.0, 5.0], "D": 10, "seed": [0, 1, 0], "auc": [0.5, 0.6, 0.7]}
+    )
+    cells = cell_table(table, ["auc"], x=name, data="D")
+    assert cells.sizes[name].tolist() == [3.0, 5.0]
+    np.testing.assert_allclose(cells.metrics["auc"]["mean"], [0.55, 0.7])
+
+
+def test_cells_are_ordered_by_size_with_their_means():
+    table = pd.DataFrame({"n_params": [9, 1, 5], "n_samples": 10, "auc": [0.9, 0.1, 0.5]})
+    cells = cell_table(table, ["auc"])
+    assert cells.sizes["n_params"].tolist() == [1, 5, 9]
+    assert cells.metrics["auc"]["mean"].tolist() == [0.1, 0.5, 0.9]
+
+
+def test_a_metric_named_grade_names_no_model():
+    table = pd.DataFrame({"n_params": [1, 2], "grade": [0.5, 0.6]})
+    assert grade_column(table, "n_params", ["grade"]) == "n_params"

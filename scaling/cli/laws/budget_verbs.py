@@ -91,7 +91,7 @@ def allocate(
     grades = rows.groupby("grade")[x].first() if "grade" in rows.columns else None
     result = best_split(fit, cost, budget, grades=grades)
     document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}}
-    document |= {"y": fit.y, **result.to_document()}
+    document |= {"y": fit.y, "columns": dict(fit.columns), **result.to_document()}
     document["iso_cost"] = iso_cost(fit, cost, budget).to_dict("records")
     parts = _split_text(fit, result)
     if target is not None:
@@ -181,15 +181,15 @@ def next_runs(
     table = next_cells(
         fit, cost, quantity=quantity, at=parse_sizes(at, 2) if at else None, seeds=seeds
     )
+    # only the header has the caller's names, which may be those of other columns
     names = {"n_params": x, "n_samples": data, "cost": cost.unit, "per_cost": f"per {cost.unit}"}
-    shown = table.rename(columns=names).head(limit)
-    header = [str(column) for column in shown.columns]
+    header = [names.get(column, column) for column in table.columns]
     cells = [
         [
             int(v) if name == "n_runs" else f"{v:.1%}" if name == "shrinks" else f"{v:.4g}"
             for name, v in row.items()
         ]
-        for row in shown.to_dict("records")
+        for row in table.head(limit).to_dict("records")
     ]
     most = table.iloc[int(table["shrinks"].to_numpy().argmax())]
     parts: list[str | Table] = [
@@ -201,5 +201,6 @@ def next_runs(
     if not fit.success:
         parts.insert(0, f"only a direction: {fit.status}, {fit.message}")
     document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}}
-    document |= {"quantity": quantity, "unit": cost.unit, "cells": table.to_dict("records")}
+    document |= {"columns": dict(fit.columns), "quantity": quantity, "unit": cost.unit}
+    document |= {"cells": table.to_dict("records")}
     emit(parts, json_values(document), as_json=as_json, output=output)
