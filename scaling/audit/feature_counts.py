@@ -56,12 +56,6 @@ class IdCounts:
         below = np.cumsum(negative) - negative
         return float((positive * (below + negative / 2)).sum() / pairs) if pairs else float("nan")
 
-    @cached_property
-    def auc_margin(self) -> float:
-        """Upper bound of two standard errors of the AUC (Birnbaum and Klose 1957)."""
-        rarer = max(1, int(self.test.sum(axis=1).min()))
-        return 2 * float(np.sqrt(self.auc * (1 - self.auc) / rarer))
-
     @property
     def n_train(self) -> Array:
         """Number of training impressions of each id, int64 [size]."""
