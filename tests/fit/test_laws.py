@@ -335,7 +335,7 @@ def test_the_order_of_terms_is_not_that_of_variables():
             "an amplitude is used twice: A, A",
         ),
         ({"amplitudes": ("B",)}, "amplitudes are B, expected those of the terms"),
-        ({"shapes": (Shape("alpah"),)}, "exponent alpha is not one of the shapes alpah"),
+        ({"shapes": (Shape("beta"),)}, "exponent alpha is not one of the shapes beta"),
         ({"shapes": (Shape("alpha"), Shape("gamma"))}, "shape gamma is in no term"),
         ({"variables": ("D",)}, "size N is not one of the variables D"),
     ],
