@@ -8,7 +8,7 @@ from scaling.store.event_store import CHUNK, EventStore, chunks
 from scaling.store.format import PADDING, UNKNOWN, Feature, Schema, array_table, check_schema
 from scaling.store.from_arrays import write_store
 from scaling.store.opening import open_store
-from scaling.store.rows import Events, Impressions
+from scaling.store.rows import Events, Impressions, one_class
 from scaling.store.validate import validate_store
 from scaling.store.validation_rules import find_index_breaches, sees_only_the_past
 from scaling.store.writer import HistoryLengths, StoreDescription, StoreWriter
@@ -29,6 +29,7 @@ __all__ = [
     "check_schema",
     "chunks",
     "find_index_breaches",
+    "one_class",
     "open_store",
     "sees_only_the_past",
     "validate_store",

@@ -27,7 +27,8 @@ class EventStore:
     User u's events are rows `offsets[u]:offsets[u + 1]`, sorted by time. The history of impression i is
     rows `offsets[user[i]]:history_end[i]`: the events strictly before the impression's second. Impressions
     `[0, n_train)` are the training part, `[n_train, n_impressions)` the test part. Each part is sorted by
-    (time, user), and the impressions of one user in one second share a `request`.
+    (time, user), and the impressions of one user in one second share a `request`. Generated logs have the true
+    click `probability` and, for the test part, the `components` of its logit: they and a constant add up to it.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class EventStore:
     profiles: dict[str, Array]
     label: Array
     probability: Array | None
+    components: dict[str, Array]
 
     @property
     def n_users(self) -> int:

@@ -6,6 +6,7 @@ docs/file-formats.md describes the format for other programs. The keys of `datas
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from scaling.arrays import Array
 from scaling.errors import UserError
 
 __all__ = [
+    "COMPONENT_PREFIX",
     "PADDING",
     "SCHEMA_VERSION",
     "UNKNOWN",
@@ -30,6 +32,8 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 PADDING, UNKNOWN = 0, 1
+# before the name of a component of the true logit, as arrays of generated logs are named
+COMPONENT_PREFIX = "truth/component."
 
 
 class Feature(NamedTuple):
@@ -90,9 +94,19 @@ def check_schema(where: Path, schema: Schema) -> None:
 
 
 def array_table(
-    schema: Schema, n_users: int, n_events: int, n_impressions: int, has_probability: bool
+    schema: Schema,
+    n_users: int,
+    n_events: int,
+    n_impressions: int,
+    has_probability: bool,
+    *,
+    components: Sequence[str] = (),
+    n_test: int = 0,
 ) -> dict[str, ArraySpec]:
-    """Return the type and length of every array of a store; the keys are paths without `.npy`."""
+    """Return the type and length of every array of a store; the keys are paths without `.npy`.
+
+    `components` names the known parts of the logit, which only generated logs have, and only in the test part.
+    """
     row = np.dtype(np.int32 if n_impressions < 2**31 else np.int64)
     table = {
         "behaviours/offsets": ArraySpec(np.dtype(np.int64), n_users + 1),
@@ -109,6 +123,8 @@ def array_table(
         table[name] = ArraySpec(schema.dtype(feature), rows)
     for numeric in schema.numeric:
         table[f"impressions/numeric.{numeric}"] = ArraySpec(np.dtype(np.float32), n_impressions)
+    for component in components:
+        table[f"{COMPONENT_PREFIX}{component}"] = ArraySpec(np.dtype(np.float32), n_test)
     return table
 
 

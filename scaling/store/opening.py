@@ -7,7 +7,7 @@ import numpy as np
 from scaling.arrays import Array
 from scaling.errors import UserError
 from scaling.store.event_store import EventStore
-from scaling.store.format import ArraySpec, array_table
+from scaling.store.format import COMPONENT_PREFIX, ArraySpec, array_table
 from scaling.store.manifest import read_document
 from scaling.store.validation_rules import find_breaches
 
@@ -42,6 +42,12 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
         counts.events,
         counts.impressions,
         "impressions/probability" in checked.arrays,
+        components=[
+            name.removeprefix(COMPONENT_PREFIX)
+            for name in checked.arrays
+            if name.startswith(COMPONENT_PREFIX)
+        ],
+        n_test=counts.impressions - checked.split.n_train,
     )
     for name in table:
         if name not in checked.arrays:
@@ -68,6 +74,7 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
         profiles=group("profile/feature."),
         label=arrays["impressions/label"],
         probability=arrays.get("impressions/probability"),
+        components=group(COMPONENT_PREFIX),
     )
     if verify:
         for breach in find_breaches(store, document, arrays):

@@ -5,19 +5,23 @@ A seed defines one world (`scaling.synthetic.world`) and one endless sequence of
 contained in a larger one and has the same test part.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scaling.arrays import Array
-from scaling.errors import UserError
-from scaling.metrics import true_limits
-from scaling.store import Events, EventStore, Feature, Impressions, Schema, write_store
+from scaling.atomic_files import atomic_folder
+from scaling.store import EventStore, Feature, Schema, open_store
+from scaling.synthetic.floor import excess_by_rank
+from scaling.synthetic.log_writer import LogWriter, Piece
 from scaling.synthetic.users import simulate_block
 from scaling.synthetic.world import (
     ACTIONS,
+    COMPONENTS,
     FIRST_ID,
     N_CATEGORIES,
     POSITIONS,
@@ -25,7 +29,9 @@ from scaling.synthetic.world import (
     Block,
     World,
     click_components,
+    click_logit,
     draw_world,
+    sigmoid,
 )
 
 __all__ = [
@@ -37,8 +43,9 @@ __all__ = [
 ]
 
 
-GENERATOR_VERSION = 1  # raise it whenever the same config gives another log
+GENERATOR_VERSION = 2  # raise it whenever the same config gives another log
 INTERCEPT = -1.25  # gives a base rate of about 0.3
+_CALIBRATION_BLOCKS = 2
 
 
 @dataclass(frozen=True)
@@ -76,52 +83,33 @@ class SyntheticConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A block of users with its clicks, cut to the number of impressions needed."""
-
-    block: Block
-    probability: Array
-    label: Array
-    in_test: bool
-
-
 def generate_logs(path: Path | str, config: SyntheticConfig) -> EventStore:
     """Generate the log of `config`, write it to the store at `path` and open it.
 
-    The store's `truth` is `true_limits` of the stored probabilities in the test part.
+    The store's `truth` is `true_limits` of the stored probabilities in the test part; `source` holds the least
+    excess logloss by rank (`scaling.synthetic.floor`). Memory does not grow with the number of impressions.
 
     Raises:
         UserError: `path` exists or cannot be written, or the training part is so small that it has only one class.
     """
-    if Path(path).exists():
-        raise UserError(f"{path}: already exists; choose another folder or remove this one first")
-    world = build_world(config)
-    pieces = [
-        *_pieces(world, config, config.n_train, in_test=False),
-        *_pieces(world, config, config.n_test, in_test=True),
-    ]
-    p = np.concatenate([piece.probability for piece in pieces if piece.in_test])
-    events, impressions, profiles = _joined(pieces)
-    return write_store(
-        path,
-        synthetic_schema(config),
-        events,
-        impressions,
-        profiles,
-        n_users=len(profiles["age"]),
-        split={"kind": "user"},
-        source={"kind": "generated", "version": GENERATOR_VERSION, "config": asdict(config)},
-        truth=true_limits(p.astype(np.float32)),
-    )
+    path = Path(path)
+    with atomic_folder(path) as folder:
+        world, blocks = _calibrated(config)
+        floor = excess_by_rank(world, blocks)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            log = LogWriter(
+                Path(temporary), synthetic_schema(config), config.n_train, config.n_test
+            )
+            for in_test, n in ((False, config.n_train), (True, config.n_test)):
+                for piece in _pieces(world, config, n, in_test=in_test):
+                    log.add(piece, in_test=in_test)
+            log.write(folder, path, _source(config, floor))
+    return open_store(path)
 
 
 def build_world(config: SyntheticConfig) -> World:
     """Return the world of `config`; it does not depend on `n_train` and `n_test`."""
-    world = draw_world(np.random.SeedSequence([config.seed, 2]), config.n_items, config.window)
-    block = simulate_block(world, config.warmup_events, np.random.default_rng([config.seed, 3]))
-    raw = click_components(world, block)
-    return replace(world, mean=raw.mean(axis=0), scale=raw.std(axis=0), intercept=INTERCEPT)
+    return _calibrated(config)[0]
 
 
 def synthetic_schema(config: SyntheticConfig) -> Schema:
@@ -141,17 +129,39 @@ def synthetic_schema(config: SyntheticConfig) -> Schema:
     )
 
 
+def _source(config: SyntheticConfig, floor: Mapping[int, float]) -> dict[str, Any]:
+    """Return what `dataset.json` states about the origin of a generated log."""
+    return {
+        "kind": "generated",
+        "version": GENERATOR_VERSION,
+        "config": asdict(config),
+        "excess_logloss_by_rank": {str(rank): excess for rank, excess in floor.items()},
+    }
+
+
+def _calibrated(config: SyntheticConfig) -> tuple[World, list[Block]]:
+    """Return the world of `config` and the blocks that its mean and scale are from."""
+    world = draw_world(np.random.SeedSequence([config.seed, 2]), config.n_items, config.window)
+    rng = np.random.default_rng([config.seed, 3])
+    blocks = [simulate_block(world, config.warmup_events, rng) for _ in range(_CALIBRATION_BLOCKS)]
+    raw = np.concatenate([click_components(world, block) for block in blocks])
+    world = replace(world, mean=raw.mean(axis=0), scale=raw.std(axis=0), intercept=INTERCEPT)
+    return world, blocks
+
+
 def _pieces(world: World, config: SyntheticConfig, n: int, *, in_test: bool) -> Iterator[Piece]:
     """Simulate block after block until there are `n` impressions; the last block is cut."""
+    weights = np.array(list(COMPONENTS.values()))
     number = 0
     while n > 0:
         # The random numbers of a block depend only on its number, so a longer log only adds blocks.
         seed = np.random.SeedSequence([config.seed, int(in_test), number])
         of_block, of_label = seed.spawn(2)
         block = simulate_block(world, config.warmup_events, np.random.default_rng(of_block))
-        p = world.probability(block)
+        standard = world.standardised(block)
+        p = sigmoid(click_logit(world, standard))
         label = np.random.default_rng(of_label).random(len(p)) < p
-        yield Piece(_cut(block, n), p[:n], label[:n], in_test)
+        yield Piece(_cut(block, n), (standard * weights)[:n], p[:n], label[:n])
         number += 1
         n -= len(p)
 
@@ -178,31 +188,3 @@ def _cut(block: Block, n: int) -> Block:
         contexts=first(block.contexts, n),
         profiles=first(block.profiles, n_users),
     )
-
-
-def _joined(pieces: list[Piece]) -> tuple[Events, Impressions, dict[str, Array]]:
-    """Return the rows of all pieces, with users numbered consecutively."""
-    blocks = [piece.block for piece in pieces]
-    base = np.cumsum([0, *(len(block.offsets) - 1 for block in blocks)])
-
-    def joined(group: str) -> dict[str, Array]:
-        return {
-            name: np.concatenate([getattr(block, group)[name] for block in blocks])
-            for name in getattr(blocks[0], group)
-        }
-
-    events = Events(
-        user=np.repeat(np.arange(base[-1]), np.concatenate([np.diff(b.offsets) for b in blocks])),
-        time=np.concatenate([block.event_time for block in blocks]),
-        features=joined("behaviours"),
-    )
-    impressions = Impressions(
-        user=np.concatenate([b.user + start for b, start in zip(blocks, base, strict=False)]),
-        time=np.concatenate([block.time for block in blocks]),
-        label=np.concatenate([piece.label for piece in pieces]),
-        in_test=np.concatenate([np.full(len(p.label), p.in_test) for p in pieces]),
-        candidates=joined("candidates"),
-        contexts=joined("contexts"),
-        probability=np.concatenate([piece.probability for piece in pieces]),
-    )
-    return events, impressions, joined("profiles")

@@ -9,20 +9,19 @@ import numpy as np
 from scaling.arrays import Array
 from scaling.synthetic.world import FIRST_ID, N_FACTORS, PROFILE, Block, World
 
-__all__ = ["simulate_block"]
+__all__ = ["BUSY_SECONDS", "START", "simulate_block"]
 
 
-USERS = 256  # users per block; part of the definition of a log, so not to be tuned
-START, DAYS = (
-    1_704_067_200,
-    30,
-)  # first second (2024-01-01 UTC); every user starts within these days
+USERS = 128  # users per block; part of the definition of a log, so not to be tuned
+# first second (2024-01-01 UTC); every user starts within these days
+START, DAYS = 1_704_067_200, 30
+BUSY_SECONDS = 60 * 86_400  # nearly all requests are within this time after START
 POOL, CHOOSINESS = 6, 2.0  # items met before one is chosen; weight of the interest in that choice
 SESSION_GAP, BREAK_GAP = 120, 72_000  # median seconds between two steps
 BREAK_RATE = 0.15  # share of steps after a break
 TIE_RATE = 0.03  # share of events in the same second as the step before
 NEWCOMERS = 0.03  # share of users without any history at their first request
-CANDIDATES, REQUESTS = (4, 8), (4, 12)  # per request, per user
+CANDIDATES, REQUESTS = (8, 16), (4, 12)  # per request, per user
 BETWEEN = 8  # mean number of events between two requests
 SLOWEST, FASTEST = 200, 3  # time constants of the first and the last factor's drift, in events
 ORDERS, CLICKS = 0.05, 0.25  # share of events that are orders and clicks

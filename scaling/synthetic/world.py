@@ -3,7 +3,7 @@
 The probability is a deterministic function of the world's tables and of data in the store: the last `window` events
 before the impression, the user's profile, the candidate and its context. It does not depend on a hidden state of
 the user. So a model that knew the tables could predict it exactly, and the Bayes logloss is exact. What users
-do, and when, is in `scaling.synthetic.users`.
+do, and when, is in `scaling.synthetic.users`; the least loss of a small representation in `scaling.synthetic.floor`.
 """
 
 from collections.abc import Iterator
@@ -14,38 +14,49 @@ import numpy as np
 from scaling.arrays import Array
 from scaling.store import EventStore
 
-__all__ = ["ACTIONS", "COMPONENTS", "PROFILE", "Block", "World", "click_components", "draw_world"]
+__all__ = [
+    "ACTIONS",
+    "COMPONENTS",
+    "IS_FAST",
+    "PROFILE",
+    "Block",
+    "World",
+    "click_components",
+    "click_logit",
+    "draw_world",
+    "request_interests",
+]
 
 
 FIRST_ID = 2  # ids 0 and 1 are padding and unknown
-N_FACTORS, N_DEPARTMENTS, N_CATEGORIES, PAIR_RANK = 64, 25, 100, 8
-# Share of the variance that a category has from its department, and an item from its category. What many rows
-# share is learnt early; the rest keeps the learning curves falling.
-SHARED = 0.8
-ZIPF = 1.1  # exponent of item popularity; category sizes fall as 1/rank
-SPECTRUM = 0.75  # factor k has amplitude k^-SPECTRUM: many small effects, so larger models see more
+# Items' traits lie in many directions of slowly falling effect, so that each step in a model's width pays: the
+# excess logloss of d directions falls by a factor of 10 from d = 2 to 64 (docs/methods.md, "Generated logs").
+N_FACTORS, N_CATEGORIES, PAIR_RANK = 256, 300, 8
+SPECTRUM = 0.6  # factor k has amplitude k^-SPECTRUM
+# Share of the variance of an item's traits, and of its quality, that comes from its category. Categories are few
+# and are learnt first; the rest is learnt item by item, which keeps the learning curves falling.
+TRAITS_SHARED, QUALITY_SHARED = 0.95, 0.5
+ZIPF = 0.7  # exponent of item popularity; all categories have the same number of items
 MEMORY = 0.75  # the j-th last event weighs j^-MEMORY in the slow factors: longer histories see more
 IS_FAST = np.arange(N_FACTORS) % 3 == 2  # factors of the current interest; the others are slow
-HOUR, RECENT = (
-    3600,
-    2 * 86_400,
-)  # decay of the fast factors and horizon of the category count, in seconds
-PAIR = 1.0  # log-scale of the effect of the previous event's category on an event's weight
+# decay of the fast factors and horizon of the category count, in seconds
+HOUR, RECENT = 3600, 2 * 86_400
+PAIR = 0.2  # log-scale of the effect of the previous event's category on an event's weight
 SHRINKAGE = 0.5  # added to the sum of weights, so that a short history counts less
 ACTIONS = {"view": 0.4, "click": 1.0, "order": 2.0}  # weight of an event by its action
 PROFILE = {"age": 7, "gender": 2, "city": 50, "device": 4}
-POSITIONS = 8
+POSITIONS = 16
 # Weight of each standardised component in the logit, whose standard deviation is then about 2.
 COMPONENTS = {
     "item": 0.6,
-    "profile": 0.5,
-    "slow_interest": 1.3,
-    "fast_interest": 0.6,
-    "category_count": 0.5,
-    "repeat": 0.3,
-    "context": 0.4,
+    "profile": 0.4,
+    "slow_interest": 2.0,
+    "fast_interest": 0.1,
+    "category_count": 0.2,
+    "repeat": 0.1,
+    "context": 0.2,
 }
-CHUNK = 128  # requests processed together: their [CHUNK, window, N_FACTORS] vectors stay in cache
+CHUNK = 64  # requests processed together: their [CHUNK, window, N_FACTORS] vectors stay in cache
 
 
 @dataclass(frozen=True)
@@ -83,28 +94,40 @@ class World:
     scale: Array  # [COMPONENTS] its standard deviation there
     intercept: float
 
+    def standardised(self, observed: Block | EventStore) -> Array:
+        """Return the components of the logit of every impression, mean 0 and deviation 1, [n, COMPONENTS]."""
+        components: Array = (click_components(self, observed) - self.mean) / self.scale
+        return components
+
     def probability(self, observed: Block | EventStore) -> Array:
         """Return the click probability of every impression, float64 [n_impressions]."""
-        standard = (click_components(self, observed) - self.mean) / self.scale
-        logit = standard @ np.array(list(COMPONENTS.values())) + self.intercept
-        # The clip keeps every probability strictly between 0 and 1 in float32.
-        p: Array = 1 / (1 + np.exp(-np.clip(logit, -12, 12)))
-        return p
+        return sigmoid(click_logit(self, self.standardised(observed)))
+
+
+def click_logit(world: World, standardised: Array) -> Array:
+    """Return the logit of clicks [n] from the standardised components [n, COMPONENTS]."""
+    # The clip keeps every probability strictly between 0 and 1 in float32.
+    weights = np.array(list(COMPONENTS.values()))
+    logit: Array = np.clip(standardised @ weights + world.intercept, -12, 12)
+    return logit
+
+
+def sigmoid(logit: Array) -> Array:
+    """Return 1 / (1 + e^-logit)."""
+    p: Array = 1 / (1 + np.exp(-logit))
+    return p
 
 
 def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World:
     """Draw the tables from `seed`, not yet calibrated (mean 0, scale 1, intercept 0)."""
     rng = np.random.default_rng(seed)
-    sizes = 1 / np.arange(1, N_CATEGORIES + 1)
-    category = rng.choice(N_CATEGORIES, n_items, p=sizes / sizes.sum())
-    department = rng.integers(0, N_DEPARTMENTS, N_CATEGORIES)
-    centre = np.sqrt(SHARED) * rng.normal(size=(N_DEPARTMENTS, N_FACTORS))[department]
-    centre += np.sqrt(1 - SHARED) * rng.normal(size=(N_CATEGORIES, N_FACTORS))
-    taste = np.sqrt(SHARED) * centre[category]
-    taste += np.sqrt(1 - SHARED) * rng.normal(size=(n_items, N_FACTORS))
-    quality = np.sqrt(SHARED) * rng.normal(size=N_CATEGORIES)[category]
-    quality += np.sqrt(1 - SHARED) * rng.normal(size=n_items)
+    category = rng.permutation(np.arange(n_items) % N_CATEGORIES)
+    taste = np.sqrt(TRAITS_SHARED) * _uncorrelated(rng)[category]
+    taste += np.sqrt(1 - TRAITS_SHARED) * rng.normal(size=(n_items, N_FACTORS))
+    quality = np.sqrt(QUALITY_SHARED) * rng.normal(size=N_CATEGORIES)[category]
+    quality += np.sqrt(1 - QUALITY_SHARED) * rng.normal(size=n_items)
     amplitude = np.arange(1, N_FACTORS + 1) ** -SPECTRUM
+    # Item k is the k-th most popular; its category is random, so all categories are about equally popular.
     popularity = np.cumsum(np.arange(1, n_items + 1) ** -ZIPF)
     after, before = rng.normal(size=(2, N_CATEGORIES, PAIR_RANK))
     affinity = np.clip(after @ before.T / np.sqrt(PAIR_RANK), -2.5, 2.5)
@@ -127,6 +150,17 @@ def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World
     )
 
 
+def _uncorrelated(rng: np.random.Generator) -> Array:
+    """Return the categories' traits [N_CATEGORIES, N_FACTORS]: each factor with mean 0 and variance 1, none correlated.
+
+    Independent draws would be correlated by chance, and their leading directions would hold too much.
+    """
+    drawn = rng.normal(size=(N_CATEGORIES, N_FACTORS))
+    basis, _ = np.linalg.qr(drawn - drawn.mean(axis=0))
+    traits: Array = basis * np.sqrt(N_CATEGORIES)
+    return traits
+
+
 def click_components(world: World, observed: Block | EventStore) -> Array:
     """Return the raw components of the logit, float64 [n_impressions, COMPONENTS].
 
@@ -134,8 +168,7 @@ def click_components(world: World, observed: Block | EventStore) -> Array:
     newest), with w_j = decay x action weight x pair factor. The decay is j^-MEMORY for the slow factors and
     exp(-age / HOUR) for the fast ones (every third). An interest component is sum_k a_k z_ck U_k.
     """
-    first = np.flatnonzero(np.diff(observed.request, prepend=observed.request[:1] - 1))
-    ends = np.append(first, len(observed.user))[1:]
+    first, ends = _requests(observed)
     out = np.empty((len(observed.user), len(COMPONENTS)))
     for chunk in _chunks(len(first)):
         rows = slice(int(first[chunk.start]), int(ends[chunk.stop - 1]))
@@ -144,59 +177,88 @@ def click_components(world: World, observed: Block | EventStore) -> Array:
     return out
 
 
+def request_interests(world: World, observed: Block | EventStore) -> tuple[Array, Array]:
+    """Return the interest U and the profile's traits of each request, both [requests, N_FACTORS]."""
+    first, _ = _requests(observed)
+    both = [
+        (
+            _Windows(world, observed, first[chunk]).interest(world),
+            _person(world, observed, first[chunk]),
+        )
+        for chunk in _chunks(len(first))
+    ]
+    return np.concatenate([u for u, _ in both]), np.concatenate([p for _, p in both])
+
+
+def _requests(observed: Block | EventStore) -> tuple[Array, Array]:
+    """Return the first row of each request and the row after its last."""
+    first = np.flatnonzero(np.diff(observed.request, prepend=observed.request[:1] - 1))
+    return first, np.append(first, len(observed.user))[1:]
+
+
+class _Windows:
+    """The last `window` events before each request, newest first, each array [requests, window]."""
+
+    def __init__(self, world: World, seen: Block | EventStore, first: Array) -> None:
+        user = seen.user[first].astype(np.int64)
+        index = seen.history_end[first][:, None] - 1 - np.arange(world.window)
+        self.valid = index >= seen.offsets[user][:, None]
+        index = np.where(self.valid, index, 0)
+        self.age = np.where(self.valid, seen.time[first][:, None] - seen.event_time[index], 0)
+        self.item, self.category, self.action = (
+            np.where(self.valid, seen.behaviours[name][index].astype(np.int64) - FIRST_ID, 0)
+            for name in ("item", "category", "action")
+        )
+
+    def interest(self, world: World) -> Array:
+        """Return U [requests, N_FACTORS]."""
+        weight = self.valid * np.array(list(ACTIONS.values()))[self.action]
+        # The oldest event in the window has no previous event, so its pair factor is 1.
+        pair = world.pair[self.category[:, 1:], self.category[:, :-1]]
+        weight[:, :-1] *= np.where(self.valid[:, 1:], pair, 1.0)
+        slow = weight * np.arange(1, world.window + 1) ** -MEMORY
+        fast = weight * np.exp(-self.age / HOUR)
+        both = np.stack([slow, fast], axis=1)
+        summed = both @ world.taste[self.item] / (SHRINKAGE + both.sum(axis=2, keepdims=True))
+        interest: Array = np.where(IS_FAST, summed[:, 1], summed[:, 0])
+        return interest
+
+
+def _person(world: World, seen: Block | EventStore, first: Array) -> Array:
+    user = seen.user[first].astype(np.int64)
+    summed = sum(
+        world.profile[name][seen.profiles[name][user].astype(np.int64) - FIRST_ID]
+        for name in world.profile
+    )
+    person: Array = summed / np.sqrt(len(world.profile))
+    return person
+
+
 def _components(
     world: World, seen: Block | EventStore, first: Array, rows: slice, of_row: Array
 ) -> Array:
     """Return the components of `rows` [rows, COMPONENTS]; row i is in request `of_row[i]`, which starts at `first`."""
-    user = seen.user[first].astype(np.int64)
-    index = seen.history_end[first][:, None] - 1 - np.arange(world.window)
-    valid = index >= seen.offsets[user][:, None]
-    index = np.where(valid, index, 0)
-    age = seen.time[first][:, None] - seen.event_time[index]
-    item, category, action = (
-        np.where(valid, seen.behaviours[name][index].astype(np.int64) - FIRST_ID, 0)
-        for name in ("item", "category", "action")
-    )
-    interest = _interest(world, valid, age, item, category, action)
-
+    window = _Windows(world, seen, first)
     candidate = seen.candidates["item"][rows].astype(np.int64) - FIRST_ID
     own = seen.candidates["category"][rows].astype(np.int64) - FIRST_ID
-    person = sum(
-        world.profile[name][seen.profiles[name][user].astype(np.int64) - FIRST_ID]
-        for name in world.profile
-    ) / np.sqrt(len(world.profile))
     taste = world.taste[candidate] * world.amplitude
-    matched = taste * interest[of_row]
-    recent = valid & (age <= RECENT)
-    count = ((category[of_row] == own[:, None]) & recent[of_row]).sum(axis=1)
+    matched = taste * window.interest(world)[of_row]
+    recent = window.valid & (window.age <= RECENT)
+    count = ((window.category[of_row] == own[:, None]) & recent[of_row]).sum(axis=1)
     hour = seen.contexts["hour"][rows].astype(np.int64) - FIRST_ID
     position = seen.contexts["position"][rows].astype(np.int64) - FIRST_ID
+    repeated = (window.item[of_row] == candidate[:, None]) & window.valid[of_row]
     return np.column_stack(
         [
             world.quality[candidate],
-            (taste * person[of_row]).sum(axis=1),
+            (taste * _person(world, seen, first)[of_row]).sum(axis=1),
             matched[:, ~IS_FAST].sum(axis=1),
             matched[:, IS_FAST].sum(axis=1),
             world.count_sign[own] * np.log1p(count),
-            ((item[of_row] == candidate[:, None]) & valid[of_row]).any(axis=1),
+            repeated.any(axis=1),
             world.hour[hour, own] + world.position[position],
         ]
     )
-
-
-def _interest(
-    world: World, valid: Array, age: Array, item: Array, category: Array, action: Array
-) -> Array:
-    """Return U [requests, N_FACTORS] from the windows [requests, window], newest event first."""
-    weight = valid * np.array(list(ACTIONS.values()))[action]
-    # The oldest event in the window has no previous event, so its pair factor is 1.
-    weight[:, :-1] *= np.where(valid[:, 1:], world.pair[category[:, 1:], category[:, :-1]], 1.0)
-    slow = weight * np.arange(1, world.window + 1) ** -MEMORY
-    fast = weight * np.exp(-age / HOUR)
-    both = np.stack([slow, fast], axis=1)
-    summed = both @ world.taste[item] / (SHRINKAGE + both.sum(axis=2, keepdims=True))
-    interest: Array = np.where(IS_FAST, summed[:, 1], summed[:, 0])
-    return interest
 
 
 def _chunks(n: int) -> Iterator[slice]:
