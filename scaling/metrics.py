@@ -4,6 +4,8 @@ If the true click probabilities are known (generated logs), the `soft_` metrics 
 its probability: same expectation, no label noise.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from scaling.arrays import Array
@@ -13,6 +15,7 @@ __all__ = [
     "entropy",
     "evaluate",
     "is_stderr",
+    "learned_components",
     "soft_auc",
     "stderr_name",
     "true_limits",
@@ -81,6 +84,26 @@ def evaluate(label: Array, logit: Array, true_probability: Array | None = None) 
                 "soft_calibration": _ratio(predicted, float(p.sum())),
             }
     return metrics
+
+
+def learned_components(
+    true_probability: Array, logit: Array, components: Mapping[str, Array]
+) -> dict[str, float]:
+    """Return how much of each known part of the true logit a model has learned; all arrays [n_rows].
+
+    The predicted logits are regressed on the `components` and a constant (least squares).
+
+    - `learned_NAME`: the slope of a component, 1 if the model weighs it as the truth does, 0 if it ignores it.
+    - `unexplained_excess`: `excess_logloss` less that of the regression's own predictions: what errors outside
+      the components' span cost, in nats (e.g. of rows that were seen too seldom).
+    """
+    z = np.asarray(logit, dtype=np.float64)
+    p = np.asarray(true_probability, dtype=np.float64)
+    known = np.column_stack([*components.values(), np.ones(len(z))]).astype(np.float64)
+    slopes = np.linalg.lstsq(known, z, rcond=None)[0]
+    inside = float(_divergence(p, known @ slopes).mean())
+    learned = {f"learned_{name}": float(b) for name, b in zip(components, slopes, strict=False)}
+    return learned | {"unexplained_excess": float(_divergence(p, z).mean()) - inside}
 
 
 def entropy(p: Array | float) -> Array:

@@ -1,6 +1,5 @@
 """The progress of a study: a row per cell, and totals. Read from files, so it works after the driver has ended."""
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -109,8 +108,7 @@ def status_rows(plan: Plan) -> list[dict[str, Any]]:
             **plan.axis_values(cell.config),
             "state": cell.standing,
             "step": cell.state.step,
-            "n_steps": cell.state.n_steps
-            or math.ceil(cell.config.n_samples / cell.config.batch_size),
+            "n_steps": cell.state.n_steps or cell.config.n_steps,
             "loss": cell.state.loss,
             "samples_per_second": cell.state.samples_per_second,
             "heartbeat_seconds": cell.state.heartbeat_seconds,

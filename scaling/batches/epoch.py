@@ -17,7 +17,7 @@ from scaling.batches.packing import (
 )
 from scaling.batches.permutation import order_key, permuted_rows
 from scaling.store import EventStore
-from scaling.study import RunConfig, rate_factor
+from scaling.study import RunConfig, batch_factor, batch_phases, rate_factor
 
 __all__ = ["Epoch", "find_groups"]
 
@@ -31,12 +31,11 @@ class Epoch:
 
     def __init__(self, config: RunConfig, store: EventStore, groups: Groups | None = None) -> None:
         self.config, self._store, self._groups = config, store, groups
-        size, batch = config.n_samples, config.batch_size
+        shares = _step_ends(config)
+        self._shares = shares
         self._order = order_key("order", *config.order)
         self.seen: NDArray[np.int64] = (
-            np.minimum(np.arange(batch, size + batch, batch), size)
-            if groups is None
-            else packed_samples_seen(groups, size, batch, self._order)
+            shares if groups is None else packed_samples_seen(groups, shares, self._order)
         )
 
     @property
@@ -51,15 +50,18 @@ class Epoch:
     def rate_factor(self, step: int) -> float:
         """Every learning rate at `step` as a fraction of its peak."""
         config = self.config
-        return rate_factor(step, self.n_steps, config.warmup_steps, config.schedule)
+        factor = rate_factor(step, self.n_steps, config.warmup_steps, config.schedule)
+        if config.batch_schedule == "growing":
+            before = int(self.seen[step - 1]) if step else 0
+            factor *= batch_factor(self._phase_batch(before), config.batch_size)
+        return factor
 
     def batches(self, first_step: int, tokens_per_part: int) -> Iterator[list[Batch]]:
         """Yield the steps from `first_step` on, in parts; earlier steps are not read."""
-        size, batch = self.config.n_samples, self.config.batch_size
         where = (self._order, first_step, tokens_per_part)
         if self._groups is not None:
-            return iterate_packed(self._store, self._groups, size, batch, *where)
-        return iterate_training(self._store, size, batch, self.config.max_len, *where)
+            return iterate_packed(self._store, self._groups, self._shares, *where)
+        return iterate_training(self._store, self._shares, self.config.max_len, *where)
 
     def rows(self) -> NDArray[np.int64]:
         """The impressions of the epoch in order of their steps [n_samples]; the order within a step may differ."""
@@ -67,6 +69,12 @@ class Epoch:
         if self._groups is not None:
             return packed_rows(self._groups, size, self._order)
         return permuted_rows(np.arange(size), self._store.n_train, self._order)
+
+    def _phase_batch(self, n_seen: int) -> int:
+        """The batch size after `n_seen` impressions."""
+        config = self.config
+        phases = batch_phases(config.n_samples, config.batch_size, config.batch_schedule)
+        return next(phase.batch_size for phase in phases if n_seen < phase.end)
 
     def steps_shared(self, longer: "Epoch") -> int:
         """Return how many steps at the start of both epochs have the same samples and the same rates.
@@ -79,6 +87,13 @@ class Epoch:
         if self.config.schedule == "decay" and longer.n_steps > self.n_steps:
             alike = min(alike, self.n_steps // 2 + 1)
         return alike
+
+
+def _step_ends(config: RunConfig) -> NDArray[np.int64]:
+    """Return the samples seen after each step of an epoch that is not packed [n_steps]."""
+    phases = batch_phases(config.n_samples, config.batch_size, config.batch_schedule)
+    ends = [np.arange(p.first + p.batch_size, p.end + p.batch_size, p.batch_size) for p in phases]
+    return np.minimum(np.concatenate(ends), config.n_samples)
 
 
 def find_groups(config: RunConfig, store: EventStore) -> Groups | None:

@@ -99,20 +99,21 @@ def _gather(
 
 def iterate_training(
     store: EventStore,
-    n_samples: int,
-    batch_size: int,
+    step_ends: NDArray[np.int64],
     max_len: int,
     order: int,
     first_step: int = 0,
     tokens_per_part: int = TOKENS_PER_PART,
 ) -> Iterator[list[Batch]]:
-    """Yield the steps of one epoch over the first `n_samples` of the order named by key `order`.
+    """Yield the steps of one epoch over the first impressions of the order named by key `order`.
 
+    Step k takes the places from `step_ends[k - 1]` up to `step_ends[k]`, the first one from 0.
     A step's batch is split into parts of similar history lengths, to limit padding, and of at most
     `tokens_per_part` tokens. The sum of their gradients is the gradient of the batch.
     """
-    for start in range(first_step * batch_size, n_samples, batch_size):
-        positions = np.arange(start, min(start + batch_size, n_samples), dtype=np.int64)
+    starts = np.concatenate([[0], step_ends[:-1]])
+    for start, end in zip(starts[first_step:], step_ends[first_step:], strict=True):
+        positions = np.arange(start, end, dtype=np.int64)
         rows = permuted_rows(positions, store.n_train, order)
         parts = _parts_of_similar_length(store, rows, max_len, tokens_per_part)
         yield [gather_batch(store, rows[part], max_len) for part in parts]

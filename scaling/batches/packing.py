@@ -76,39 +76,38 @@ def group_stretches(store: EventStore, max_len: int) -> Groups:
 def iterate_packed(
     store: EventStore,
     groups: Groups,
-    n_samples: int,
-    batch_size: int,
+    step_ends: NDArray[np.int64],
     order: int,
     first_step: int = 0,
     tokens_per_part: int = TOKENS_PER_PART,
 ) -> Iterator[list[Batch]]:
-    """Yield the steps of one epoch over `n_samples` impressions, whole groups in the order of `order`.
+    """Yield the steps of one epoch, whole groups in the order of `order`.
 
-    A step contains the groups whose last impression falls into its share of the epoch, about `batch_size`
-    impressions. The last group is cut so that the epoch has exactly `n_samples`. Smaller sizes are
+    A step contains the groups whose last impression falls into its share of the epoch, which ends at its entry of
+    `step_ends`. The last group is cut so that the epoch has exactly `step_ends[-1]` impressions. Smaller sizes are
     prefixes of larger ones.
     """
-    sequence, counts, bounds = _schedule(groups, n_samples, batch_size, order)
+    sequence, counts, bounds = _schedule(groups, step_ends, order)
     for begin, end in pairwise(bounds[first_step:]):
         chosen, taken = sequence[begin:end], counts[begin:end]
         yield list(_parts(store, groups, chosen, taken, tokens_per_part))
 
 
 def packed_samples_seen(
-    groups: Groups, n_samples: int, batch_size: int, order: int
+    groups: Groups, step_ends: NDArray[np.int64], order: int
 ) -> NDArray[np.int64]:
     """Return the impressions seen after each step of `iterate_packed`.
 
-    There are fewer steps than samples / batch if groups are larger than a batch.
+    There are fewer steps than `step_ends` if groups are larger than a batch.
     """
-    _, counts, bounds = _schedule(groups, n_samples, batch_size, order)
+    _, counts, bounds = _schedule(groups, step_ends, order)
     seen: NDArray[np.int64] = counts.cumsum()[bounds[1:] - 1]
     return seen
 
 
 def packed_rows(groups: Groups, n_samples: int, order: int) -> NDArray[np.int64]:
     """Return the impressions of an epoch of `iterate_packed` [n_samples], in its order."""
-    sequence, counts, _ = _schedule(groups, n_samples, n_samples, order)
+    sequence, counts, _ = _schedule(groups, np.array([n_samples]), order)
     before = np.repeat(counts.cumsum() - counts, counts)
     places = np.repeat(groups.first[sequence], counts) + np.arange(n_samples) - before
     rows: NDArray[np.int64] = groups.rows[places]
@@ -116,16 +115,16 @@ def packed_rows(groups: Groups, n_samples: int, order: int) -> NDArray[np.int64]
 
 
 def _schedule(
-    groups: Groups, n_samples: int, batch_size: int, order: int
+    groups: Groups, step_ends: NDArray[np.int64], order: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the groups in order, the number of impressions used from each, and the bounds of each step."""
-    n_groups = len(groups.starts)
+    n_groups, n_samples = len(groups.starts), int(step_ends[-1])
     sequence = permuted_rows(np.arange(n_groups), n_groups, order)
     done = groups.counts[sequence].cumsum()
     n_whole = int(np.searchsorted(done, n_samples)) + 1
     sequence, done = sequence[:n_whole], np.minimum(done[:n_whole], n_samples)
     counts = np.diff(done, prepend=0)
-    steps = np.searchsorted(done, np.arange(batch_size, n_samples + batch_size, batch_size), "left")
+    steps = np.searchsorted(done, step_ends, "left")
     # a group larger than a batch spans several shares of the epoch and makes one step
     bounds = np.unique(np.concatenate([[0], np.minimum(steps + 1, n_whole)]))
     return sequence, counts, bounds

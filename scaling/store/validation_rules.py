@@ -22,6 +22,10 @@ from scaling.store.rows import one_class
 __all__ = ["find_breaches", "find_index_breaches", "sees_only_the_past"]
 
 
+# Logits below this are known to 1e-4 from a float32 probability; the components are float32, too.
+_EXACT_LOGIT, _LOGIT_TOLERANCE = 6.0, 1e-3
+
+
 def find_breaches(
     store: EventStore, document: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> Iterator[str]:
@@ -245,6 +249,18 @@ def _truth_breaches(store: EventStore) -> Iterator[str]:
         # The writer may have summed the same numbers in another order.
         if name not in limits or abs(value - limits[name]) > 1e-9:
             yield f"{file}: truth.{name} is {value}, but the stored probabilities give {limits.get(name)}"
+    if store.components and not _adds_up(store):
+        yield f"{store.path / 'truth'}: the components do not add up to the logit of impressions/probability"
+
+
+def _adds_up(store: EventStore) -> bool:
+    """Whether the sum of the components differs from the true logit by the same number in every row."""
+    p = store.probability[store.n_train :].astype(np.float64)  # type: ignore[index]
+    logit = np.log(p) - np.log1p(-p)
+    rest = logit - np.sum(list(store.components.values()), axis=0, dtype=np.float64)
+    # single precision of a probability near 1 says too little of its logit
+    exact = np.abs(logit) < _EXACT_LOGIT
+    return bool(np.ptp(rest[exact]) < _LOGIT_TOLERANCE) if exact.any() else True
 
 
 def _rows(file: Path, rows: int, holds: Callable[[slice], Array], breach: str) -> Iterator[str]:

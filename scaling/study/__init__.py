@@ -3,12 +3,15 @@
 Not here: the grid and its costs (`sweeps.planning`), training (`scaling.training`).
 """
 
+from scaling.study.batch_growth import batch_phases, count_steps
 from scaling.study.recipe import (
     BETAS,
     EMBEDDING_RATE,
     GRADIENT_CLIP,
+    GROWING_WARMUP,
     TOKENS_PER_PART,
     Recipe,
+    batch_factor,
     rate_factor,
     recipe_for,
     warmup_steps,
@@ -25,6 +28,7 @@ __all__ = [
     "BETAS",
     "EMBEDDING_RATE",
     "GRADIENT_CLIP",
+    "GROWING_WARMUP",
     "NO_TEACHER",
     "RUN_SCHEMA_VERSION",
     "TOKENS_PER_PART",
@@ -37,6 +41,9 @@ __all__ = [
     "SlurmConfig",
     "StudyConfig",
     "TrainConfig",
+    "batch_factor",
+    "batch_phases",
+    "count_steps",
     "data_facts",
     "ensure_data",
     "group_runs",

@@ -3,13 +3,17 @@
 import math
 from dataclasses import dataclass
 
+from scaling.study.batch_growth import SMALLEST_BATCH
+
 __all__ = [
     "BETAS",
     "COOLDOWN_TO",
     "EMBEDDING_RATE",
     "GRADIENT_CLIP",
+    "GROWING_WARMUP",
     "TOKENS_PER_PART",
     "Recipe",
+    "batch_factor",
     "rate_factor",
     "recipe_for",
     "warmup_steps",
@@ -24,6 +28,7 @@ TOKENS_PER_PART = 8192
 EMBEDDING_RATE = 4.0
 COOLDOWN_TO = 0.02
 _WARMUP_STEPS = 100
+GROWING_WARMUP = 25  # steps of 16 impressions: a tenth of an epoch of 4,096
 # A rate of 2e-3 at batch 64 is right for this width; narrower models get a multiple of it, at most 8 times.
 _REFERENCE_WIDTH = 48
 _MAX_NARROWNESS = 8.0
@@ -45,9 +50,14 @@ def recipe_for(n_samples: int, token_width: int) -> Recipe:
     table 3), and to the fourth root of the batch size.
     """
     batch_size = 2 ** round(math.log2(max(1.0, n_samples / 512)))
-    batch_size = min(max(batch_size, 16), 256)
+    batch_size = min(max(batch_size, SMALLEST_BATCH), 256)
     narrowness = min(_REFERENCE_WIDTH / token_width, _MAX_NARROWNESS)
-    return Recipe(batch_size, 2e-3 * (batch_size / 64) ** 0.25 * narrowness)
+    return Recipe(batch_size, 2e-3 * batch_factor(batch_size, 64) * narrowness)
+
+
+def batch_factor(batch_size: int, reference: int) -> float:
+    """Return the learning rate of a batch size as a multiple of that of `reference`: the fourth root of their ratio."""
+    return float((batch_size / reference) ** 0.25)
 
 
 def warmup_steps(n_steps: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from models.grades import Grade
 from models.model_options import SuanOptions
 from scaling.strict_values import require_positive
+from scaling.study.batch_growth import BatchSchedule, count_steps
 from scaling.study.teacher_settings import Distillation
 
 __all__ = ["RUN_SCHEMA_VERSION", "RunConfig"]
@@ -25,6 +26,7 @@ class RunConfig:
     Attributes:
         grade_name: only a label; the model is defined by `grade`.
         n_samples: impressions in the training; each is seen once.
+        batch_size: impressions per step; with `batch_schedule` growing, at most.
         learning_rate: peak rate of the dense parameters.
         data_fingerprint: fingerprint of the event store.
         warmup_steps: steps in which the learning rate rises linearly to its peak.
@@ -45,6 +47,7 @@ class RunConfig:
     packing: Literal["none", "request", "stretch"] = "none"
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     distill: Distillation | None = None
+    batch_schedule: BatchSchedule = "fixed"
     schema_version: int = RUN_SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -55,6 +58,11 @@ class RunConfig:
     def signature(self) -> str:
         """The run's identity: 16 hex digits of a hash of all fields except labels."""
         return _digest(self, "grade_name")
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the epoch; a packed run may have fewer."""
+        return count_steps(self.n_samples, self.batch_size, self.batch_schedule)
 
     @property
     def trajectory(self) -> str:
@@ -115,6 +123,8 @@ def _digest(config: RunConfig, *left_out: str) -> str:
             "teacher_name": None,
             "model": _options(config.distill.model),
         }
+    if config.batch_schedule == "fixed":  # as in the runs that are older than the field
+        del content["batch_schedule"]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

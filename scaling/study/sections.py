@@ -8,6 +8,7 @@ from models.grades import GRADES, Grade
 from models.model_options import SuanOptions
 from scaling.errors import SettingError, nearest
 from scaling.strict_values import require_positive
+from scaling.study.batch_growth import BatchSchedule
 from scaling.study.slurm_settings import SlurmConfig
 from scaling.study.teacher_settings import DistillConfig
 
@@ -61,11 +62,14 @@ class TrainConfig:
     """`[train]`: values that are None follow the recipe (`scaling.study.recipe`).
 
     Attributes:
-        batch_size: impressions per step.
+        batch_size: impressions per step; with `batch_schedule` growing, at most.
         learning_rate: peak rate of the dense parameters; that of the embeddings is a fixed multiple.
         recipe_n_samples: data size for which the recipe sets batch size, learning rate and warm-up of all
             cells. Default: the cell's own size; with `share_prefix`, the geometric mean of the smallest and
-            the largest size.
+            the largest size; with a growing batch, the largest.
+        batch_schedule: `fixed` has one batch size for all steps; with `growing`, batch size and learning rate
+            follow the samples seen so far, up to the values of the recipe for the largest data size. One training can
+            then serve data sizes over three decades (`share_prefix`).
         schedule: `decay` cools down linearly over the second half; `constant` stays at the peak.
         data_order: `independent` draws the nested order anew for each (grade, seed); `shared` gives
             all grades of a seed the same order (paired comparisons; see docs/methods.md).
@@ -79,6 +83,7 @@ class TrainConfig:
     batch_size: int | None = None
     learning_rate: float | None = None
     recipe_n_samples: int | None = None
+    batch_schedule: BatchSchedule = "fixed"
     schedule: Literal["decay", "constant"] = "decay"
     data_order: Literal["independent", "shared"] = "independent"
     packing: Literal["none", "request", "stretch"] = "none"

@@ -1,8 +1,8 @@
 """Runs that can share one training: those that differ only in their data size. Needs no torch."""
 
-import math
 from collections.abc import Iterable, Sequence
 
+from scaling.study.batch_growth import batch_phases, samples_seen
 from scaling.study.run_config import RunConfig
 
 __all__ = ["group_runs", "lease_key", "trained_samples"]
@@ -41,7 +41,13 @@ def trained_samples(configs: Sequence[RunConfig]) -> int:
 
 
 def _own_samples(config: RunConfig) -> int:
-    shared = config.n_samples // config.batch_size
+    epoch = (config.n_samples, config.batch_size, config.batch_schedule)
+    shared = config.n_steps
     if config.schedule == "decay":
-        shared = min(shared, math.ceil(config.n_samples / config.batch_size) // 2 + 1)
-    return config.n_samples - shared * config.batch_size
+        shared = min(shared, shared // 2 + 1)
+    elif (
+        samples_seen(shared, *epoch) - samples_seen(shared - 1, *epoch)
+        < batch_phases(*epoch)[-1].batch_size
+    ):
+        shared -= 1
+    return config.n_samples - samples_seen(shared, *epoch)

@@ -42,7 +42,7 @@ def excess_by_rank(
     """
     standard = np.concatenate([world.standardised(block) for block in blocks])
     traits, users = _traits(world, blocks), _users(world, blocks)
-    there, back = _directions(traits, sum(users.values()))
+    there, back = _directions(traits, np.sum(list(users.values()), axis=0))
     p = sigmoid(click_logit(world, standard))
     bayes = float(entropy(p).mean())
     mean = traits.mean(axis=0)

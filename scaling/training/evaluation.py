@@ -12,7 +12,7 @@ import torch
 from models.accounting import model_size
 from models.suan import SUAN
 from scaling.batches import Epoch
-from scaling.metrics import evaluate
+from scaling.metrics import evaluate, learned_components
 from scaling.records import RunRecord, TeacherRecord, describe_environment
 from scaling.store import EventStore
 from scaling.study import teacher_flops
@@ -37,6 +37,8 @@ def evaluate_run(
     test = slice(store.n_train, store.n_impressions)
     truth = None if store.probability is None else np.asarray(store.probability[test])
     metrics = evaluate(np.asarray(store.label[test]), logits, truth)
+    if truth is not None and store.components:
+        metrics |= learned_components(truth, logits, store.components)
     # a metric that the test part does not define (AUC of one class) is left out, not stored as NaN
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 

@@ -1,6 +1,7 @@
 """The cells of a study: grades x data sizes x further axes x seeds, each a resolved `RunConfig`."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
@@ -11,6 +12,7 @@ from models.model_options import SuanOptions
 from scaling.errors import SettingError
 from scaling.strict_values import from_document
 from scaling.study import (
+    GROWING_WARMUP,
     NO_TEACHER,
     DataFacts,
     Recipe,
@@ -47,9 +49,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     ):
         options, train = _apply(study, dict(zip(axes, values, strict=True)))
         options, grade = study.options(grade_name, options), study.grade(grade_name)
-        # one training for all sizes needs the same batch size, rate and warm-up: those of the middle size
-        middle = math.isqrt(min(sizes) * max(sizes)) if train.share_prefix else n_samples
-        typical = train.recipe_n_samples or middle
+        typical = train.recipe_n_samples or _typical_size(train, sizes, n_samples)
         rate_of = partial(_rate, train, typical, data)
         batch_size = train.batch_size or _rule(typical, grade, data).batch_size
         alike: dict[str, RunConfig] = {}
@@ -66,7 +66,8 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                 data_order=train.data_order,
                 packing=train.packing,
                 precision=train.precision,
-                warmup_steps=warmup_steps(math.ceil(typical / batch_size)),
+                batch_schedule=train.batch_schedule,
+                warmup_steps=_warmup(train, typical, batch_size),
                 data_fingerprint=data.fingerprint or "",
             )
             if len(ways) > 1 or way.teacher != NO_TEACHER:
@@ -93,6 +94,20 @@ def _data_sizes(study: StudyConfig, data: DataFacts) -> list[int]:
             f'{data.path}; "all" takes them all',
         )
     return sizes
+
+
+def _typical_size(train: TrainConfig, sizes: Sequence[int], n_samples: int) -> int:
+    """Return the data size for which the recipe sets batch size, rate and warm-up of a cell."""
+    if train.batch_schedule == "growing":
+        return max(sizes)
+    # one training for all sizes needs the same batch size, rate and warm-up: those of the middle size
+    return math.isqrt(min(sizes) * max(sizes)) if train.share_prefix else n_samples
+
+
+def _warmup(train: TrainConfig, n_samples: int, batch_size: int) -> int:
+    # a growing batch begins like the smallest data size, whatever follows
+    small = train.batch_schedule == "growing"
+    return warmup_steps(math.ceil(n_samples / batch_size)) if not small else GROWING_WARMUP
 
 
 def _rule(n_samples: int, grade: Grade, data: DataFacts) -> Recipe:

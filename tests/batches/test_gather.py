@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from steps import step_ends
 
 from scaling.batches import iterate_test, iterate_training
 from scaling.batches.gather import gather_batch
@@ -60,7 +61,7 @@ def keys(parts):
 
 
 def test_an_epoch_takes_each_sample_of_the_subset_once(tiny_store):
-    steps = list(iterate_training(tiny_store, 500, 64, 5, order=7))
+    steps = list(iterate_training(tiny_store, step_ends(500, 64), 5, order=7))
     assert [sum(len(part.label) for part in parts) for parts in steps] == [64] * 7 + [52]
     rows = permuted_rows(np.arange(500), tiny_store.n_train, 7)
     expected = keys([gather_batch(tiny_store, rows, 5)])
@@ -68,7 +69,7 @@ def test_an_epoch_takes_each_sample_of_the_subset_once(tiny_store):
 
 
 def test_the_parts_of_a_step_hold_few_tokens_and_similar_lengths(tiny_store):
-    (parts,) = iterate_training(tiny_store, 1200, 1200, 300, order=7)
+    (parts,) = iterate_training(tiny_store, step_ends(1200, 1200), 300, order=7)
     assert len(parts) > 3
     for longer, shorter in pairwise(parts):
         assert longer.times.numel() <= TOKENS_PER_PART
@@ -76,14 +77,14 @@ def test_the_parts_of_a_step_hold_few_tokens_and_similar_lengths(tiny_store):
 
 
 def test_an_epoch_can_start_at_any_step(tiny_store):
-    whole = list(iterate_training(tiny_store, 300, 64, 5, order=7))
-    rest = list(iterate_training(tiny_store, 300, 64, 5, order=7, first_step=3))
+    whole = list(iterate_training(tiny_store, step_ends(300, 64), 5, order=7))
+    rest = list(iterate_training(tiny_store, step_ends(300, 64), 5, order=7, first_step=3))
     assert len(rest) == 2
     assert keys(whole[3]) == keys(rest[0])
 
 
 def test_only_training_rows_are_trained_on(tiny_store):
-    steps = iterate_training(tiny_store, 1200, 256, 1, 3)
+    steps = iterate_training(tiny_store, step_ends(1200, 256), 1, 3)
     last = max(part.times[:, -1].max() for parts in steps for part in parts)
     assert last <= tiny_store.time[: tiny_store.n_train].max()
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from steps import step_ends
 
 from models.grades import Grade
 from models.model_options import SuanOptions
@@ -139,7 +140,7 @@ def test_an_impression_of_a_stretch_reads_half_to_all_of_the_window(tiny_store):
 @pytest.mark.parametrize("n_samples", [1, 63, 64, 700, 1200])
 def test_an_epoch_has_exactly_so_many_samples_in_nested_order(tiny_store, group, n_samples):
     def labels(n):
-        steps = iterate_packed(tiny_store, group(tiny_store, 20), n, 64, order=5)
+        steps = iterate_packed(tiny_store, group(tiny_store, 20), step_ends(n, 64), order=5)
         return [
             (int(time), *candidate, int(user_first))
             for parts in steps
@@ -160,6 +161,6 @@ def test_an_epoch_has_exactly_so_many_samples_in_nested_order(tiny_store, group,
 
 @pytest.mark.parametrize("group", GROUPINGS)
 def test_a_part_holds_few_tokens(tiny_store, group):
-    for parts in iterate_packed(tiny_store, group(tiny_store, 300), 1200, 1200, order=5):
+    for parts in iterate_packed(tiny_store, group(tiny_store, 300), step_ends(1200, 1200), order=5):
         for part in parts:
             assert part.times.numel() <= TOKENS_PER_PART or len(part.label) == 1

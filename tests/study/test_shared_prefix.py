@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import numbers, small_config
 
+import scaling.study.batch_growth
 import scaling.training.run_on_disk
 from models.grades import GRADES
 from models.model_options import SuanOptions
@@ -48,9 +50,41 @@ def test_the_records_are_those_of_separate_runs(tiny_store, tmp_path, separate, 
     assert [numbers(record) for record in records] == separate(configs)
 
 
+GROWING = {"batch_schedule": "growing", "batch_size": 64}
+
+
+@pytest.fixture
+def fast_growth(monkeypatch):
+    """Let the batch double every four steps, so that a tiny log is enough."""
+    monkeypatch.setattr(scaling.study.batch_growth, "_STEPS_PER_DOUBLING", 4)
+
+
+@pytest.mark.usefixtures("fast_growth")
+@pytest.mark.parametrize("packing", ["none", "request", "stretch"])
+def test_records_are_those_of_separate_runs_also_if_the_batch_grows(tiny_store, tmp_path, packing):
+    configs = trajectory(tiny_store, schedule="decay", packing=packing, **GROWING)
+    records = train_runs(configs, tiny_store, RunStore(tmp_path / "shared"), key="trajectory")
+    separate = [train_run(config, tiny_store, RunStore(tmp_path / "own")) for config in configs]
+    assert [numbers(record) for record in records] == [numbers(record) for record in separate]
+
+
+@pytest.mark.usefixtures("fast_growth")
+def test_the_rate_follows_the_growing_batch(tiny_store):
+    config = small_config(
+        tiny_store, n_samples=1100, schedule="constant", warmup_steps=1, **GROWING
+    )
+    epoch = Epoch(config, tiny_store)
+    batches = np.diff(epoch.seen, prepend=0)[:-1]
+    assert sorted(set(batches)) == [16, 32, 64]
+    rates = [epoch.rate(step) for step in range(len(batches))]
+    np.testing.assert_allclose(rates, config.learning_rate * (batches / 64) ** 0.25, rtol=1e-12)
+
+
+@pytest.mark.parametrize("change", [{}, GROWING])
 @pytest.mark.parametrize("schedule", ["constant", "decay"])
-def test_fewer_steps_are_trained(tiny_store, tmp_path, monkeypatch, schedule):
-    configs = trajectory(tiny_store, schedule=schedule)
+@pytest.mark.usefixtures("fast_growth")
+def test_fewer_steps_are_trained(tiny_store, tmp_path, monkeypatch, schedule, change):
+    configs = trajectory(tiny_store, schedule=schedule, **change)
     n_samples = 0
     train_step = scaling.training.run_on_disk.Training._train_step
 

@@ -111,6 +111,7 @@ def test_every_field_but_the_label_is_in_the_signature(name):
         "data_fingerprint": "0" * 64,
         "learning_rate": 0.005,
         "distill": DISTILL,
+        "batch_schedule": "growing",
     }.get(name, getattr(CONFIG, name))
     changed = replace(CONFIG, **{name: other + 1 if isinstance(other, int) else other})
     assert changed.signature != CONFIG.signature

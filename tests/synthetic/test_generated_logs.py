@@ -124,13 +124,13 @@ def test_the_world_has_the_intended_base_rate_and_difficulty(store):
     assert store.truth["base_entropy"] - store.truth["bayes_logloss"] > 0.17
 
 
-def test_requests_show_four_to_eight_distinct_items_at_one_second(store):
+def test_requests_show_eight_to_sixteen_distinct_items_at_one_second(store):
     of_part = store.request[: store.n_train]
     sizes = np.bincount(of_part)
     # The cut at exactly n_train may shorten one request.
-    assert (np.sort(sizes)[1:] >= 4).all()
-    assert set(np.unique(sizes)) >= {4, 5, 6, 7, 8}
-    assert sizes.max() == 8
+    assert (np.sort(sizes)[1:] >= 8).all()
+    assert set(np.unique(sizes)) >= set(range(8, 17))
+    assert sizes.max() == 16
     pairs = np.stack([store.request, store.candidates["item"]])
     assert np.unique(pairs, axis=1).shape == pairs.shape
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from steps import step_ends
 
 import models.attention.bias
 import models.attention.dense
@@ -93,7 +94,7 @@ def test_bfloat16_trains_to_nearly_the_same_loss(tiny_store):
 
 
 def test_a_cpu_keeps_its_batches_and_compiles_nothing(tiny_store):
-    batches = list(iterate_training(tiny_store, 64, 32, 20, 7))
+    batches = list(iterate_training(tiny_store, step_ends(64, 32), 20, 7))
     assert [id(parts) for parts in on_device(batches, "cpu")] == [id(parts) for parts in batches]
     model = build_suan(GRADES["SUAN-0"], SuanOptions(), tiny_store.schema, base_rate=0.3, seed=0)
     compile_blocks(model, "cpu")
@@ -102,7 +103,7 @@ def test_a_cpu_keeps_its_batches_and_compiles_nothing(tiny_store):
 
 @pytest.mark.gpu
 def test_a_gpu_gets_the_same_batches_and_numbers(tiny_store):
-    batches = list(iterate_training(tiny_store, 64, 32, 20, 7, tokens_per_part=1000))
+    batches = list(iterate_training(tiny_store, step_ends(64, 32), 20, 7, tokens_per_part=1000))
     model = build_suan(GRADES["SUAN-2"], SuanOptions(), tiny_store.schema, base_rate=0.3, seed=0)
     expected = [model(part).detach() for parts in batches for part in parts]
     model.to("cuda")

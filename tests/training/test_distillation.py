@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from small_runs import numbers, small_config
+from steps import step_ends
 
 import scaling.training.run_on_disk
 from analysis.table import runs_table, split_variants
@@ -90,7 +91,9 @@ def test_a_cut_batch_is_the_one_gathered_for_the_shorter_history(tiny_store, max
 def test_a_cut_batch_of_requests_is_the_one_gathered_for_the_shorter_history(tiny_store):
     def batches(max_len):
         groups = group_requests(tiny_store, max_len)
-        return next(iterate_packed(tiny_store, groups, 320, 160, 1, tokens_per_part=10**9))
+        return next(
+            iterate_packed(tiny_store, groups, step_ends(320, 160), 1, tokens_per_part=10**9)
+        )
 
     for longer, alone in zip(batches(32), batches(8), strict=True):
         cut = latest_behaviours(longer, 8)

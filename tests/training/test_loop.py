@@ -94,9 +94,9 @@ def test_with_the_shared_order_grades_see_the_same_samples(config, tiny_store, m
     seen = []
     original = scaling.batches.epoch.iterate_training
 
-    def spy(store, n_samples, batch_size, max_len, order, *rest):
+    def spy(store, step_ends, max_len, order, *rest):
         seen.append(order)
-        return original(store, n_samples, batch_size, max_len, order, *rest)
+        return original(store, step_ends, max_len, order, *rest)
 
     monkeypatch.setattr(scaling.batches.epoch, "iterate_training", spy)
     for data_order in ("shared", "independent"):
