@@ -30,12 +30,12 @@ __all__ = [
 
 FIRST_ID = 2  # ids 0 and 1 are padding and unknown
 # Items' traits lie in many directions of slowly falling effect, so that each step in a model's width pays: the
-# excess logloss of d directions falls by a factor of 10 from d = 2 to 64 (docs/methods.md, "Generated logs").
-N_FACTORS, N_CATEGORIES, PAIR_RANK = 256, 300, 8
-SPECTRUM = 0.6  # factor k has amplitude k^-SPECTRUM
+# excess logloss of d directions falls from 0.07 at d = 2 to 0.003 at 64 (docs/methods.md, "Generated logs").
+N_FACTORS, N_CATEGORIES, PAIR_RANK = 128, 150, 8
+SPECTRUM = 0.55  # factor k has amplitude k^-SPECTRUM
 # Share of the variance of an item's traits, and of its quality, that comes from its category. Categories are few
 # and are learnt first; the rest is learnt item by item, which keeps the learning curves falling.
-TRAITS_SHARED, QUALITY_SHARED = 0.95, 0.5
+TRAITS_SHARED, QUALITY_SHARED = 0.98, 0.5
 ZIPF = 0.7  # exponent of item popularity; all categories have the same number of items
 MEMORY = 0.75  # the j-th last event weighs j^-MEMORY in the slow factors: longer histories see more
 IS_FAST = np.arange(N_FACTORS) % 3 == 2  # factors of the current interest; the others are slow

@@ -115,17 +115,45 @@ def test_a_longer_run_begins_with_the_shorter_ones_samples(config, tiny_store):
     assert trace(short, tiny_store)[0] == trace(long, tiny_store)[0]
 
 
-def test_training_beats_the_base_rate(tiny_store, config):
-    long = replace(config, n_samples=1200)
-    model, _ = train_model(long, tiny_store)
-    logits = predict(model, tiny_store, config.grade.max_len)
-    p = tiny_store.probability[tiny_store.n_train :].astype(float)
-    base = tiny_store.base_rate["train"]
+@pytest.fixture(scope="module")
+def easy_store(tmp_path_factory):
+    """A log in which the candidate decides: items 2 to 5 are clicked with 0.9, items 6 to 9 with 0.1."""
+    rng = np.random.default_rng(0)
+    n_users, n_requests, shown = 80, 5, 4
+    user = np.repeat(np.arange(n_users), n_requests * shown)
+    time = np.tile(np.repeat(np.arange(1, n_requests + 1) * 1000, shown), n_users)
+    item = rng.integers(2, 10, len(user))
+    p = np.where(item < 6, 0.9, 0.1)
+    events = Events(
+        user=np.repeat(np.arange(n_users), 30),
+        time=np.tile(np.arange(30) * 200, n_users),
+        features={"item": rng.integers(2, 10, 30 * n_users)},
+    )
+    impressions = Impressions(
+        user=user, time=time, label=rng.random(len(user)) < p, in_test=user >= 60,
+        candidates={"item": item}, probability=p,
+    )  # fmt: skip
+    of_item = (Feature("item", "item"),)
+    return write_store(
+        tmp_path_factory.mktemp("data") / "easy",
+        Schema(behaviour=of_item, candidate=of_item, vocabularies={"item": 10}),
+        events, impressions, {}, n_users=n_users, split={"kind": "user"}, source={"kind": "test"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("packing", ["none", "request", "stretch"])
+def test_training_beats_the_base_rate(easy_store, config, packing):
+    options = SuanOptions(pooling="running", positions="start")
+    long = replace(config, n_samples=1200, packing=packing, model=options)
+    model, _ = train_model(long, easy_store)
+    logits = predict(model, easy_store, config.grade.max_len)
+    p = easy_store.probability[easy_store.n_train :].astype(float)
+    base = easy_store.base_rate["train"]
 
     def logloss(q):
         return -(p * np.log(q) + (1 - p) * np.log1p(-q)).mean()
 
-    assert logloss(1 / (1 + np.exp(-logits))) < logloss(base) - 0.005
+    assert logloss(1 / (1 + np.exp(-logits))) < logloss(base) - 0.1
 
 
 def test_untouched_embedding_rows_keep_their_start(config, tiny_store):
@@ -138,14 +166,6 @@ def test_untouched_embedding_rows_keep_their_start(config, tiny_store):
     same = (model.embeddings.weight == before.embeddings.weight).all(1)
     assert same[0]  # padding
     assert 0 < same.sum() < len(same)
-
-
-@pytest.mark.parametrize("packing", ["request", "stretch"])
-def test_packed_training_beats_the_base_rate(tiny_store, config, packing):
-    options = SuanOptions(pooling="running", positions="start")
-    packed = replace(config, n_samples=1200, packing=packing, model=options)
-    losses = trace(packed, tiny_store)
-    assert np.mean(losses[-10:]) < np.mean(losses[:3])
 
 
 @pytest.mark.parametrize("packing", ["request", "stretch"])
