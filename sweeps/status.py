@@ -1,10 +1,11 @@
 """The progress of a study: a row per cell, and totals. Read from files, so it works after the driver has ended."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from scaling.records import RunStore
+from scaling.records import RunState, RunStore
 from sweeps.planning import Plan, PlannedCell
 
 __all__ = ["RunningCell", "SweepProgress", "progress_of", "status_rows", "status_totals"]
@@ -52,6 +53,7 @@ class SweepProgress:
         n_failed: cells that failed.
         n_lost: cells whose process has disappeared.
         running: one entry for each training that runs; cells that share a training have one entry.
+        states: the state of each cell, by its signature.
     """
 
     n_cells: int
@@ -59,6 +61,7 @@ class SweepProgress:
     n_failed: int
     n_lost: int
     running: tuple[RunningCell, ...]
+    states: Mapping[str, RunState] = field(default_factory=dict)
 
     def counts(self) -> str:
         """Return e.g. `12/24 cells done, 1 failed`."""
@@ -90,7 +93,9 @@ def progress_of(plan: Plan, runs: RunStore) -> SweepProgress:
         if (state := states[cell.config.signature]).state == "running"
         and state.cell in (None, cell.config.signature)
     )
-    return SweepProgress(len(plan.cells), counts["done"], counts["failed"], counts["lost"], running)
+    return SweepProgress(
+        len(plan.cells), counts["done"], counts["failed"], counts["lost"], running, states
+    )
 
 
 def status_rows(plan: Plan) -> list[dict[str, Any]]:
@@ -134,7 +139,8 @@ def seconds_to_go(cell: PlannedCell) -> float | None:
         return cell.seconds
     left = 1.0 - state.step / state.n_steps
     if state.samples_per_second:
-        return left * cell.config.n_samples / state.samples_per_second
+        seconds = left * cell.config.n_samples / state.samples_per_second
+        return seconds + cell.evaluation_seconds
     return left * cell.seconds
 
 

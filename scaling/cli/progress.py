@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FRAMES = 0.5
 _BAR_WIDTH = 16  # characters
+# times left below the first number are rounded up to a multiple of the second, in seconds
+_ROUNDING = ((60, 5), (600, 10), (3600, 60), (math.inf, 300))
 
 
 @contextmanager
@@ -53,18 +56,30 @@ def work_progress(what: str) -> Iterator[Callable[[float, str, float], None]]:
 
 
 @contextmanager
-def sweep_progress(look: Callable[[], SweepProgress]) -> Iterator[Callable[[], None]]:
-    """Yield a function to call often; now and then it shows what `look` finds. The last state stays visible."""
+def sweep_progress(
+    look: Callable[[], SweepProgress], seconds_left: Callable[[SweepProgress, float], float]
+) -> Iterator[Callable[[], None]]:
+    """Yield a function to call often; now and then it shows what `look` finds. The last state stays visible.
+
+    `seconds_left` gets what was found and the seconds since the beginning.
+    """
     begin = time.monotonic()
+
+    def look_now() -> tuple[SweepProgress, float]:
+        state, elapsed = look(), time.monotonic() - begin
+        return state, seconds_left(state, elapsed)
+
     if is_live():
         with _bars(transient=False) as bars:
             drawing = _SweepBars(bars)
-            yield _now_and_then(_SECONDS_BETWEEN_FRAMES, lambda: drawing.draw(look()))
-            drawing.draw(look())
+            yield _now_and_then(_SECONDS_BETWEEN_FRAMES, lambda: drawing.draw(*look_now()))
+            drawing.draw(*look_now())
     else:
 
         def line() -> None:
-            logger.info("[%s] %s", format_duration(time.monotonic() - begin), look().line())
+            state, left = look_now()
+            elapsed = format_duration(time.monotonic() - begin)
+            logger.info("[%s%s] %s", elapsed, _left_text(left), state.line())
 
         yield _now_and_then(_SECONDS_BETWEEN_LINES, line)
         line()
@@ -78,11 +93,10 @@ class _SweepBars:
         self._study = bars.add_task("study", total=None, text="")
         self._cells: dict[str, TaskID] = {}
 
-    def draw(self, state: SweepProgress) -> None:
+    def draw(self, state: SweepProgress, seconds_left: float) -> None:
         """Redraw the bars."""
-        self._bars.update(
-            self._study, completed=state.n_done, total=state.n_cells, text=state.counts()
-        )
+        text = state.counts() + _left_text(seconds_left)
+        self._bars.update(self._study, completed=state.n_done, total=state.n_cells, text=text)
         running = {cell.signature: cell for cell in state.running}
         for signature in self._cells.keys() - running.keys():
             self._bars.remove_task(self._cells.pop(signature))
@@ -126,6 +140,14 @@ def _now_and_then(seconds: float, action: Callable[[], None]) -> Callable[[], No
             action()
 
     return call
+
+
+def _left_text(seconds: float) -> str:
+    """Return e.g. `, about 12:00 left`, without figures that mean nothing; empty if nothing is left."""
+    if seconds <= 0:
+        return ""
+    unit = next(unit for limit, unit in _ROUNDING if seconds < limit)
+    return f", about {format_duration(unit * math.ceil(seconds / unit))} left"
 
 
 def _eta(seconds: float) -> str:

@@ -7,6 +7,7 @@ Not here: whether the data in a valid store are good (`scaling.audit`), and how 
 from scaling.store.event_store import CHUNK, EventStore, chunks
 from scaling.store.format import PADDING, UNKNOWN, Feature, Schema, array_table, check_schema
 from scaling.store.from_arrays import write_store
+from scaling.store.log_sizes import LogShape, log_shape
 from scaling.store.opening import open_store
 from scaling.store.rows import Events, Impressions, one_class
 from scaling.store.validate import validate_store
@@ -22,6 +23,7 @@ __all__ = [
     "Feature",
     "HistoryLengths",
     "Impressions",
+    "LogShape",
     "Schema",
     "StoreDescription",
     "StoreWriter",
@@ -29,6 +31,7 @@ __all__ = [
     "check_schema",
     "chunks",
     "find_index_breaches",
+    "log_shape",
     "one_class",
     "open_store",
     "sees_only_the_past",

@@ -3,7 +3,7 @@
 Not here: the grid and its costs (`sweeps.planning`), training (`scaling.training`).
 """
 
-from scaling.study.batch_growth import batch_phases, count_steps
+from scaling.study.batch_growth import BatchSchedule, batch_phases, count_steps
 from scaling.study.recipe import (
     BETAS,
     EMBEDDING_RATE,
@@ -32,6 +32,7 @@ __all__ = [
     "NO_TEACHER",
     "RUN_SCHEMA_VERSION",
     "TOKENS_PER_PART",
+    "BatchSchedule",
     "DataFacts",
     "DistillConfig",
     "Distillation",

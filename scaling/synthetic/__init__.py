@@ -3,7 +3,7 @@
 Not here: the format in which they are stored (`scaling.store`).
 """
 
-from scaling.synthetic.expected_shape import expected_shape
+from scaling.synthetic.expected_log import expected_shape
 from scaling.synthetic.logs import (
     GENERATOR_VERSION,
     SyntheticConfig,
@@ -11,4 +11,10 @@ from scaling.synthetic.logs import (
     synthetic_schema,
 )
 
-__all__ = ["GENERATOR_VERSION", "SyntheticConfig", "expected_shape", "generate_logs", "synthetic_schema"]
+__all__ = [
+    "GENERATOR_VERSION",
+    "SyntheticConfig",
+    "expected_shape",
+    "generate_logs",
+    "synthetic_schema",
+]

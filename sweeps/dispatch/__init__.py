@@ -1,4 +1,4 @@
-"""Runs the cells of a plan, on SLURM or on this machine: resources, checks, environment, the job itself.
+"""Runs the cells of a plan, on SLURM or on this machine: resources, checks, environment, the job itself, the time left.
 
 Not here: which cells are missing (`sweeps.planning`), which jobs are queued (`sweeps.queue`).
 """
@@ -8,9 +8,11 @@ from sweeps.dispatch.local_pool import local_seconds, n_slots, run_debug, run_lo
 from sweeps.dispatch.preflight import check_shell
 from sweeps.dispatch.slurm_arrays import SlurmOptions, submit_slurm
 from sweeps.dispatch.throttling import rebalance
+from sweeps.dispatch.time_left import TimeLeft
 
 __all__ = [
     "SlurmOptions",
+    "TimeLeft",
     "check_shell",
     "local_seconds",
     "n_slots",

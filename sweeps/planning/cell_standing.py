@@ -24,6 +24,8 @@ class PlannedCell:
         key: name of the folder with its attempts and checkpoints (`scaling.study.lease_key`).
         state: its state according to its files.
         seconds: estimated time on one core or device, without the start of the process.
+        evaluation_seconds: the part of them that is evaluation.
+        n_trained: impressions that it adds to its training; fewer than its data size if cells share one.
         memory_gib: estimated peak memory of the process.
         source: the basis of the estimates: run, benchmark or guess.
         job: the queued or running job that will train it.
@@ -40,6 +42,8 @@ class PlannedCell:
     size: ModelSize
     state: RunState
     seconds: float
+    evaluation_seconds: float
+    n_trained: int
     memory_gib: float
     source: str
     job: QueuedJob | None = None

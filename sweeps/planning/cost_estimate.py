@@ -1,12 +1,13 @@
-"""Estimated time and memory of a cell: from finished runs of its grade, else a benchmark, else its FLOPs.
+"""Estimated time and memory of a cell: from finished runs of its grade, else a benchmark, else a guess.
 
-Finished runs come first, because the next cells will run on the same machines.
+Finished runs come first, because the next cells will run on the same machines. The guess is in
+`sweeps.planning.guessed_cost`.
 """
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
@@ -17,7 +18,9 @@ from models.grades import Grade
 from models.model_options import SuanOptions
 from scaling.errors import UserError
 from scaling.strict_values import from_document
-from scaling.study import TOKENS_PER_PART, DataFacts, RunConfig
+from scaling.study import TOKENS_PER_PART, BatchSchedule, DataFacts, RunConfig, count_steps
+from sweeps.planning.guessed_cost import GpuSpeed, evaluation_seconds, training_seconds
+from sweeps.planning.machine_speed import REFERENCE, MachineSpeed, measure_machine
 
 __all__ = [
     "BENCHMARK_FILE",
@@ -34,17 +37,14 @@ __all__ = [
 BENCHMARK_FILE = "benchmark.json"
 _AGAIN = "remove it, and run `scaling benchmark` again"
 
-# Guesses without any measurement: the speed of one core and one GPU of 2020 on these small models (about a
-# tenth of the GPU's speed for matrix products), and the fixed time of a step.
-_CORE_FLOPS_PER_SECOND, _CORE_STEP_SECONDS = 2.0e10, 0.006
-_GPU_FLOPS_PER_SECOND, _GPU_STEP_SECONDS = 1.5e13, 0.01
 # time to start Python and import torch, measured on one core; replaced by a benchmark's value
 _START_SECONDS = 4.0
-# only the forward pass, and no activations are stored
-_EVALUATION_SPEEDUP = 3.0
 # memory of a process with torch; with CUDA it needs more memory on the host
 _PROCESS_GIB, _CUDA_PROCESS_GIB = 0.5, 3.0
 _BYTES_PER_PARAMETER = 16  # value, gradient and two moments
+
+# data size, batch size and batch schedule
+_Epoch = tuple[int, int, BatchSchedule]
 
 Source = Literal["run", "benchmark", "guess"]
 _SOURCES: tuple[Source, ...] = ("run", "benchmark", "guess")  # the better ones first
@@ -52,9 +52,17 @@ _SOURCES: tuple[Source, ...] = ("run", "benchmark", "guess")  # the better ones 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`seconds` on one device without the start of the process; `memory_gib` is the peak of the process."""
+    """Time on one device without the start of the process, and the peak memory of the process.
+
+    Attributes:
+        seconds: training and evaluation.
+        evaluation_seconds: the part of them that is evaluation.
+        memory_gib: peak of the process.
+        source: what the estimate is based on.
+    """
 
     seconds: float
+    evaluation_seconds: float
     memory_gib: float
     source: Source
 
@@ -80,20 +88,21 @@ class Measurements:
     """All measurements, by grade, options and packing.
 
     Attributes:
-        runs: for each data size the finished runs, as pairs of samples per second and memory in GiB.
+        runs: for each data size and batch the finished runs, as pairs of samples per second and memory in GiB.
         benchmarks: results of `scaling benchmark`.
     """
 
-    runs: dict[tuple[Any, ...], dict[int, list[tuple[float, float]]]]
+    runs: dict[tuple[Any, ...], dict[_Epoch, list[tuple[float, float]]]]
     benchmarks: dict[tuple[Any, ...], Throughput]
 
-    def closest(self, key: tuple[Any, ...], n_samples: int) -> tuple[float, float] | None:
-        """Return the median speed and the highest memory of the runs with the closest data size."""
-        sizes = self.runs.get(key)
-        if not sizes:
+    def closest(self, key: tuple[Any, ...], n_samples: int) -> tuple[_Epoch, float, float] | None:
+        """Return the runs with the closest data size: their epoch, median speed and highest memory."""
+        epochs = self.runs.get(key)
+        if not epochs:
             return None
-        runs = sizes[min(sizes, key=lambda size: abs(math.log(size / n_samples)))]
-        return median(rate for rate, _ in runs), max(memory for _, memory in runs)
+        epoch = min(epochs, key=lambda one: abs(math.log(one[0] / n_samples)))
+        runs = epochs[epoch]
+        return epoch, median(rate for rate, _ in runs), max(memory for _, memory in runs)
 
     @property
     def start_seconds(self) -> float:
@@ -114,7 +123,7 @@ def measurements(
         benchmarks: all benchmarks.
         data: fingerprint of the event store.
     """
-    runs: dict[tuple[Any, ...], dict[int, list[tuple[float, float]]]] = {}
+    runs: dict[tuple[Any, ...], dict[_Epoch, list[tuple[float, float]]]] = {}
     for record in records:
         config = record.get("config", {})
         if config.get("data_fingerprint") == data:
@@ -125,7 +134,12 @@ def measurements(
                 _teacher_key(config.get("distill")),
             )
             facts = (record["samples_per_second"], record["peak_memory_gib"])
-            runs.setdefault(key, {}).setdefault(config["n_samples"], []).append(facts)
+            epoch = (
+                config["n_samples"],
+                config["batch_size"],
+                config.get("batch_schedule", "fixed"),
+            )
+            runs.setdefault(key, {}).setdefault(epoch, []).append(facts)
     known = {
         (_items(one.grade), _items(one.model), one.packing, None): one
         for one in sorted(benchmarks, key=lambda one: one.data == data)
@@ -153,13 +167,10 @@ def estimate(
         n_trained: impressions to train, if they are fewer than the cell's data size.
     """
     n_samples = config.n_samples if n_trained is None else n_trained
-    n_steps = math.ceil(n_samples / config.batch_size)
     teacher = None if config.distill is None else _teacher_key(asdict(config.distill))
     key = (_items(config.grade), _items(config.model), config.packing, teacher)
     if (closest := known.closest(key, config.n_samples)) is not None:
-        rate, memory = closest
-        seconds = n_samples / rate + data.n_test / (rate * _EVALUATION_SPEEDUP)
-        return Estimate(seconds, memory, "run")
+        return _from_runs(config, data, closest, n_samples)
     if config.distill is not None and (taught := config.teacher_alone) is not None:
         how: dict[str, Any] = {"on_gpu": on_gpu, "n_trained": n_samples}
         own = estimate(config.student_alone, data, known, **how)
@@ -168,25 +179,57 @@ def estimate(
         base = _CUDA_PROCESS_GIB if on_gpu else _PROCESS_GIB
         memory = own.memory_gib + max(0.0, more.memory_gib - base)
         source = max(own.source, more.source, key=_SOURCES.index)
-        return Estimate(own.seconds + share * more.seconds, memory, source)
-    size = model_size(config.grade, config.model, data.schema)
+        evaluation = own.evaluation_seconds + more.evaluation_seconds
+        trained = more.seconds - more.evaluation_seconds
+        seconds = own.seconds + share * trained + more.evaluation_seconds
+        return Estimate(seconds, evaluation, memory, source)
     if (bench := known.benchmarks.get(key)) is not None:
-        seconds = n_steps * bench.step_seconds + n_samples * bench.sample_seconds
-        seconds += data.n_test * bench.evaluation_sample_seconds
-        return Estimate(seconds, bench.peak_memory_gib, "benchmark")
-    rate, step = (
-        (_GPU_FLOPS_PER_SECOND, _GPU_STEP_SECONDS)
-        if on_gpu
-        else (_CORE_FLOPS_PER_SECOND, _CORE_STEP_SECONDS)
-    )
-    flops = size.training_flops(n_samples) + size.flops_per_sample * data.n_test
-    return Estimate(flops / rate + step * n_steps, _guess_memory(config, size, on_gpu), "guess")
+        n_steps = config.n_steps - _first_steps(config, n_samples)
+        evaluation = data.n_test * bench.evaluation_sample_seconds
+        seconds = n_steps * bench.step_seconds + n_samples * bench.sample_seconds + evaluation
+        return Estimate(seconds, evaluation, bench.peak_memory_gib, "benchmark")
+    speed = GpuSpeed() if on_gpu else measure_machine()
+    evaluation = evaluation_seconds(config, data, speed)
+    seconds = _last_samples_seconds(config, data, speed, n_samples) + evaluation
+    size = model_size(config.grade, config.model, data.schema)
+    return Estimate(seconds, evaluation, _guess_memory(config, size, on_gpu), "guess")
+
+
+def _from_runs(
+    config: RunConfig, data: DataFacts, closest: tuple[_Epoch, float, float], n_samples: int
+) -> Estimate:
+    """Estimate from the speed of other runs; what their batches make of it is as in a guess."""
+    epoch, rate, memory = closest
+    seconds = n_samples / rate
+    own = (config.n_samples, config.batch_size, config.batch_schedule)
+    if (epoch, n_samples) != (own, config.n_samples):
+        n, batch_size, schedule = epoch
+        other = replace(config, n_samples=n, batch_size=batch_size, batch_schedule=schedule)
+        theirs = training_seconds(other, data, REFERENCE, n) / n
+        seconds *= _last_samples_seconds(config, data, REFERENCE, n_samples) / n_samples / theirs
+    guessed = training_seconds(config, data, REFERENCE, config.n_samples) / config.n_samples
+    evaluation = evaluation_seconds(config, data, REFERENCE) * (seconds / n_samples) / guessed
+    return Estimate(seconds + evaluation, evaluation, memory, "run")
+
+
+def _last_samples_seconds(
+    config: RunConfig, data: DataFacts, speed: MachineSpeed | GpuSpeed, n_samples: int
+) -> float:
+    """Return the seconds of the last `n_samples` of a run's epoch; a growing batch makes them cheaper than the first."""
+    before = training_seconds(config, data, speed, config.n_samples - n_samples)
+    return training_seconds(config, data, speed, config.n_samples) - before
+
+
+def _first_steps(config: RunConfig, n_last: int) -> int:
+    """Return the steps of an epoch before its last `n_last` samples."""
+    return count_steps(config.n_samples - n_last, config.batch_size, config.batch_schedule)
 
 
 def guess_text(on_gpu: bool) -> str:
     """Return the assumption behind a guess, as text for the user."""
-    rate = _GPU_FLOPS_PER_SECOND if on_gpu else _CORE_FLOPS_PER_SECOND
-    return f"{rate:.1e} FLOP per second of one {'GPU' if on_gpu else 'core'}"
+    if on_gpu:
+        return f"{GpuSpeed.flops_per_second:.1e} FLOP per second of one GPU"
+    return "the speed of this machine's core"
 
 
 def read_benchmarks(folder: Path) -> list[Throughput]:

@@ -205,6 +205,8 @@ def make_plan(
                 size=size_of(config.grade, config.model),
                 state=state,
                 seconds=costs.seconds,
+                evaluation_seconds=costs.evaluation_seconds,
+                n_trained=n_trained[signature],
                 memory_gib=costs.memory_gib,
                 source=costs.source,
                 job=jobs.get(signature),
@@ -233,7 +235,7 @@ def _costs(
     def costs(config: RunConfig, n_trained: int) -> Estimate:
         alike = (
             *(config.grade_name, config.model, config.packing, config.distill),
-            *(config.n_samples, config.batch_size, n_trained),
+            *(config.n_samples, config.batch_size, config.batch_schedule, n_trained),
         )
         if alike not in found:
             on_gpu = study.gpus(config.grade_name) > 0

@@ -91,17 +91,17 @@ def test_a_file_is_plain_also_on_a_terminal(capsys, monkeypatch, tmp_path):
 def test_bars_show_whole_figures(width):
     cell = RunningCell("3f2a11bc", "SUAN-2 D=65536 s0", 400, 1000, 0.4817, 3210.0)
     with progress._bars(transient=True) as bars:
-        progress._SweepBars(bars).draw(SweepProgress(24, 12, 1, 0, (cell,)))
+        progress._SweepBars(bars).draw(SweepProgress(24, 12, 1, 0, (cell,)), 185.0)
         words = drawn(bars.get_renderable(), width).split()
-    assert {"0.4817", "3.2k", "50%", "40%", "12/24"} <= set(words)
+    assert {"0.4817", "3.2k", "50%", "40%", "12/24", "3:10"} <= set(words)
 
 
 def test_bars_of_ended_cells_go_away():
     cell = RunningCell("3f2a11bc", "SUAN-2 D=65536 s0", 400, 1000, 0.4817, 3210.0)
     with progress._bars(transient=True) as bars:
         drawing = progress._SweepBars(bars)
-        drawing.draw(SweepProgress(24, 12, 0, 0, (cell,)))
-        drawing.draw(SweepProgress(24, 13, 0, 0, ()))
+        drawing.draw(SweepProgress(24, 12, 0, 0, (cell,)), 60.0)
+        drawing.draw(SweepProgress(24, 13, 0, 0, ()), 30.0)
         assert [task.description for task in bars.tasks] == ["study"]
 
 

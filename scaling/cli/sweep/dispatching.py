@@ -85,7 +85,7 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
     """
     if request.cluster is Cluster.SLURM:
         return _submit_to_slurm(request, failed_only)
-    from sweeps.dispatch import local_seconds, n_slots, run_debug, run_local
+    from sweeps.dispatch import TimeLeft, local_seconds, n_slots, run_debug, run_local
     from sweeps.status import progress_of
 
     made, store = load_plan(request.study, request.overrides, request.runs, make_data=True)
@@ -106,7 +106,10 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
         n_jobs,
     )
     force = request.force_resume
-    with sweep_progress(lambda: progress_of(made, store)) as watch:
+    clock = TimeLeft(made, cells, n_jobs)
+    with sweep_progress(
+        lambda: progress_of(made, store), lambda now, elapsed: clock.look(now.states, elapsed)
+    ) as watch:
         if request.cluster is Cluster.LOCAL:
             run_local(made, store, cells, n_jobs=n_jobs, watch=watch, force_resume=force)
         else:
