@@ -26,13 +26,13 @@ Columns = Mapping[str, Sequence[Any]]
 
 # Two runs that differ in one of these, or in an option of the model, are never fitted together.
 _VARIANT = (
-    *("data_fingerprint", "schedule", "data_order", "packing", "precision"),
+    *("data_fingerprint", "schedule", "batch_schedule", "data_order", "packing", "precision"),
     *("distill", "distill_weight", "distill_temperature", "distill_share_embeddings"),
     "teacher_data",
     "student_grade",  # in a table whose sizes are the teachers'
 )
 # These follow from the recipe, unless the study varies them within a cell.
-_RECIPE = ("batch_size", "learning_rate")
+_RECIPE = ("batch_size", "learning_rate", "embedding_rate")
 _CELL = ("grade", "n_params", "teacher_grade", "n_samples", "seed")
 # A reader wants to see these even if they follow from other columns.
 _ALWAYS = ("grade", "distill", "teacher_grade")
@@ -63,7 +63,9 @@ def run_settings(record: RunRecord) -> dict[str, object]:
         "precision": config.precision,
         "schedule": config.schedule,
         "batch_size": config.batch_size,
+        "batch_schedule": config.batch_schedule,
         "learning_rate": config.learning_rate,
+        "embedding_rate": config.table_rate,
         "data_fingerprint": config.data_fingerprint[:12],
         **_teacher_settings(record),
         **{f"model.{name}": value for name, value in asdict(config.model).items()},

@@ -4,9 +4,10 @@ Not here: the grid and its costs (`sweeps.planning`), training (`scaling.trainin
 """
 
 from scaling.study.batch_growth import BatchSchedule, batch_phases, count_steps
+from scaling.study.law_in_file import with_rate_law
+from scaling.study.rate_law import RateLaw
 from scaling.study.recipe import (
     BETAS,
-    EMBEDDING_RATE,
     GRADIENT_CLIP,
     GROWING_WARMUP,
     TOKENS_PER_PART,
@@ -26,7 +27,6 @@ from scaling.study.teacher_settings import NO_TEACHER, Distillation, DistillConf
 
 __all__ = [
     "BETAS",
-    "EMBEDDING_RATE",
     "GRADIENT_CLIP",
     "GROWING_WARMUP",
     "NO_TEACHER",
@@ -36,6 +36,7 @@ __all__ = [
     "DataFacts",
     "DistillConfig",
     "Distillation",
+    "RateLaw",
     "Recipe",
     "RunConfig",
     "RunOptions",
@@ -55,4 +56,5 @@ __all__ = [
     "teacher_flops",
     "trained_samples",
     "warmup_steps",
+    "with_rate_law",
 ]

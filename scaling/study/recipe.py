@@ -2,17 +2,19 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from scaling.study.batch_growth import SMALLEST_BATCH
 
 __all__ = [
     "BETAS",
     "COOLDOWN_TO",
-    "EMBEDDING_RATE",
     "GRADIENT_CLIP",
     "GROWING_WARMUP",
+    "RECIPE_1_EMBEDDING",
     "TOKENS_PER_PART",
     "Recipe",
+    "RecipeVersion",
     "batch_factor",
     "rate_factor",
     "recipe_for",
@@ -24,35 +26,47 @@ BETAS = (0.9, 0.98)
 GRADIENT_CLIP = 5.0
 # Tokens that a CPU core processes together: more would not fit its caches, fewer would be mostly overhead.
 TOKENS_PER_PART = 8192
-# The embeddings' learning rate as a multiple of the dense one; 1 costs 6 to 14 % of the excess loss.
-EMBEDDING_RATE = 4.0
 COOLDOWN_TO = 0.02
 _WARMUP_STEPS = 100
 GROWING_WARMUP = 25  # steps of 16 impressions: a tenth of an epoch of 4,096
-# A rate of 2e-3 at batch 64 is right for this width; narrower models get a multiple of it, at most 8 times.
+# Peak rates at batch 64 and token width 48.
+_DENSE_RATE, _EMBEDDING_RATE = 2e-3, 0.032
 _REFERENCE_WIDTH = 48
+# In recipe 1, the dense rate is inversely proportional to the width down to an eighth of the reference, and the rate of
+# the feature table is a multiple of the dense one.
 _MAX_NARROWNESS = 8.0
+RECIPE_1_EMBEDDING = 4.0
+
+RecipeVersion = Literal[1, 2]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Batch size in impressions and peak learning rate of the dense parameters."""
+    """Batch size in impressions, and peak learning rates of the dense parameters and of the feature table.
+
+    `embedding_rate` None: a fixed multiple of the dense rate (`RECIPE_1_EMBEDDING`).
+    """
 
     batch_size: int
     learning_rate: float
+    embedding_rate: float | None
 
 
-def recipe_for(n_samples: int, token_width: int) -> Recipe:
+def recipe_for(n_samples: int, token_width: int, version: RecipeVersion = 2) -> Recipe:
     """Return the settings for a data size and a model of token width D = d x (behaviour features).
 
-    The batch size gives about 512 steps (256 for the smallest data sizes). The learning rate is
-    proportional to 1 / D, as it should be for Adam and matrices of width D (Yang et al., Tensor Programs V,
-    table 3), and to the fourth root of the batch size.
+    The batch size gives about 512 steps (256 for the smallest data sizes). The dense rate falls with the square root
+    of D; the rate of the table does not depend on D (as for Adam in Yang et al., Tensor Programs V, table 3). Both are
+    proportional to the fourth root of the batch size. docs/recipe.md has the measurements, and recipe 1.
     """
     batch_size = 2 ** round(math.log2(max(1.0, n_samples / 512)))
     batch_size = min(max(batch_size, SMALLEST_BATCH), 256)
-    narrowness = min(_REFERENCE_WIDTH / token_width, _MAX_NARROWNESS)
-    return Recipe(batch_size, 2e-3 * batch_factor(batch_size, 64) * narrowness)
+    factor = batch_factor(batch_size, 64)
+    narrowness = _REFERENCE_WIDTH / token_width
+    if version == 1:
+        narrowness = min(narrowness, _MAX_NARROWNESS)
+        return Recipe(batch_size, _DENSE_RATE * factor * narrowness, None)
+    return Recipe(batch_size, _DENSE_RATE * factor * narrowness**0.5, _EMBEDDING_RATE * factor)
 
 
 def batch_factor(batch_size: int, reference: int) -> float:

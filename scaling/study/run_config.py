@@ -10,6 +10,7 @@ from models.grades import Grade
 from models.model_options import SuanOptions
 from scaling.strict_values import require_positive
 from scaling.study.batch_growth import BatchSchedule, count_steps
+from scaling.study.recipe import RECIPE_1_EMBEDDING
 from scaling.study.teacher_settings import Distillation
 
 __all__ = ["RUN_SCHEMA_VERSION", "RunConfig"]
@@ -17,6 +18,10 @@ __all__ = ["RUN_SCHEMA_VERSION", "RunConfig"]
 
 # Raise this when the same RunConfig would train to other numbers; old runs then no longer match.
 RUN_SCHEMA_VERSION = 3
+
+
+# Fields that are newer than the first runs, with the values those had; left out of their signatures.
+_NEWER = {"batch_schedule": "fixed", "embedding_rate": None}
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class RunConfig:
         n_samples: impressions in the training; each is seen once.
         batch_size: impressions per step; with `batch_schedule` growing, at most.
         learning_rate: peak rate of the dense parameters.
+        embedding_rate: peak rate of the feature table; None: four times `learning_rate`, as in recipe 1.
         data_fingerprint: fingerprint of the event store.
         warmup_steps: steps in which the learning rate rises linearly to its peak.
         distill: the teacher; None: the model is trained without one.
@@ -48,11 +54,14 @@ class RunConfig:
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     distill: Distillation | None = None
     batch_schedule: BatchSchedule = "fixed"
+    embedding_rate: float | None = None
     schema_version: int = RUN_SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         """Check that all sizes and rates are positive."""
-        require_positive(self, "n_samples", "batch_size", "learning_rate", "warmup_steps")
+        require_positive(
+            self, "n_samples", "batch_size", "learning_rate", "embedding_rate", "warmup_steps"
+        )
 
     @cached_property
     def signature(self) -> str:
@@ -63,6 +72,11 @@ class RunConfig:
     def n_steps(self) -> int:
         """Steps of the epoch; a packed run may have fewer."""
         return count_steps(self.n_samples, self.batch_size, self.batch_schedule)
+
+    @property
+    def table_rate(self) -> float:
+        """Peak learning rate of the feature table."""
+        return self.embedding_rate or RECIPE_1_EMBEDDING * self.learning_rate
 
     @property
     def trajectory(self) -> str:
@@ -123,8 +137,9 @@ def _digest(config: RunConfig, *left_out: str) -> str:
             "teacher_name": None,
             "model": _options(config.distill.model),
         }
-    if config.batch_schedule == "fixed":  # as in the runs that are older than the field
-        del content["batch_schedule"]
+    for name, default in _NEWER.items():
+        if content[name] == default:
+            del content[name]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

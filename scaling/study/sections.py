@@ -9,6 +9,8 @@ from models.model_options import SuanOptions
 from scaling.errors import SettingError, nearest
 from scaling.strict_values import require_positive
 from scaling.study.batch_growth import BatchSchedule
+from scaling.study.rate_law import RateLaw
+from scaling.study.recipe import RecipeVersion
 from scaling.study.slurm_settings import SlurmConfig
 from scaling.study.teacher_settings import DistillConfig
 
@@ -67,6 +69,9 @@ class TrainConfig:
         recipe_n_samples: data size for which the recipe sets batch size, learning rate and warm-up of all
             cells. Default: the cell's own size; with `share_prefix`, the geometric mean of the smallest and
             the largest size; with a growing batch, the largest.
+        embedding_rate: peak rate of the feature table.
+        rate_law: takes the place of the recipe's rate of the dense parameters; `scaling tune` fits it.
+        recipe: version of the rule. Default: 2; a study whose finished runs are of recipe 1 goes on with that.
         batch_schedule: `fixed` has one batch size for all steps; with `growing`, batch size and learning rate
             follow the samples seen so far, up to the values of the recipe for the largest data size. One training can
             then serve data sizes over three decades (`share_prefix`).
@@ -82,6 +87,9 @@ class TrainConfig:
 
     batch_size: int | None = None
     learning_rate: float | None = None
+    embedding_rate: float | None = None
+    rate_law: RateLaw | None = None
+    recipe: RecipeVersion | None = None
     recipe_n_samples: int | None = None
     batch_schedule: BatchSchedule = "fixed"
     schedule: Literal["decay", "constant"] = "decay"
@@ -91,8 +99,10 @@ class TrainConfig:
     share_prefix: bool = False
 
     def __post_init__(self) -> None:
-        """Check that all sizes and rates are positive."""
-        require_positive(self, "batch_size", "learning_rate", "recipe_n_samples")
+        """Check that all sizes and rates are positive, and that the rate is set once."""
+        require_positive(self, "batch_size", "learning_rate", "embedding_rate", "recipe_n_samples")
+        if self.learning_rate is not None and self.rate_law is not None:
+            raise ValueError("learning_rate and rate_law both set the rate; remove one of them")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from models.suan import SUAN, build_suan
 from scaling.batches import order_key
 from scaling.store import EventStore
-from scaling.study import EMBEDDING_RATE, GRADIENT_CLIP, RunConfig
+from scaling.study import GRADIENT_CLIP, RunConfig
 from scaling.training.checkpoint import flatten, unflatten
 from scaling.training.device import compile_blocks
 from scaling.training.optimisers import build_optimisers
@@ -57,7 +57,9 @@ class Learner:
         self.model.dropout_generator = self._generator
         dense, table = build_optimisers(self.model)
         self._optimisers = (
-            [(dense, 1.0)] if self._shares else [(dense, 1.0), (table, EMBEDDING_RATE)]
+            [(dense, 1.0)]
+            if self._shares
+            else [(dense, 1.0), (table, config.table_rate / config.learning_rate)]
         )
         self._dense: list[torch.Tensor] = dense.param_groups[0]["params"]
         self._peak = config.learning_rate

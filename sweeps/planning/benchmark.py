@@ -122,6 +122,7 @@ def _ladder_cell(name: str, n_samples: int, store: EventStore) -> RunConfig:
         seed=0,
         batch_size=rule.batch_size,
         learning_rate=rule.learning_rate,
+        embedding_rate=rule.embedding_rate,
         schedule="decay",
         data_order="independent",
         data_fingerprint=store.fingerprint,

@@ -51,7 +51,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
         options, grade = study.options(grade_name, options), study.grade(grade_name)
         typical = train.recipe_n_samples or _typical_size(train, sizes, n_samples)
         rate_of = partial(_rate, train, typical, data)
-        batch_size = train.batch_size or _rule(typical, grade, data).batch_size
+        batch_size = train.batch_size or _rule(train, typical, grade, data).batch_size
         alike: dict[str, RunConfig] = {}
         for way, seed in product(ways, range(n_seeds)):
             config = RunConfig(
@@ -62,6 +62,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                 seed=seed,
                 batch_size=batch_size,
                 learning_rate=rate_of(grade),
+                embedding_rate=_embedding_rate(train, typical, grade, data),
                 schedule=train.schedule,
                 data_order=train.data_order,
                 packing=train.packing,
@@ -110,12 +111,20 @@ def _warmup(train: TrainConfig, n_samples: int, batch_size: int) -> int:
     return warmup_steps(math.ceil(n_samples / batch_size)) if not small else GROWING_WARMUP
 
 
-def _rule(n_samples: int, grade: Grade, data: DataFacts) -> Recipe:
-    return recipe_for(n_samples, grade.d * len(data.schema.behaviour))
+def _rule(train: TrainConfig, n_samples: int, grade: Grade, data: DataFacts) -> Recipe:
+    return recipe_for(n_samples, grade.d * len(data.schema.behaviour), train.recipe or 2)
 
 
 def _rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade) -> float:
-    return train.learning_rate or _rule(n_samples, grade, data).learning_rate
+    if train.rate_law is not None:
+        return train.rate_law.rate(grade.d * len(data.schema.behaviour), n_samples)
+    return train.learning_rate or _rule(train, n_samples, grade, data).learning_rate
+
+
+def _embedding_rate(
+    train: TrainConfig, n_samples: int, grade: Grade, data: DataFacts
+) -> float | None:
+    return train.embedding_rate or _rule(train, n_samples, grade, data).embedding_rate
 
 
 def _apply(study: StudyConfig, values: dict[str, Any]) -> tuple[SuanOptions, TrainConfig]:

@@ -1,8 +1,8 @@
 """The plan: all cells of a study with their sizes, costs and states. Strictly read-only."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -175,6 +175,7 @@ def make_plan(
         UserError: the grid does not fit the data, or a record or a benchmark file is damaged.
     """
     history = read_history(runs)
+    study = _with_recipe(study, history.records.values())
     configs = grid_cells(study, data)
     records = history.records if data.fingerprint else {}
     known = measurements(
@@ -218,6 +219,14 @@ def make_plan(
             )
         )
     return Plan(study, data, tuple(cells), known.start_seconds, removed)
+
+
+def _with_recipe(study: StudyConfig, records: Iterable[dict[str, Any]]) -> StudyConfig:
+    """Return the study with the recipe of its finished runs, so that a sweep begun before recipe 2 is not trained anew."""
+    of_recipe_1 = any(record["config"].get("embedding_rate") is None for record in records)
+    if study.train.recipe is not None or not of_recipe_1:
+        return study
+    return replace(study, train=replace(study.train, recipe=1))
 
 
 def _teacher_flops(config: RunConfig, data: DataFacts) -> int:

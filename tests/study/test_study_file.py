@@ -112,6 +112,7 @@ def test_every_field_but_the_label_is_in_the_signature(name):
         "learning_rate": 0.005,
         "distill": DISTILL,
         "batch_schedule": "growing",
+        "embedding_rate": 0.05,
     }.get(name, getattr(CONFIG, name))
     changed = replace(CONFIG, **{name: other + 1 if isinstance(other, int) else other})
     assert changed.signature != CONFIG.signature
