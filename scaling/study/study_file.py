@@ -23,6 +23,7 @@ _AXIS_SECTIONS: dict[str, type] = {
     "train": TrainConfig,
     "distill": DistillConfig,
 }
+_NO_AXES = ("train.share_prefix", "train.recipe_n_samples", "train.rate_law", "distill.student")
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -155,7 +156,7 @@ def _check_axes(study: StudyConfig) -> None:
         valid = [f.name for f in fields(_AXIS_SECTIONS[section])]
         if option not in valid:
             raise UserError(f"grid.{axis}: there is no such option{nearest(option, valid)}")
-        if axis in ("train.share_prefix", "train.recipe_n_samples", "distill.student"):
+        if axis in _NO_AXES:
             raise UserError(f"grid.{axis}: is not an axis; set it in [{section}]")
         if not values:
             raise UserError(f"grid.{axis}: empty; expected at least one value")

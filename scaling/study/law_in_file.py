@@ -1,0 +1,59 @@
+"""Writes a rate law into the text of a study file and leaves all other text as it is."""
+
+import tomllib
+from dataclasses import asdict
+
+from scaling.errors import UserError
+from scaling.study.rate_law import RateLaw
+
+__all__ = ["with_rate_law"]
+
+
+_HEADER = """\
+[train.rate_law]  # fitted by `scaling tune`
+# peak rate = learning_rate (D / token_width)^width_exponent (n / n_samples)^samples_exponent
+"""
+
+
+def with_rate_law(text: str, law: RateLaw) -> str:
+    """Return the text of a study file with `law` as its `[train.rate_law]`.
+
+    A law that is there gets the new values in its place, with its comments; a new one comes at the end of the file.
+
+    Raises:
+        UserError: the text has no place for it.
+    """
+    import tomlkit  # here, because every plan imports this room, and few write a law
+
+    expected = tomllib.loads(text)
+    values = asdict(law)
+    lines = "".join(f"{key} = {value!r}\n" for key, value in values.items())
+    train = expected.setdefault("train", {})
+    document = tomlkit.parse(text)
+    if "rate_law" in train:
+        there = document["train"]["rate_law"]  # type: ignore[index]
+        for key, value in values.items():
+            there[key] = value  # type: ignore[index]
+        new = document.as_string()
+    elif isinstance(document.get("train"), tomlkit.items.InlineTable):
+        inline = tomlkit.inline_table()
+        inline.update(values)
+        document["train"]["rate_law"] = inline  # type: ignore[index]
+        new = document.as_string()
+    else:
+        newline = "\r\n" if "\r\n" in text else "\n"
+        gap = newline if text.endswith("\n") else 2 * newline
+        new = text + gap + (_HEADER + lines).replace("\n", newline)
+    train["rate_law"] = values
+    if _parsed(new) != expected:
+        raise UserError(
+            f"train: no place for a rate law; write it by hand: rate_law = {{ {', '.join(lines.split(chr(10))[:-1])} }}"
+        )
+    return new
+
+
+def _parsed(text: str) -> object:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
