@@ -41,6 +41,7 @@ RUN_COLUMNS = {
     "train_loss": "mean logloss over the epoch, each sample before it was trained on",
     "bayes_logloss": "logloss of the true probabilities on the test part (generated data)",
     "bayes_auc": "AUC of the true probabilities on the test part (generated data)",
+    "rank_floor": "least excess logloss if items are known through d numbers (generated data)",
     "train_seconds": "wall-clock seconds of the training loop",
     "samples_per_second": "of the training loop",
     "peak_memory_gib": "resident memory at its highest, GiB",
@@ -108,6 +109,7 @@ def _row(record: RunRecord) -> dict[str, object]:
         "train_loss": record.train_loss,
         "bayes_logloss": truth.get("bayes_logloss", np.nan),
         "bayes_auc": truth.get("bayes_auc", np.nan),
+        "rank_floor": _rank_floor(record),
         "train_seconds": record.train_seconds,
         "samples_per_second": record.samples_per_second,
         "peak_memory_gib": record.peak_memory_gib,
@@ -116,6 +118,16 @@ def _row(record: RunRecord) -> dict[str, object]:
         **{f"teacher_{name}": value for name, value in teacher.items()},
         **record.metrics,
     }
+
+
+def _rank_floor(record: RunRecord) -> float:
+    """The generated world's floor at the rank of the run's embeddings, between its ranks by a power law."""
+    by_rank = record.provenance.get("excess_logloss_by_rank")
+    if not by_rank:
+        return np.nan
+    ranks = np.log([float(rank) for rank in by_rank])
+    excess = np.log(np.maximum(list(by_rank.values()), np.finfo(float).tiny))
+    return float(np.exp(np.interp(np.log(record.config.grade.d), ranks, excess)))
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -113,6 +113,7 @@ def make_record(
             "ended": last["ended"],
             "data": str(store.path),
             "truth": store.truth,
+            "excess_logloss_by_rank": store.source.get("excess_logloss_by_rank"),
             "trained_in": trained_in,
             "attempts": list(attempts),
         },
