@@ -3,7 +3,7 @@
 Not here: the grid and its costs (`sweeps.planning`), training (`scaling.training`).
 """
 
-from scaling.study.batch_growth import BatchSchedule, batch_phases, count_steps
+from scaling.study.batch_growth import SMALLEST_BATCH, BatchSchedule, batch_phases, count_steps
 from scaling.study.law_in_file import with_rate_law
 from scaling.study.rate_law import RateLaw
 from scaling.study.recipe import (
@@ -31,6 +31,7 @@ __all__ = [
     "GROWING_WARMUP",
     "NO_TEACHER",
     "RUN_SCHEMA_VERSION",
+    "SMALLEST_BATCH",
     "TOKENS_PER_PART",
     "BatchSchedule",
     "DataFacts",

@@ -7,30 +7,43 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
+from models.accounting import model_size
 from models.grades import GRADES
 from models.model_options import SuanOptions
 from scaling.atomic_files import write_json
 from scaling.batches import Epoch, find_groups
 from scaling.errors import UserError, nearest
 from scaling.process import prepare_process
-from scaling.store import EventStore
-from scaling.study import RunConfig, StudyConfig, data_facts, ensure_data, recipe_for, warmup_steps
+from scaling.store import EventStore, log_shape
+from scaling.study import (
+    SMALLEST_BATCH,
+    DataFacts,
+    RunConfig,
+    StudyConfig,
+    data_facts,
+    ensure_data,
+    recipe_for,
+    warmup_steps,
+)
 from scaling.synthetic import SyntheticConfig, generate_logs
 from scaling.training import Training, denormals_flushed, predict
 from sweeps.planning.cost_estimate import BENCHMARK_FILE, Throughput, read_benchmarks
 from sweeps.planning.grid import grid_cells
+from sweeps.planning.guessed_cost import evaluation_seconds, training_seconds
+from sweeps.planning.machine_speed import REFERENCE
 
 __all__ = ["benchmark_grades"]
 
 
 logger = logging.getLogger(__name__)
 
-_WARM_STEPS = 3
+_WARM_STEPS, _FEWEST_STEPS = 3, 3
+_MOST_SECONDS = 20.0  # per grade and batch size
 _MOST_EVALUATION_SECONDS = 10.0
 _GENERATED = SyntheticConfig(n_train=65_536, n_test=4_096)
 _SIZES = (
@@ -51,7 +64,7 @@ def benchmark_grades(
         study: the study; None: `grades` of the ladder on generated logs.
         grades: names of grades; None: all grades of the study.
         runs_root: folder of the file.
-        n_steps: steps to measure for each grade and batch size.
+        n_steps: steps to measure for each grade and batch size; fewer if they take over 20 seconds.
 
     Raises:
         UserError: there is no such grade, the data cannot be read or generated, or the file is damaged.
@@ -63,11 +76,14 @@ def benchmark_grades(
     start_seconds = _start_seconds()
     measured = []
     with _data(study) as store:
-        for name, configs in _configurations(study, grades, store).items():
-            logger.info("%s: %d steps at %d sizes", name, n_steps, len(configs))
-            measured.append((name, _measure(configs, store, device, start_seconds, n_steps)))
-    fresh = {_identity(one): one for _, one in measured}
-    write_json(runs_root / BENCHMARK_FILE, [asdict(one) for one in (before | fresh).values()])
+        found = _configurations(study, grades, store)
+        # the peak memory of the process is that of its largest model so far
+        for name in sorted(found, key=lambda name: _activation_bytes(found[name][-1], store)):
+            logger.info("%s: up to %d steps at %d sizes", name, n_steps, len(found[name]))
+            one = _measure(found[name], store, device, start_seconds, n_steps)
+            measured.append((name, one))
+            before[_identity(one)] = one
+            write_json(runs_root / BENCHMARK_FILE, [asdict(each) for each in before.values()])
     return measured
 
 
@@ -99,7 +115,11 @@ def _configurations(
         alike.setdefault((cell.grade_name, cell.grade, cell.model, cell.packing), []).append(cell)
     found = {}
     for group in alike.values():
-        by_batch = sorted({cell.batch_size: cell for cell in group}.items())
+        batches = {cell.batch_size: replace(cell, batch_schedule="fixed") for cell in group}
+        if any(cell.batch_schedule == "growing" for cell in group):
+            small = min(SMALLEST_BATCH, *batches)
+            batches.setdefault(small, replace(batches[min(batches)], batch_size=small))
+        by_batch = sorted(batches.items())
         ends = [cell for _, cell in (by_batch[0], by_batch[-1])]
         one = ends[0]
         label = one.grade_name
@@ -140,17 +160,13 @@ def _measure(
     points = []
     with denormals_flushed():
         for config in configs:
-            n_samples = min(store.n_train, config.batch_size * (_WARM_STEPS + n_steps))
-            short = replace(config, n_samples=n_samples)
-            epoch = Epoch(short, store, find_groups(short, store))
-            training = Training(short, store, device)
-            training.advance(epoch, lambda: None)
+            training, samples_per_step = _train_a_little(config, store, device, n_steps)
             times = [0.0, *training.seconds]
             first = min(_WARM_STEPS, len(times) - 2)
             steps = [b - a for a, b in zip(times[first:], times[first + 1 :], strict=False)]
-            points.append((epoch.seen[-1] / epoch.n_steps, median(steps)))
+            points.append((samples_per_step, median(steps)))
         step, sample = _line(points)
-        evaluation = sample / 3
+        evaluation = _expected_evaluation(config, store, step / samples_per_step + sample)
         if store.n_test * evaluation < _MOST_EVALUATION_SECONDS:
             begin = time.perf_counter()
             predict(training.model, store, config.grade.max_len, device)
@@ -167,6 +183,42 @@ def _measure(
         start_seconds=start_seconds,
         peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     )
+
+
+def _train_a_little(
+    config: RunConfig, store: EventStore, device: str, n_steps: int
+) -> tuple[Training, float]:
+    """Train the first steps; return the training and its mean number of samples per step."""
+    n_samples = min(store.n_train, config.batch_size * (_WARM_STEPS + n_steps))
+    short = replace(config, n_samples=n_samples)
+    epoch = Epoch(short, store, find_groups(short, store))
+    training = Training(short, store, device)
+    end = time.perf_counter() + _MOST_SECONDS
+
+    def stop_in_time() -> None:
+        if training.step >= _FEWEST_STEPS and time.perf_counter() > end:
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        training.advance(epoch, stop_in_time)
+    return training, float(epoch.seen[training.step - 1]) / training.step
+
+
+def _expected_evaluation(config: RunConfig, store: EventStore, sample_seconds: float) -> float:
+    """Return the seconds per sample of the evaluation that go with those of the training."""
+    sizes = (store.n_train, store.n_test)
+    facts = DataFacts(store.path, store.schema, *sizes, store.fingerprint, log_shape(store))
+    n = config.n_samples
+    expected = evaluation_seconds(config, facts, REFERENCE) / store.n_test
+    return sample_seconds * expected * n / training_seconds(config, facts, REFERENCE, n)
+
+
+class _EnoughError(Exception):
+    """The steps have taken long enough."""
+
+
+def _activation_bytes(config: RunConfig, store: EventStore) -> int:
+    return model_size(config.grade, config.model, store.schema).activation_bytes
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:

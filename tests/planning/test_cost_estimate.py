@@ -1,10 +1,15 @@
-"""The errors for damaged measurements say what to do."""
+"""Estimates from runs and benchmarks; the errors for damaged measurements say what to do."""
+
+from dataclasses import asdict, replace
 
 import pytest
+from small_studies import study_and_facts
 
 import sweeps.planning.benchmark
 from scaling.errors import UserError
-from sweeps.planning.cost_estimate import read_benchmarks
+from scaling.store import LogShape
+from sweeps.planning import grid_cells
+from sweeps.planning.cost_estimate import Throughput, estimate, measurements, read_benchmarks
 
 MESSAGE = r"/benchmark\.json: damaged: \w.*; remove it, and run `scaling benchmark` again$"
 
@@ -27,3 +32,62 @@ def test_a_damaged_benchmark_is_an_error_before_a_new_one_is_measured(tmp_path, 
     (tmp_path / "benchmark.json").write_text("null")
     with pytest.raises(UserError, match=MESSAGE):
         sweeps.planning.benchmark.benchmark_grades(None, ["SUAN-0"], tmp_path)
+
+
+def epoch_of(config, rate):
+    """The record of a run, as far as estimates read it."""
+    return {"config": asdict(config), "samples_per_second": rate, "peak_memory_gib": 1.0}
+
+
+def cells_of(study_file, *overrides):
+    study, data = study_and_facts(study_file, *overrides)
+    return {cell.n_samples: cell for cell in grid_cells(study, data)}, data
+
+
+def test_a_run_of_the_same_size_is_the_estimate(study_file):
+    cells, data = cells_of(study_file, 'grid.grade=["SUAN-0"]')
+    known = measurements([epoch_of(cells[160], 80.0)], [], data.fingerprint)
+    one = estimate(cells[160], data, known)
+    assert one.source == "run"
+    assert one.seconds - one.evaluation_seconds == pytest.approx(160 / 80)
+
+
+def test_a_run_with_a_smaller_batch_is_slower_per_sample(study_file):
+    """Fixed costs of a step dominate at these sizes: 16 times the batch, nearly a 16th of the time per sample."""
+    cells, data = cells_of(study_file, 'grid.grade=["SUAN-0"]')
+    small, large = cells[160], replace(cells[320], batch_size=256)
+    known = measurements([epoch_of(replace(small, batch_size=16), 80.0)], [], data.fingerprint)
+    one = estimate(large, data, known)
+    assert 320 / 80 / 16 <= one.seconds - one.evaluation_seconds < 320 / 80 / 4
+
+
+def test_evaluation_of_a_packed_run_costs_what_unpacked_passes_cost(study_file):
+    cells, data = cells_of(study_file, 'grid.grade=["SUAN-4"]')
+    data = replace(data, shape=LogShape({"min": 80.0, "max": 80.0}, per_request=20.0))
+    packed = replace(cells[320], packing="request", batch_size=256)
+    known = measurements([epoch_of(packed, 80.0)], [], data.fingerprint)
+    per_sample = estimate(packed, data, known).evaluation_seconds / data.n_test
+    assert 0.5 / 80 < per_sample < 10 / 80
+
+
+def test_a_growing_batch_is_measured_at_its_ends(study_file, tiny_store):
+    study, _ = study_and_facts(
+        study_file, "train.batch_schedule=growing", "train.batch_size=64", 'grid.grade=["SUAN-0"]'
+    )
+    found = sweeps.planning.benchmark._configurations(study, None, tiny_store)
+    assert [(c.batch_size, c.batch_schedule) for c in found["SUAN-0"]] == [
+        (16, "fixed"),
+        (64, "fixed"),
+    ]
+
+
+def test_a_benchmark_counts_the_steps_of_a_growing_batch(study_file):
+    cells, data = cells_of(
+        study_file, "train.batch_schedule=growing", "train.batch_size=64", 'grid.grade=["SUAN-0"]'
+    )
+    cell = cells[320]
+    bench = Throughput(cell.grade, cell.model, "none", "", "cpu", 2.0, 0.0, 0.0, 1.0, 1.0)
+    known = measurements([], [bench], data.fingerprint)
+    assert estimate(cell, data, known).seconds == 2.0 * 320 / 16
+    # the last samples of a shared training
+    assert estimate(cell, data, known, n_trained=160).seconds == 2.0 * 160 / 16

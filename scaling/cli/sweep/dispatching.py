@@ -13,6 +13,7 @@ from scaling.cli.missing_packages import check_training_packages
 from scaling.cli.output import counted, format_duration
 from scaling.cli.progress import sweep_progress
 from scaling.cli.sweep.chosen_cells import chosen_by, confirm
+from scaling.cli.sweep.first_measurement import measure_unknown_grades
 from scaling.cli.sweep.plan_verbs import check_budget, load_plan, warn_about
 from scaling.errors import UserError
 
@@ -88,9 +89,13 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
     from sweeps.dispatch import TimeLeft, local_seconds, n_slots, run_debug, run_local
     from sweeps.status import progress_of
 
-    made, store = load_plan(request.study, request.overrides, request.runs, make_data=True)
+    where = (request.study, request.overrides, request.runs)
+    made, store = load_plan(*where, make_data=True)
     warn_about(made)
     cells = _select(made, request, failed_only=failed_only)
+    if request.cluster is Cluster.LOCAL and measure_unknown_grades(*where, cells):
+        made, store = load_plan(*where)
+        cells = _select(made, request, failed_only=failed_only)
     if not cells:
         _log_nothing_to_do(made, request.study)
         return _report_unfinished(made, store, [])

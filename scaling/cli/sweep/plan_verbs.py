@@ -123,7 +123,8 @@ def plan(
 ) -> None:
     """Print every cell with its size, cost and state, and why it will run or not; write nothing.
 
-    Times are estimated from finished runs of the grade, else from `scaling benchmark`, else from FLOPs (a guess).
+    Times are estimated from finished runs of the grade, else from `scaling benchmark`, else from the
+    work of a step and the speed of this machine (a guess).
 
     Example: scaling plan studies/quickstart.toml --budget-gpu-hours 2
     """
@@ -161,7 +162,12 @@ def benchmark(
     ] = None,
     overrides: Overrides = None,
     runs: Runs = None,
-    steps: Annotated[int, typer.Option(min=3, help="Steps to time, per grade and size.")] = 20,
+    steps: Annotated[
+        int,
+        typer.Option(
+            min=3, help="Steps to time, per grade and size; fewer if they take over 20 s."
+        ),
+    ] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Time a few steps of each grade on this device and store the throughput for `scaling plan`.
