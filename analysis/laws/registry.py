@@ -5,7 +5,14 @@ import math
 from analysis.laws.base import Law
 from analysis.laws.one_axis import Broken, Power, Saturating, Shifted
 from analysis.laws.three_axes import DataConstrained, Repeated, SequenceLength
-from analysis.laws.two_axes import Additive, Interaction, Kaplan, Multiplicative, TiedAdditive
+from analysis.laws.two_axes import (
+    Additive,
+    Bottleneck,
+    Interaction,
+    Kaplan,
+    Multiplicative,
+    TiedAdditive,
+)
 from scaling.errors import UserError, nearest
 
 __all__ = ["LAWS", "build_law"]
@@ -23,6 +30,7 @@ LAWS: dict[str, type[Law]] = {
         Multiplicative,
         Kaplan,
         Interaction,
+        Bottleneck,
         SequenceLength,
         Repeated,
         DataConstrained,

@@ -9,7 +9,7 @@ from analysis.laws.base import Basis, Law, Shape
 from analysis.laws.power_terms import SumOfPowers, Term
 from scaling.arrays import FloatArray
 
-__all__ = ["Additive", "Interaction", "Kaplan", "Multiplicative", "TiedAdditive"]
+__all__ = ["Additive", "Bottleneck", "Interaction", "Kaplan", "Multiplicative", "TiedAdditive"]
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,52 @@ class Kaplan(Law):
         # N^-rho factors out of the sum: A takes its power beta, and R the rest.
         moved[:, 1] += theta[:, 2] * theta[:, 3] * origin[0]
         moved[:, 4] += origin[1] - theta[:, 2] * origin[0]
+        return moved
+
+
+@dataclass(frozen=True)
+class Bottleneck(Law):
+    """The terms of the additive law, joined by a power mean: y = E +- A (N^(-alpha/g) + (R D^-beta)^(1/g))^g.
+
+    g = 1 is the additive law with B = A R. Towards g = 0 only the larger of the two terms counts: a size pays only as
+    far as the other one allows. g > 1 adds a product of the terms. Kaplan's law is the case beta = g. It is the form
+    E + A (N^-a + r D^-b)^g with a = alpha / g, b = beta / g and r = R^(1/g), in parameters that stay apart for small g:
+    alpha and beta are the exponents along each axis where the other size is no limit.
+    """
+
+    name = "bottleneck"
+    formula = "E ± A (N^(-alpha/g) + (R D^-beta)^(1/g))^g"
+    variables = ("N", "D")
+    amplitudes = ("A",)
+    shapes = (
+        Shape("alpha"),
+        Shape("beta"),
+        # below the lower bound the form is the larger term to within 4 % everywhere
+        Shape("g", lower=0.05, upper=3.0, first=0.2, last=1.0),
+        # With centred logs R starts near 1; at these bounds one of the two terms is negligible.
+        Shape("R", lower=1e-30, upper=1e30, first=1e-1, last=10.0, log=True),
+    )
+
+    def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
+        """See `Law.basis`."""
+        alpha, beta, g, log_ratio = (shape[:, k, None] for k in range(4))
+        size, data = -alpha * logs[0], log_ratio - beta * logs[1]
+        joined = np.logaddexp(size / g, data / g)
+        share = np.exp(size / g - joined)  # of the size's term; the rest is the data's
+        phi = np.exp(g * joined)
+        entropy = joined - (share * size + (1 - share) * data) / g
+        of_data = phi * (1 - share)
+        return [phi], {
+            (0, 0): -phi * share * logs[0],
+            (0, 1): -of_data * logs[1],
+            (0, 2): phi * entropy,
+            (0, 3): of_data,
+        }
+
+    def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
+        """See `Law.rebased`."""
+        moved = theta.copy()
+        # N^-alpha factors out of the mean: A takes it, and R the ratio of both terms.
+        moved[:, 1] += theta[:, 2] * origin[0]
+        moved[:, 5] += theta[:, 3] * origin[1] - theta[:, 2] * origin[0]
         return moved

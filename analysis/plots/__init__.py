@@ -3,6 +3,6 @@
 Not here: the report, or any file.
 """
 
-from analysis.plots.figures import KINDS, Picture, draw_figures, draw_latency
+from analysis.plots.figures import KINDS, Picture, draw_figures, draw_latency, draw_learned
 
-__all__ = ["KINDS", "Picture", "draw_figures", "draw_latency"]
+__all__ = ["KINDS", "Picture", "draw_figures", "draw_latency", "draw_learned"]

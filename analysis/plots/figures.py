@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis.budget import read_cost
 from analysis.fit import LawFit
@@ -14,10 +15,11 @@ from analysis.plots.accuracy_latency import plot_latency
 from analysis.plots.budget_frontier import plot_frontier
 from analysis.plots.held_out import plot_holdout
 from analysis.plots.law_curves import plot_curves
+from analysis.plots.learned_components import plot_learned
 from analysis.plots.residuals import plot_residuals
-from analysis.study_results import MetricFits, StudyFits
+from analysis.study_results import LearnedParts, MetricFits, StudyFits
 
-__all__ = ["KINDS", "Picture", "draw_figures", "draw_latency"]
+__all__ = ["KINDS", "Picture", "draw_figures", "draw_latency", "draw_learned"]
 
 
 _DPI = 150
@@ -65,9 +67,18 @@ def draw_latency(served: Sequence[Served], *, budget_ms: float = 10.0) -> dict[s
     return pictures
 
 
-def _picture(ax: Axes, caption: str) -> Picture:
+def draw_learned(parts: LearnedParts) -> Picture:
+    """Draw what models on a generated log have learned of its truth."""
+    last = parts.by_data.iloc[-1]
+    learned = ", ".join(f"{name} {last[name]:.2f}" for name in parts.components)
+    caption = f"Slopes of the largest model at {last[parts.data.column]:,.0f} {parts.data.name}: {learned}."
+    return _picture(plot_learned(parts), caption)
+
+
+def _picture(drawn: Axes | Figure, caption: str) -> Picture:
     png = io.BytesIO()
-    ax.figure.savefig(png, format="png", dpi=_DPI)  # type: ignore[union-attr]
+    figure = drawn if isinstance(drawn, Figure) else drawn.figure
+    figure.savefig(png, format="png", dpi=_DPI)  # type: ignore[union-attr]
     return Picture(png.getvalue(), caption)
 
 

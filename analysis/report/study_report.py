@@ -10,6 +10,7 @@ from analysis.fit import LawFit
 from analysis.latency import Served, measured_counts, served_models
 from analysis.plots import Picture, draw_figures, draw_latency
 from analysis.report.fitted_laws import variant_sections
+from analysis.report.generated_truth import truth_section
 from analysis.report.html_page import Page, render
 from analysis.report.overview import absent_text, overview_section, summary_line
 from analysis.report.repeatability import checklist_section, provenance_section, run_provenance
@@ -153,6 +154,7 @@ def analyse_table(
     sections = [
         overview_section(studies, planned, [*notes, *_size_notes(table, sized, x, data)]),
         teachers_section(table, metrics),
+        *(truth_section(study) for study in studies),
         *(part for study in studies for part in variant_sections(study, pictures[study.label])),
         served_section(served, latencies),
         checklist_section(studies),

@@ -4,6 +4,7 @@ Not here: one fit (`analysis.fit`), the page that shows them (`analysis.report`)
 """
 
 from analysis.study_results.extrapolation import CUTS, Cut, holdout, score_holdout
+from analysis.study_results.learned_parts import LearnedParts, learned_parts
 from analysis.study_results.paired_runs import paired_differences
 from analysis.study_results.study_fits import (
     MetricFits,
@@ -17,12 +18,14 @@ from analysis.study_results.study_fits import (
 __all__ = [
     "CUTS",
     "Cut",
+    "LearnedParts",
     "MetricFits",
     "StudyFits",
     "fit_study",
     "grade_label",
     "holdout",
     "joint_laws",
+    "learned_parts",
     "paired_differences",
     "score_holdout",
     "truth_verdict",

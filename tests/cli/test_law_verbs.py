@@ -312,7 +312,7 @@ def test_holdout_ranks_the_laws(run, csv):
     document = json.loads(out)
     assert document["metric"] == "logloss"
     assert {score["law"] for score in document["scores"]} == {
-        "additive", "interaction", "kaplan", "multiplicative", "tied"
+        "additive", "bottleneck", "interaction", "kaplan", "multiplicative", "tied"
     }  # fmt: skip
     assert len(document["cells"]) == 5 * 4
     code, _, err = run("holdout", csv, "--cut", "date")

@@ -12,7 +12,7 @@ from analysis.laws.base import Shape
 from analysis.laws.one_axis import Shifted
 from analysis.laws.power_terms import SumOfPowers, Term
 from analysis.laws.three_axes import Repeated, SequenceLength
-from analysis.laws.two_axes import Interaction, Kaplan, Multiplicative
+from analysis.laws.two_axes import Bottleneck, Interaction, Kaplan, Multiplicative
 from scaling.errors import UserError
 
 RNG_SIZES = np.random.default_rng(5)
@@ -256,6 +256,27 @@ def test_additive_law_by_hand():
 def test_kaplan_law_by_hand():
     params = {"E": 0.5, "A": 3.0, "rho": 0.5, "beta": 2.0, "R": 10.0}
     assert Kaplan()(params, 100.0, 50.0) == pytest.approx(0.5 + 3 * (0.1 + 0.2) ** 2)
+
+
+def test_bottleneck_law_by_hand():
+    params = {"E": 0.5, "A": 3.0, "alpha": 0.5, "beta": 0.25, "g": 0.5, "R": 2.0}
+    # the terms are 1 / 10 and 2 / 5
+    expected = 0.5 + 3 * np.sqrt(0.1**2 + 0.4**2)
+    assert Bottleneck()(params, 100.0, 625.0) == pytest.approx(expected)
+
+
+def test_the_bottleneck_law_with_g_1_is_additive():
+    params = {"E": 0.5, "A": 3.0, "alpha": 0.5, "beta": 0.25, "g": 1.0, "R": 2.0}
+    additive = {"E": 0.5, "A": 3.0, "B": 6.0, "alpha": 0.5, "beta": 0.25}
+    sizes = np.geomspace(10, 1e6, 7), np.geomspace(1e7, 100, 7)
+    np.testing.assert_allclose(Bottleneck()(params, *sizes), Additive()(additive, *sizes))
+
+
+def test_the_bottleneck_law_with_g_equal_to_beta_is_kaplans():
+    params = {"E": 0.5, "A": 3.0, "alpha": 0.3, "beta": 0.4, "g": 0.4, "R": 2.0}
+    kaplan = {"E": 0.5, "A": 3.0, "rho": 0.3 / 0.4, "beta": 0.4, "R": 2.0 ** (1 / 0.4)}
+    sizes = np.geomspace(10, 1e6, 7), np.geomspace(1e7, 100, 7)
+    np.testing.assert_allclose(Bottleneck()(params, *sizes), Kaplan()(kaplan, *sizes))
 
 
 def test_shifted_law_by_hand():

@@ -56,6 +56,7 @@ class JointLaw(StrEnum):
     MULTIPLICATIVE = "multiplicative"
     KAPLAN = "kaplan"
     INTERACTION = "interaction"
+    BOTTLENECK = "bottleneck"
 
 
 class LawName(StrEnum):
@@ -66,6 +67,7 @@ class LawName(StrEnum):
     MULTIPLICATIVE = "multiplicative"
     KAPLAN = "kaplan"
     INTERACTION = "interaction"
+    BOTTLENECK = "bottleneck"
     LENGTH = "length"
     REPEATED = "repeated"
     DATA_CONSTRAINED = "data-constrained"
