@@ -10,10 +10,14 @@ from sweeps.planning import Plan, PlannedCell
 __all__ = ["TimeLeft"]
 
 
-# An estimate is trusted as much as this many seconds of observation.
-_TRUST_SECONDS = 30.0
+# An estimate is trusted as much as observations over this share of all the work, and at most this many seconds.
+_TRUST_SHARE, _MOST_TRUST_SECONDS = 0.03, 30.0
 # Short cells share a process (`local_pool.py`), so each of them pays a part of its start.
 _SECONDS_PER_START = 25.0
+
+
+# the cells of one training
+_Unit = tuple[PlannedCell, ...]
 
 
 @dataclass
@@ -23,8 +27,8 @@ class _Pace:
     taken: float = 0.0
     estimated: float = 0.0
 
-    def ratio(self, expected: float, trust: float = _TRUST_SECONDS) -> float:
-        """Return taken / estimated; with few observations it is close to `expected`."""
+    def ratio(self, expected: float, trust: float) -> float:
+        """Return taken / estimated; before there are `trust` seconds of each, it is close to `expected`."""
         return (self.taken + trust * expected) / (self.estimated + trust)
 
 
@@ -44,11 +48,13 @@ class TimeLeft:
         """
         self._units = plan.units(cells)
         self._n_processes, self._start_seconds = n_processes, plan.start_seconds
-        # no work is done while the first processes start
-        self._last_look = plan.start_seconds
+        self._last_look = 0.0
         self._n_unfinished = len(self._units)
+        work = sum(cell.seconds for cell in cells)
+        self._trust = min(_MOST_TRUST_SECONDS, _TRUST_SHARE * work)
         self._done = {cell.config.signature: _work_done(cell, cell.state, 0.0) for cell in cells}
         self._ran: set[str] = set()
+        self._starts = {unit[0].key: self._start_of(unit) for unit in self._units}
         self._all = _Pace()
         self._grades = {unit[0].config.grade_name: _Pace() for unit in self._units}
         self._trainings = {unit[0].key: _Pace() for unit in self._units}
@@ -67,17 +73,19 @@ class TimeLeft:
         for unit in self._units:
             now = [(cell, states[cell.config.signature]) for cell in unit]
             done = sum(self._advance(cell, state) for cell, state in now)
-            self._all.estimated += done
+            is_running = any(state.state == "running" for _, state in now)
+            start = self._credit_start(unit, passed, is_running, done > 0)
+            self._all.estimated += start + done
             for pace in self._paces(unit[0]):
                 pace.estimated += done
                 # before its first step, a process is starting
                 if any(state.state == "running" and state.n_steps for _, state in now):
-                    pace.taken += passed
+                    pace.taken += max(0.0, passed - start)
             rest = sum(self._rest(cell, state) for cell, state in now)
-            if any(state.state == "running" for _, state in now):
-                running.append((unit[0], rest))
+            if is_running:
+                running.append((unit, rest))
             elif rest:
-                waiting.append((unit[0], rest))
+                waiting.append((unit, rest))
         self._n_unfinished = len(running) + len(waiting)
         return self._until_the_last(running, waiting)
 
@@ -93,6 +101,13 @@ class TimeLeft:
             self._ran.add(signature)
         return max(0.0, after - before)
 
+    def _credit_start(self, unit: _Unit, passed: float, is_running: bool, has_begun: bool) -> float:
+        """Return the estimated seconds of a process's start that are over since the last look."""
+        left = self._starts[unit[0].key]
+        over = left if has_begun else min(left, passed) if is_running else 0.0
+        self._starts[unit[0].key] -= over
+        return over
+
     def _rest(self, cell: PlannedCell, state: RunState) -> float:
         """Return the estimated seconds of what is left."""
         stopped = state.state in ("lost", "preempted") and cell.config.signature in self._ran
@@ -101,23 +116,28 @@ class TimeLeft:
         return max(0.0, cell.seconds - self._done[cell.config.signature])
 
     def _until_the_last(
-        self, running: list[tuple[PlannedCell, float]], waiting: list[tuple[PlannedCell, float]]
+        self, running: Sequence[tuple[_Unit, float]], waiting: Sequence[tuple[_Unit, float]]
     ) -> float:
         """Return when the last process ends, if a free one always takes the longest training that waits."""
-        overall = self._all.ratio(1.0, _TRUST_SECONDS * self._n_processes)
+        overall = self._all.ratio(1.0, self._trust * self._n_processes)
         ends = [0.0] * max(0, self._n_processes - len(running))
-        for cell, rest in running:
-            of_grade, own = self._paces(cell)
-            ends.append(rest * own.ratio(of_grade.ratio(overall)))
+        for unit, rest in running:
+            of_grade, own = self._paces(unit[0])
+            ends.append(rest * own.ratio(of_grade.ratio(overall, self._trust), self._trust))
         heapq.heapify(ends)
         times = [
-            rest * self._paces(cell)[0].ratio(overall)
-            + self._start_seconds * min(1.0, rest / _SECONDS_PER_START)
-            for cell, rest in waiting
+            rest * self._paces(unit[0])[0].ratio(overall, self._trust)
+            + self._start_of(unit) * max(1.0, overall)
+            for unit, rest in waiting
         ]
         for seconds in sorted(times, reverse=True):
             heapq.heapreplace(ends, ends[0] + seconds)
         return max(ends)
+
+    def _start_of(self, unit: _Unit) -> float:
+        """Return the estimated seconds of a process's start that are due to this training."""
+        seconds = sum(cell.seconds for cell in unit)
+        return self._start_seconds * min(1.0, seconds / _SECONDS_PER_START)
 
 
 def _work_done(cell: PlannedCell, state: RunState, before: float) -> float:

@@ -8,14 +8,14 @@ import pytest
 from small_studies import plan_of
 
 from scaling.records import RunState
-from sweeps.dispatch import TimeLeft
+from sweeps.dispatch import TimeLeft, local_pool
 
 START = 4.0
 
 
 @dataclass
 class Simulated:
-    """A training in a simulated pool: when it begins and what it really takes."""
+    """A training in a simulated pool: when its steps begin, and what its cells really take."""
 
     unit: tuple
     begin: float
@@ -23,48 +23,48 @@ class Simulated:
 
     @property
     def end(self):
-        return self.begin + START + sum(a + b for a, b in self.seconds.values())
+        return self.begin + sum(a + b for a, b in self.seconds.values())
 
     def states(self, now):
         """The states that the files of its cells would show."""
-        found, begin = {}, self.begin + START
+        found, begin = {}, self.begin
         for cell in self.unit:
-            signature = cell.config.signature
-            training, evaluation = self.seconds[signature]
-            if now >= begin + training + evaluation:
-                found[signature] = RunState("done")
-            elif now < self.begin:
-                found[signature] = RunState("missing")
-            elif now < begin:
-                found[signature] = RunState("running")
+            training, evaluation = self.seconds[cell.config.signature]
+            if now < self.begin:
+                state = RunState("missing")
+            elif now >= begin + training + evaluation:
+                state = RunState("done")
+            elif now >= begin:
+                state = going = self._going(cell, (now - begin) / training)
             else:
-                n_steps, n_shared = 1000, 1 - cell.n_trained / cell.config.n_samples
-                share = n_shared + (1 - n_shared) * min(1.0, (now - begin) / training)
-                # earlier cells of the same training come first
-                found[signature] = RunState(
-                    "running", int(share * n_steps), n_steps, cell=signature
-                )
-                for later in self.unit[self.unit.index(cell) + 1 :]:
-                    found[later.config.signature] = found[signature]
-                break
+                state = going  # a later cell of the same training
+            found[cell.config.signature] = state
             begin += training + evaluation
         return found
 
+    def _going(self, cell, share):
+        before = 1 - cell.n_trained / cell.config.n_samples
+        step = int(1000 * (before + (1 - before) * min(1.0, share)))
+        return RunState("running", step, 1000, cell=cell.config.signature)
+
 
 def pool(plan, cells, n_processes, wrong, seed):
-    """Simulate the pool, longest estimate first; `wrong` is by how much each grade's estimate is too low."""
+    """Simulate `run_local`; a grade takes `wrong` times its estimates, and starting a process up to twice its own."""
     draw = random.Random(seed)
     free = [0.0] * n_processes
     trainings = []
-    for unit in sorted(plan.units(cells), key=lambda u: -sum(c.seconds for c in u)):
-        seconds = {}
-        for cell in unit:
-            factor = wrong[cell.config.grade_name] * draw.uniform(0.9, 1.1)
-            training = cell.seconds - cell.evaluation_seconds
-            seconds[cell.config.signature] = (training * factor, cell.evaluation_seconds * factor)
-        training = Simulated(unit, free[0], seconds)
-        trainings.append(training)
-        heapq.heapreplace(free, training.end)
+    for job in local_pool._pack(plan, cells, n_processes):
+        now = free[0] + START * draw.uniform(1.0, 2.0)
+        for unit in plan.units(job):
+            seconds = {}
+            for cell in unit:
+                factor = wrong[cell.config.grade_name] * draw.uniform(0.9, 1.1)
+                training = cell.seconds - cell.evaluation_seconds
+                evaluation = cell.evaluation_seconds
+                seconds[cell.config.signature] = (training * factor, evaluation * factor)
+            trainings.append(Simulated(unit, now, seconds))
+            now = trainings[-1].end
+        heapq.heapreplace(free, now)
     return trainings, max(free)
 
 
