@@ -51,7 +51,9 @@ def training_seconds(
 ) -> float:
     """Return the seconds of the first `n_samples` impressions of a run that trains one model."""
     phases = batch_phases(n_samples, config.batch_size, config.batch_schedule)
-    return sum(p.n_steps * _step_seconds(config, data, speed, p.batch_size) for p in phases)
+    return sum(
+        p.n_steps * _step_seconds(config, data, speed, p.batch_size) for p in phases if p.n_steps
+    )
 
 
 def evaluation_seconds(config: RunConfig, data: DataFacts, speed: MachineSpeed | GpuSpeed) -> float:
@@ -69,11 +71,7 @@ def _step_seconds(
     config: RunConfig, data: DataFacts, speed: MachineSpeed | GpuSpeed, batch_size: int
 ) -> float:
     shape, max_len = data.shape, config.grade.max_len
-    n_samples = {
-        "none": 1.0,
-        "request": shape.per_request,
-        "stretch": shape.impressions_per_stretch(max_len),
-    }[config.packing]
+    n_samples = _per_pass(config, shape)
     n_passes = max(1.0, batch_size / n_samples)
     n_candidates = _CANDIDATE_PADDING[config.packing] * n_samples
     n_parts, n_tokens = _padded(shape, max_len, n_passes, n_candidates)
@@ -86,6 +84,15 @@ def _step_seconds(
         + _EXPS_PER_PARAMETER * n_params * speed.exp_seconds
         + _parts_seconds(config.grade, work, n_passes, n_parts, speed)
     )
+
+
+def _per_pass(config: RunConfig, shape: LogShape) -> float:
+    """Return the mean number of impressions of a pass."""
+    if config.packing == "none":
+        return 1.0
+    if config.packing == "request":
+        return shape.per_request
+    return shape.impressions_per_stretch(config.grade.max_len)
 
 
 def _padded(
