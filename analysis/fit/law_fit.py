@@ -53,6 +53,7 @@ class LawFit:
             residual, n_rows.
         theta, origin: inner parameters for log sizes measured from `origin`.
         parts: of the inner parameters' covariance, by source.
+        simpler_p: p-value of the simpler law that this one contains (`Law.simpler`); NaN if there is none.
     """
 
     law: Law
@@ -81,6 +82,7 @@ class LawFit:
     theta: FloatArray = field(default_factory=lambda: np.empty(0))
     origin: tuple[float, ...] = ()
     parts: tuple[Part, ...] = ()
+    simpler_p: float = float("nan")
 
     @property
     def success(self) -> bool:
@@ -172,9 +174,9 @@ class LawFit:
     def sources(self, name: str) -> dict[str, float]:
         """Shares of a parameter's variance by source: seeds, residuals, runs, a size, the test part.
 
-        Empty without a standard error, and for amplitudes, whose error is that of an exponent.
+        Empty without a standard error, and for amplitudes and their ratios, whose error is that of an exponent.
         """
-        if name in (*self.fixed, *self.law.amplitudes) or not self.noise.dof:
+        if name in (*self.fixed, *self.law.scales) or not self.noise.dof:
             return {}
         i = self.law.names.index(name)
         found = {part.source: float(part.covariance[i, i]) for part in self.parts}

@@ -50,6 +50,7 @@ def document_of(fit: "LawFit") -> dict[str, Any]:
         "cells": fit.cells.to_dict(orient="list"),
         "theta": fit.theta.tolist(),
         "parts": [{**vars(p), "covariance": p.covariance.tolist()} for p in fit.parts],
+        "simpler_p": fit.simpler_p,
     }
     cleaned: dict[str, Any] = json_values(document)
     return cleaned
@@ -61,6 +62,7 @@ def fields_of(document: Mapping[str, Any]) -> dict[str, Any]:
     law = document["law"]
     fields["law"] = build_law(law["name"], rising=law["rising"], limit=law["limit"])
     fields["options"] = _options(document)
+    fields["simpler_p"] = _number(document.get("simpler_p"))  # older documents have none
     for name in ("params", "stderr"):
         fields[name] = {k: _number(v) for k, v in fields[name].items()}
     for name in ("objective", "r_squared", "aicc", "condition"):

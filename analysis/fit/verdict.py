@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.fit.fit_options import FitOptions
 from analysis.fit.law_fit import LawFit, Status
 from analysis.fit.remarks import condition, decades, fit_notes
+from analysis.fit.simpler_law import simpler_law_note, simpler_law_p
 from analysis.optimum import Objective, Optimum, Points, Problem
 from analysis.uncertainty import Interval, Noise, Part, Variance
 from scaling.arrays import FloatArray
@@ -135,7 +136,7 @@ def conclude(
     unidentified = tuple(
         name
         for name, interval in estimates.intervals.items()
-        if name not in law.amplitudes and _is_wide(interval, name)
+        if name not in law.scales and _is_wide(interval, name)
     )
     status, message = _status(problem, optimum, noise, at_bound, unidentified, question)
     if status == "converged" and condition(weighted) > _SINGULAR:
@@ -143,6 +144,7 @@ def conclude(
         status = "not_identified"
         message = f"the parameters cannot be separated: vary {names} independently, or hold some"
     squares = float(np.sum(points.weights * residual**2))
+    simpler_p = simpler_law_p(problem, optimum, variance)
     return LawFit(
         law=law,
         columns=question.columns,
@@ -156,6 +158,7 @@ def conclude(
         notes=(
             *points.left_out,
             *fit_notes(problem, residual, weighted, variance, question.columns, question.y),
+            *filter(None, [simpler_law_note(problem, simpler_p)]),
         ),
         objective=2 * optimum.value + points.pure_error if problem.delta is None else optimum.value,
         n_points=points.n_rows,
@@ -173,6 +176,7 @@ def conclude(
         theta=theta,
         origin=points.origin,
         parts=estimates.parts,
+        simpler_p=simpler_p,
     )
 
 

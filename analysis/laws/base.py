@@ -34,6 +34,7 @@ class Shape:
         first, last: ends of the starting grid, which is even in logs.
         log: whether theta holds the logarithm of the value.
         unit: the variable in whose unit the parameter is measured, e.g. x for a break at x1; needs `log`.
+        scale: whether it is the ratio of two terms at sizes of one: as an amplitude, it means little by itself.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Shape:
     last: float = 2.0
     log: bool = False
     unit: str | None = None
+    scale: bool = False
 
     def inside(self, value: float) -> float:
         """Convert a reported value to the entry of theta."""
@@ -70,6 +72,8 @@ class Law:
     # Variables that are ratios: the fitter does not centre their logs, since the form depends on their zero.
     ratios: ClassVar[tuple[str, ...]] = ()
     saturates: ClassVar[bool] = True
+    # A simpler law that this one contains: its name, and the parameter and value that give it.
+    simpler: ClassVar[tuple[str, str, float] | None] = None
 
     def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
         """Evaluate phi_j and its non-zero derivatives by shape parameter.
@@ -95,6 +99,11 @@ class Law:
     def names(self) -> tuple[str, ...]:
         """Names of the parameters, in the order of theta."""
         return ("E", *self.amplitudes, *(shape.name for shape in self.shapes))
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """Parameters that hold for sizes of one, far from the runs: the amplitudes and their ratios."""
+        return (*self.amplitudes, *(shape.name for shape in self.shapes if shape.scale))
 
     @property
     def logged(self) -> npt.NDArray[np.bool_]:

@@ -60,7 +60,7 @@ class Kaplan(Law):
         Shape("rho"),
         Shape("beta"),
         # With centred logs R starts near 1; at these bounds one of the two summands is negligible.
-        Shape("R", lower=1e-30, upper=1e30, first=1e-2, last=1e2, log=True),
+        Shape("R", lower=1e-30, upper=1e30, first=1e-2, last=1e2, log=True, scale=True),
     )
 
     def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
@@ -97,6 +97,7 @@ class Bottleneck(Law):
     """
 
     name = "bottleneck"
+    simpler = ("additive", "g", 1.0)
     formula = "E ± A (N^(-alpha/g) + (R D^-beta)^(1/g))^g"
     variables = ("N", "D")
     amplitudes = ("A",)
@@ -106,7 +107,7 @@ class Bottleneck(Law):
         # below the lower bound the form is the larger term to within 4 % everywhere
         Shape("g", lower=0.05, upper=3.0, first=0.2, last=1.0),
         # With centred logs R starts near 1; at these bounds one of the two terms is negligible.
-        Shape("R", lower=1e-30, upper=1e30, first=1e-1, last=10.0, log=True),
+        Shape("R", lower=1e-30, upper=1e30, first=1e-1, last=10.0, log=True, scale=True),
     )
 
     def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:

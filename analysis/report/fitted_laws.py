@@ -7,7 +7,13 @@ import numpy as np
 from analysis.fit import LawFit
 from analysis.plots import Picture
 from analysis.report.html_page import Block, Figure, Paragraph, Section, Table, number, percent
-from analysis.study_results import MetricFits, StudyFits, grade_label, truth_verdict
+from analysis.study_results import (
+    MetricFits,
+    StudyFits,
+    grade_label,
+    largest_cells,
+    truth_verdict,
+)
 from analysis.table import size_label
 
 __all__ = ["variant_sections"]
@@ -170,6 +176,7 @@ def _held_out(fits: MetricFits) -> Section:
         "Held-out extrapolation",
         [
             Table(header, rows),
+            Paragraph(_additive_verdict(fits)),
             Paragraph(
                 "Each law is fitted to the cells below the cut and predicts the cells above it: the "
                 "largest data size, the largest model, or both (corner). Errors are relative, and "
@@ -177,6 +184,43 @@ def _held_out(fits: MetricFits) -> Section:
                 "which favours curved forms.",
                 "note",
             ),
+            *_largest(fits),
         ],
         3,
     )
+
+
+def _additive_verdict(fits: MetricFits) -> str:
+    """The F test of the additive law against the bottleneck law; empty if there is none."""
+    fit = fits.rivals.get("bottleneck")
+    if fit is None or fit.law.simpler is None or not np.isfinite(fit.simpler_p):
+        return ""
+    verdict = next(note for note in fit.notes if note.startswith(f"the {fit.law.simpler[0]} law"))
+    return f"Against the bottleneck law {fit.law.equation}, fitted to all cells with g = {fit.params['g']:.2f}, {verdict}."
+
+
+def _largest(fits: MetricFits) -> list[Block]:
+    """The largest held-out cell of each cut, as each law predicts it."""
+    largest = largest_cells(fits.held_out)
+    rows = []
+    for cell in largest.to_dict("records"):
+        size, data = (cell[name] for name in largest.columns[3:5])
+        held = {1.0: "yes", 0.0: "no"}.get(cell["inside"], "–")
+        interval = f"[{number(cell['lower'])}, {number(cell['upper'])}]"
+        rows.append(
+            [
+                cell["cut"],
+                size_label(float(size)),
+                size_label(float(data)),
+                cell["law"],
+                number(cell["measured"]),
+                number(cell["predicted"]),
+                interval if np.isfinite(cell["lower"]) else "–",
+                held,
+            ]
+        )
+    header = [
+        "held out", "N", "D", "law", "measured", "predicted", "95 % interval", "holds it",
+    ]  # fmt: skip
+    text = "The largest held-out cell of each cut: nearest prediction first."
+    return [Paragraph(text if rows else ""), Table(header, rows)]

@@ -3,8 +3,8 @@
 Not here: one fit (`analysis.fit`), the page that shows them (`analysis.report`).
 """
 
-from analysis.study_results.extrapolation import CUTS, Cut, holdout, score_holdout
-from analysis.study_results.learned_parts import LearnedParts, learned_parts
+from analysis.study_results.component_slopes import LearnedParts, learned_parts
+from analysis.study_results.extrapolation import CUTS, Cut, holdout, largest_cells, score_holdout
 from analysis.study_results.paired_runs import paired_differences
 from analysis.study_results.study_fits import (
     MetricFits,
@@ -25,6 +25,7 @@ __all__ = [
     "grade_label",
     "holdout",
     "joint_laws",
+    "largest_cells",
     "learned_parts",
     "paired_differences",
     "score_holdout",

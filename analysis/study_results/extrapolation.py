@@ -16,7 +16,7 @@ from analysis.fit import FitOptions, LawFit, fit_law
 from analysis.laws import Law
 from analysis.table import require_columns
 
-__all__ = ["CUTS", "Cut", "holdout", "score_holdout"]
+__all__ = ["CUTS", "Cut", "holdout", "largest_cells", "score_holdout"]
 
 
 Cut = Literal["data", "size", "corner", "flops"]
@@ -168,6 +168,32 @@ def _predict(base: dict[str, Any], fit: LawFit, cells: _Cells) -> pd.DataFrame:
     taken = {*base, *results}
     sizes = {f"{n} (size)" if n in taken else n: size for n, size in cells.sizes.items()}
     return pd.DataFrame({**base, **sizes, **results})
+
+
+def largest_cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """The largest held-out cell of each cut, by the product of its sizes; one row per law, nearest first.
+
+    Args:
+        rows: of `holdout`.
+
+    Returns:
+        Columns cut, held_out, law, the two sizes, measured, predicted, lower, upper, inside.
+    """
+    if rows.empty:
+        return pd.DataFrame(columns=["cut", "law"])
+    names = list(rows.columns)
+    sizes = names[names.index("reach") + 1 : names.index("n_seeds")]
+    cells = rows.assign(_size=np.log(rows[sizes].astype(float)).sum(axis=1))
+    largest = cells.groupby(["cut", "held_out"], sort=False)["_size"].transform("max")
+    found = cells[np.isclose(cells["_size"], largest, rtol=1e-12)]
+    # of a scattered table, several cells may be equally large: take the one with the most data
+    most = found.groupby(["cut", "held_out"], sort=False)[sizes[1]].transform("max")
+    found = found[found[sizes[1]] == most]
+    order = [list(rows["cut"].unique()).index(cut) for cut in found["cut"]]
+    found = found.assign(_cut=order, _error=found["relative_error"].abs())
+    found = found.sort_values(["_cut", "held_out", "_error"], ignore_index=True)
+    shown = ["measured", "predicted", "lower", "upper", "inside"]
+    return found[["cut", "held_out", "law", *sizes, *shown]]
 
 
 def score_holdout(rows: pd.DataFrame) -> pd.DataFrame:

@@ -307,14 +307,19 @@ def test_table_prints_runs_and_writes_csv(run, csv, tmp_path):
 def test_holdout_ranks_the_laws(run, csv):
     code, out, _ = run("holdout", csv, "--cut", "data", "--law", "additive", "--law", "tied")
     assert code == 0
-    assert len(out.splitlines()) == 3
+    scores, largest = out.split("\n\n")
+    assert len(scores.splitlines()) == 3
+    # Text, header, and the interval of each law for the largest cell.
+    assert len(largest.splitlines()) == 4
+    assert all(row.endswith("yes") for row in largest.splitlines()[2:])
     _, out, _ = run("holdout", csv, "--cut", "data", "--json")
     document = json.loads(out)
+    assert len(document["largest"]) == len(document["scores"])
     assert document["metric"] == "logloss"
     assert {score["law"] for score in document["scores"]} == {
         "additive", "bottleneck", "interaction", "kaplan", "multiplicative", "tied"
     }  # fmt: skip
-    assert len(document["cells"]) == 5 * 4
+    assert len(document["cells"]) == 6 * 4
     code, _, err = run("holdout", csv, "--cut", "date")
     assert code == 2
     assert "did you mean data?" in err

@@ -138,6 +138,7 @@ def test_the_report_says_what_was_run_fitted_and_missed(analysed):
     for wanted in (
         "A &lt;study&gt;", "31 runs in 16 cells", "SUAN-3", "soft_logloss = E + A N^-alpha",
         "soft_auc = E - A N^-alpha", "E held at the truth", "Held-out extrapolation",
+        "the additive law (g = 1) is", "The largest held-out cell of each cut",
         "1 of 32 planned runs", "1 failed: SUAN-2 D=4.1k s1", "Checklist", "profile likelihood",
         "0123456789ab", "torch 2.13.0", "scaling run &lt;x&gt;", "decades",
     ):  # fmt: skip

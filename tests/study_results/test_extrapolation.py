@@ -7,7 +7,7 @@ import pytest
 from analysis.fit import FitOptions
 from analysis.laws import Additive, TiedAdditive
 from analysis.laws.two_axes import Multiplicative
-from analysis.study_results import holdout, score_holdout
+from analysis.study_results import holdout, largest_cells, score_holdout
 from scaling.errors import UserError
 
 PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
@@ -63,11 +63,32 @@ def test_a_wrong_form_scores_worse_than_the_true_one():
     assert by_law["multiplicative"] > 10 * by_law["additive"]
 
 
+def test_the_largest_held_out_cell_is_shown_as_each_law_predicts_it():
+    rows = holdout([Multiplicative(), Additive()], study(), cuts=["corner", "size"])
+    largest = largest_cells(rows)
+    assert largest[["cut", "law"]].to_numpy().tolist() == [
+        ["corner", "additive"], ["corner", "multiplicative"],
+        ["size", "additive"], ["size", "multiplicative"],
+    ]  # fmt: skip
+    assert (largest[["n_params", "n_samples"]] == 1e7).all(axis=None)
+    within = (largest["lower"] <= largest["measured"]) & (largest["measured"] <= largest["upper"])
+    assert (largest["inside"] == within).all()
+    assert largest["inside"].iloc[0] == 1
+
+
+def test_of_equally_large_cells_the_one_with_most_data_is_shown():
+    table = study()
+    table = table[(table["n_params"] < 1e7) | (table["n_samples"] < 1e7)]
+    largest = largest_cells(holdout([Additive()], table, cuts=["corner"]))
+    assert largest[["n_params", "n_samples"]].to_numpy().tolist() == [[10**6.25, 1e7]]
+
+
 def test_one_size_leaves_nothing_to_hold_out():
     table = study()
     table = table[table["n_params"] == table["n_params"].min()]
     assert holdout([Additive()], table, cuts=["size"]).empty
     assert score_holdout(holdout([Additive()], table, cuts=["size"])).empty
+    assert largest_cells(holdout([Additive()], table, cuts=["size"])).empty
 
 
 def test_signed_errors_follow_the_prediction():

@@ -215,7 +215,7 @@ def holdout(
     """
     from analysis.laws import build_law
     from analysis.study_results import holdout as hold_out
-    from analysis.study_results import score_holdout
+    from analysis.study_results import largest_cells, score_holdout
     from analysis.table import rises
 
     rows = one_variant(load_table(source, runs, where).table, x)
@@ -224,10 +224,22 @@ def holdout(
     cuts: list[Cut] = [name.value for name in cut or CutName]
     cells = hold_out(laws, rows, x=x, data=data, y=metric, cuts=cuts, every_level=every_level)
     scores = score_holdout(cells)
-    text = Table([str(c) for c in scores.columns], scores.to_numpy(dtype=object).tolist())
-    parts = {"scores": scores.to_dict("records"), "cells": cells.to_dict("records")}
-    document = json_values({"metric": metric, **parts})
+    largest = largest_cells(cells)
+    parts = {"scores": scores.to_dict("records"), "largest": largest.to_dict("records")}
+    document = json_values({"metric": metric, **parts, "cells": cells.to_dict("records")})
+    heading = "\nthe largest held-out cell, with 95 % prediction intervals:"
+    text = [_as_text(scores), heading, _as_text(_held(largest))]
     emit(text, document, as_json=as_json, output=output)
     if scores.empty or scores["mean_absolute_error"].isna().all():
         logger.error("nothing could be scored: no law can be fitted below a cut")
         raise typer.Exit(1)
+
+
+def _as_text(rows: pd.DataFrame) -> str | Table:
+    return Table([str(c) for c in rows.columns], rows.to_numpy(dtype=object).tolist())
+
+
+def _held(largest: pd.DataFrame) -> pd.DataFrame:
+    """The rows with `inside` in words; a law without an interval has none."""
+    words = {1.0: "yes", 0.0: "no"}
+    return largest.assign(inside=[words.get(value, "-") for value in largest.get("inside", [])])
