@@ -6,17 +6,21 @@ Not here: fitting.
 from analysis.budget.allocation import Allocation, allocate, cheapest, frontier, iso_cost, iso_loss
 from analysis.budget.cost import Cost, Unit, read_cost
 from analysis.budget.further_cells import next_cells, with_advice
+from analysis.budget.pursuit import PursuitUnit, check_goal, next_round
 
 __all__ = [
     "Allocation",
     "Cost",
+    "PursuitUnit",
     "Unit",
     "allocate",
     "cheapest",
+    "check_goal",
     "frontier",
     "iso_cost",
     "iso_loss",
     "next_cells",
+    "next_round",
     "read_cost",
     "with_advice",
 ]

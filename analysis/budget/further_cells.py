@@ -5,9 +5,10 @@ slope to the information. New cells cannot reduce the errors that all cells shar
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis.budget.cost import Cost
@@ -17,7 +18,7 @@ from analysis.uncertainty import combined
 from scaling.arrays import FloatArray
 from scaling.errors import UserError, nearest
 
-__all__ = ["next_cells", "settling_note", "with_advice"]
+__all__ = ["Precision", "linearise", "next_cells", "settling_note", "with_advice"]
 
 
 def next_cells(
@@ -45,6 +46,96 @@ def next_cells(
     Raises:
         UserError: the fit has no curve or no noise, or there is no such quantity.
     """
+    now = linearise(fit, quantity, at)
+    sizes, runs = _present(fit)
+    candidates = _candidates(sizes)
+    then = now.with_one_more(np.repeat(candidates[:, None], seeds, axis=1))
+    known = {(a, b): int(r) for (a, b), r in zip(sizes.tolist(), runs, strict=True)}
+    width = 2 * 1.959964 * np.sqrt(now.variance)
+    price = cost(candidates[:, 0], candidates[:, 1]) * seeds
+    shrinks = 1 - np.sqrt(then / now.variance)
+    table = pd.DataFrame(
+        {
+            "n_params": candidates[:, 0],
+            "n_samples": candidates[:, 1],
+            "n_runs": [known.get((a, b), 0) for a, b in candidates.tolist()],
+            "cost": price,
+            "width_now": width,
+            "width_then": width * np.sqrt(then / now.variance),
+            "shrinks": shrinks,
+            "per_cost": shrinks / price,
+        }
+    )
+    return table.sort_values("per_cost", ascending=False, ignore_index=True, kind="stable")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How well a fit knows one quantity, linearised there; further runs update it.
+
+    Attributes:
+        fit: the fit.
+        used: which inner parameters are free and seen by the data, (p,).
+        own: covariance of these due to the runs' own noise, (q, q).
+        target: derivatives of the quantity by these, (q,).
+        run_variance: of one run's own noise.
+        shared: variance of the quantity that no further run reduces.
+        dof: degrees of freedom of the noise.
+    """
+
+    fit: LawFit
+    used: npt.NDArray[np.bool_]
+    own: FloatArray
+    target: FloatArray
+    run_variance: float
+    shared: float
+    dof: float
+
+    @property
+    def variance(self) -> float:
+        """Variance of the quantity."""
+        return float(self.target @ self.own @ self.target) + self.shared
+
+    def with_one_more(self, units: FloatArray) -> FloatArray:
+        """Variance of the quantity after one more unit of runs, (units,).
+
+        Args:
+            units: (units, runs, 2) sizes of the runs of each unit; a run at NaN adds nothing.
+        """
+        steps = self._steps(units)
+        pull = steps @ self.own @ self.target
+        inner = np.einsum("urp,pq,usq->urs", steps, self.own, steps)
+        inner = inner + self.run_variance * np.eye(units.shape[1])
+        solved = np.linalg.solve(inner, pull[..., None])[..., 0]
+        return np.asarray(np.maximum(self.variance - np.einsum("ur,ur->u", pull, solved), 0.0))
+
+    def after(self, runs: FloatArray) -> "Precision":
+        """The precision after more runs, whose sizes are (runs, 2)."""
+        steps = self._steps(runs[None])[0]
+        inner = self.run_variance * np.eye(len(runs)) + steps @ self.own @ steps.T
+        pull = steps @ self.own
+        own = self.own - pull.T @ np.linalg.solve(inner, pull)
+        return replace(self, own=own, dof=self.dof + len(runs))
+
+    def _steps(self, units: FloatArray) -> FloatArray:
+        flat = units.reshape(-1, 2)
+        is_run = ~np.isnan(flat[:, 0])
+        steps = np.zeros((len(flat), int(self.used.sum())))
+        steps[is_run] = _slopes(self.fit, flat[is_run])[:, self.used]
+        return np.asarray(steps.reshape(*units.shape[:2], -1))
+
+
+def linearise(fit: LawFit, quantity: str, at: Sequence[float] | None = None) -> Precision:
+    """How well a fit of a joint law knows a quantity.
+
+    Args:
+        fit: with least squares of raw residuals.
+        quantity: a free parameter other than an amplitude, or "loss" for the law's value `at` sizes.
+        at: n_params and n_samples, for "loss".
+
+    Raises:
+        UserError: the fit has no curve or no noise, or there is no such quantity.
+    """
     if fit.law.variables != ("N", "D") or not fit.has_curve or not fit.noise.dof:
         raise UserError(f"no interval to shrink: {fit.message}")
     free = [n for n in fit.law.names if n not in fit.fixed and n not in fit.law.amplitudes]
@@ -61,33 +152,13 @@ def next_cells(
         raise UserError(f"quantity {quantity}: not a quantity{nearest(quantity, [*free, 'loss'])}")
     if quantity != "loss" and np.isnan(fit.params[quantity]):
         raise UserError(f"quantity {quantity}: no interval to shrink: {fit.message}")
-    variance, information = fit.noise.sd**2, (slopes * runs[:, None]).T @ slopes
+    # A run that serves several cells has an error of its own, which further runs average out, too.
+    variance = fit.noise.sd**2 + fit.noise.run_sd**2
+    information = (slopes * runs[:, None]).T @ slopes
     own = inverse_curvature(information[np.ix_(used, used)]) * variance
-    shared = [part for part in fit.parts if part.source not in ("seeds", "residuals")]
+    shared = [part for part in fit.parts if part.source not in ("seeds", "residuals", "runs")]
     fixed = float(combined(shared, target[None])[0][0]) if shared else 0.0
-    candidates = _candidates(sizes)
-    steps = _slopes(fit, candidates)[:, used]
-    pull = steps @ own @ target[used]
-    taken = pull**2 / (variance / seeds + np.einsum("cp,pq,cq->c", steps, own, steps))
-    now = float(target[used] @ own @ target[used]) + fixed
-    then = np.maximum(now - taken, 0.0)
-    known = {(a, b): int(r) for (a, b), r in zip(sizes.tolist(), runs, strict=True)}
-    width = 2 * 1.959964 * np.sqrt(now)
-    price = cost(candidates[:, 0], candidates[:, 1]) * seeds
-    shrinks = 1 - np.sqrt(then / now)
-    table = pd.DataFrame(
-        {
-            "n_params": candidates[:, 0],
-            "n_samples": candidates[:, 1],
-            "n_runs": [known.get((a, b), 0) for a, b in candidates.tolist()],
-            "cost": price,
-            "width_now": width,
-            "width_then": width * np.sqrt(then / now),
-            "shrinks": shrinks,
-            "per_cost": shrinks / price,
-        }
-    )
-    return table.sort_values("per_cost", ascending=False, ignore_index=True, kind="stable")
+    return Precision(fit, used, own, target[used], variance, fixed, float(fit.noise.dof))
 
 
 def with_advice(fit: LawFit) -> LawFit:
@@ -103,7 +174,7 @@ def settling_note(fit: LawFit) -> str | None:
     if fit.law.variables != ("N", "D") or not fit.unidentified or not fit.noise.dof:
         return None
     name = fit.unidentified[0]
-    if name in fit.law.amplitudes:
+    if name in fit.law.scales:
         return None
     table = next_cells(fit, Cost("flops", 6.0, 1.0), quantity=name)
     best = table.iloc[int(table["shrinks"].to_numpy().argmax())]

@@ -6,6 +6,7 @@ Not here: checkpoints and models (`scaling.training`), tables of many runs (`ana
 from scaling.records.attempts import Failure, is_attempt, read_attempts, remove_attempts
 from scaling.records.lease import Lease, LeaseLostError, RunBusyError, claim
 from scaling.records.provenance import COMMAND_VARIABLE, describe_environment, read_code_version
+from scaling.records.pursuit_log import PURSUIT_LOG, PursuitRound, append_round, read_rounds
 from scaling.records.record import MODEL_FILE, RunRecord, TeacherRecord, ordered_records
 from scaling.records.run_store import RunState, RunStore
 from scaling.records.settings_of_runs import (
@@ -20,15 +21,18 @@ from scaling.records.settings_of_runs import (
 __all__ = [
     "COMMAND_VARIABLE",
     "MODEL_FILE",
+    "PURSUIT_LOG",
     "Columns",
     "Failure",
     "Lease",
     "LeaseLostError",
+    "PursuitRound",
     "RunBusyError",
     "RunRecord",
     "RunState",
     "RunStore",
     "TeacherRecord",
+    "append_round",
     "claim",
     "describe_environment",
     "distinguishing_settings",
@@ -36,6 +40,7 @@ __all__ = [
     "ordered_records",
     "read_attempts",
     "read_code_version",
+    "read_rounds",
     "remove_attempts",
     "run_settings",
     "settings_columns",

@@ -4,6 +4,7 @@ Not here: the grid and its costs (`sweeps.planning`), training (`scaling.trainin
 """
 
 from scaling.study.batch_growth import SMALLEST_BATCH, BatchSchedule, batch_phases, count_steps
+from scaling.study.goal_settings import GoalConfig
 from scaling.study.law_in_file import with_rate_law
 from scaling.study.rate_law import RateLaw
 from scaling.study.recipe import (
@@ -37,6 +38,7 @@ __all__ = [
     "DataFacts",
     "DistillConfig",
     "Distillation",
+    "GoalConfig",
     "RateLaw",
     "Recipe",
     "RunConfig",

@@ -9,6 +9,7 @@ from models.model_options import SuanOptions
 from scaling.errors import SettingError, nearest
 from scaling.strict_values import require_positive
 from scaling.study.batch_growth import BatchSchedule
+from scaling.study.goal_settings import GoalConfig
 from scaling.study.rate_law import RateLaw
 from scaling.study.recipe import RecipeVersion
 from scaling.study.slurm_settings import SlurmConfig
@@ -139,6 +140,7 @@ class StudyConfig:
     grades: dict[str, Grade] = field(default_factory=dict)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     run: RunOptions = field(default_factory=RunOptions)
+    goal: GoalConfig | None = None
 
     @property
     def name(self) -> str:

@@ -102,6 +102,8 @@ def _check(study: StudyConfig) -> None:
     for own in study.slurm.grades:
         if own not in study.grid.grade:
             raise UserError(f"slurm.grades.{own}: not in the grid{nearest(own, study.grid.grade)}")
+    if study.goal is not None and study.goal.at and isinstance(study.goal.at[0], str):
+        study.grade(study.goal.at[0], "goal.at")
     _check_kinds(study)
     _check_axes(study)
     _check_teachers(study)
