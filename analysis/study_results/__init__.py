@@ -3,8 +3,15 @@
 Not here: one fit (`analysis.fit`), the page that shows them (`analysis.report`).
 """
 
-from analysis.study_results.component_slopes import LearnedParts, learned_parts
+from analysis.study_results.best_rates import (
+    BestRate,
+    RateFit,
+    ScannedRates,
+    find_best_rates,
+    fit_rate_law,
+)
 from analysis.study_results.extrapolation import CUTS, Cut, holdout, largest_cells, score_holdout
+from analysis.study_results.component_slopes import LearnedParts, learned_parts
 from analysis.study_results.paired_runs import paired_differences
 from analysis.study_results.study_fits import (
     MetricFits,
@@ -17,10 +24,15 @@ from analysis.study_results.study_fits import (
 
 __all__ = [
     "CUTS",
+    "BestRate",
     "Cut",
     "LearnedParts",
     "MetricFits",
+    "RateFit",
+    "ScannedRates",
     "StudyFits",
+    "find_best_rates",
+    "fit_rate_law",
     "fit_study",
     "grade_label",
     "holdout",

@@ -11,7 +11,7 @@ _TRAINING = ("torch", "submitit", "safetensors")  # the extra `train` of pyproje
 # What every installation has, unless it was changed by hand.
 _ALWAYS = (
     *("numpy", "scipy", "pandas", "matplotlib", "pydantic", "duckdb", "zstandard"),
-    *("jinja2", "psutil", "rich"),
+    *("jinja2", "psutil", "rich", "tomlkit"),
 )
 
 

@@ -31,14 +31,14 @@ def with_rate_law(text: str, law: RateLaw) -> str:
     train = expected.setdefault("train", {})
     document = tomlkit.parse(text)
     if "rate_law" in train:
-        there = document["train"]["rate_law"]  # type: ignore[index]
+        there = document["train"]["rate_law"]
         for key, value in values.items():
-            there[key] = value  # type: ignore[index]
+            there[key] = value
         new = document.as_string()
     elif isinstance(document.get("train"), tomlkit.items.InlineTable):
         inline = tomlkit.inline_table()
         inline.update(values)
-        document["train"]["rate_law"] = inline  # type: ignore[index]
+        document["train"]["rate_law"] = inline
         new = document.as_string()
     else:
         newline = "\r\n" if "\r\n" in text else "\n"

@@ -9,17 +9,31 @@ from sweeps.planning.cost_estimate import guess_text
 from sweeps.planning.grid import grid_cells
 from sweeps.planning.job_state import Ending, EndingKind, QueuedJob
 from sweeps.planning.plan import Plan, make_plan
+from sweeps.planning.rate_scan import (
+    Corner,
+    RateScan,
+    choose_scan,
+    make_scan,
+    recipe_exponents,
+    wider,
+)
 from sweeps.planning.teacher_runs import teacher_folders, warn_of_teachers
 
 __all__ = [
+    "Corner",
     "Ending",
     "EndingKind",
     "Plan",
     "PlannedCell",
     "QueuedJob",
+    "RateScan",
+    "choose_scan",
     "grid_cells",
     "guess_text",
     "make_plan",
+    "make_scan",
+    "recipe_exponents",
     "teacher_folders",
     "warn_of_teachers",
+    "wider",
 ]

@@ -24,7 +24,7 @@ from scaling.study import (
 )
 from sweeps.planning.teacher_runs import Teachers
 
-__all__ = ["grid_cells"]
+__all__ = ["data_sizes", "grid_cells", "typical_size"]
 
 
 def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
@@ -38,7 +38,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
             cannot be resolved.
     """
     grid = study.grid
-    sizes = _data_sizes(study, data)
+    sizes = data_sizes(study, data)
     n_seeds_of = (grid.n_seeds,) * len(sizes) if isinstance(grid.n_seeds, int) else grid.n_seeds
     cells: dict[str, RunConfig] = {}
     axes = {axis: v for axis, v in grid.axes.items() if not axis.startswith("distill.")}
@@ -49,7 +49,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     ):
         options, train = _apply(study, dict(zip(axes, values, strict=True)))
         options, grade = study.options(grade_name, options), study.grade(grade_name)
-        typical = train.recipe_n_samples or _typical_size(train, sizes, n_samples)
+        typical = train.recipe_n_samples or typical_size(train, sizes, n_samples)
         rate_of = partial(_rate, train, typical, data)
         batch_size = train.batch_size or _rule(train, typical, grade, data).batch_size
         alike: dict[str, RunConfig] = {}
@@ -86,7 +86,8 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     return tuple(cells.values())
 
 
-def _data_sizes(study: StudyConfig, data: DataFacts) -> list[int]:
+def data_sizes(study: StudyConfig, data: DataFacts) -> list[int]:
+    """Return the data sizes of the grid as numbers, in its order."""
     sizes = [data.n_train if size == "all" else size for size in study.grid.n_samples]
     if max(sizes) > data.n_train:
         raise SettingError(
@@ -97,7 +98,7 @@ def _data_sizes(study: StudyConfig, data: DataFacts) -> list[int]:
     return sizes
 
 
-def _typical_size(train: TrainConfig, sizes: Sequence[int], n_samples: int) -> int:
+def typical_size(train: TrainConfig, sizes: Sequence[int], n_samples: int) -> int:
     """Return the data size for which the recipe sets batch size, rate and warm-up of a cell."""
     if train.batch_schedule == "growing":
         return max(sizes)

@@ -5,12 +5,19 @@ Not here: any rule of planning or dispatch itself (`sweeps`).
 
 import typer
 
-from scaling.cli.sweep import grades_verb, plan_verbs, status_verbs, train_verbs
+from scaling.cli.sweep import (
+    grades_verb,
+    plan_verbs,
+    pursue_verb,
+    status_verbs,
+    train_verbs,
+    tune_verb,
+)
 
 __all__ = ["add_verbs"]
 
 
 def add_verbs(app: typer.Typer) -> None:
     """Register the verbs on the command `scaling`."""
-    for module in (grades_verb, plan_verbs, train_verbs, status_verbs):
+    for module in (grades_verb, plan_verbs, train_verbs, pursue_verb, tune_verb, status_verbs):
         module.add_verbs(app)

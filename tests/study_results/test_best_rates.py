@@ -1,0 +1,140 @@
+"""Best learning rates and their law: a planted one is found again, whatever the scan makes difficult."""
+
+import math
+
+import numpy as np
+import pytest
+
+from analysis.study_results import ScannedRates, find_best_rates, fit_rate_law
+from scaling.errors import UserError
+from scaling.study import RateLaw
+
+PLANTED = RateLaw(4e-3, 24, 16_384, -0.7, 0.15)
+WIDTHS, SIZES = (6, 24, 96), (4_096, 65_536)
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def loss_at(rate, best, curvature=0.004):
+    """A loss curve steeper above its minimum than below: 0.3 of the rise is from the cubic term at a factor of 4."""
+    x = math.log(rate / best)
+    return 0.45 + curvature * x**2 * (1 + 0.2 * x)
+
+
+def scan(law=PLANTED, widths=WIDTHS, sizes=SIZES, noise=0.0, about=None):
+    """Scan rates about those of another law, as `scaling tune` does about the recipe's."""
+    random, about = np.random.default_rng(3), about or RateLaw(5e-3, 24, 16_384, -0.5, 0.2)
+    scans = []
+    for width in widths:
+        for size in sizes:
+            rates = tuple(factor * about.rate(width, size) for factor in FACTORS)
+            losses = (loss_at(r, law.rate(width, size)) + noise * random.normal() for r in rates)
+            scans.append(ScannedRates(width, size, rates, tuple(losses)))
+    return scans
+
+
+def fit(scans, width_exponent=-0.5, samples_exponent=0.2):
+    return fit_rate_law(
+        find_best_rates(scans), width_exponent=width_exponent, samples_exponent=samples_exponent
+    )
+
+
+def test_a_planted_law_is_found_again():
+    """The bias from the curves' asymmetry is a constant factor below a tenth of a factor of two."""
+    found = fit(scan(), width_exponent=0.0, samples_exponent=-0.5)
+    assert found.law.width_exponent == pytest.approx(-0.7, abs=0.05)
+    assert found.law.samples_exponent == pytest.approx(0.15, abs=0.03)
+    for width in WIDTHS:
+        assert found.law.rate(width, 16_384) == pytest.approx(
+            PLANTED.rate(width, 16_384), rel=2**0.2 - 1
+        )
+
+
+def test_a_planted_law_is_within_a_thousandth_of_the_best_with_noise_between_runs():
+    scans = scan(noise=0.0005)
+    law = fit(scans).law
+    costs = [
+        loss_at(
+            law.rate(one.token_width, one.n_samples), PLANTED.rate(one.token_width, one.n_samples)
+        )
+        - 0.45
+        for one in scans
+    ]
+    assert max(costs) < 0.001
+
+
+def test_an_exponent_stays_at_the_recipes_while_its_interval_holds_that():
+    found = fit(scan(noise=0.002), width_exponent=-0.68, samples_exponent=0.16)
+    assert (found.law.width_exponent, found.law.samples_exponent) == (-0.68, 0.16)
+    assert set(found.kept) == {"width_exponent", "samples_exponent"}
+    assert found.low["width_exponent"] < -0.68 < found.high["width_exponent"]
+
+
+def test_one_width_says_nothing_about_the_exponent_of_the_width():
+    found = fit(scan(widths=(24,)), width_exponent=-0.5, samples_exponent=-0.5)
+    assert found.law.width_exponent == -0.5
+    assert found.kept == {"width_exponent": "the scan has one width"}
+    assert "width_exponent" not in found.low
+    assert found.law.samples_exponent == pytest.approx(0.15, abs=0.03)
+
+
+def test_one_rate_for_all_sizes_has_no_exponent_of_the_data_size():
+    found = fit(scan(sizes=(65_536,)), samples_exponent=None)
+    assert found.law.samples_exponent == 0.0
+    assert found.kept["samples_exponent"] == "all data sizes have one rate"
+
+
+def test_a_diverged_run_is_infinitely_bad():
+    rates = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
+    (best,) = find_best_rates(
+        [ScannedRates(24, 4_096, rates, (0.47, 0.46, 0.45, math.inf, math.inf))]
+    )
+    assert not best.at_edge
+    assert 2e-3 < best.rate < 8e-3
+    assert best.cost(8e-3) == math.inf
+    assert best.cost(2e-3) == pytest.approx(0.01, abs=0.003)
+
+
+def test_a_scan_that_ends_at_its_best_rate_says_so_and_counts_less():
+    rates = (1e-3, 2e-3, 4e-3)
+    falling, inside = find_best_rates(
+        [
+            ScannedRates(24, 4_096, rates, (0.47, 0.46, 0.455)),
+            ScannedRates(24, 8_192, rates, (0.46, 0.45, 0.46)),
+        ]
+    )
+    assert falling.at_edge
+    assert not inside.at_edge
+    assert falling.standard_error > 1.5 * inside.standard_error
+
+
+def test_a_scan_without_a_run_that_ends_is_refused():
+    with pytest.raises(UserError, match=r"all 2 rates from 0\.1 up diverged .* lower multiples"):
+        find_best_rates([ScannedRates(24, 4_096, (0.1, 0.2), (math.inf, math.inf))])
+
+
+def test_costs_are_the_larger_of_the_parabola_and_the_measured_losses():
+    rates = tuple(1e-3 * 2.0**k for k in range(5))
+    losses = (0.47, 0.455, 0.45, 0.455, 0.50)  # far steeper at the last rate than a parabola
+    (best,) = find_best_rates([ScannedRates(24, 4_096, rates, losses)])
+    assert best.cost(16e-3) == pytest.approx(0.05, abs=0.002)
+    assert best.cost(best.rate) == 0.0
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says():
+    """95 % intervals of 600 best rates; the allowance for asymmetry makes them a little wide."""
+    hits = []
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        scans = [
+            ScannedRates(
+                one.token_width,
+                one.n_samples,
+                one.rates,
+                tuple(loss + 0.001 * random.normal() for loss in one.losses),
+            )
+            for one in scan()
+        ]
+        for best in find_best_rates(scans):
+            truth = PLANTED.rate(best.scanned.token_width, best.scanned.n_samples)
+            hits.append(best.low <= truth <= best.high)
+    assert 0.93 < np.mean(hits) <= 1.0
