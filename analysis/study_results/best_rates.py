@@ -21,6 +21,7 @@ _CONFIDENCE = 0.95
 _MISFIT = 0.2
 # For the same reason no best rate is known better than to this (in logarithms): a tenth of a factor of 2.
 _FINEST = 0.1 * math.log(2)
+_LARGEST_LOG = 700.0  # its exponential is still a number
 # A parabola is fitted to the best rate and so many neighbours on each side.
 _NEIGHBOURS = 2
 
@@ -49,6 +50,7 @@ class BestRate:
         rate: the best rate, with its 95 % interval from `low` to `high`, cut at the ends of the scan.
         curvature: loss above the smallest one at a rate e times or 1/e times the best; nan without a parabola.
         standard_error: of the rate's logarithm.
+        n_free: degrees of freedom of the noise behind it; 0 if that could not be estimated.
         at_edge: the best rate of the scan is its lowest or highest, so the true one may lie beyond it.
     """
 
@@ -58,6 +60,7 @@ class BestRate:
     high: float
     curvature: float
     standard_error: float
+    n_free: int
     at_edge: bool
 
     def cost(self, rate: float) -> float:
@@ -123,8 +126,7 @@ def find_best_rates(scans: Sequence[ScannedRates]) -> list[BestRate]:
             squares += float(np.sum((weights * residuals) ** 2))
             n_free += len(x) - 3
     noise = math.sqrt(squares / n_free) if n_free else None
-    factor = stats.t.ppf((1 + _CONFIDENCE) / 2, n_free) if n_free else 2.0
-    return [_minimum(scan, noise, float(factor)) for scan in scans]
+    return [_minimum(scan, noise, n_free) for scan in scans]
 
 
 def _window(scan: ScannedRates) -> tuple[Floats, Floats]:
@@ -136,11 +138,12 @@ def _window(scan: ScannedRates) -> tuple[Floats, Floats]:
     return x[np.isfinite(y)], y[np.isfinite(y)]
 
 
-def _minimum(scan: ScannedRates, noise: float | None, factor: float) -> BestRate:
+def _minimum(scan: ScannedRates, noise: float | None, n_free: int) -> BestRate:
     x, y = _window(scan)
     best, points = int(np.argmin(scan.losses)), np.log(scan.rates)
     center = points[best]
-    step = max(np.diff(points)[max(0, best - 1) : best + 1])
+    low, high = (_reach(scan, best, side) for side in (-1, 1))
+    step = max(-low, high)
     at_edge = best in (0, len(points) - 1)
     where, curvature, error = center, math.nan, step
     if len(x) >= 3:
@@ -149,27 +152,31 @@ def _minimum(scan: ScannedRates, noise: float | None, factor: float) -> BestRate
         covariance = np.linalg.pinv(design.T @ design)
         _, slope, bend = covariance @ design.T @ (y / deviations)
         vertex = -slope / (2 * bend) if bend > 0 else math.inf
-        # beyond the neighbours, or half way to one that diverged, the parabola is not of this curve
-        low, high = (_reach(scan, best, side) for side in (-1, 1))
+        # beyond the neighbours the parabola is not of this curve
         if low <= vertex <= high:
             gradient = np.array([0.0, -1 / (2 * bend), slope / (2 * bend**2)])
             statistical = math.sqrt(gradient @ covariance @ gradient)
             error = math.hypot(statistical if noise is not None else step / 2, _FINEST)
             where, curvature = center + vertex, float(bend)
     error = max(error, step) if at_edge else error
+    half = (_quantile(n_free) if n_free else 2.0) * error
     return BestRate(
         scanned=scan,
         rate=math.exp(where),
-        low=max(scan.rates[0], math.exp(max(where - factor * error, points[0]))),
-        high=min(scan.rates[-1], math.exp(min(where + factor * error, points[-1]))),
+        low=max(scan.rates[0], math.exp(max(where - half, points[0]))),
+        high=min(scan.rates[-1], math.exp(min(where + half, points[-1]))),
         curvature=curvature,
         standard_error=error,
+        n_free=n_free,
         at_edge=at_edge,
     )
 
 
 def _reach(scan: ScannedRates, best: int, side: int) -> float:
-    """Return how far, in log rate, the minimum can lie from the best measured rate on one side."""
+    """Return how far, in log rate, the minimum can lie from the best measured rate on one side.
+
+    That is as far as the neighbour, or half way to one that diverged.
+    """
     other = best + side
     if not 0 <= other < len(scan.rates):
         return 0.0
@@ -224,8 +231,9 @@ def fit_rate_law(
         width_exponent=round(values["width_exponent"], 3),
         samples_exponent=round(values["samples_exponent"], 3),
     )
-    lows["learning_rate"] = math.exp(lows.pop("level"))
-    highs["learning_rate"] = math.exp(highs.pop("level"))
+    lows["learning_rate"], highs["learning_rate"] = (
+        math.exp(np.clip(ends.pop("level"), -_LARGEST_LOG, _LARGEST_LOG)) for ends in (lows, highs)
+    )
     return RateFit(law, lows, highs, {**kept, **holds})
 
 
@@ -251,9 +259,7 @@ def _regress(
     excess = 1.0
     if n_free > 0:
         excess = max(1.0, float(np.sum(((y - design @ solution) / errors) ** 2)) / n_free)
-    half = stats.t.ppf((1 + _CONFIDENCE) / 2, max(1, n_free)) * np.sqrt(
-        np.diag(covariance) * excess
-    )
+    half = _quantile(max(1, n_free + best[0].n_free)) * np.sqrt(np.diag(covariance) * excess)
     names = ["level", *free]
     values = {
         **{name: given[name] for name in kept},
@@ -262,6 +268,10 @@ def _regress(
     lows = dict(zip(names, map(float, solution - half), strict=True))
     highs = dict(zip(names, map(float, solution + half), strict=True))
     return values, lows, highs
+
+
+def _quantile(n_free: int) -> float:
+    return float(stats.t.ppf((1 + _CONFIDENCE) / 2, n_free))
 
 
 def _rounded(rate: float) -> float:

@@ -120,9 +120,9 @@ def test_costs_are_the_larger_of_the_parabola_and_the_measured_losses():
     assert best.cost(best.rate) == 0.0
 
 
-def test_an_interval_covers_the_truth_as_often_as_it_says():
-    """95 % intervals of 600 best rates; the allowance for asymmetry makes them a little wide."""
-    hits = []
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """95 % intervals of 600 best rates and 100 laws; the allowance for asymmetry makes them a little wide."""
+    hits, law_hits = [], []
     for seed in range(100):
         random = np.random.default_rng(seed)
         scans = [
@@ -134,7 +134,13 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
             )
             for one in scan()
         ]
+        fitted = fit(scans, width_exponent=9.0, samples_exponent=9.0)
+        law_hits += [
+            fitted.low[name] <= getattr(PLANTED, name) <= fitted.high[name]
+            for name in ("width_exponent", "samples_exponent")
+        ]
         for best in find_best_rates(scans):
             truth = PLANTED.rate(best.scanned.token_width, best.scanned.n_samples)
             hits.append(best.low <= truth <= best.high)
     assert 0.93 < np.mean(hits) <= 1.0
+    assert 0.93 < np.mean(law_hits) <= 1.0

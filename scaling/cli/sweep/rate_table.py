@@ -33,6 +33,8 @@ _COLUMNS = {
     "twice": "twice",
     "so_far": "rule so far",
 }
+# Single runs tell no smaller differences apart, and another rule makes a study's finished runs useless.
+_TOLERANCE = 1e-3
 _COSTS = ("half", "once", "twice", "so_far")
 
 
@@ -114,15 +116,22 @@ class Tuned:
         return max(float(row["so_far"]) for row in self.rows)
 
     @property
-    def is_better(self) -> bool:
-        """Whether the law is worth writing: another one than so far, and with a smaller largest cost."""
-        return self.fit.law != self.so_far and self.largest_cost < self.largest_cost_so_far
+    def why_not(self) -> str:
+        """Why the law is not worth writing; empty if it is."""
+        if self.fit.law == self.so_far:
+            return "it has this law already"
+        if self.largest_cost_so_far <= _TOLERANCE:
+            return f"the rule so far is within {_TOLERANCE:g} of the best rate at all corners"
+        if self.largest_cost_so_far <= self.largest_cost:
+            return "the rule so far is at least as good"
+        return ""
 
     def text(self) -> list[str | Table]:
         """Return the table and the lines below it."""
         law = self.fit.law
         table = Table(
-            list(_COLUMNS.values()), [[_shown(key, row[key]) for key in _COLUMNS] for row in self.rows]
+            list(_COLUMNS.values()),
+            [[_shown(key, row[key]) for key in _COLUMNS] for row in self.rows],
         )
         lines: list[str | Table] = [
             table,

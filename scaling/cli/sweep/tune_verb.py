@@ -95,8 +95,8 @@ def tune(
 ) -> None:
     """Scan a few learning rates at the cheap corners of a study, fit a rate law, and write it into the study file.
 
-    The runs are those of a study NAME-tune; finished ones are only read. The law is written if its largest cost at
-    the scanned corners is smaller than that of the rule so far. See docs/recipe.md.
+    The runs are those of a study NAME-tune; finished ones are only read. The law is written if the rule so far costs
+    more than 0.001 of logloss at a scanned corner, and the law costs less. See docs/recipe.md.
 
     Example: scaling tune studies/quickstart.toml --dry-run
     """
@@ -108,7 +108,7 @@ def tune(
         _listed("--rates", rates, float),
         budget,
     )
-    _check_rates(request.factors)
+    _check_numbers(request)
     made, store = load_plan(study, None, runs)
     _check_tunable(study, made, dry_run)
     config, data = made.study, made.data
@@ -132,6 +132,9 @@ def tune(
     if scanned.n_missing:
         if dry_run:
             logger.info("%s to train first; nothing was trained", counted(scanned.n_missing, "run"))
+        if as_json:
+            counts = {"n_runs": scanned.n_runs, "n_missing": scanned.n_missing}
+            emit([], {"study": config.name, **counts, "written": False}, as_json=True)
         return
     tuned = _fit(made, scanned, whole)
     _conclude(study, made, tuned, dry_run=dry_run, yes=yes, as_json=as_json)
@@ -156,7 +159,15 @@ def _listed(option: str, text: str | None, kind: Callable[[str], T]) -> tuple[T,
     return values
 
 
-def _check_rates(factors: tuple[float, ...] | None) -> None:
+def _check_numbers(request: ScanRequest) -> None:
+    """Check that sizes and rates are positive, and that there are enough rates.
+
+    Raises:
+        UserError: they are not.
+    """
+    if any(size < 1 for size in request.sizes or ()):
+        raise UserError(f"--sizes {','.join(map(str, request.sizes or ()))}: expected sizes from 1")
+    factors = request.factors
     if factors is None:
         return
     if len(factors) < _FEWEST_RATES or not all(0 < factor < math.inf for factor in factors):
@@ -242,7 +253,7 @@ def _conclude(
     """Print the law with its costs and its price, and write it if it is better than the rule so far."""
     from scaling.atomic_files import json_values
 
-    text, change = _change(path, tuned.fit.law) if tuned.is_better else ("", "")
+    text, change = ("", "") if tuned.why_not else _change(path, tuned.fit.law)
     if not as_json:
         print_parts([*tuned.text(), *(["", change] if change else [])])
     if change and not dry_run:
@@ -259,9 +270,7 @@ def _conclude(
         document = {"study": made.study.name, **tuned.document(change=change, written=written)}
         emit([], json_values(document), as_json=True)
     if not change:
-        same = tuned.fit.law == tuned.so_far
-        why = "it has this law already" if same else "the rule so far is at least as good"
-        logger.info("%s: not changed, %s", path, why)
+        logger.info("%s: not changed, %s", path, tuned.why_not)
     elif dry_run:
         logger.info("%s: not changed (--dry-run)", path)
     else:
