@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.fit import LawFit
+from analysis.forecasts import LEDGER_FOLDER, Score, end_times, read_ledger, score_forecasts
 from analysis.latency import Served, measured_counts, served_models
 from analysis.plots import Picture, draw_figures, draw_latency
 from analysis.report.fitted_laws import variant_sections
+from analysis.report.forecast_ledger import forecast_section
 from analysis.report.generated_truth import truth_section
 from analysis.report.html_page import Page, render
 from analysis.report.overview import absent_text, overview_section, summary_line
@@ -80,6 +82,8 @@ def analyse(
     if table is None:
         table = runs_table(study_folder)
     notes = list(notes)
+    ledger = read_ledger(study_folder / LEDGER_FOLDER)
+    forecasts = score_forecasts(ledger, table, end_times(study_folder) if ledger else None)
     if planned is not None:
         wanted = table["signature"].isin(planned["signature"])
         if not wanted.any():
@@ -105,6 +109,7 @@ def analyse(
         planned=planned,
         notes=notes,
         served=served,
+        forecasts=forecasts,
         provenance=run_provenance(records),
     )
 
@@ -120,6 +125,7 @@ def analyse_table(
     planned: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
     served: Sequence[Served] = (),
+    forecasts: Sequence[Score] = (),
     provenance: Sequence[tuple[str, str]] = (),
 ) -> AnalysisResult:
     """Analyse any table with two sizes and a metric; see `analyse`.
@@ -136,6 +142,7 @@ def analyse_table(
         planned: planned runs, or None.
         notes: remarks on the table, for the report.
         served: models with their latencies, for each metric.
+        forecasts: the scored ledger.
         provenance: names and values for the report's last section.
 
     Raises:
@@ -156,6 +163,7 @@ def analyse_table(
         teachers_section(table, metrics),
         *(truth_section(study) for study in studies),
         *(part for study in studies for part in variant_sections(study, pictures[study.label])),
+        forecast_section(forecasts),
         served_section(served, latencies),
         checklist_section(studies),
         provenance_section(provenance),

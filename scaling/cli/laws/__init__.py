@@ -5,12 +5,18 @@ Not here: any rule of the analysis itself (`analysis`).
 
 import typer
 
-from scaling.cli.laws import budget_verbs, compare_verb, fitting_verbs, report_verbs
+from scaling.cli.laws import (
+    budget_verbs,
+    compare_verb,
+    fitting_verbs,
+    forecast_verb,
+    report_verbs,
+)
 
 __all__ = ["add_verbs"]
 
 
 def add_verbs(app: typer.Typer) -> None:
     """Register the verbs on the command `scaling`."""
-    for module in (fitting_verbs, budget_verbs, report_verbs, compare_verb):
+    for module in (fitting_verbs, budget_verbs, forecast_verb, report_verbs, compare_verb):
         module.add_verbs(app)

@@ -151,6 +151,7 @@ def report(
 
     Example: scaling report studies/quickstart.toml
     """
+    from analysis.forecasts import LEDGER_FOLDER, read_ledger, score_forecasts
     from analysis.report import analyse, analyse_table
 
     loaded = load_table(source, runs, where)
@@ -163,5 +164,7 @@ def report(
         result = analyse(loaded.folder, table=loaded.table, planned=planned, out=output, **how)
     else:
         provenance = [("Table", str(source))]
+        ledger = read_ledger(source.parent / LEDGER_FOLDER)
+        how["forecasts"] = score_forecasts(ledger, loaded.table)
         result = analyse_table(loaded.table, output or loaded.folder, provenance=provenance, **how)
     print(result.text)

@@ -221,7 +221,7 @@ def whole_numbers(rows: pd.DataFrame) -> pd.DataFrame:
     return texts
 
 
-def parse_numbers(pairs: list[str] | None) -> dict[str, float]:
+def parse_numbers(pairs: list[str] | None, option: str = "--hold") -> dict[str, float]:
     """Parse `NAME=NUMBER` pairs.
 
     Raises:
@@ -233,7 +233,7 @@ def parse_numbers(pairs: list[str] | None) -> dict[str, float]:
         try:
             numbers[name] = float(value)
         except ValueError:
-            raise UserError(f"--hold {pair}: expected NAME=NUMBER, e.g. E=0.4") from None
+            raise UserError(f"{option} {pair}: expected NAME=NUMBER, e.g. E=0.4") from None
     return numbers
 
 

@@ -1,0 +1,102 @@
+"""What `--at` of a forecast means: a grade or a model size, and a data size."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from scaling.cli.laws.sources import choices, parse_sizes
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.fit import LawFit
+
+__all__ = ["parse_target", "target_flops"]
+
+
+logger = logging.getLogger(__name__)
+# If the sizes of a planned cell differ by less in all, it is probably the one that is meant.
+_NEAR = 0.1
+
+
+def parse_target(
+    text: str, fit: LawFit, table: pd.DataFrame, planned: pd.DataFrame | None
+) -> tuple[str | None, dict[str, float]]:
+    """The grade, if named, and the size by column that an `--at` means.
+
+    Raises:
+        UserError: the text is not one size for each variable, or there is no such grade.
+    """
+    columns = list(fit.columns.values())
+    first, comma, rest = text.partition(",")
+    if not comma or len(columns) < 2 or _is_number(first):
+        target = dict(zip(columns, parse_sizes(text, len(columns)), strict=True))
+        _warn_if_not_planned(text, target, planned)
+        return _grade_of(target, table, planned), target
+    sizes: dict[str, float] = {}
+    for known in (table, planned):
+        if known is not None and {"grade", columns[0]} <= set(known.columns):
+            sizes = {str(g): float(s) for g, s in zip(known["grade"], known[columns[0]], strict=True)} | sizes  # fmt: skip
+    if first not in sizes:
+        raise UserError(
+            f"--at {text}: no size {columns[0]} of {first} is known{choices(first, sizes)}"
+        )
+    others = parse_sizes(rest, len(columns) - 1)
+    target = dict(zip(columns, [sizes[first], *others], strict=True))
+    _warn_if_not_planned(text, target, planned)
+    return first, target
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _grade_of(
+    target: dict[str, float], table: pd.DataFrame, planned: pd.DataFrame | None
+) -> str | None:
+    """The grade of the target's model size, if one is known."""
+    column, size = next(iter(target.items()))
+    for known in (table, planned):
+        if known is not None and {"grade", column} <= set(known.columns) and len(target) > 1:
+            same = known.loc[known[column] == size, "grade"]
+            if len(same):
+                return str(same.iloc[0])
+    return None
+
+
+def _warn_if_not_planned(text: str, target: dict[str, float], planned: pd.DataFrame | None) -> None:
+    """Log that no planned run can ever score this forecast, and the cell that is probably meant."""
+    import numpy as np
+
+    if planned is None or not set(target) <= set(planned.columns):
+        return
+    shares = [np.abs(planned[column] / size - 1) for column, size in target.items()]
+    off = np.sum(shares, axis=0)
+    best = int(np.argmin(off))
+    if off[best] > 0:
+        nearest = planned.iloc[best]
+        cell = ",".join(str(nearest[column]) for column in target)
+        hint = f"; the nearest is {cell} ({nearest['grade']})" if off[best] < _NEAR else ""
+        logger.warning("--at %s: the study plans no such cell%s", text, hint)
+
+
+def target_flops(
+    target: dict[str, float], rows: pd.DataFrame, planned: pd.DataFrame | None
+) -> float | None:
+    """Training FLOPs of a run at the target: as planned, else by the cost fitted to the table's FLOPs."""
+    from analysis.budget import read_cost
+
+    if planned is not None and set(target) <= set(planned.columns):
+        same = (planned[list(target)] == list(target.values())).all(axis=1)
+        if same.any():
+            return float(planned.loc[same, "flops"].mean())
+    if "flops" not in rows.columns or len(target) != 2 or "flops" in target:
+        return None
+    x, data = target
+    return float(read_cost(rows, "flops", x=x, data=data)(*target.values()))

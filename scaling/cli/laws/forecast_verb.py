@@ -1,0 +1,216 @@
+"""The verb on forecasts: `scaling forecast`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scaling.atomic_files import json_values
+from scaling.cli.laws.forecast_target import parse_target, target_flops
+from scaling.cli.laws.law_choices import LawName, LossName, ResidualName, WeightsName
+from scaling.cli.laws.sources import (
+    Loaded,
+    load_table,
+    matching,
+    metrics_of,
+    one_variant,
+    parse_numbers,
+    planned_runs,
+)
+from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
+from scaling.cli.output import emit
+from scaling.cli.tables import Table
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.fit import LawFit
+
+__all__ = ["add_verbs"]
+
+
+logger = logging.getLogger(__name__)
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verb on the command `scaling`."""
+    app.command("forecast")(forecast)
+
+
+def forecast(
+    source: Source,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N,D",
+            help="Sizes to forecast, or GRADE,D; only D for a law of one size; repeatable.",
+        ),
+    ] = None,
+    score: Annotated[
+        bool,
+        typer.Option("--score", help="Compare the ledger with the runs that came later instead."),
+    ] = False,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Hold a parameter, e.g. E; repeatable."),
+    ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the forecasts [default: forecasts/ in the study's run folder, or beside the CSV]."
+        ),
+    ] = None,
+    law: Annotated[LawName, typer.Option(help="The law, as for fit.")] = LawName.ADDITIVE,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Y = None,
+    loss: Annotated[
+        LossName, typer.Option(help="gaussian fits the means of cells, huber every row.")
+    ] = LossName.GAUSSIAN,
+    delta: Annotated[
+        float | None, typer.Option(help="Threshold of the huber loss [default: 0.001].")
+    ] = None,
+    residual: Annotated[
+        ResidualName | None,
+        typer.Option(help="Scale of the residuals [default: raw with gaussian, log with huber]."),
+    ] = None,
+    weights: Annotated[
+        WeightsName, typer.Option(help="stderr weighs each row by 1 / Y_stderr squared.")
+    ] = WeightsName.NONE,
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(min=2, help="Take the law's error from this many resamples of the cells."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    rising: Annotated[
+        bool | None,
+        typer.Option("--rising/--falling", help="The metric's direction [default: by its name]."),
+    ] = None,
+    limit: Annotated[
+        float | None,
+        typer.Option(help="Limit that E cannot cross [default: 0 falling, 1 rising]."),
+    ] = None,
+    runs: Runs = None,
+    where: Where = None,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Write a dated forecast of sizes that no run has, or score the ledger; exit 1 if a file in it is damaged.
+
+    A forecast is never changed; asking for it again only prints it.
+
+    Example: scaling forecast studies/quickstart.toml --at SUAN-4,1048576 --assume E=0.3874
+    """
+    from analysis.fit import FitOptions, fit_law
+    from analysis.forecasts import LEDGER_FOLDER
+    from analysis.laws import build_law
+    from analysis.table import rises
+
+    if score == bool(at):
+        raise UserError("give sizes to forecast (--at N,D), or --score, one of them")
+    loaded = load_table(source, runs, None)
+    folder = ledger or _home(source, loaded) / LEDGER_FOLDER
+    if score:
+        _score(loaded, folder, where, as_json=as_json, output=output)
+        return
+    options = FitOptions(
+        loss=loss.value,
+        delta=delta,
+        residual=residual.value if residual else None,
+        weights=weights.value,
+        fixed=parse_numbers(assume, "--assume"),
+        n_draws=bootstrap,
+        seed=seed,
+    )
+    rows = loaded.table[matching(loaded.table, where or [])].reset_index(drop=True)
+    rows = one_variant(rows, x)
+    metric = metrics_of(rows, [y] if y else None)[0]
+    form = build_law(law.value, rising=rises(metric) if rising is None else rising, limit=limit)
+    fit = fit_law(form, rows, x=x, data=data, y=metric, options=options)
+    if not fit.success:
+        logger.warning("the law is only a direction: %s, %s", fit.status, fit.message)
+    planned = planned_runs(source, runs)
+    _forecast(loaded, folder, rows, fit, at or [], planned, as_json=as_json, output=output)
+
+
+def _home(source: Path, loaded: Loaded) -> Path:
+    return loaded.folder if loaded.is_study else source.parent
+
+
+def _forecast(
+    loaded: Loaded,
+    folder: Path,
+    rows: pd.DataFrame,
+    fit: LawFit,
+    at: list[str],
+    planned: pd.DataFrame | None,
+    *,
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Make all forecasts, and only then write the first."""
+    from dataclasses import asdict
+
+    from analysis.forecasts import add_forecast, make_forecast, settings_of
+
+    x = next(iter(fit.columns.values()))
+    settings = settings_of(rows, loaded.table, x)
+    made = []
+    for text in dict.fromkeys(at):
+        grade, target = parse_target(text, fit, loaded.table, planned)
+        flops = target_flops(target, rows, planned)
+        made.append(
+            make_forecast(
+                fit,
+                rows,
+                loaded.table,
+                target,
+                study=loaded.title,
+                settings=settings,
+                grade=grade,
+                target_flops=flops,
+            )
+        )
+    kept = [add_forecast(folder, one) for one in made]
+    lines = []
+    for one, path, is_new in kept:
+        beyond = ", ".join(f"{reach:.3g} x {column}" for column, reach in one.reach.items())
+        lines.append(
+            f"{one.metric} at {one.place}: {one.value:.5f}, 95 % of single runs in [{one.lower:.5f}, {one.upper:.5f}]; "
+            f"{one.law_text} law, {one.n_runs} runs, {beyond} of the largest"
+        )
+        lines.append(f"  {'written' if is_new else f'already there since {one.made}'}: {path}")
+    documents = [{"file": str(path), "new": is_new, **asdict(one)} for one, path, is_new in kept]
+    emit(lines, documents, as_json=as_json, output=output)
+
+
+def _score(
+    loaded: Loaded, folder: Path, where: list[str] | None, *, as_json: bool, output: Path | None
+) -> None:
+    from analysis.forecasts import (
+        end_times,
+        read_ledger,
+        score_forecasts,
+        score_rows,
+        score_table,
+        score_text,
+    )
+
+    entries = read_ledger(folder)
+    if not entries:
+        raise UserError(f"{folder}: no forecast yet; `scaling forecast ... --at N,D` writes one")
+    rows = loaded.table[matching(loaded.table, where or [])].reset_index(drop=True)
+    scores = score_forecasts(entries, rows, end_times(loaded.folder) if loaded.is_study else None)
+    emit(
+        [Table(*score_table(scores)), *score_text(scores)],
+        json_values(score_rows(scores)),
+        as_json=as_json,
+        output=output,
+    )
+    if any(one.outcome == "damaged" for one in scores):
+        logger.error("%s: a file is damaged and does not count", folder)
+        raise typer.Exit(1)
