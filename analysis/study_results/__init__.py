@@ -10,8 +10,8 @@ from analysis.study_results.best_rates import (
     find_best_rates,
     fit_rate_law,
 )
-from analysis.study_results.extrapolation import CUTS, Cut, holdout, largest_cells, score_holdout
 from analysis.study_results.component_slopes import LearnedParts, learned_parts
+from analysis.study_results.extrapolation import CUTS, Cut, holdout, largest_cells, score_holdout
 from analysis.study_results.paired_runs import paired_differences
 from analysis.study_results.study_fits import (
     MetricFits,
