@@ -7,6 +7,7 @@ from analysis.budget.allocation import Allocation, allocate, cheapest, frontier,
 from analysis.budget.cost import Cost, Unit, read_cost
 from analysis.budget.further_cells import next_cells, with_advice
 from analysis.budget.pursuit import PursuitUnit, check_goal, next_round
+from analysis.budget.pursuit_look import goal_text
 
 __all__ = [
     "Allocation",
@@ -17,6 +18,7 @@ __all__ = [
     "cheapest",
     "check_goal",
     "frontier",
+    "goal_text",
     "iso_cost",
     "iso_loss",
     "next_cells",

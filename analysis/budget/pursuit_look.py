@@ -20,7 +20,7 @@ from analysis.table import default_metrics, rises
 from scaling.records import PursuitRound
 from scaling.study import GoalConfig
 
-__all__ = ["USUAL_LEVEL", "Evidence", "Look", "declared"]
+__all__ = ["USUAL_LEVEL", "Evidence", "Look", "declared", "goal_text"]
 
 
 _ERROR_RATE = 0.05
@@ -93,14 +93,11 @@ class Evidence:
     def seen(self, look: Look) -> PursuitRound:
         """The round with what was seen, so far without cells."""
         goal = self.goal
-        quantity = goal.quantity
-        if quantity is None:
-            quantity = "{} at {:,.0f}, {:,.0f}".format(goal.metric or "logloss", *(self.at or ()))
         return PursuitRound(
             number=len(self.before) + 1,
             time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             kind="end",
-            quantity=quantity,
+            quantity=goal_text(goal, self.at),
             goal_width=goal.width,
             status=look.fit.status if look.fit is not None else "no fit",
             n_runs=len(self.table),
@@ -135,6 +132,19 @@ class Evidence:
             if look.width <= self.goal.width:
                 return replace(self.seen(look), is_reached=True, reason=self.reached_text(look))
         return replace(self.seen(look), reason=why)
+
+
+def goal_text(goal: GoalConfig, at: tuple[float, float] | None) -> str:
+    """What is measured, for people; two goals with the same text share their looks.
+
+    Args:
+        goal: the goal.
+        at: n_params and n_samples of its metric; None for a parameter.
+    """
+    metric = goal.metric or "logloss"
+    what = goal.quantity or "{} at {:,.0f}, {:,.0f}".format(metric, *(at or ()))
+    held = "".join(f", {name} = {value:g}" for name, value in goal.fixed.items())
+    return f"{what} ({goal.law}{held})"
 
 
 def declared(before: Sequence[PursuitRound], table: pd.DataFrame) -> tuple[float, bool]:

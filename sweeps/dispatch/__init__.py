@@ -6,11 +6,13 @@ Not here: which cells are missing (`sweeps.planning`), which jobs are queued (`s
 from sweeps.dispatch.environment import overriding_variables
 from sweeps.dispatch.local_pool import local_seconds, n_slots, run_debug, run_local
 from sweeps.dispatch.preflight import check_shell
+from sweeps.dispatch.pursuit_prices import Prices
 from sweeps.dispatch.slurm_arrays import SlurmOptions, submit_slurm
 from sweeps.dispatch.throttling import rebalance
 from sweeps.dispatch.time_left import TimeLeft
 
 __all__ = [
+    "Prices",
     "SlurmOptions",
     "TimeLeft",
     "check_shell",

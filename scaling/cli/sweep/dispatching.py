@@ -48,7 +48,7 @@ class FailureClass(StrEnum):
 
 @dataclass(frozen=True)
 class Request:
-    """The options of the verbs: which cells to train, where and how."""
+    """The options of the verbs: which cells to train (of these `signatures`; None: any), where and how."""
 
     study: Path
     overrides: list[str] | None
@@ -65,6 +65,7 @@ class Request:
     clean_env: bool = False
     cancel_removed: bool = False
     yes: bool = False
+    signatures: frozenset[str] | None = None
 
 
 def _select(made: Plan, request: Request, *, failed_only: bool = False) -> list[PlannedCell]:
@@ -72,8 +73,11 @@ def _select(made: Plan, request: Request, *, failed_only: bool = False) -> list[
     cells = [
         cell
         for cell in chosen_by(made, request.only)
-        if (cell.goes_on and not failed_only)
-        or (cell.standing in ("failed", "lost") and (cell.failure or "lost") in request.retry)
+        if (request.signatures is None or cell.config.signature in request.signatures)
+        and (
+            (cell.goes_on and not failed_only)
+            or (cell.standing in ("failed", "lost") and (cell.failure or "lost") in request.retry)
+        )
     ]
     return sorted(cells, key=lambda cell: cell.seconds)[: request.limit]
 
