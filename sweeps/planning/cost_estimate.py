@@ -89,7 +89,7 @@ class Measurements:
 
     Attributes:
         runs: for each data size and batch the finished runs, as pairs of samples per second and memory in GiB.
-        benchmarks: results of `scaling benchmark`.
+        benchmarks: results of `scaling benchmark`; the last part of their key is whether it ran on a CPU.
     """
 
     runs: dict[tuple[Any, ...], dict[_Epoch, list[tuple[float, float]]]]
@@ -103,6 +103,11 @@ class Measurements:
         epoch = min(epochs, key=lambda one: abs(math.log(one[0] / n_samples)))
         runs = epochs[epoch]
         return epoch, median(rate for rate, _ in runs), max(memory for _, memory in runs)
+
+    def benchmark(self, key: tuple[Any, ...], on_gpu: bool) -> Throughput | None:
+        """Return the benchmark of a grade; for a job on a GPU, only one that ran on a GPU."""
+        there = self.benchmarks.get((*key, False))
+        return there if on_gpu else self.benchmarks.get((*key, True), there)
 
     @property
     def start_seconds(self) -> float:
@@ -141,7 +146,7 @@ def measurements(
             )
             runs.setdefault(key, {}).setdefault(epoch, []).append(facts)
     known = {
-        (_items(one.grade), _items(one.model), one.packing, None): one
+        (_items(one.grade), _items(one.model), one.packing, None, one.device == "cpu"): one
         for one in sorted(benchmarks, key=lambda one: one.data == data)
     }
     return Measurements(runs, known)
@@ -183,7 +188,7 @@ def estimate(
         trained = more.seconds - more.evaluation_seconds
         seconds = own.seconds + share * trained + more.evaluation_seconds
         return Estimate(seconds, evaluation, memory, source)
-    if (bench := known.benchmarks.get(key)) is not None:
+    if (bench := known.benchmark(key, on_gpu)) is not None:
         n_steps = config.n_steps - _first_steps(config, n_samples)
         evaluation = data.n_test * bench.evaluation_sample_seconds
         seconds = n_steps * bench.step_seconds + n_samples * bench.sample_seconds + evaluation

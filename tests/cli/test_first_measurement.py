@@ -67,7 +67,7 @@ def test_a_teacher_is_measured_too(study_file, monkeypatch):
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
-        (ended(2, "...\nerror: no space\n"), "error: no space"),
+        (ended(2, "...\nerror: no space\n"), "so times are guessed: no space"),
         (ended(-9), "exit code -9"),
         (OSError("no such file"), "no such file"),
         (subprocess.TimeoutExpired("x", 60), "was stopped"),

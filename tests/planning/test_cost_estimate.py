@@ -91,3 +91,16 @@ def test_a_benchmark_counts_the_steps_of_a_growing_batch(study_file):
     assert estimate(cell, data, known).seconds == 2.0 * 320 / 16
     # the last samples of a shared training
     assert estimate(cell, data, known, n_trained=160).seconds == 2.0 * 160 / 16
+
+
+def test_a_benchmark_on_a_cpu_says_nothing_about_a_job_on_a_gpu(study_file):
+    cells, data = cells_of(study_file, 'grid.grade=["SUAN-0"]')
+    cell = cells[320]
+    slow = Throughput(cell.grade, cell.model, "none", "", "cpu", 2.0, 0.0, 0.0, 1.0, 1.0)
+    fast = replace(slow, device="NVIDIA", step_seconds=0.5)
+    only_slow, both = (
+        measurements([], found, data.fingerprint) for found in ([slow], [slow, fast])
+    )
+    assert estimate(cell, data, only_slow, on_gpu=True).source == "guess"
+    assert estimate(cell, data, both, on_gpu=True).seconds == 0.5 * cell.n_steps
+    assert estimate(cell, data, both).seconds == 2.0 * cell.n_steps

@@ -71,11 +71,12 @@ def measure_unknown_grades(
         )
         return True
     except OSError as error:
-        logger.warning("warning: cannot measure %s, so their times are guessed: %s", names, error)
+        logger.warning("warning: %s not measured, so times are guessed: %s", names, error)
         return False
     if ended.returncode:
         reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
-        logger.warning("warning: cannot measure %s, so their times are guessed: %s", names, reason)
+        reason = reason.removeprefix("error: ")
+        logger.warning("warning: %s not measured, so times are guessed: %s", names, reason)
     return ended.returncode == 0
 
 
