@@ -142,3 +142,16 @@ def test_the_live_view_of_a_long_table_fits_the_screen_and_is_whole_at_the_end(c
     assert "300 cells" in frame
     assert frame.count("\n") <= 20
     assert whole.endswith("299\n\n300 cells\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, ""),
+        (47, ", about 0:50 left"),
+        (185, ", about 3:10 left"),
+        (3700, ", about 1:05:00 left"),
+    ],
+)
+def test_the_time_left_shows_no_figures_that_mean_nothing(seconds, text):
+    assert progress._left_text(seconds) == text
