@@ -9,6 +9,7 @@ import pytest
 from scaling.cli.app import main
 from scaling.cli.sweep import tune_verb
 from scaling.cli.sweep.rate_table import Scanned
+from scaling.cli.sweep.scan_training import ScanRequest
 from scaling.study import load_study
 
 
@@ -109,7 +110,6 @@ def test_a_link_to_the_study_stays_a_link_and_the_file_keeps_its_mode(study_file
         ("", ["--sizes", "1201"], "1201 is more than the 1200 training impressions"),
         ("", ["--grades", "SUAN-1,SUAN-1"], "a value is given twice"),
         ("", ["--grades", "SUAN-99"], "there is no grade SUAN-99"),
-        ("", [], "more than 25% of the study's"),
         ("", ["--budget-gpu-hours", "0"], "more than --budget-gpu-hours 0"),
     ],
 )
@@ -121,6 +121,16 @@ def test_what_is_refused(study_file, tune, text, options, message):
     assert message in err
     assert study_file.read_text() == before
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("hours", "study_seconds", "limit"),
+    [(None, 4000.0, 1000.0), (None, 40.0, 300.0), (2.0, 1.0, 7200.0)],
+)
+def test_a_scan_may_take_a_quarter_of_the_study_or_five_minutes_or_its_budget(
+    hours, study_seconds, limit
+):
+    assert ScanRequest(hours=hours).limit(study_seconds) == limit
 
 
 def test_a_dry_run_without_runs_says_what_it_would_train(tune):

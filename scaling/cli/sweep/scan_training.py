@@ -28,6 +28,7 @@ __all__ = ["ScanRequest", "pick_scan", "train_scan"]
 logger = logging.getLogger(__name__)
 
 _LARGEST_SHARE = 0.25  # of the study's compute that a scan may cost without --yes
+_ALWAYS_FINE = 300.0  # seconds; in a short study the starts of processes alone take a larger share
 _FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _SCAN_FILE = "scan.json"
 # How a run that diverged says so (scaling.training.NonFiniteLossError).
@@ -39,7 +40,7 @@ class ScanRequest:
     """What the user asked for; None: the default.
 
     Attributes:
-        hours: core- or GPU-hours that the scan may cost; None: a quarter of the study's.
+        hours: core- or GPU-hours that the scan may cost; None: a quarter of the study's, or five minutes.
     """
 
     grades: tuple[str, ...] | None = None
@@ -49,7 +50,9 @@ class ScanRequest:
 
     def limit(self, study_seconds: float) -> float:
         """Return how many seconds the scan may take."""
-        return _LARGEST_SHARE * study_seconds if self.hours is None else 3600 * self.hours
+        if self.hours is not None:
+            return 3600 * self.hours
+        return max(_LARGEST_SHARE * study_seconds, _ALWAYS_FINE)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ ScanBudget = Annotated[
         "--budget-gpu-hours",
         min=0.0,
         max=1e12,
-        help="GPU-hours that the scan may cost [default: a quarter of the study's].",
+        help="GPU-hours that the scan may cost [default: a quarter of the study's, at least five minutes].",
     ),
 ]
 OnCluster = Annotated[
