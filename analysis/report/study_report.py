@@ -15,6 +15,7 @@ from analysis.report.forecast_ledger import forecast_section
 from analysis.report.generated_truth import truth_section
 from analysis.report.html_page import Page, render
 from analysis.report.overview import absent_text, overview_section, summary_line
+from analysis.report.pursuit_rounds import pursuit_section
 from analysis.report.repeatability import checklist_section, provenance_section, run_provenance
 from analysis.report.safe_names import FIGURE_BYTES, file_names
 from analysis.report.served_models import served_section, teachers_section
@@ -22,7 +23,7 @@ from analysis.study_results import StudyFits, fit_study
 from analysis.table import default_metrics, runs_table, sized_rows, split_variants, write_table
 from scaling.atomic_files import atomic_path, write_text
 from scaling.errors import UserError
-from scaling.records import RunStore
+from scaling.records import PursuitRound, RunStore, read_rounds
 
 __all__ = ["AnalysisResult", "analyse", "analyse_table"]
 
@@ -84,8 +85,10 @@ def analyse(
     notes = list(notes)
     ledger = read_ledger(study_folder / LEDGER_FOLDER)
     forecasts = score_forecasts(ledger, table, end_times(study_folder) if ledger else None)
+    rounds = read_rounds(study_folder)
     if planned is not None:
-        wanted = table["signature"].isin(planned["signature"])
+        pursued = [name for one in rounds for name in one.cells]  # maybe seeds beyond the grid's
+        wanted = table["signature"].isin([*planned["signature"], *pursued])
         if not wanted.any():
             raise UserError(f"{study_folder}: none of the planned runs is finished yet")
         if not wanted.all():
@@ -110,6 +113,7 @@ def analyse(
         notes=notes,
         served=served,
         forecasts=forecasts,
+        rounds=rounds,
         provenance=run_provenance(records),
     )
 
@@ -126,6 +130,7 @@ def analyse_table(
     notes: Sequence[str] = (),
     served: Sequence[Served] = (),
     forecasts: Sequence[Score] = (),
+    rounds: Sequence[PursuitRound] = (),
     provenance: Sequence[tuple[str, str]] = (),
 ) -> AnalysisResult:
     """Analyse any table with two sizes and a metric; see `analyse`.
@@ -143,6 +148,7 @@ def analyse_table(
         notes: remarks on the table, for the report.
         served: models with their latencies, for each metric.
         forecasts: the scored ledger.
+        rounds: those of `scaling pursue`.
         provenance: names and values for the report's last section.
 
     Raises:
@@ -164,6 +170,7 @@ def analyse_table(
         *(truth_section(study) for study in studies),
         *(part for study in studies for part in variant_sections(study, pictures[study.label])),
         forecast_section(forecasts),
+        pursuit_section(rounds),
         served_section(served, latencies),
         checklist_section(studies),
         provenance_section(provenance),
