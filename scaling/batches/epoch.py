@@ -11,6 +11,7 @@ from scaling.batches.packing import (
     Groups,
     group_requests,
     group_stretches,
+    groups_of_latest,
     iterate_packed,
     packed_rows,
     packed_samples_seen,
@@ -30,10 +31,13 @@ class Epoch:
     """
 
     def __init__(self, config: RunConfig, store: EventStore, groups: Groups | None = None) -> None:
+        self._order: int | None = order_key("order", *config.order)
+        if config.data_order == "recent":
+            self._order = None
+            groups = groups and groups_of_latest(groups, config.n_samples)
         self.config, self._store, self._groups = config, store, groups
         shares = _step_ends(config)
         self._shares = shares
-        self._order = order_key("order", *config.order)
         self.seen: NDArray[np.int64] = (
             shares if groups is None else packed_samples_seen(groups, shares, self._order)
         )
@@ -68,6 +72,8 @@ class Epoch:
         size = self.config.n_samples
         if self._groups is not None:
             return packed_rows(self._groups, size, self._order)
+        if self._order is None:
+            return np.arange(self._store.n_train - size, self._store.n_train)
         return permuted_rows(np.arange(size), self._store.n_train, self._order)
 
     def _phase_batch(self, n_seen: int) -> int:
@@ -81,6 +87,8 @@ class Epoch:
 
         The cool-down has begun before the end, and the last batch may be cut.
         """
+        if self._order is None:
+            return self.n_steps if longer is self else 0  # the smaller one begins later in time
         n_steps = min(self.n_steps, longer.n_steps)
         differs = np.flatnonzero(self.seen[:n_steps] != longer.seen[:n_steps])
         alike = int(differs[0]) if len(differs) else n_steps

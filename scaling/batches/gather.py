@@ -101,12 +101,13 @@ def iterate_training(
     store: EventStore,
     step_ends: NDArray[np.int64],
     max_len: int,
-    order: int,
+    order: int | None,
     first_step: int = 0,
     tokens_per_part: int = TOKENS_PER_PART,
 ) -> Iterator[list[Batch]]:
     """Yield the steps of one epoch over the first impressions of the order named by key `order`.
 
+    Without a key, the epoch has the latest impressions of the training part, in time order.
     Step k takes the places from `step_ends[k - 1]` up to `step_ends[k]`, the first one from 0.
     A step's batch is split into parts of similar history lengths, to limit padding, and of at most
     `tokens_per_part` tokens. The sum of their gradients is the gradient of the batch.
@@ -114,7 +115,10 @@ def iterate_training(
     starts = np.concatenate([[0], step_ends[:-1]])
     for start, end in zip(starts[first_step:], step_ends[first_step:], strict=True):
         positions = np.arange(start, end, dtype=np.int64)
-        rows = permuted_rows(positions, store.n_train, order)
+        if order is None:  # the rows of the training part are sorted by time
+            rows = positions + (store.n_train - int(step_ends[-1]))
+        else:
+            rows = permuted_rows(positions, store.n_train, order)
         parts = _parts_of_similar_length(store, rows, max_len, tokens_per_part)
         yield [gather_batch(store, rows[part], max_len) for part in parts]
 

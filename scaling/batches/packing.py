@@ -5,7 +5,7 @@ L / 2 to L events (all of them if there are at most L). Memory grows with the nu
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +22,7 @@ __all__ = [
     "Groups",
     "group_requests",
     "group_stretches",
+    "groups_of_latest",
     "iterate_packed",
     "packed_rows",
     "packed_samples_seen",
@@ -73,15 +74,32 @@ def group_stretches(store: EventStore, max_len: int) -> Groups:
     return Groups(rows, first, starts, stretches=True)
 
 
+def groups_of_latest(groups: Groups, n_samples: int) -> Groups:
+    """Return the groups of the latest `n_samples` training impressions, in the order of their last impressions.
+
+    A group that reaches back beyond them loses its earlier impressions; its window of events stays the same.
+    """
+    kept = groups.rows >= len(groups.rows) - n_samples  # row numbers are in time order
+    group = np.repeat(np.arange(len(groups.starts)), groups.counts)[kept]
+    rows, ends = groups.rows[kept], _boundaries(group)
+    by_time = np.argsort(rows[ends[1:] - 1])
+    counts = np.diff(ends)[by_time]
+    first = np.concatenate([[0], counts.cumsum()])
+    places = np.repeat(ends[:-1][by_time] - first[:-1], counts) + np.arange(len(rows))
+    return replace(
+        groups, rows=rows[places], first=first, starts=groups.starts[group[ends[:-1]]][by_time]
+    )
+
+
 def iterate_packed(
     store: EventStore,
     groups: Groups,
     step_ends: NDArray[np.int64],
-    order: int,
+    order: int | None,
     first_step: int = 0,
     tokens_per_part: int = TOKENS_PER_PART,
 ) -> Iterator[list[Batch]]:
-    """Yield the steps of one epoch, whole groups in the order of `order`.
+    """Yield the steps of one epoch, whole groups in the order of `order`; without one, as they are.
 
     A step contains the groups whose last impression falls into its share of the epoch, which ends at its entry of
     `step_ends`. The last group is cut so that the epoch has exactly `step_ends[-1]` impressions. Smaller sizes are
@@ -94,7 +112,7 @@ def iterate_packed(
 
 
 def packed_samples_seen(
-    groups: Groups, step_ends: NDArray[np.int64], order: int
+    groups: Groups, step_ends: NDArray[np.int64], order: int | None
 ) -> NDArray[np.int64]:
     """Return the impressions seen after each step of `iterate_packed`.
 
@@ -105,7 +123,7 @@ def packed_samples_seen(
     return seen
 
 
-def packed_rows(groups: Groups, n_samples: int, order: int) -> NDArray[np.int64]:
+def packed_rows(groups: Groups, n_samples: int, order: int | None) -> NDArray[np.int64]:
     """Return the impressions of an epoch of `iterate_packed` [n_samples], in its order."""
     sequence, counts, _ = _schedule(groups, np.array([n_samples]), order)
     before = np.repeat(counts.cumsum() - counts, counts)
@@ -115,11 +133,13 @@ def packed_rows(groups: Groups, n_samples: int, order: int) -> NDArray[np.int64]
 
 
 def _schedule(
-    groups: Groups, step_ends: NDArray[np.int64], order: int
+    groups: Groups, step_ends: NDArray[np.int64], order: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the groups in order, the number of impressions used from each, and the bounds of each step."""
     n_groups, n_samples = len(groups.starts), int(step_ends[-1])
-    sequence = permuted_rows(np.arange(n_groups), n_groups, order)
+    sequence = np.arange(n_groups)
+    if order is not None:
+        sequence = permuted_rows(sequence, n_groups, order)
     done = groups.counts[sequence].cumsum()
     n_whole = int(np.searchsorted(done, n_samples)) + 1
     sequence, done = sequence[:n_whole], np.minimum(done[:n_whole], n_samples)

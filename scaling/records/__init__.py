@@ -7,7 +7,7 @@ from scaling.records.attempts import Failure, is_attempt, read_attempts, remove_
 from scaling.records.lease import Lease, LeaseLostError, RunBusyError, claim
 from scaling.records.provenance import COMMAND_VARIABLE, describe_environment, read_code_version
 from scaling.records.pursuit_log import PURSUIT_LOG, PursuitRound, append_round, read_rounds
-from scaling.records.record import MODEL_FILE, RunRecord, TeacherRecord, ordered_records
+from scaling.records.record import MODEL_FILE, DayMetrics, RunRecord, TeacherRecord, ordered_records
 from scaling.records.run_store import RunState, RunStore
 from scaling.records.settings_of_runs import (
     Columns,
@@ -23,6 +23,7 @@ __all__ = [
     "MODEL_FILE",
     "PURSUIT_LOG",
     "Columns",
+    "DayMetrics",
     "Failure",
     "Lease",
     "LeaseLostError",

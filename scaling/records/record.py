@@ -6,7 +6,7 @@ from typing import Any
 
 from scaling.study import RunConfig
 
-__all__ = ["MODEL_FILE", "RunRecord", "TeacherRecord", "ordered_records"]
+__all__ = ["MODEL_FILE", "DayMetrics", "RunRecord", "TeacherRecord", "ordered_records"]
 
 
 # the model, in the folder of a finished run (`scaling.training.saved_model`)
@@ -35,6 +35,19 @@ class TeacherRecord:
 
 
 @dataclass(frozen=True)
+class DayMetrics:
+    """The metrics of one day of the test part.
+
+    Attributes:
+        day: which 24 hours from the boundary of the split on, beginning with 1.
+        metrics: with the names of the whole test part's; `n_rows` is the number of the day's impressions.
+    """
+
+    day: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A complete run.
 
@@ -53,6 +66,8 @@ class RunRecord:
         provenance: code, package versions, device, command line, start and end, and these facts for each
             attempt.
         teacher: the teacher of a distilled run; all other fields describe the student.
+        by_day: the days of the test part that have impressions; empty if the log is not split by time, and in records
+            of earlier versions.
     """
 
     config: RunConfig
@@ -67,6 +82,7 @@ class RunRecord:
     peak_memory_gib: float
     provenance: dict[str, Any]
     teacher: TeacherRecord | None = None
+    by_day: tuple[DayMetrics, ...] = ()
 
     @property
     def signature(self) -> str:

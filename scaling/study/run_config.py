@@ -47,7 +47,7 @@ class RunConfig:
     batch_size: int
     learning_rate: float
     schedule: Literal["decay", "constant"]
-    data_order: Literal["independent", "shared"]
+    data_order: Literal["independent", "shared", "recent"]
     data_fingerprint: str
     warmup_steps: int
     packing: Literal["none", "request", "stretch"] = "none"
@@ -82,13 +82,18 @@ class RunConfig:
     def trajectory(self) -> str:
         """16 hex digits that are the same for runs that differ only in their data size.
 
-        Such runs start bit-identical: the same samples in the same order, at the same learning rates.
+        Such runs start bit-identical: the same samples in the same order, at the same learning rates. With
+        the order `recent` none do, as a smaller data size begins later.
         """
+        if self.data_order == "recent":
+            return self.signature
         return _digest(self, "grade_name", "n_samples")
 
     @property
     def order(self) -> tuple[Any, ...]:
         """All that the order of the training impressions depends on; if it is equal, runs see the same ones first."""
+        if self.data_order == "recent":
+            return ("recent", self.n_samples)
         return (self.seed, "shared" if self.data_order == "shared" else asdict(self.grade))
 
     @property

@@ -78,7 +78,8 @@ class TrainConfig:
             then serve data sizes over three decades (`share_prefix`).
         schedule: `decay` cools down linearly over the second half; `constant` stays at the peak.
         data_order: `independent` draws the nested order anew for each (grade, seed); `shared` gives
-            all grades of a seed the same order (paired comparisons; see docs/methods.md).
+            all grades of a seed the same order (paired comparisons; see docs/methods.md). `recent` takes the
+            latest impressions before the test part, in time order; only with a log that is split by time.
         packing: `request` trains all impressions of a request in one pass over their history, `stretch`
             all those in a window of a user's log. Do not mix the three in one fit.
         precision: precision of matrix products; `tf32` differs from `float32` only on a GPU.
@@ -94,7 +95,7 @@ class TrainConfig:
     recipe_n_samples: int | None = None
     batch_schedule: BatchSchedule = "fixed"
     schedule: Literal["decay", "constant"] = "decay"
-    data_order: Literal["independent", "shared"] = "independent"
+    data_order: Literal["independent", "shared", "recent"] = "independent"
     packing: Literal["none", "request", "stretch"] = "none"
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     share_prefix: bool = False
@@ -104,6 +105,11 @@ class TrainConfig:
         require_positive(self, "batch_size", "learning_rate", "embedding_rate", "recipe_n_samples")
         if self.learning_rate is not None and self.rate_law is not None:
             raise ValueError("learning_rate and rate_law both set the rate; remove one of them")
+        if self.share_prefix and self.data_order == "recent":
+            raise ValueError(
+                'share_prefix needs data sizes that begin alike, but with data_order = "recent" a smaller one '
+                "begins later; remove one of them"
+            )
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class DataFacts:
     """The facts about a store that a plan needs.
 
     `fingerprint` is None if the store has not been generated yet; the runs then have no signatures yet, and `shape`
-    is what the generator is expected to make.
+    is what the generator is expected to make. `by_time` says whether the store is split by time.
     """
 
     path: Path
@@ -35,6 +35,7 @@ class DataFacts:
     n_test: int
     fingerprint: str | None
     shape: LogShape = LogShape()  # noqa: RUF009 - frozen
+    by_time: bool = False
 
 
 def data_facts(data: DataConfig) -> DataFacts:
@@ -60,7 +61,8 @@ def data_facts(data: DataConfig) -> DataFacts:
     if config is not None:
         _check_generated(store, config, data.generate or {})
     sizes = (store.n_train, store.n_test)
-    return DataFacts(path, store.schema, *sizes, store.fingerprint, log_shape(store))
+    by_time = store.split["kind"] == "time"
+    return DataFacts(path, store.schema, *sizes, store.fingerprint, log_shape(store), by_time)
 
 
 def ensure_data(data: DataConfig) -> EventStore:

@@ -3,6 +3,7 @@
 import math
 import resource
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,29 @@ from models.accounting import model_size
 from models.suan import SUAN
 from scaling.batches import Epoch
 from scaling.metrics import evaluate, learned_components
-from scaling.records import RunRecord, TeacherRecord, describe_environment
+from scaling.records import DayMetrics, RunRecord, TeacherRecord, describe_environment
 from scaling.store import EventStore
 from scaling.study import teacher_flops
 from scaling.training.loop import NonFiniteLossError, Training, predict
 from scaling.training.teacher import samples_before
 
-__all__ = ["device_name", "evaluate_run", "evaluate_teacher", "make_record"]
+__all__ = ["Evaluation", "device_name", "evaluate_run", "evaluate_teacher", "make_record"]
+
+
+_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics of the whole test part, and by day if the log is split by time."""
+
+    metrics: dict[str, float]
+    by_day: tuple[DayMetrics, ...]
 
 
 def evaluate_run(
     model: SUAN, training: Training, store: EventStore, beat: Callable[[], None]
-) -> dict[str, float]:
+) -> Evaluation:
     """Score the whole test part with the training's model, or its teacher's; `beat` is called per batch.
 
     Raises:
@@ -36,11 +48,18 @@ def evaluate_run(
         raise NonFiniteLossError("the trained model gives predictions that are not finite")
     test = slice(store.n_train, store.n_impressions)
     truth = None if store.probability is None else np.asarray(store.probability[test])
-    metrics = evaluate(np.asarray(store.label[test]), logits, truth)
+    label = np.asarray(store.label[test])
+    metrics = evaluate(label, logits, truth)
     if truth is not None and store.components:
         metrics |= learned_components(truth, logits, store.components)
-    # a metric that the test part does not define (AUC of one class) is left out, not stored as NaN
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    by_day = []
+    if store.split["kind"] == "time":
+        day = (np.asarray(store.time[test]) - store.split["boundary"]) // _DAY + 1
+        for number in np.unique(day):
+            rows = day == number
+            own = evaluate(label[rows], logits[rows], None if truth is None else truth[rows])
+            by_day.append(DayMetrics(int(number), _finite(own)))
+    return Evaluation(_finite(metrics), tuple(by_day))
 
 
 def evaluate_teacher(
@@ -63,7 +82,7 @@ def evaluate_teacher(
         n_params=size.n_params,
         n_embedding_params=size.n_embedding_params,
         flops_per_sample=size.flops_per_sample,
-        metrics=evaluate_run(teacher.model, training, store, beat),
+        metrics=evaluate_run(teacher.model, training, store, beat).metrics,
         n_samples=n_samples,
         n_new_samples=n_new,
     )
@@ -73,7 +92,7 @@ def make_record(
     training: Training,
     epoch: Epoch,
     store: EventStore,
-    metrics: dict[str, float],
+    evaluation: Evaluation,
     attempts: Sequence[dict[str, Any]],
     trained_in: str,
     teacher: TeacherRecord | None = None,
@@ -84,7 +103,7 @@ def make_record(
         training: at the end of the epoch.
         epoch: the run's.
         store: the data.
-        metrics: of the test part.
+        evaluation: of the test part.
         attempts: all of them, this one last (`scaling.records.lease.Lease.attempts`).
         trained_in: the folder of the attempts: the run's own, or that of the trajectory that produced it.
         teacher: of a distilled run.
@@ -101,7 +120,8 @@ def make_record(
         n_embedding_params=size.n_embedding_params,
         flops_per_sample=size.flops_per_sample,
         flops=flops,
-        metrics=metrics,
+        metrics=evaluation.metrics,
+        by_day=evaluation.by_day,
         train_loss=training.mean_loss(epoch),
         train_seconds=seconds,
         samples_per_second=config.n_samples / seconds,
@@ -119,6 +139,11 @@ def make_record(
         },
         teacher=teacher,
     )
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    """Leave out a metric that the impressions do not define (AUC of one class), which would be NaN."""
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
 def device_name(device: str) -> str:

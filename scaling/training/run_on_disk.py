@@ -169,7 +169,7 @@ class _Job:
                 raise PreemptedError(f"{reason}, saved at step {training.step}")
 
         training.advance(epoch, after_step)
-        metrics = evaluate_run(training.model, training, self.store, check_stop)
+        evaluation = evaluate_run(training.model, training, self.store, check_stop)
         teacher = evaluate_teacher(training, epoch, self.store, check_stop, self.teachers)
         lease.verify()
         if self.options.keep_model:
@@ -177,7 +177,7 @@ class _Job:
             save_model(folder, training.model, epoch.config, store.schema, store.utc_offset_seconds)
         write_lines(log, training.lines(epoch))
         attempts = lease.attempts()
-        record = make_record(training, epoch, self.store, metrics, attempts, self.key, teacher)
+        record = make_record(training, epoch, self.store, evaluation, attempts, self.key, teacher)
         lease.verify()
         self.runs.write(record)
         for path in (self.runs.folder(self.key) / "checkpoints").glob(f"{_label(epoch)}-*"):

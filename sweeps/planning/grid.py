@@ -48,6 +48,12 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
         grid.grade, zip(sizes, n_seeds_of, strict=True), product(*axes.values())
     ):
         options, train = _apply(study, dict(zip(axes, values, strict=True)))
+        if train.data_order == "recent" and not data.by_time:
+            raise SettingError(
+                "train.data_order",
+                f'"recent" needs a log that is split by time, but {data.path} is split by user; '
+                'set "independent" or "shared", or import it with split=time',
+            )
         options, grade = study.options(grade_name, options), study.grade(grade_name)
         typical = train.recipe_n_samples or typical_size(train, sizes, n_samples)
         rate_of = partial(_rate, train, typical, data)
