@@ -92,7 +92,7 @@ def next_round(
     """
     data = Evidence(goal, at, table, before, spent)
     look = data.look(*declared(before, table))
-    if look.claims and look.width <= goal.width:
+    if look.reaches(goal.width):
         return replace(data.seen(look), is_reached=True, reason=data.reached_text(look))
     buyable = sorted((u for u in units if u.cost <= goal.budget - spent), key=lambda u: u.cost)
     if not buyable:
@@ -137,7 +137,10 @@ def _choose(
         return [], None
     level = data.next_level(look, last=False)
     # The linearised width is corrected by the measured one, as far as there is one.
-    scale = look.width / _width(now, look.level) if math.isfinite(look.width) else 1.0
+    is_measured = (
+        math.isfinite(look.width) and look.fit is not None and look.fit.status != "at_bound"
+    )
+    scale = look.width / _width(now, look.level) if is_measured else 1.0
     room = min(data.goal.budget - data.spent, max(data.spent, float(costs.min())))
     chosen: list[PursuitUnit] = []
     is_free = np.ones(len(costs), dtype=bool)

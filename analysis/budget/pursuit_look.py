@@ -48,6 +48,14 @@ class Look:
         """Width of the interval; infinite if a side is open."""
         return self.upper - self.lower
 
+    def reaches(self, width: float) -> bool:
+        """Whether the pursuit may end here with an interval of this width.
+
+        A fit that ended at a bound has a short interval around a wrong value, so it never does.
+        """
+        usable = self.fit is not None and self.fit.status in ("converged", "not_identified")
+        return self.claims and usable and self.width <= width
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -129,7 +137,7 @@ class Evidence:
         """The last round. If its look was not declared, the interval gets the level that a last look would have had."""
         if look.precision is not None and not look.claims:
             look = self.look(self.next_level(look, last=True), True)
-            if look.width <= self.goal.width:
+            if look.reaches(self.goal.width):
                 return replace(self.seen(look), is_reached=True, reason=self.reached_text(look))
         return replace(self.seen(look), reason=why)
 
