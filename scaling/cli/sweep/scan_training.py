@@ -289,7 +289,7 @@ def _scanned(
     metric = "soft_logloss" if soft else "logloss"
     losses = {
         corner: {
-            factor: math.inf if _has_diverged(cell) else cell.metrics.get(metric, math.nan)
+            factor: math.inf if _has_diverged(cell) else cell.metrics.get(metric, math.inf)
             for factor, cell in by_factor.items()
         }
         for corner, by_factor in cells.items()

@@ -1,0 +1,36 @@
+"""`scaling tune` on a fake SLURM that never runs anything: its runs are submitted once."""
+
+import os
+import sys
+
+import fake_slurm
+import pytest
+from slurm_sweep import Sweep
+
+from scaling.records import RunStore
+from sweeps.queue import read_submissions
+
+OPTIONS = ("--cluster", "slurm", "--sizes", "160", "--rates", "0.5,1,2")
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, capsys, tiny_store):
+    fake_slurm.install(tmp_path / "bin", sys.executable)
+    monkeypatch.setenv("FAKE_SLURM", str(tmp_path / "queue.json"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name in ("SCALING_RUNS", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    sweep = Sweep(tmp_path, capsys, monkeypatch)
+    sweep.write(tiny_store, '[grid]\ngrade = ["SUAN-0", "SUAN-1"]\nn_samples = [160, 320]\n')
+    return sweep
+
+
+def test_the_runs_of_a_scan_are_submitted_once(sweep):
+    runs = RunStore(sweep.folder / "runs" / "real-tune")
+    before = sweep.study.read_text()
+    assert "submitted 6 runs; call `scaling tune` again" in sweep("tune", sweep.study, *OPTIONS)
+    assert "submitted 0 runs" in sweep("tune", sweep.study, *OPTIONS)
+    (submission,) = read_submissions(runs)
+    assert sum(map(len, submission.cells)) == 6
+    assert sweep.study.read_text() == before
