@@ -99,6 +99,9 @@ def _rows(law: Law, table: pd.DataFrame, question: Question, held: Mapping[str, 
         test_error=error if error in table.columns and not weighed else None,
         trajectory="trajectory" if "trajectory" in table.columns else None,
     )
+    orders = table["data_order"] if "data_order" in table.columns else pd.Series(dtype=str)
+    if "n_samples" in columns and len(orders) and (orders == "recent").all():
+        rows = replace(rows, nested=columns.index("n_samples"))
     # A parameter is held as reported, for sizes in their own units; so these sizes are not centred.
     logged = dict(zip(law.names, law.logged, strict=True))
     absolute = any(logged[name] for name in held)

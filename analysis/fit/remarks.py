@@ -77,6 +77,13 @@ def fit_notes(
             f"lack of fit: residuals exceed the seeds' noise (F = {noise.lack_of_fit:.1f}, "
             f"p = {noise.lack_of_fit_p:.2g}); intervals use the residuals' variance"
         )
+    if points.nested is not None:
+        variable = law.variables[points.nested]
+        if all(part.source != variable for part in variance.parts):
+            notes.append(
+                f"the runs of one {columns[variable]} share their training impressions (data_order recent), but "
+                "this table cannot show the error that they share: intervals are too narrow; add data sizes"
+            )
     if noise.dof and points.n_cells <= int(problem.free.sum()):
         notes.append("as many parameters as cells: nothing tests the form of the law")
     number = condition(weighted)

@@ -45,6 +45,8 @@ class Points:
         runs: for cells' means, the runs that serve several cells; None if there are none.
         run: (n,) index of each row's run; None if the table does not name runs.
         test_sd: sampling error of the test part, shared by every cell; None if it is not known.
+        nested: index of the variable whose sizes are nested sets of the same impressions for every run (`data_order`
+            recent); None if there is none.
     """
 
     sizes: tuple[FloatArray, ...]
@@ -60,6 +62,7 @@ class Points:
     runs: SharedRuns | None = None
     run: npt.NDArray[np.int_] | None = None
     test_sd: float | None = None
+    nested: int | None = None
 
     def __len__(self) -> int:
         return len(self.response)
@@ -119,6 +122,7 @@ class Points:
             if self.run is None
             else shared_runs(self.cell, self.run, self.weights, self.response),
             test_sd=self.test_sd,
+            nested=self.nested,
         )
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import special
 
 from analysis.optimum import inverse_curvature
+from analysis.uncertainty.nested_sizes import beyond_law, correlation_factor, nested_variable
 from analysis.uncertainty.noise import Noise, estimate_noise
 from scaling.arrays import FloatArray
 
@@ -167,8 +168,16 @@ class _Cells:
         run_variance = points.runs.variance(seeds_ss, seeds) if points.runs else 0.0
         effects, shifts, moments = [], [np.zeros((len(self.root), 0))], []
         runs = points.runs
-        for variable, group in self._groups():
+        nested = nested_variable(self.problem, seeds)
+        for variable, group in self._groups(nested):
             shift = _orthonormal(group - basis @ (basis.T @ group))
+            if variable == nested:
+                shift = beyond_law(group, basis)
+                sizes = np.unique(points.sizes[points.nested or 0])
+                group = group @ correlation_factor(sizes)
+                moments.append((variable, 1.0, shift, group, True))
+                shifts.append(shift)
+                continue
             p = self._test(basis, shift, by_run, run_variance, seeds_ss, seeds)
             # If no two runs serve the same cells, only the shifts show the variance between runs.
             alone = runs is not None and not runs.dof and runs.serves(group)
@@ -191,15 +200,20 @@ class _Cells:
             return replace(_simple(noise, naive), test=self._shared_test(gain))
         parts = self._run_parts(naive, gain @ by_run, run_variance, noise)
         for variable, p, shift, group, alone in moments:
+            if not shift.shape[1]:
+                continue  # too few sizes to see it; `analysis.fit.remarks` says so
             # As for the whole plots of a split-plot design: the full mean square, no noise subtracted.
             own = 0.0 if alone else noise.sd
             share = self._moment(shift, group, by_run, run_variance, own)
             if p < _EFFECT_P and not alone:
                 effects.append(Effect(variable, p, float(np.sqrt(share))))
             moved = gain @ group
-            parts.append(
-                Part(variable, self._whole(moved @ moved.T * share), float(shift.shape[1]))
-            )
+            seen = shift.T @ group
+            spread = seen @ seen.T
+            # Of a sum of squares with unequal variances; their number if they are equal.
+            dof = float(np.trace(spread) ** 2 / np.sum(spread**2))
+            dof = dof if variable == nested else float(shift.shape[1])
+            parts.append(Part(variable, self._whole(moved @ moved.T * share), dof))
         noise = replace(noise, shared_sd=float(np.sqrt(sum(e.sd**2 for e in effects))))
         return Variance(noise, tuple(parts), self._shared_test(gain), naive, tuple(effects))
 
@@ -208,15 +222,15 @@ class _Cells:
         whole[np.ix_(self.used, self.used)] = block
         return whole
 
-    def _groups(self) -> list[tuple[str, FloatArray]]:
-        """Indicators (n, G) of equal sizes, for each variable that can be tested."""
+    def _groups(self, nested: str | None) -> list[tuple[str, FloatArray]]:
+        """Indicators (n, G) of equal sizes, for each variable that can be tested or is `nested`."""
         law, points = self.problem.law, self.problem.points
         found = []
         for variable, size in zip(law.variables, points.sizes, strict=True):
-            if len(law.variables) < 2 or variable in law.ratios:
+            if variable != nested and (len(law.variables) < 2 or variable in law.ratios):
                 continue
             levels, code = np.unique(size, return_inverse=True)
-            if 2 <= len(levels) <= min(_MOST_GROUPS, len(size) // 2):
+            if variable == nested or 2 <= len(levels) <= min(_MOST_GROUPS, len(size) // 2):
                 found.append((variable, np.eye(len(levels))[code] * self.root[:, None]))
         return found
 
