@@ -64,7 +64,7 @@ class SyntheticConfig:
     n_train: int
     n_test: int = 8192
     seed: int = 0
-    n_items: int = 2_000
+    n_items: int = 10_000
     window: int = 128
     warmup_events: int = 80
 

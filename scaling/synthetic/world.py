@@ -6,7 +6,7 @@ the user. So a model that knew the tables could predict it exactly, and the Baye
 do, and when, is in `scaling.synthetic.users`; the least loss of a small representation in `scaling.synthetic.floor`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,14 +29,16 @@ __all__ = [
 
 
 FIRST_ID = 2  # ids 0 and 1 are padding and unknown
-# Items' traits lie in many directions of slowly falling effect, so that each step in a model's width pays: the
-# excess logloss of d directions falls from 0.07 at d = 2 to 0.003 at 64 (docs/methods.md, "Generated logs").
-N_FACTORS, N_CATEGORIES, PAIR_RANK = 128, 150, 8
-SPECTRUM = 0.55  # factor k has amplitude k^-SPECTRUM
-# Share of the variance of an item's traits, and of its quality, that comes from its category. Categories are few
-# and are learnt first; the rest is learnt item by item, which keeps the learning curves falling.
-TRAITS_SHARED, QUALITY_SHARED = 0.98, 0.5
-ZIPF = 0.7  # exponent of item popularity; all categories have the same number of items
+N_FACTORS, N_DEPARTMENTS, N_CATEGORIES, PAIR_RANK = 192, 25, 100, 8
+# Items' traits lie in many directions of nearly equal effect, so that each step in a model's width pays: the excess
+# logloss that a representation by d numbers leaves falls from 0.05 at d = 2 to 0.004 at 32 and 0.001 at 64.
+SPECTRUM = 0.2  # factor k has amplitude k^-SPECTRUM
+# Shares of an item's traits, and of its quality, that come from its department, its category and itself. What many
+# rows share is learnt from few samples, the rest item by item: the learning curves fall over three decades of data.
+TRAIT_SHARES = (0.2, 0.3, 0.5)
+QUALITY_SHARES = (0.8, 0.2)  # of category and item
+# The k-th most popular item is met with a probability proportional to (k + 2)^-1.2; category sizes fall as k^-0.8.
+POPULARITY_SHIFT, POPULARITY_EXPONENT, CATEGORY_EXPONENT = 2, 1.2, 0.8
 MEMORY = 0.75  # the j-th last event weighs j^-MEMORY in the slow factors: longer histories see more
 IS_FAST = np.arange(N_FACTORS) % 3 == 2  # factors of the current interest; the others are slow
 # decay of the fast factors and horizon of the category count, in seconds
@@ -50,11 +52,11 @@ POSITIONS = 16
 COMPONENTS = {
     "item": 0.6,
     "profile": 0.4,
-    "slow_interest": 2.0,
+    "slow_interest": 2.1,
     "fast_interest": 0.1,
     "category_count": 0.2,
     "repeat": 0.1,
-    "context": 0.2,
+    "context": 0.4,
 }
 CHUNK = 64  # requests processed together: their [CHUNK, window, N_FACTORS] vectors stay in cache
 
@@ -121,14 +123,19 @@ def sigmoid(logit: Array) -> Array:
 def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World:
     """Draw the tables from `seed`, not yet calibrated (mean 0, scale 1, intercept 0)."""
     rng = np.random.default_rng(seed)
-    category = rng.permutation(np.arange(n_items) % N_CATEGORIES)
-    taste = np.sqrt(TRAITS_SHARED) * _uncorrelated(rng)[category]
-    taste += np.sqrt(1 - TRAITS_SHARED) * rng.normal(size=(n_items, N_FACTORS))
-    quality = np.sqrt(QUALITY_SHARED) * rng.normal(size=N_CATEGORIES)[category]
-    quality += np.sqrt(1 - QUALITY_SHARED) * rng.normal(size=n_items)
+    sizes = np.arange(1, N_CATEGORIES + 1) ** -CATEGORY_EXPONENT
+    category = rng.choice(N_CATEGORIES, n_items, p=sizes / sizes.sum())
+    department = rng.integers(0, N_DEPARTMENTS, N_CATEGORIES)[category]
+    rows = ((N_DEPARTMENTS, department), (N_CATEGORIES, category), (n_items, slice(None)))
+    taste = _sum_of_shares(
+        TRAIT_SHARES, [rng.normal(size=(n, N_FACTORS))[of_item] for n, of_item in rows]
+    )
+    quality = _sum_of_shares(
+        QUALITY_SHARES, [rng.normal(size=n)[of_item] for n, of_item in rows[1:]]
+    )
     amplitude = np.arange(1, N_FACTORS + 1) ** -SPECTRUM
-    # Item k is the k-th most popular; its category is random, so all categories are about equally popular.
-    popularity = np.cumsum(np.arange(1, n_items + 1) ** -ZIPF)
+    rank = np.arange(1, n_items + 1)
+    popularity = np.cumsum((rank + POPULARITY_SHIFT) ** -POPULARITY_EXPONENT)
     after, before = rng.normal(size=(2, N_CATEGORIES, PAIR_RANK))
     affinity = np.clip(after @ before.T / np.sqrt(PAIR_RANK), -2.5, 2.5)
     n_components = len(COMPONENTS)
@@ -150,15 +157,10 @@ def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World
     )
 
 
-def _uncorrelated(rng: np.random.Generator) -> Array:
-    """Return the categories' traits [N_CATEGORIES, N_FACTORS]: each factor with mean 0 and variance 1, none correlated.
-
-    Independent draws would be correlated by chance, and their leading directions would hold too much.
-    """
-    drawn = rng.normal(size=(N_CATEGORIES, N_FACTORS))
-    basis, _ = np.linalg.qr(drawn - drawn.mean(axis=0))
-    traits: Array = basis * np.sqrt(N_CATEGORIES)
-    return traits
+def _sum_of_shares(shares: Sequence[float], parts: Sequence[Array]) -> Array:
+    """Return the sum of independent parts of variance 1, each with its share of the variance."""
+    total: Array = sum(np.sqrt(share) * part for share, part in zip(shares, parts, strict=True))
+    return total
 
 
 def click_components(world: World, observed: Block | EventStore) -> Array:

@@ -95,7 +95,7 @@ def generate(
     n_train: Annotated[int, typer.Option(help="Impressions of the training part.")],
     n_test: Annotated[int, typer.Option(help="Impressions of the test part.")] = 8192,
     seed: Annotated[int, typer.Option(help="Seed of the world and its users.")] = 0,
-    n_items: Annotated[int, typer.Option(help="Items in the world.")] = 2_000,
+    n_items: Annotated[int, typer.Option(help="Items in the world.")] = 10_000,
     window: Annotated[
         int, typer.Option(help="Number of events before an impression that influence its click.")
     ] = 128,
