@@ -20,7 +20,7 @@ from scaling.errors import UserError
 from scaling.metrics import stderr_name
 from scaling.records import describe_environment, read_code_version
 
-__all__ = ["Forecast", "Spent", "digest_of", "make_forecast"]
+__all__ = ["Forecast", "Spent", "digest_of", "make_forecast", "size_text"]
 
 
 # Fields that answer a forecast's question, or say when and by which code; all others are the question itself.
@@ -108,7 +108,7 @@ class Forecast:
     @property
     def place(self) -> str:
         """The target as text, e.g. `SUAN-5, n_samples 4.19M`."""
-        parts = [f"{column} {size_label(size)}" for column, size in self.target.items()]
+        parts = [f"{column} {size_text(size)}" for column, size in self.target.items()]
         return ", ".join([self.grade, *parts[1:]] if self.grade else parts)
 
     def interval(self, n_runs: int) -> tuple[float, float]:
@@ -117,6 +117,11 @@ class Forecast:
             return self.lower, self.upper
         band = LawFit.from_document(self.fit).band(*self.target.values(), n_runs=n_runs)
         return float(band.prediction_lower), float(band.prediction_upper)
+
+
+def size_text(size: float) -> str:
+    """A size, rounded, in a few characters."""
+    return size_label(size) if 1 <= size < 1e15 else f"{size:.3g}"
 
 
 def digest_of(document: Any) -> str:

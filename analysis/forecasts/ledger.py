@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.forecasts.forecast import Forecast, digest_of
-from analysis.table import size_label
+from analysis.forecasts.forecast import Forecast, digest_of, size_text
 from scaling.atomic_files import write_new
 from scaling.errors import UserError
 from scaling.strict_values import from_document
@@ -56,7 +55,13 @@ def add_forecast(folder: Path, forecast: Forecast) -> tuple[Forecast, Path, bool
 
 
 def read_ledger(folder: Path) -> list[Entry]:
-    """Read all files of a ledger, oldest forecast first, damaged ones last; none if there is no folder."""
+    """Read all files of a ledger, oldest forecast first, damaged ones last; none if there is no folder.
+
+    Raises:
+        UserError: it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a file, expected the folder of the forecasts")
     entries = [_read(path) for path in sorted(folder.glob("*.json")) if path.name[0] != "."]
     return sorted(
         entries, key=lambda e: (e.forecast is None, e.forecast.made if e.forecast else "")
@@ -66,7 +71,7 @@ def read_ledger(folder: Path) -> list[Entry]:
 def _name(forecast: Forecast) -> str:
     columns = forecast.fit["columns"]
     symbols = {column: variable for variable, column in columns.items()}
-    sizes = [f"{symbols[column]}{size_label(size)}" for column, size in forecast.target.items()]
+    sizes = [f"{symbols[column]}{size_text(size)}" for column, size in forecast.target.items()]
     return "-".join([*sizes, forecast.key]) + ".json"
 
 

@@ -98,6 +98,21 @@ def test_what_is_no_forecast_is_refused_and_nothing_written(run, tables, argumen
     assert not (early.parent / "forecasts").exists()
 
 
+def test_a_ledger_that_is_a_file_is_refused(run, tables, tmp_path):
+    early, _ = tables
+    (tmp_path / "file").touch()
+    for arguments in (["--at", "1e7,1e7"], ["--score"]):
+        code, _, err = run("forecast", early, *arguments, "--ledger", tmp_path / "file")
+        assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_a_target_of_any_size_has_a_short_file_name(run, tables):
+    early, _ = tables
+    assert run("forecast", early, "--at", "1e30,1e30", "--assume", "E=0.4")[0] == 0
+    (path,) = (early.parent / "forecasts").iterdir()
+    assert path.name.startswith("N1e+30-D1e+30-")
+
+
 def test_a_changed_forecast_is_damaged_and_the_exit_code_says_so(run, tables):
     early, late = tables
     run("forecast", early, "--at", "1e7,1e7")
