@@ -23,6 +23,7 @@ from analysis.table import (
     size_of,
     value_text,
 )
+from analysis.uncertainty import format_estimate
 from scaling.aligned_text import aligned
 from scaling.errors import UserError
 
@@ -238,7 +239,26 @@ def _laws_text(fits: MetricFits) -> str:
         else:
             lines.append(f"  held out {score['cut']:<6} not possible: {score['status']}")
     lines += [f"  note: {note}" for note in joint.notes]
+    lines += _tenfold_lines(joint)
     return "\n".join(lines)
+
+
+def _tenfold_lines(fit: LawFit) -> list[str]:
+    """One line for each size of a converged law: what ten times as much buys from the largest sizes of the runs."""
+    if not fit.success:
+        return []
+    largest = [fit.spans[variable][1] for variable in fit.law.variables]
+    lines = []
+    for i, variable in enumerate(fit.law.variables):
+        more = [10 * size if j == i else size for j, size in enumerate(largest)]
+        at = ", ".join(
+            f"{name} = {size_label(size)}"
+            for name, size in zip(fit.law.variables, largest, strict=True)
+        )
+        lines.append(
+            f"  10x {variable} buys {format_estimate(*fit.gain(largest, more))} {fit.y}, from {at}"
+        )
+    return lines
 
 
 def truth_verdict(fits: MetricFits) -> str:
