@@ -3,6 +3,13 @@
 Not here: the report, or any file.
 """
 
-from analysis.plots.figures import KINDS, Picture, draw_figures, draw_latency, draw_learned
+from analysis.plots.figures import (
+    KINDS,
+    Picture,
+    draw_ageing,
+    draw_figures,
+    draw_latency,
+    draw_learned,
+)
 
-__all__ = ["KINDS", "Picture", "draw_figures", "draw_latency", "draw_learned"]
+__all__ = ["KINDS", "Picture", "draw_ageing", "draw_figures", "draw_latency", "draw_learned"]

@@ -12,14 +12,15 @@ from analysis.budget import read_cost
 from analysis.fit import LawFit
 from analysis.latency import Served, best_under
 from analysis.plots.accuracy_latency import plot_latency
+from analysis.plots.ageing_days import plot_ageing
 from analysis.plots.budget_frontier import plot_frontier
 from analysis.plots.held_out import plot_holdout
 from analysis.plots.law_curves import plot_curves
 from analysis.plots.learned_components import plot_learned
 from analysis.plots.residuals import plot_residuals
-from analysis.study_results import LearnedParts, MetricFits, StudyFits
+from analysis.study_results import Ageing, LearnedParts, MetricFits, StudyFits
 
-__all__ = ["KINDS", "Picture", "draw_figures", "draw_latency", "draw_learned"]
+__all__ = ["KINDS", "Picture", "draw_ageing", "draw_figures", "draw_latency", "draw_learned"]
 
 
 _DPI = 150
@@ -73,6 +74,12 @@ def draw_learned(parts: LearnedParts) -> Picture:
     learned = ", ".join(f"{name} {last[name]:.2f}" for name in parts.components)
     caption = f"Slopes of the largest model at {last[parts.data.column]:,.0f} {parts.data.name}: {learned}."
     return _picture(plot_learned(parts), caption)
+
+
+def draw_ageing(found: Ageing) -> Picture:
+    """Draw the largest model's loss by day after the last training impression."""
+    caption = f"{found.metric} of {found.grade} by day; on the right over the entropy of the day's share of clicks."
+    return _picture(plot_ageing(found), caption)
 
 
 def _picture(drawn: Axes | Figure, caption: str) -> Picture:

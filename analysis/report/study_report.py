@@ -10,6 +10,7 @@ from analysis.fit import LawFit
 from analysis.forecasts import LEDGER_FOLDER, Score, end_times, read_ledger, score_forecasts
 from analysis.latency import Served, measured_counts, served_models
 from analysis.plots import Picture, draw_figures, draw_latency
+from analysis.report.ageing_section import ageing_section
 from analysis.report.fitted_laws import variant_sections
 from analysis.report.forecast_ledger import forecast_section
 from analysis.report.generated_truth import truth_section
@@ -20,7 +21,14 @@ from analysis.report.repeatability import checklist_section, provenance_section,
 from analysis.report.safe_names import FIGURE_BYTES, file_names
 from analysis.report.served_models import served_section, teachers_section
 from analysis.study_results import StudyFits, fit_study
-from analysis.table import default_metrics, runs_table, sized_rows, split_variants, write_table
+from analysis.table import (
+    days_table,
+    default_metrics,
+    runs_table,
+    sized_rows,
+    split_variants,
+    write_table,
+)
 from scaling.atomic_files import atomic_path, write_text
 from scaling.errors import UserError
 from scaling.records import PursuitRound, RunStore, read_rounds
@@ -96,6 +104,7 @@ def analyse(
             notes.append(f"{count} finished runs in the folder are not of this plan: left out.")
         table = table[wanted].reset_index(drop=True)
     chosen = set(table["signature"])
+    days = days_table(study_folder)
     records = [r for r in RunStore(study_folder).read_all() if r.signature in chosen]
     served: list[Served] = []
     try:
@@ -114,6 +123,7 @@ def analyse(
         served=served,
         forecasts=forecasts,
         rounds=rounds,
+        days=days[days["signature"].isin(chosen)],
         provenance=run_provenance(records),
     )
 
@@ -131,6 +141,7 @@ def analyse_table(
     served: Sequence[Served] = (),
     forecasts: Sequence[Score] = (),
     rounds: Sequence[PursuitRound] = (),
+    days: pd.DataFrame | None = None,
     provenance: Sequence[tuple[str, str]] = (),
 ) -> AnalysisResult:
     """Analyse any table with two sizes and a metric; see `analyse`.
@@ -149,6 +160,7 @@ def analyse_table(
         served: models with their latencies, for each metric.
         forecasts: the scored ledger.
         rounds: those of `scaling pursue`.
+        days: the runs' metrics by day (`days_table`), or None.
         provenance: names and values for the report's last section.
 
     Raises:
@@ -172,6 +184,7 @@ def analyse_table(
         forecast_section(forecasts),
         pursuit_section(rounds),
         served_section(served, latencies),
+        ageing_section(pd.DataFrame() if days is None else days),
         checklist_section(studies),
         provenance_section(provenance),
     ]

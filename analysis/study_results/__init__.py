@@ -3,6 +3,7 @@
 Not here: one fit (`analysis.fit`), the page that shows them (`analysis.report`).
 """
 
+from analysis.study_results.ageing import Ageing, find_ageing
 from analysis.study_results.best_rates import (
     BestRate,
     RateFit,
@@ -24,6 +25,7 @@ from analysis.study_results.study_fits import (
 
 __all__ = [
     "CUTS",
+    "Ageing",
     "BestRate",
     "Cut",
     "LearnedParts",
@@ -31,6 +33,7 @@ __all__ = [
     "RateFit",
     "ScannedRates",
     "StudyFits",
+    "find_ageing",
     "find_best_rates",
     "fit_rate_law",
     "fit_study",

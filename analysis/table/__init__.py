@@ -13,6 +13,7 @@ from analysis.table.columns import (
     rises,
     sized_rows,
 )
+from analysis.table.days import DAY_COLUMNS, days_table
 from analysis.table.labels import LABELS, Size, first_few, size_label, size_of
 from analysis.table.variants import (
     describe_differences,
@@ -28,6 +29,7 @@ from analysis.table.variants import (
 )
 
 __all__ = [
+    "DAY_COLUMNS",
     "LABELS",
     "RUN_COLUMNS",
     "TEACHER_COLUMNS",
@@ -36,6 +38,7 @@ __all__ = [
     "cell_table",
     "check_runs",
     "check_sizes",
+    "days_table",
     "default_metrics",
     "describe_differences",
     "describe_variants",

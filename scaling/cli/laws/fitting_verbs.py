@@ -18,6 +18,7 @@ from scaling.cli.laws.law_choices import (
     WeightsName,
 )
 from scaling.cli.laws.sources import (
+    Loaded,
     load_table,
     metrics_of,
     one_variant,
@@ -28,8 +29,11 @@ from scaling.cli.laws.sources import (
 from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
 from scaling.cli.output import emit
 from scaling.cli.tables import Table
+from scaling.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from analysis.study_results import Cut
@@ -38,7 +42,16 @@ __all__ = ["add_verbs"]
 
 
 logger = logging.getLogger(__name__)
-_TABLE_COLUMNS = ("grade", "n_params", "max_len", "n_samples", "seed", "flops", "train_seconds")
+_TABLE_COLUMNS = (
+    "grade",
+    "n_params",
+    "max_len",
+    "n_samples",
+    "seed",
+    "day",
+    "flops",
+    "train_seconds",
+)
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -54,6 +67,13 @@ def table(
     where: Where = None,
     as_json: AsJson = False,
     output: Output = None,
+    by_day: Annotated[
+        bool,
+        typer.Option(
+            "--by-day",
+            help="One row per run and day of the test part; for logs that are split by time.",
+        ),
+    ] = False,
 ) -> None:
     """Print one row per finished run; with -o FILE.csv write every column as CSV.
 
@@ -61,7 +81,8 @@ def table(
     """
     from analysis.table import default_metrics, write_table
 
-    rows = load_table(source, runs, where).table
+    loaded = load_table(source, runs, where)
+    rows = _days(loaded, source) if by_day else loaded.table
     if output is not None and not as_json and str(output) != "-":
         write_table(rows, output)
         print(output)
@@ -73,6 +94,26 @@ def table(
     printed = whole_numbers(rows[shown].drop(columns=metrics)).join(rows[metrics])[shown]
     text = Table(shown, printed.to_numpy(dtype=object).tolist())
     emit(text, json_values(rows.to_dict("records")), as_json=as_json, output=output)
+
+
+def _days(loaded: Loaded, source: Path) -> pd.DataFrame:
+    """The metrics by day of the loaded runs.
+
+    Raises:
+        UserError: the source is a CSV, or no run has metrics by day.
+    """
+    from analysis.table import days_table
+
+    if not loaded.is_study:
+        raise UserError(f"{source}: --by-day reads the records of a study or of its folder of runs")
+    days = days_table(loaded.folder)
+    days = days[days["signature"].isin(loaded.table["signature"])].reset_index(drop=True)
+    if days.empty:
+        raise UserError(
+            f"{loaded.folder}: no run has metrics by day; a log that is split by user has none, nor have runs of "
+            "versions before them"
+        )
+    return days
 
 
 def _differing(rows: pd.DataFrame) -> list[str]:
