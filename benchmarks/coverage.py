@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from analysis.fit import LawFit, fit_law
-from analysis.laws import Additive
+from analysis.laws import Law, build_law
 from analysis.uncertainty import Interval
 from scaling.atomic_files import write_json
 from scaling.metrics import stderr_name
@@ -46,6 +46,7 @@ class Setting:
         unnamed_runs: the table does not say which run produced a row.
         heavy: noise with three degrees of freedom.
         by_size: noise of the smallest data size relative to the largest; 0 if they are equal.
+        g: of the bottleneck law, which is then fitted; None is the additive law.
         naive: compute intervals as if all errors were independent, which must fail.
         bounds: range in which the coverage must lie.
     """
@@ -64,11 +65,17 @@ class Setting:
     unnamed_runs: bool = False
     heavy: bool = False
     by_size: float = 0.0
+    g: float | None = None
     naive: bool = False
     bounds: tuple[float, float] = (0.93, 0.97)
 
-    def law(self) -> Additive:
-        return Additive(rising=self.rising)
+    def law(self) -> Law:
+        return build_law("additive" if self.g is None else "bottleneck", rising=self.rising)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters whose intervals are counted."""
+        return NAMES if self.g is None else (*NAMES, "g")
 
     def known_noise_widths(self) -> dict[str, float]:
         """Widths of the 95 % intervals of least squares if every variance is known, linearised."""
@@ -84,7 +91,7 @@ class Setting:
         shared = self.column**2 * same["n_samples"] + self.test**2
         spread = gain @ (run + shared) @ gain.T * self.amplitude**2
         widths = 2 * 1.959964 * np.sqrt(np.diag(spread))
-        return {name: float(widths[law.names.index(name)]) for name in NAMES}
+        return {name: float(widths[law.names.index(name)]) for name in self.names}
 
     def table(self) -> tuple[pd.DataFrame, dict[str, float]]:
         axes = [
@@ -95,6 +102,8 @@ class Setting:
         params = {"E": self.offset, "alpha": self.exponents[0], "beta": self.exponents[1]}
         for name, axis, exponent in zip("AB", axes, self.exponents, strict=True):
             params[name] = self.amplitude * float(np.exp(np.log(axis).mean() * exponent))
+        if self.g is not None:
+            params |= {"R": params["B"] / params["A"], "g": self.g}
         return pd.DataFrame({"n_params": n, "n_samples": d, "seed": seed}), params
 
 
@@ -142,6 +151,10 @@ SETTINGS = {
         S1, what="S1, rows of one run share an error (2 x seed sd), but the table does not name the run",
         trajectory=0.02 * 3**0.5, unnamed_runs=True, bounds=(0.0, 1.0),
     ),
+    "bottleneck": replace(
+        S1, what="S1, bottleneck law with g = 0.4: the smaller term hardly counts", g=0.4,
+    ),
+    "bottleneck-additive": replace(S1, what="S1, the bottleneck law fitted to an additive world (g = 1)", g=1.0),
     "control": replace(
         S1, what="negative control, must fail: S4, intervals as if all errors were independent",
         column=0.01 * 3**0.5, naive=True, bounds=(0.0, 0.8),
@@ -192,16 +205,16 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
     rng = np.random.default_rng([sum(name.encode()), worlds])
     far = 10 * table["n_params"].max(), 10 * table["n_samples"].max()
     true = float(law(params, *far))
-    held = dict.fromkeys(NAMES, 0)
-    widths: dict[str, list[float]] = {n: [] for n in NAMES}
-    counts = dict.fromkeys(
-        ("open", "unidentified", "column", "row", "lack of fit", "prediction", "band"), 0
-    )
+    names = setting.names
+    held = dict.fromkeys(names, 0)
+    widths: dict[str, list[float]] = {n: [] for n in names}
+    kinds = ["open", "unidentified", "column", "row", "lack of fit", "prediction", "band"]
+    counts = dict.fromkeys([*kinds, *(["additive refused"] if setting.g is not None else [])], 0)
     start = time.process_time()
     for _ in range(worlds):
         runs, test_error = study(setting, table, mean, rng)
         fit: LawFit = fit_law(law, runs, y="y")
-        for parameter in NAMES:
+        for parameter in names:
             interval = naive(fit, parameter) if setting.naive else fit.intervals.get(parameter)
             if interval is not None:
                 held[parameter] += params[parameter] in interval
@@ -210,6 +223,8 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
         counts["unidentified"] += fit.status in ("not_identified", "at_bound")
         counts["column"] += any("equal n_samples deviate" in note for note in fit.notes)
         counts["row"] += any("equal n_params deviate" in note for note in fit.notes)
+        if setting.g is not None:
+            counts["additive refused"] += fit.simpler_p < 0.05
         counts["lack of fit"] += any("lack of fit" in note for note in fit.notes)
         band = fit.band(*far)
         # A new run on the same test part.
@@ -221,14 +236,14 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
     seconds = time.process_time() - start
     shares = {key: count / worlds for key, count in counts.items()}
     low, high = setting.bounds
-    cover = [held[n] / worlds for n in NAMES]
+    cover = [held[n] / worlds for n in names]
     known = setting.known_noise_widths()
     return {
         "what": setting.what,
         "worlds": worlds,
-        "coverage": dict(zip(NAMES, cover, strict=True)),
+        "coverage": dict(zip(names, cover, strict=True)),
         "median_width": {n: float(np.median(w)) for n, w in widths.items()},
-        "width_over_known_noise": {n: float(np.median(widths[n]) / known[n]) for n in NAMES},
+        "width_over_known_noise": {n: float(np.median(widths[n]) / known[n]) for n in names},
         "shares": shares,
         "asked": setting.bounds,
         "holds": (min(cover) if setting.naive else max(cover)) <= high and low <= min(cover),
@@ -242,7 +257,9 @@ def markdown(results: dict[str, Any]) -> str:
         "| studies | alpha | beta | E | at 10 x | shared error found | width |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in SETTINGS:
+    for name, setting in SETTINGS.items():
+        if name not in results or setting.g is not None:
+            continue
         result = results[name]
         cover = " | ".join(f"{100 * result['coverage'][n]:.1f}" for n in NAMES)
         shares, wide = result["shares"], result["width_over_known_noise"]
@@ -253,6 +270,20 @@ def markdown(results: dict[str, Any]) -> str:
             f"| {result['what']} | {cover} | {100 * shares['prediction']:.1f} "
             f"| {100 * shares['column']:.1f} | {width} |"
         )
+    lines += [
+        "",
+        "| studies | alpha | beta | E | g | at 10 x | additive law refused | identified |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, setting in SETTINGS.items():
+        if name in results and setting.g is not None:
+            result = results[name]
+            shares = result["shares"]
+            cover = " | ".join(f"{100 * share:.1f}" for share in result["coverage"].values())
+            rest = (shares["prediction"], shares["additive refused"], 1 - shares["unidentified"])
+            lines.append(
+                f"| {result['what']} | {cover} | {' | '.join(f'{100 * r:.1f}' for r in rest)} |"
+            )
     return "\n".join(lines)
 
 
@@ -272,7 +303,7 @@ def main() -> None:
         result = measure(name, setting, arguments.worlds)
         known["settings"][name] = result
         known["date"] = dt.datetime.now(dt.UTC).date().isoformat()
-        cover = "  ".join(f"{n} {100 * result['coverage'][n]:5.1f}" for n in NAMES)
+        cover = "  ".join(f"{n} {100 * result['coverage'][n]:5.1f}" for n in setting.names)
         shares = "  ".join(f"{k} {100 * v:.1f}" for k, v in result["shares"].items())
         wide = " ".join(f"{w:.2f}" for w in result["width_over_known_noise"].values())
         print(
