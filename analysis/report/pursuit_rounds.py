@@ -17,8 +17,8 @@ def pursuit_section(rounds: Sequence[PursuitRound]) -> Section:
         f"Goal: {last.quantity}, 95 % interval at most {last.goal_width:g} wide, for at most {last.budget:.3g} "
         f"{last.unit}. Each round fits the runs so far and trains the cells that narrow the interval most per cost. "
         "Whoever ends when an interval is narrow has looked several times, so only looks that the round before has "
-        "declared count, each with a part of the 5 %: their levels are stricter, and the last interval "
-        "misses the truth in at most 5 % of pursuits. The other widths guide the choice and claim nothing."
+        "declared count, each with a part of the 5 %, at a stricter level. If each interval keeps its level, the "
+        "last one misses the truth in at most 5 % of pursuits. The other widths guide the choice and claim nothing."
     )
     header = [
         "round",
