@@ -29,21 +29,20 @@ __all__ = [
 
 
 FIRST_ID = 2  # ids 0 and 1 are padding and unknown
-N_FACTORS, N_DEPARTMENTS, N_CATEGORIES, PAIR_RANK = 192, 25, 100, 8
-# Items' traits lie in many directions of nearly equal effect, so that each step in a model's width pays: the excess
-# logloss that a representation by d numbers leaves falls from 0.05 at d = 2 to 0.004 at 32 and 0.001 at 64.
-SPECTRUM = 0.2  # factor k has amplitude k^-SPECTRUM
+N_FACTORS, N_DEPARTMENTS, N_CATEGORIES, PAIR_RANK = 128, 25, 100, 8
+# Items' traits lie in many directions of nearly equal effect, so that each step in a model's width pays.
+SPECTRUM = 0.3  # factor k has amplitude k^-SPECTRUM
 # Shares of an item's traits, and of its quality, that come from its department, its category and itself. What many
 # rows share is learnt from few samples, the rest item by item: the learning curves fall over three decades of data.
-TRAIT_SHARES = (0.2, 0.3, 0.5)
+TRAIT_SHARES = (0.5, 0.25, 0.25)
 QUALITY_SHARES = (0.8, 0.2)  # of category and item
-# The k-th most popular item is met with a probability proportional to (k + 2)^-1.2; category sizes fall as k^-0.8.
-POPULARITY_SHIFT, POPULARITY_EXPONENT, CATEGORY_EXPONENT = 2, 1.2, 0.8
+# The k-th most popular item is met with a probability proportional to k^-ZIPF; category sizes fall as 1/rank.
+ZIPF = 1.1
 MEMORY = 0.75  # the j-th last event weighs j^-MEMORY in the slow factors: longer histories see more
 IS_FAST = np.arange(N_FACTORS) % 3 == 2  # factors of the current interest; the others are slow
 # decay of the fast factors and horizon of the category count, in seconds
 HOUR, RECENT = 3600, 2 * 86_400
-PAIR = 0.2  # log-scale of the effect of the previous event's category on an event's weight
+PAIR = 0.5  # log-scale of the effect of the previous event's category on an event's weight
 SHRINKAGE = 0.5  # added to the sum of weights, so that a short history counts less
 ACTIONS = {"view": 0.4, "click": 1.0, "order": 2.0}  # weight of an event by its action
 PROFILE = {"age": 7, "gender": 2, "city": 50, "device": 4}
@@ -51,11 +50,11 @@ POSITIONS = 16
 # Weight of each standardised component in the logit, whose standard deviation is then about 2.
 COMPONENTS = {
     "item": 0.6,
-    "profile": 0.4,
-    "slow_interest": 2.1,
-    "fast_interest": 0.1,
-    "category_count": 0.2,
-    "repeat": 0.1,
+    "profile": 0.5,
+    "slow_interest": 1.5,
+    "fast_interest": 0.3,
+    "category_count": 0.3,
+    "repeat": 0.3,
     "context": 0.4,
 }
 CHUNK = 64  # requests processed together: their [CHUNK, window, N_FACTORS] vectors stay in cache
@@ -123,7 +122,7 @@ def sigmoid(logit: Array) -> Array:
 def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World:
     """Draw the tables from `seed`, not yet calibrated (mean 0, scale 1, intercept 0)."""
     rng = np.random.default_rng(seed)
-    sizes = np.arange(1, N_CATEGORIES + 1) ** -CATEGORY_EXPONENT
+    sizes = 1 / np.arange(1, N_CATEGORIES + 1)
     category = rng.choice(N_CATEGORIES, n_items, p=sizes / sizes.sum())
     department = rng.integers(0, N_DEPARTMENTS, N_CATEGORIES)[category]
     rows = ((N_DEPARTMENTS, department), (N_CATEGORIES, category), (n_items, slice(None)))
@@ -134,8 +133,7 @@ def draw_world(seed: np.random.SeedSequence, n_items: int, window: int) -> World
         QUALITY_SHARES, [rng.normal(size=n)[of_item] for n, of_item in rows[1:]]
     )
     amplitude = np.arange(1, N_FACTORS + 1) ** -SPECTRUM
-    rank = np.arange(1, n_items + 1)
-    popularity = np.cumsum((rank + POPULARITY_SHIFT) ** -POPULARITY_EXPONENT)
+    popularity = np.cumsum(np.arange(1, n_items + 1) ** -ZIPF)
     after, before = rng.normal(size=(2, N_CATEGORIES, PAIR_RANK))
     affinity = np.clip(after @ before.T / np.sqrt(PAIR_RANK), -2.5, 2.5)
     n_components = len(COMPONENTS)
