@@ -13,7 +13,7 @@ from scaling.synthetic import GENERATOR_VERSION, SyntheticConfig, generate_logs
 from scaling.synthetic.logs import build_world
 from scaling.synthetic.world import ACTIONS, COMPONENTS, HOUR, MEMORY, PROFILE, RECENT, SHRINKAGE
 
-CONFIG = SyntheticConfig(n_train=3000, n_test=2000, seed=6)
+CONFIG = SyntheticConfig(n_train=3000, n_test=2000, seed=8)
 
 
 @pytest.fixture(scope="module")
