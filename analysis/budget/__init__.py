@@ -6,8 +6,8 @@ Not here: fitting.
 from analysis.budget.allocation import Allocation, allocate, cheapest, frontier, iso_cost, iso_loss
 from analysis.budget.cost import Cost, Unit, read_cost
 from analysis.budget.further_cells import next_cells, with_advice
-from analysis.budget.pursuit import PursuitUnit, check_goal, next_round
 from analysis.budget.pursuit_look import goal_text
+from analysis.budget.round_choice import PursuitUnit, check_goal, next_round
 
 __all__ = [
     "Allocation",
