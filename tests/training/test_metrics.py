@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scaling.metrics import auc_with_stderr, entropy, evaluate, soft_auc
+from scaling.metrics import auc_with_stderr, entropy, evaluate, learned_components, soft_auc
 
 
 def brute_force_auc(label, score):
@@ -170,3 +170,24 @@ def test_entropy_is_zero_at_both_ends_and_log_two_in_the_middle():
     assert entropy(np.array([0.0, 0.5, 1.0])).tolist() == pytest.approx(
         [0, np.log(2), 0], abs=1e-15
     )
+
+
+def test_the_slopes_say_how_much_of_each_component_is_learned():
+    rng = np.random.default_rng(0)
+    parts = {"item": rng.normal(size=4000), "context": rng.normal(size=4000) * 0.3}
+    p = 1 / (1 + np.exp(-(parts["item"] + parts["context"] - 1)))
+    learned = learned_components(p, 0.5 * parts["item"] + 2 * parts["context"] + 0.7, parts)
+    assert learned["learned_item"] == pytest.approx(0.5, abs=1e-12)
+    assert learned["learned_context"] == pytest.approx(2, abs=1e-12)
+    assert learned["unexplained_excess"] == pytest.approx(0, abs=1e-12)
+
+
+def test_an_error_beside_the_components_is_unexplained():
+    rng = np.random.default_rng(0)
+    parts = {"item": rng.normal(size=40_000)}
+    p = 1 / (1 + np.exp(-parts["item"]))
+    logit = parts["item"] + 0.3 * rng.normal(size=40_000)
+    learned = learned_components(p, logit, parts)
+    assert learned["learned_item"] == pytest.approx(1, abs=0.01)
+    # the divergence of a small error e is e^2 p (1 - p) / 2
+    assert learned["unexplained_excess"] == pytest.approx(0.045 * (p * (1 - p)).mean(), rel=0.05)
