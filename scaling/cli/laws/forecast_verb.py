@@ -103,7 +103,7 @@ def forecast(
 
     A forecast is never changed; asking for it again only prints it.
 
-    Example: scaling forecast studies/quickstart.toml --at SUAN-3,262144 --assume E=0.3874
+    Example: scaling forecast studies/quickstart.toml --at W16,1048576 --assume E=0.3890
     """
     from analysis.fit import FitOptions, fit_law
     from analysis.forecasts import LEDGER_FOLDER

@@ -175,7 +175,7 @@ def benchmark(
     Run it on the machine that will train the cells, e.g. in an interactive job on a GPU node. Without a study
     the data are small generated logs. The results are stored in RUNS/benchmark.json.
 
-    Example: scaling benchmark studies/quickstart.toml --grade SUAN-3
+    Example: scaling benchmark studies/quickstart.toml --grade W16
     """
     from dataclasses import asdict
 

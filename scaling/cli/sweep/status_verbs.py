@@ -160,7 +160,7 @@ def cancel(
 ) -> None:
     """Cancel the sweep's SLURM jobs; a running cell keeps its last checkpoint.
 
-    Example: scaling cancel studies/quickstart.toml --only grade=SUAN-3
+    Example: scaling cancel studies/quickstart.toml --only grade=W16
     """
     from sweeps.queue import cancel_tasks
 
