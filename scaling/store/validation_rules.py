@@ -256,11 +256,17 @@ def _truth_breaches(store: EventStore) -> Iterator[str]:
 def _adds_up(store: EventStore) -> bool:
     """Whether the sum of the components differs from the true logit by the same number in every row."""
     p = store.probability[store.n_train :].astype(np.float64)  # type: ignore[index]
-    logit = np.log(p) - np.log1p(-p)
-    rest = logit - np.sum(list(store.components.values()), axis=0, dtype=np.float64)
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # values outside 0 and 1 have a line of their own
+        logit = np.log(p) - np.log1p(-p)
     # single precision of a probability near 1 says too little of its logit
     exact = np.abs(logit) < _EXACT_LOGIT
-    return bool(np.ptp(rest[exact]) < _LOGIT_TOLERANCE) if exact.any() else True
+    if not exact.any():
+        return True
+    parts = [part[exact].astype(np.float64) for part in store.components.values()]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.ptp(logit[exact] - np.sum(parts, axis=0)) < _LOGIT_TOLERANCE)
 
 
 def _rows(file: Path, rows: int, holds: Callable[[slice], Array], breach: str) -> Iterator[str]:

@@ -119,6 +119,24 @@ def test_a_document_that_disagrees_with_the_arrays_is_reported(copy, edit, expec
     assert expected in "\n".join(validate_store(copy))
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0, -1.0, np.nan, np.inf])
+def test_a_probability_that_is_none_is_a_line_and_no_warning(copy, p):
+    file = copy / "impressions" / "probability.npy"
+    values = np.load(file)
+    values[-1] = p
+    np.save(file, values)
+    assert "is not between 0 and 1" in "\n".join(validate_store(copy))
+
+
+@pytest.mark.parametrize("junk", [1.0, 1e30, np.nan, np.inf])
+def test_components_that_do_not_add_up_are_reported(copy, junk):
+    file = copy / "truth" / "component.item.npy"
+    values = np.load(file)
+    values[7] += np.float32(junk)
+    np.save(file, values)
+    assert "the components do not add up" in "\n".join(validate_store(copy))
+
+
 @pytest.fixture(scope="module")
 def tiny_path(tiny_store):
     return tiny_store.path
