@@ -60,7 +60,7 @@ def test_the_candidates_of_a_request_share_a_pass(tiny_store, options, n_layers)
 def test_a_stretch_of_requests_shares_a_pass(tiny_store, n_layers):
     """Each user's whole log in one pass, against a pass per impression over the same window."""
     model = random_model(tiny_store, START, n_layers, 300)
-    users = np.unique(tiny_store.user[: tiny_store.n_train])[:12]
+    users = np.unique(tiny_store.user[: tiny_store.n_train])[:4]
     own = [np.flatnonzero(tiny_store.user[: tiny_store.n_train] == user) for user in users]
     rows = np.full((len(users), max(map(len, own))), -1)
     for index, values in enumerate(own):
