@@ -35,7 +35,7 @@ def test_a_metric_at_a_grade_is_a_goal(study_file):
         (('quantity = "alpha"', ""), "expected one quantity"),
         (('quantity = "alpha"', 'at = ["SUAN-55", 10]'), "did you mean SUAN-5"),
         (('quantity = "alpha"', 'at = ["SUAN-5", -10]'), "-10 is not a positive size"),
-        (("width", "widht"), "did you mean width"),
+        (("width", "widthh"), "did you mean width"),
         (("flops", 'law = "aditive"\nflops'), "goal.law"),
         (("flops", "fixed = {alpha = 0.3}\nflops"), "alpha is fixed"),
     ],
