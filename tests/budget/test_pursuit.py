@@ -81,9 +81,10 @@ def test_the_same_runs_give_the_same_round(simulated, early):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["alpha, reached early", "alpha, few cells"])
 def test_looking_on_the_way_does_not_spoil_the_last_interval(simulated, name):
-    found = simulated.measure(simulated.WORLDS[name], 200, grids=1)
-    # 93 % asked; 200 worlds know a coverage of 95 % to 1.5 %, so a true 95 % is below 91 % once in 200 times.
-    assert found["coverage"] >= 0.91
+    found = simulated.measure(simulated.WORLDS[name], 80, grids=1)
+    # Of 80 worlds with a true coverage of 95 %, fewer than 70 are inside once in 150 times; benchmarks/pursue_simulated.py
+    # measures the coverage itself.
+    assert found["coverage"] >= 70 / 80
     assert found["beyond_budget"] == 0
 
 
