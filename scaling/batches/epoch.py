@@ -1,6 +1,6 @@
 """The steps of a run's one epoch: how many, how many impressions each has seen, and the batches themselves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from scaling.batches.packing import (
 )
 from scaling.batches.permutation import order_key, permuted_rows
 from scaling.store import EventStore
-from scaling.study import RunConfig, batch_factor, batch_phases, rate_factor
+from scaling.study import BatchPhase, RunConfig, batch_factor, batch_phases, rate_factor
 
 __all__ = ["Epoch", "find_groups"]
 
@@ -36,8 +36,8 @@ class Epoch:
             self._order = None
             groups = groups and groups_of_latest(groups, config.n_samples)
         self.config, self._store, self._groups = config, store, groups
-        shares = _step_ends(config)
-        self._shares = shares
+        self._phases = batch_phases(config.n_samples, config.batch_size, config.batch_schedule)
+        self._shares = shares = _step_ends(self._phases)
         self.seen: NDArray[np.int64] = (
             shares if groups is None else packed_samples_seen(groups, shares, self._order)
         )
@@ -56,8 +56,7 @@ class Epoch:
         config = self.config
         factor = rate_factor(step, self.n_steps, config.warmup_steps, config.schedule)
         if config.batch_schedule == "growing":
-            before = int(self.seen[step - 1]) if step else 0
-            factor *= batch_factor(self._phase_batch(before), config.batch_size)
+            factor *= batch_factor(self._batch_at(step), config.batch_size)
         return factor
 
     def batches(self, first_step: int, tokens_per_part: int) -> Iterator[list[Batch]]:
@@ -76,11 +75,10 @@ class Epoch:
             return np.arange(self._store.n_train - size, self._store.n_train)
         return permuted_rows(np.arange(size), self._store.n_train, self._order)
 
-    def _phase_batch(self, n_seen: int) -> int:
-        """The batch size after `n_seen` impressions."""
-        config = self.config
-        phases = batch_phases(config.n_samples, config.batch_size, config.batch_schedule)
-        return next(phase.batch_size for phase in phases if n_seen < phase.end)
+    def _batch_at(self, step: int) -> int:
+        """The batch size of the phase in which `step` begins."""
+        n_seen = self.seen[step - 1] if step else 0
+        return next(phase.batch_size for phase in self._phases if n_seen < phase.end)
 
     def steps_shared(self, longer: "Epoch") -> int:
         """Return how many steps at the start of both epochs have the same samples and the same rates.
@@ -97,11 +95,10 @@ class Epoch:
         return alike
 
 
-def _step_ends(config: RunConfig) -> NDArray[np.int64]:
+def _step_ends(phases: Sequence[BatchPhase]) -> NDArray[np.int64]:
     """Return the samples seen after each step of an epoch that is not packed [n_steps]."""
-    phases = batch_phases(config.n_samples, config.batch_size, config.batch_schedule)
     ends = [np.arange(p.first + p.batch_size, p.end + p.batch_size, p.batch_size) for p in phases]
-    return np.minimum(np.concatenate(ends), config.n_samples)
+    return np.minimum(np.concatenate(ends), phases[-1].end)
 
 
 def find_groups(config: RunConfig, store: EventStore) -> Groups | None:

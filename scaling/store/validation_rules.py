@@ -252,19 +252,19 @@ def _truth_breaches(store: EventStore) -> Iterator[str]:
         # The writer may have summed the same numbers in another order.
         if name not in limits or abs(value - limits[name]) > 1e-9:
             yield f"{file}: truth.{name} is {value}, but the stored probabilities give {limits.get(name)}"
-    if store.components and not _adds_up(store):
+    if store.components and not _adds_up(p, store.components):
         yield f"{store.path / 'truth'}: the components do not add up to the logit of impressions/probability"
 
 
-def _adds_up(store: EventStore) -> bool:
+def _adds_up(probability: Array, components: Mapping[str, Array]) -> bool:
     """Whether the sum of the components differs from the true logit by the same number in every row."""
-    p = store.probability[store.n_train :].astype(np.float64)  # type: ignore[index]
+    p = probability.astype(np.float64)
     logit = np.log(p) - np.log1p(-p)
     # single precision of a probability near 1 says too little of its logit
     exact = np.abs(logit) < _EXACT_LOGIT
     if not exact.any():
         return True
-    parts = [part[exact].astype(np.float64) for part in store.components.values()]
+    parts = [part[exact].astype(np.float64) for part in components.values()]
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.ptp(logit[exact] - np.sum(parts, axis=0)) < _LOGIT_TOLERANCE)
 

@@ -3,7 +3,13 @@
 Not here: the grid and its costs (`sweeps.planning`), training (`scaling.training`).
 """
 
-from scaling.study.batch_growth import SMALLEST_BATCH, BatchSchedule, batch_phases, count_steps
+from scaling.study.batch_growth import (
+    SMALLEST_BATCH,
+    BatchPhase,
+    BatchSchedule,
+    batch_phases,
+    count_steps,
+)
 from scaling.study.goal_settings import GoalConfig
 from scaling.study.law_in_file import with_rate_law
 from scaling.study.rate_law import RateLaw
@@ -34,6 +40,7 @@ __all__ = [
     "RUN_SCHEMA_VERSION",
     "SMALLEST_BATCH",
     "TOKENS_PER_PART",
+    "BatchPhase",
     "BatchSchedule",
     "DataFacts",
     "DistillConfig",

@@ -52,12 +52,13 @@ class Recipe:
     embedding_rate: float | None
 
 
-def recipe_for(n_samples: int, token_width: int, version: RecipeVersion = 2) -> Recipe:
+def recipe_for(n_samples: int, token_width: int, version: RecipeVersion | None = None) -> Recipe:
     """Return the settings for a data size and a model of token width D = d x (behaviour features).
 
     The batch size gives about 512 steps (256 for the smallest data sizes). The dense rate falls with the square root
     of D; the rate of the table does not depend on D (as for Adam in Yang et al., Tensor Programs V, table 3). Both are
-    proportional to the fourth root of the batch size. docs/recipe.md has the measurements, and recipe 1.
+    proportional to the fourth root of the batch size. docs/recipe.md has the measurements, and recipe 1. Without a
+    `version`, the latest recipe holds.
     """
     batch_size = 2 ** round(math.log2(max(1.0, n_samples / 512)))
     batch_size = min(max(batch_size, SMALLEST_BATCH), 256)

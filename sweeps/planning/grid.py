@@ -119,7 +119,7 @@ def _warmup(train: TrainConfig, n_samples: int, batch_size: int) -> int:
 
 
 def _rule(train: TrainConfig, n_samples: int, grade: Grade, data: DataFacts) -> Recipe:
-    return recipe_for(n_samples, grade.d * len(data.schema.behaviour), train.recipe or 2)
+    return recipe_for(n_samples, grade.d * len(data.schema.behaviour), train.recipe)
 
 
 def _rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade) -> float:

@@ -180,7 +180,7 @@ def recipe_exponents(study: StudyConfig, data: DataFacts) -> tuple[float, float 
 
     The second one is None if all data sizes have one rate.
     """
-    features, version = len(data.schema.behaviour), study.train.recipe or 2
+    features, version = len(data.schema.behaviour), study.train.recipe
     widths = sorted({study.grade(name).d * features for name in study.grid.grade})
     sizes = sorted(data_sizes(study, data))
     of_width = {w: recipe_for(sizes[0], w, version).learning_rate for w in _two(widths)}

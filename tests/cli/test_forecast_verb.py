@@ -8,21 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis.laws import Additive
-from scaling.cli.app import main
 
 PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
 SIZES = {"SUAN-1": 1e4, "SUAN-3": 1e5, "SUAN-4": 1e6, "SUAN-5": 1e7}
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

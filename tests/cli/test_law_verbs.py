@@ -13,7 +13,6 @@ from analysis.fit import FitOptions
 from analysis.laws import LAWS, Additive
 from analysis.plots import KINDS
 from analysis.study_results import CUTS, joint_laws
-from scaling.cli.app import main
 from scaling.cli.laws.law_choices import (
     CutName,
     FigureKind,
@@ -26,17 +25,6 @@ from scaling.cli.laws.law_choices import (
 )
 
 PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
 
 
 def make_table():

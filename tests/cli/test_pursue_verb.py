@@ -1,15 +1,12 @@
 """`scaling pursue`: rounds, restarts, budget, one pursuit at a time. Training is replaced by the law with noise."""
 
 import json
-import os
 import re
-import sys
 from types import SimpleNamespace
 
-import fake_slurm
 import numpy as np
 import pytest
-from slurm_sweep import Sweep
+from slurm_sweep import fake_sweep
 
 from analysis.laws import Additive
 from scaling.cli.app import main
@@ -191,13 +188,7 @@ def test_two_sizes_are_no_grid_for_a_pursuit(pursued):
 
 
 def test_on_slurm_a_round_is_queued_once(tmp_path, monkeypatch, capsys, tiny_store):
-    fake_slurm.install(tmp_path / "bin", sys.executable)
-    monkeypatch.setenv("FAKE_SLURM", str(tmp_path / "queue.json"))
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    for name in ("SCALING_RUNS", "SLURM_JOB_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    sweep = Sweep(tmp_path, capsys, monkeypatch)
+    sweep = fake_sweep(tmp_path, capsys, monkeypatch)
     sweep.write(tiny_store, GRID, f"cells_per_job = 1\n{goal()}")
     out = sweep("pursue", sweep.study, "--cluster", "slurm", "--once")
     assert "submitted" in out

@@ -2,15 +2,13 @@
 
 import json
 import os
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
-import fake_slurm
 import pytest
-from slurm_sweep import Sweep
+from slurm_sweep import fake_sweep
 
 from scaling.errors import UserError
 from scaling.records import claim
@@ -26,13 +24,7 @@ n_samples = [160, 320]
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch, capsys, tiny_store):
-    fake_slurm.install(tmp_path / "bin", sys.executable)
-    monkeypatch.setenv("FAKE_SLURM", str(tmp_path / "queue.json"))
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    for name in ("SCALING_RUNS", "SLURM_JOB_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    sweep = Sweep(tmp_path, capsys, monkeypatch)
+    sweep = fake_sweep(tmp_path, capsys, monkeypatch)
     sweep.write(tiny_store, GRID, "cells_per_job = 1")
     return sweep
 

@@ -1,11 +1,7 @@
 """`scaling tune` on a fake SLURM that never runs anything: its runs are submitted once."""
 
-import os
-import sys
-
-import fake_slurm
 import pytest
-from slurm_sweep import Sweep
+from slurm_sweep import fake_sweep
 
 from scaling.records import RunStore
 from sweeps.queue import read_submissions
@@ -15,13 +11,7 @@ OPTIONS = ("--cluster", "slurm", "--sizes", "160", "--rates", "0.5,1,2")
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch, capsys, tiny_store):
-    fake_slurm.install(tmp_path / "bin", sys.executable)
-    monkeypatch.setenv("FAKE_SLURM", str(tmp_path / "queue.json"))
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    for name in ("SCALING_RUNS", "SLURM_JOB_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    sweep = Sweep(tmp_path, capsys, monkeypatch)
+    sweep = fake_sweep(tmp_path, capsys, monkeypatch)
     sweep.write(tiny_store, '[grid]\ngrade = ["SUAN-0", "SUAN-1"]\nn_samples = [160, 320]\n')
     return sweep
 

@@ -1,10 +1,13 @@
 """A study on a cluster and the commands that a user would run, for all tests that need a cluster."""
 
 import json
+import os
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
 
+import fake_slurm
 import pytest
 
 from scaling.cli.app import main
@@ -110,3 +113,14 @@ class Sweep:
         cells = [replace(cell, seconds=0.5) for cell in plan.cells]
         run_local(plan, runs, cells, n_jobs=n_slots(), watch=lambda: None)
         return {r.signature: (r.metrics, r.train_loss) for r in runs.read_all()}
+
+
+def fake_sweep(folder, capsys, monkeypatch):
+    """Return a `Sweep` in `folder` on a fake SLURM whose queue is a file and which never runs anything."""
+    fake_slurm.install(folder / "bin", sys.executable)
+    monkeypatch.setenv("FAKE_SLURM", str(folder / "queue.json"))
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    for name in ("SCALING_RUNS", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(folder)
+    return Sweep(folder, capsys, monkeypatch)

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.atomic_files import json_values
+from scaling.cli.laws.fit_option_types import (
+    BootstrapSeed,
+    Delta,
+    LimitOfE,
+    Loss,
+    Residual,
+    Rising,
+    Weights,
+)
 from scaling.cli.laws.law_choices import (
     CutName,
     IntervalName,
     JointLaw,
     LawName,
     LossName,
-    ResidualName,
     WeightsName,
 )
 from scaling.cli.laws.sources import (
@@ -139,22 +147,13 @@ def fit(
             "also use a third size, and the others use only --x."
         ),
     ] = LawName.ADDITIVE,
-    loss: Annotated[
-        LossName, typer.Option(help="gaussian fits the means of cells, huber every row.")
-    ] = LossName.GAUSSIAN,
-    delta: Annotated[
-        float | None, typer.Option(help="Threshold of the huber loss [default: 0.001].")
-    ] = None,
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
     over: Annotated[
         float, typer.Option(help="Weight of predictions above the metric, with huber.")
     ] = 1.0,
-    residual: Annotated[
-        ResidualName | None,
-        typer.Option(help="Scale of the residuals [default: raw with gaussian, log with huber]."),
-    ] = None,
-    weights: Annotated[
-        WeightsName, typer.Option(help="stderr weighs each row by 1 / Y_stderr squared.")
-    ] = WeightsName.NONE,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
     hold: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Hold a parameter at a value; repeatable."),
@@ -169,21 +168,15 @@ def fit(
         int | None,
         typer.Option(min=2, help="Bootstrap intervals from this many resamples of the cells."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: BootstrapSeed = 0,
     interval: Annotated[
         IntervalName | None,
         typer.Option(
             help="Kind of the intervals [default: profile with gaussian, bootstrap with huber]."
         ),
     ] = None,
-    rising: Annotated[
-        bool | None,
-        typer.Option("--rising/--falling", help="The metric's direction [default: by its name]."),
-    ] = None,
-    limit: Annotated[
-        float | None,
-        typer.Option(help="Limit that E cannot cross [default: 0 falling, 1 rising]."),
-    ] = None,
+    rising: Rising = None,
+    limit: LimitOfE = None,
     at: Annotated[
         list[str] | None,
         typer.Option(metavar="N,D", help="Also predict at these sizes; repeatable."),

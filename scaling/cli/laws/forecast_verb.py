@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.atomic_files import json_values
+from scaling.cli.laws.fit_option_types import (
+    BootstrapSeed,
+    Delta,
+    LimitOfE,
+    Loss,
+    Residual,
+    Rising,
+    Weights,
+)
 from scaling.cli.laws.forecast_target import parse_target, target_flops
-from scaling.cli.laws.law_choices import LawName, LossName, ResidualName, WeightsName
+from scaling.cli.laws.law_choices import LawName, LossName, WeightsName
 from scaling.cli.laws.sources import (
     Loaded,
     load_table,
@@ -68,32 +77,17 @@ def forecast(
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
-    loss: Annotated[
-        LossName, typer.Option(help="gaussian fits the means of cells, huber every row.")
-    ] = LossName.GAUSSIAN,
-    delta: Annotated[
-        float | None, typer.Option(help="Threshold of the huber loss [default: 0.001].")
-    ] = None,
-    residual: Annotated[
-        ResidualName | None,
-        typer.Option(help="Scale of the residuals [default: raw with gaussian, log with huber]."),
-    ] = None,
-    weights: Annotated[
-        WeightsName, typer.Option(help="stderr weighs each row by 1 / Y_stderr squared.")
-    ] = WeightsName.NONE,
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
     bootstrap: Annotated[
         int | None,
         typer.Option(min=2, help="Take the law's error from this many resamples of the cells."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
-    rising: Annotated[
-        bool | None,
-        typer.Option("--rising/--falling", help="The metric's direction [default: by its name]."),
-    ] = None,
-    limit: Annotated[
-        float | None,
-        typer.Option(help="Limit that E cannot cross [default: 0 falling, 1 rising]."),
-    ] = None,
+    seed: BootstrapSeed = 0,
+    rising: Rising = None,
+    limit: LimitOfE = None,
     runs: Runs = None,
     where: Where = None,
     as_json: AsJson = False,

@@ -7,7 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from scaling.cli.missing_packages import check_training_packages
 from scaling.cli.output import counted, format_duration
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from scaling.records import RunStore
     from sweeps.planning import Plan, PlannedCell
 
-__all__ = ["Cluster", "FailureClass", "Request", "train_cells"]
+__all__ = ["Cluster", "FailureClass", "Jobs", "OnCluster", "Request", "train_cells"]
 
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,20 @@ class Cluster(StrEnum):
     LOCAL = "local"
     SLURM = "slurm"
     DEBUG = "debug"
+
+
+OnCluster = Annotated[
+    Cluster,
+    typer.Option(
+        "--cluster", help="local: processes here; slurm: jobs; debug: one by one in this process."
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Cells to train at once; local only [default: number of GPUs, else of cores]."
+    ),
+]
 
 
 class FailureClass(StrEnum):

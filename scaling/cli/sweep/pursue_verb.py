@@ -13,7 +13,7 @@ import typer
 
 from scaling.cli.options import ForceResume, Overrides, Runs, Study
 from scaling.cli.output import counted
-from scaling.cli.sweep.dispatching import Cluster, Request, train_cells
+from scaling.cli.sweep.dispatching import Cluster, Jobs, OnCluster, Request, train_cells
 from scaling.cli.sweep.plan_verbs import load_plan, load_study_and_store
 from scaling.errors import SettingError, UserError
 
@@ -33,18 +33,6 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LOOKS = 10.0
 _MOST_LABELS = 4
 
-OnCluster = Annotated[
-    Cluster,
-    typer.Option(
-        "--cluster", help="local: processes here; slurm: jobs; debug: one by one in this process."
-    ),
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Cells to train at once; local only [default: number of GPUs, else of cores]."
-    ),
-]
 Once = Annotated[
     bool,
     typer.Option("--once", help="At most one round; with slurm, return once its jobs are queued."),

@@ -9,24 +9,19 @@ import typer
 
 from scaling.cli.options import Budget, ForceResume, Limit, Only, Overrides, Runs, Study, Yes
 from scaling.cli.sweep.chosen_cells import cell_by_signature
-from scaling.cli.sweep.dispatching import Cluster, FailureClass, Request, train_cells
+from scaling.cli.sweep.dispatching import (
+    Cluster,
+    FailureClass,
+    Jobs,
+    OnCluster,
+    Request,
+    train_cells,
+)
 from scaling.cli.sweep.plan_verbs import load_plan, warn_about
 
 __all__ = ["add_verbs"]
 
 
-OnCluster = Annotated[
-    Cluster,
-    typer.Option(
-        "--cluster", help="local: processes here; slurm: jobs; debug: one by one in this process."
-    ),
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Cells to train at once; local only [default: number of GPUs, else of cores]."
-    ),
-]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")]
 MaxParallel = Annotated[
     int | None, typer.Option(min=1, help="Jobs to run at once; slurm only [default: the study's].")

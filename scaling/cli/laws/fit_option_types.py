@@ -1,0 +1,28 @@
+"""The options of a fit that several verbs on laws take, each with its help; they become `analysis.fit.FitOptions`."""
+
+from typing import Annotated
+
+import typer
+
+from scaling.cli.laws.law_choices import LossName, ResidualName, WeightsName
+
+__all__ = ["BootstrapSeed", "Delta", "LimitOfE", "Loss", "Residual", "Rising", "Weights"]
+
+
+Loss = Annotated[LossName, typer.Option(help="gaussian fits the means of cells, huber every row.")]
+Delta = Annotated[float | None, typer.Option(help="Threshold of the huber loss [default: 0.001].")]
+Residual = Annotated[
+    ResidualName | None,
+    typer.Option(help="Scale of the residuals [default: raw with gaussian, log with huber]."),
+]
+Weights = Annotated[
+    WeightsName, typer.Option(help="stderr weighs each row by 1 / Y_stderr squared.")
+]
+BootstrapSeed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
+Rising = Annotated[
+    bool | None,
+    typer.Option("--rising/--falling", help="The metric's direction [default: by its name]."),
+]
+LimitOfE = Annotated[
+    float | None, typer.Option(help="Limit that E cannot cross [default: 0 falling, 1 rising].")
+]
