@@ -52,7 +52,7 @@ Overrides = Annotated[
 Only = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="KEY=VALUE", help="Only cells with this grade, n_samples or seed; repeatable."
+        metavar="KEY=VALUE", help="Only cells with this grade, n_samples or seed; repeatable, values of one key are alternatives."
     ),
 ]
 Limit = Annotated[

@@ -238,9 +238,17 @@ def test_variables_of_the_shell_do_not_override_the_study(sweep, monkeypatch):
     assert "SBATCH_JOB_NAME of this shell: ignored" in sweep.submit()
 
 
+def test_values_of_one_key_are_alternatives(sweep):
+    arguments = ("--only", "grade=SUAN-0", "--only", "grade=SUAN-1", "--only", "seed=0")
+    assert "submitted 4 cells" in sweep.submit(*arguments)
+
+
 def test_conditions_that_no_cell_meets_together_are_refused(sweep):
-    arguments = ("--only", "grade=SUAN-0", "--only", "grade=SUAN-1")
-    assert "no cell meets this and the other conditions" in sweep.submit(*arguments, code=2)
+    largest = max(cell.config.n_samples for cell in sweep.plan().cells)
+    grid = GRID + "n_seeds = [2, 1]\n"
+    sweep.study.write_text(sweep.study.read_text().replace(GRID, grid))
+    arguments = ("--only", "seed=1", "--only", f"n_samples={largest}")
+    assert "no cell meets a condition on each key" in sweep.submit(*arguments, code=2)
 
 
 def test_logs_are_followed_until_no_job_holds_the_cell(sweep):

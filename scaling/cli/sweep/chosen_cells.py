@@ -35,26 +35,29 @@ def cell_by_signature(made: Plan, cell: str, study: Path) -> PlannedCell:
 
 
 def chosen_by(made: Plan, only: list[str] | None) -> list[PlannedCell]:
-    """Return the cells that meet all conditions `KEY=VALUE`.
+    """Return the cells that meet the conditions `KEY=VALUE`: one of the values given for each key.
 
     Raises:
         UserError: a condition is malformed, or no cell meets all conditions.
     """
-    cells = list(made.cells)
+    columns = {"grade": "grade_name", "n_samples": "n_samples", "seed": "seed"}
+    wanted: dict[str, set[str]] = {}
     for condition in only or ():
-        key, equals, wanted = condition.partition("=")
-        columns = ("grade", "n_samples", "seed")
+        key, equals, value = condition.partition("=")
         if not equals or key not in columns:
             raise UserError(f"--only {condition}: expected KEY=VALUE{nearest(key, columns)}")
-        name = "grade_name" if key == "grade" else key
-        values = {str(getattr(c.config, name)) for c in made.cells}
-        if wanted not in values:
-            raise UserError(f"--only {condition}: no cell has that {key}{nearest(wanted, values)}")
-        cells = [cell for cell in cells if str(getattr(cell.config, name)) == wanted]
-        if not cells:
-            raise UserError(
-                f"--only {condition}: no cell meets this and the other conditions; a cell must meet all of them"
-            )
+        values = {str(getattr(c.config, columns[key])) for c in made.cells}
+        if value not in values:
+            raise UserError(f"--only {condition}: no cell has that {key}{nearest(value, values)}")
+        wanted.setdefault(key, set()).add(value)
+    cells = [
+        cell
+        for cell in made.cells
+        if all(str(getattr(cell.config, columns[key])) in wanted[key] for key in wanted)
+    ]
+    if not cells:
+        conditions = " ".join(f"--only {condition}" for condition in only or ())
+        raise UserError(f"{conditions}: no cell meets a condition on each key")
     return cells
 
 
