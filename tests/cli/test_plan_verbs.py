@@ -41,6 +41,11 @@ def test_plan_shows_every_cell_and_the_total(capsys, study_file):
     assert "to do: 1.10e+08 training FLOPs" in out
 
 
+def test_plan_says_that_a_study_goes_on_with_recipe_1(capsys, study_file):
+    assert "recipe:" not in run(capsys, "plan", study_file)[0]
+    assert "recipe: version 1" in run(capsys, "plan", study_file, "--set", "train.recipe=1")[0]
+
+
 def test_plan_json_has_a_signature_per_cell(capsys, study_file):
     out, _ = run(capsys, "plan", study_file, "--json")
     cells = json.loads(out)["cells"]

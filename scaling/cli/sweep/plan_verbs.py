@@ -237,6 +237,11 @@ def _plan_text(made: Plan, budget: float | None) -> list[str | Table]:
         f"({format_hours(made.seconds / 3600)} GPU-hours), including {made.start_seconds:.0f} s to start each cell",
         f"spent: {format_hours(made.spent_seconds / 3600)} GPU-hours",
     ]
+    if made.study.train.recipe == 1:
+        lines.append(
+            "recipe: version 1, that of the finished runs or of the study file; "
+            "with train.recipe = 2 every cell is trained anew"
+        )
     guessed = sum(1 for c in made.cells if c.source == "guess" and c.state.state != "done")
     if guessed:
         lines.append(
