@@ -12,6 +12,9 @@ __all__ = ["Prices"]
 
 # A cell that was begun and lost still costs at least this share of its estimate.
 _LEAST_SHARE = 0.1
+# A machine that others use is slower than the estimate: core-hours are reserved for that, so that cells in flight do
+# not exceed the budget.
+_RESERVE = 1.25
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Prices:
         return chosen
 
     def _hours(self, cell: PlannedCell) -> float:
-        return self.factor * self.plan.gpu_seconds(cell) / 3600
+        return _RESERVE * self.factor * self.plan.gpu_seconds(cell) / 3600
 
     def _spent_hours(self, cell: PlannedCell) -> float:
         return cell.spent_seconds * max(1, self.plan.study.gpus(cell.config.grade_name)) / 3600
