@@ -12,6 +12,8 @@ from analysis.laws import Additive
 from scaling.cli.app import main
 from scaling.cli.sweep import pursue_verb
 from scaling.records import PURSUIT_LOG, RunRecord, claim, read_rounds, remove_attempts
+from scaling.study import GoalConfig
+from sweeps.dispatch import Prices
 
 LAW = {"E": 0.4, "A": 5.0, "B": 3.0, "alpha": 0.6, "beta": 0.5}
 GRID = """\
@@ -124,6 +126,14 @@ def test_the_budget_is_not_exceeded(pursued):
     out = pursued(code=1)
     assert "the end: the budget is spent" in out
     assert 1e9 < pursued.rounds[-1].spent <= 2e9
+
+
+@pytest.mark.parametrize(("share", "all_fit"), [(1.2, False), (1.3, True)])
+def test_core_hours_leave_room_for_a_slow_machine(pursued, share, all_fit):
+    made, _ = pursue_verb.load_plan(pursued.study, [], None)
+    hours = sum(made.gpu_seconds(cell) for cell in made.cells) / 3600
+    wanted = GoalConfig(quantity="alpha", width=0.1, core_hours=share * hours)
+    assert (len(Prices(made, wanted).affordable(made.cells)) == len(made.cells)) is all_fit
 
 
 @pytest.mark.slow
