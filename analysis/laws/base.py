@@ -30,7 +30,8 @@ class Shape:
 
     Attributes:
         name: reported name.
-        lower, upper: bounds of the reported value; a fit that ends at one reports it.
+        lower, upper: bounds of the reported value; a fit that ends at one reports it. Up to an exponent of 6,
+            squares of powers of sizes up to 1e24 stay within the range of floats.
         first, last: ends of the starting grid, which is even in logs.
         log: whether theta holds the logarithm of the value.
         unit: the variable in whose unit the parameter is measured, e.g. x for a break at x1; needs `log`.
@@ -39,7 +40,7 @@ class Shape:
 
     name: str
     lower: float = 1e-3
-    upper: float = 4.0
+    upper: float = 6.0
     first: float = 0.02
     last: float = 2.0
     log: bool = False

@@ -51,7 +51,9 @@ def shape_grid(law: Law, fixed: Mapping[str, float]) -> FloatArray:
     low = np.array([np.log(shape.first) for shape in free])
     high = np.array([np.log(shape.last) for shape in free])
     unit = np.linspace(0, 1, _GRID[len(free)])
-    points = np.array(list(itertools.product(unit, repeat=len(free)))).reshape(-1, len(free))
+    rows = list(itertools.product(unit, repeat=len(free)))
+    # Without a free shape, the grid is one row without entries.
+    points = np.array(rows).reshape(len(rows), len(free))
     grid = iter((low + points * (high - low)).T)
     columns = []
     for shape in law.shapes:

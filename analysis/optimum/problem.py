@@ -28,8 +28,8 @@ _GRID_POINTS = 2000
 _SAME = 1e-12
 # With a tiny delta Huber's loss is nearly L1; minimising with a larger delta first finds its valley.
 _FIRST_DELTA, _NEXT_DELTA = 1e-2, 0.02
-# Log amplitudes for sizes in their own units lie within these; beyond, exp overflows.
-LOG_RANGE = 300.0
+# Log amplitudes for sizes in their own units lie within these; beyond, the square of exp overflows.
+LOG_RANGE = 345.0
 
 
 @dataclass(frozen=True)

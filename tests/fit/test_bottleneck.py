@@ -44,7 +44,7 @@ def lowest(table, n_starts):
         return q[0] + np.exp(q[1] + q[4] * joined) - y
 
     rng = np.random.default_rng(0)
-    bounds = [0, -30, 1e-3, 1e-3, 0.05, -30], [np.inf, 30, 4, 4, 3, 30]
+    bounds = [0, -30, 1e-3, 1e-3, 0.05, -30], [np.inf, 30, 6, 6, 3, 30]
     found = []
     for _ in range(n_starts):
         exponents = np.exp(rng.uniform(-2, 0, 2))
