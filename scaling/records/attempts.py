@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-Failure = Literal["exception", "oom", "timeout", "lost", "preempted"]
+Failure = Literal["exception", "diverged", "oom", "timeout", "lost", "preempted"]
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _UNKNOWN = -1

@@ -279,8 +279,9 @@ def _failure(error: BaseException) -> tuple[Failure, str]:
         return "preempted", str(error)
     if not isinstance(error, Exception):  # Ctrl-C, or an exit from a signal's handler
         return "preempted", f"interrupted ({type(error).__name__})"
-    known = isinstance(error, UserError | NonFiniteLossError)
-    message = str(error) if known else f"{type(error).__name__}: {error}"
+    if isinstance(error, NonFiniteLossError):
+        return "diverged", str(error)
+    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     # torch's allocator for the CPU raises a plain RuntimeError
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "allocate memory" in str(error)

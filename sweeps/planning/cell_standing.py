@@ -61,7 +61,7 @@ class PlannedCell:
 
     @property
     def failure(self) -> str:
-        """The kind of its last failure: exception, oom, timeout, lost, ...; empty if none is known."""
+        """The kind of its last failure: exception, diverged, oom, timeout, lost, ...; empty if none is known."""
         return self.ending.kind if self.ending is not None else self.state.failure or ""
 
     @property

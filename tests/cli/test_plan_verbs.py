@@ -145,7 +145,7 @@ def test_retry_trains_only_failed_cells_of_the_class(capsys, study_file):
     run(capsys, "submit", study_file, "--limit", "2", *wild, code=1)
     _, err = run(capsys, "retry", study_file, "--class", "oom", *wild, code=1)
     assert "nothing to do" in err
-    _, err = run(capsys, "retry", study_file, "--class", "exception", *wild, code=1)
+    _, err = run(capsys, "retry", study_file, "--class", "diverged", *wild, code=1)
     assert "2 of 4 cells to train" in err
     _, err = run(capsys, "retry", study_file, "--class", "ooom", code=2)
     assert "no such choice, did you mean oom?" in err

@@ -102,10 +102,10 @@ def test_packed_cells_share_a_job_and_one_that_fails_stops_no_other(sweep, tiny_
     assert "8 cells in 1 job" in sweep.submit()
     sweep.wait(lambda: sweep.states() == {"done": 4, "failed": 4})
     sweep.wait_idle()
-    assert "nothing to do" in sweep.submit()  # an exception waits for somebody to read it
+    assert "nothing to do" in sweep.submit()  # a diverged run waits for somebody to read it
     rows = sweep.status()["cells"]
-    assert {row["failure"] for row in rows if row["state"] == "failed"} == {"exception"}
-    text = sweep("retry", sweep.study, "--cluster", "slurm", "--class", "exception")
+    assert {row["failure"] for row in rows if row["state"] == "failed"} == {"diverged"}
+    text = sweep("retry", sweep.study, "--cluster", "slurm", "--class", "diverged")
     assert "4 cells in 1 job" in text
 
 

@@ -99,6 +99,7 @@ def test_a_record_with_nan_is_not_written(runs):
     ("failure", "state"),
     [
         ("exception", "failed"),
+        ("diverged", "failed"),
         ("oom", "failed"),
         ("timeout", "failed"),
         ("lost", "lost"),

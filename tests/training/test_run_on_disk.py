@@ -58,7 +58,7 @@ def test_a_diverged_run_is_failed_and_names_the_step(config, tiny_store, tmp_pat
     with pytest.raises(NonFiniteLossError, match=r"the loss is (nan|inf) at step \d+"):
         train_run(wild, tiny_store, runs)
     state = runs.state(wild.signature)
-    assert state.state == "failed"
+    assert (state.state, state.failure) == ("failed", "diverged")
     assert "at step" in state.message
     assert not runs.has(wild.signature)
 

@@ -57,6 +57,7 @@ class FailureClass(StrEnum):
     """How a cell can fail."""
 
     EXCEPTION = "exception"
+    DIVERGED = "diverged"
     OOM = "oom"
     TIMEOUT = "timeout"
     LOST = "lost"

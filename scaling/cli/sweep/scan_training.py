@@ -31,8 +31,6 @@ _LARGEST_SHARE = 0.25  # of the study's compute that a scan may cost without --y
 _ALWAYS_FINE = 300.0  # seconds; in a short study the starts of processes alone take a larger share
 _FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _SCAN_FILE = "scan.json"
-# How a run that diverged says so (scaling.training.NonFiniteLossError).
-_DIVERGED = ("the loss is ", "the trained model gives predictions that are not finite")
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ def _flat(cells: Mapping[Corner, Mapping[float, PlannedCell]]) -> list[PlannedCe
 
 
 def _has_diverged(cell: PlannedCell) -> bool:
-    return cell.state.state == "failed" and cell.state.message.startswith(_DIVERGED)
+    return cell.failure == "diverged"
 
 
 def _is_settled(cell: PlannedCell) -> bool:

@@ -127,7 +127,7 @@ def retry(
         typer.Option(
             "--class",
             metavar="CLASS",
-            help="Kind of failure: exception, oom, timeout or lost; repeatable [default: all].",
+            help="Kind of failure: exception, diverged, oom, timeout or lost; repeatable [default: all].",
         ),
     ] = None,
     overrides: Overrides = None,
