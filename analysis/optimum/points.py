@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.optimum.shared_runs import SharedRuns, shared_runs
-from analysis.table import require_columns
+from analysis.table import place_of, require_columns, source_of
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
@@ -159,21 +159,25 @@ def gather_points(
         if bad.any():
             row = frame.index[bad][0]
             raise UserError(
-                f"table: {column} is {frame[column][row]:g} in row {row}, expected a positive size"
+                f"{source_of(table)}: {column} is {frame[column][row]:g} in {place_of(table, row)}, expected a positive size"
             )
     usable = np.isfinite(frame[y]).to_numpy()
-    left_out = tuple(f"row {row}: {y} is {value:g}" for row, value in frame[y][~usable].items())
+    left_out = tuple(
+        f"{place_of(table, row)}: {y} is {value:g}" for row, value in frame[y][~usable].items()
+    )
     frame = frame[usable]
     size = frame[y].abs()
     if len(frame) and size.max() > 0 and not _SCALE[0] <= size.max() <= _SCALE[1]:
         row = size.idxmax()
         raise UserError(
-            f"table: {y} is {frame[y][row]:g} in row {row}, expected the largest between "
+            f"{source_of(table)}: {y} is {frame[y][row]:g} in {place_of(table, row)}, expected the largest between "
             f"{_SCALE[0]:g} and {_SCALE[1]:g}; change its unit"
         )
     if residual == "log" and (frame[y] <= 0).any():
         row = frame.index[frame[y] <= 0][0]
-        raise UserError(f"table: {y} is {frame[y][row]:g} in row {row}, expected positive for logs")
+        raise UserError(
+            f"{source_of(table)}: {y} is {frame[y][row]:g} in {place_of(table, row)}, expected positive for logs"
+        )
     metric = frame[y].to_numpy()
     sizes = tuple(frame[column].to_numpy() for column in variables)
     _, cell = np.unique(np.column_stack(sizes), axis=0, return_inverse=True)
@@ -183,7 +187,7 @@ def gather_points(
         low, high = _ERRORS
         if not ((errors >= low) & (errors <= high)).all():
             raise UserError(
-                f"table: {stderr} must be positive and finite in every row to weigh by it"
+                f"{source_of(table)}: {stderr} must be positive and finite in every row to weigh by it"
             )
         if residual == "log":
             errors = errors / metric

@@ -129,7 +129,7 @@ def _splits(
     if cut == "flops":
         if "flops" in table.columns:
             require_columns(table, ["flops"])
-        axis = table["flops"] if "flops" in table.columns else table[x] * table[data]
+        axis = table["flops"] if "flops" in table.columns else table[x].astype(float) * table[data]
         # Products of the same cost differ in their last digits.
         axis = axis.map(lambda flops: float(f"{flops:.9g}"))
         levels = np.unique(axis)

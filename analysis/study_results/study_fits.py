@@ -17,10 +17,12 @@ from analysis.table import (
     cell_table,
     check_runs,
     grade_column,
+    place_of,
     require_columns,
     rises,
     size_label,
     size_of,
+    source_of,
     value_text,
 )
 from analysis.uncertainty import format_estimate
@@ -142,7 +144,9 @@ def fit_study(
     grade = grade_column(table, x, metrics)
     if grade != x and (absent := table[grade].isna()).any():
         row = table.index[absent][0]
-        raise UserError(f"table: {grade} is empty in row {row}; name all, or leave the column out")
+        raise UserError(
+            f"{source_of(table)}: {grade} is empty in {place_of(table, row)}; name all, or leave the column out"
+        )
     if grade != x:  # grades are names, even if they are written as numbers
         table = table.assign(**{grade: table[grade].map(value_text)})
     require_columns(table, [x, data, *metrics])

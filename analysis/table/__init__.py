@@ -4,17 +4,20 @@ Not here: laws and fits.
 """
 
 from analysis.table.cell_means import Cells, cell_table, check_runs
-from analysis.table.collect import RUN_COLUMNS, TEACHER_COLUMNS, read_table, runs_table, write_table
+from analysis.table.collect import RUN_COLUMNS, TEACHER_COLUMNS, runs_table, write_table
 from analysis.table.columns import (
     check_sizes,
     default_metrics,
     grade_column,
     require_columns,
-    rises,
     sized_rows,
 )
+from analysis.table.csv_reader import read_table
 from analysis.table.days import DAY_COLUMNS, days_table
+from analysis.table.directions import direction, falls_with, rises
 from analysis.table.labels import LABELS, Size, first_few, size_label, size_of
+from analysis.table.places import place_of, source_of
+from analysis.table.settings_in_cells import BestSettings, best_settings, differing_settings
 from analysis.table.variants import (
     describe_differences,
     describe_variants,
@@ -33,8 +36,10 @@ __all__ = [
     "LABELS",
     "RUN_COLUMNS",
     "TEACHER_COLUMNS",
+    "BestSettings",
     "Cells",
     "Size",
+    "best_settings",
     "cell_table",
     "check_runs",
     "check_sizes",
@@ -42,11 +47,15 @@ __all__ = [
     "default_metrics",
     "describe_differences",
     "describe_variants",
+    "differing_settings",
+    "direction",
     "distinguishing_columns",
+    "falls_with",
     "first_few",
     "grade_column",
     "largest_variant",
     "law_columns",
+    "place_of",
     "plain_columns",
     "read_table",
     "require_columns",
@@ -55,6 +64,7 @@ __all__ = [
     "size_label",
     "size_of",
     "sized_rows",
+    "source_of",
     "split_variants",
     "value_text",
     "variant_columns",

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.table.places import place_of, source_of
 from scaling.errors import UserError
+from scaling.records import value_text
 
 __all__ = ["Cells", "cell_table", "check_runs"]
 
@@ -29,9 +31,13 @@ def check_runs(table: pd.DataFrame, x: str = "n_params", data: str = "n_samples"
         return
     twice = table.duplicated(keys)
     if twice.any():
+        again = table.index[twice][0]
         row = table.loc[twice, keys].iloc[0]
-        run = ", ".join(f"{key} {value}" for key, value in row.items())
-        raise UserError(f"table: {run} stands twice; keep one row, or number the seeds")
+        run = ", ".join(f"{key} {value_text(value)}" for key, value in row.items())
+        raise UserError(
+            f"{source_of(table)}: {run} stands twice, again in {place_of(table, again)}; keep one row, number the seeds, "
+            "or name with --best-of the settings in which they differ"
+        )
 
 
 @dataclass(frozen=True)

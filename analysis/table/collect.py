@@ -3,7 +3,6 @@
 Missing values are NaN. Fits, plots and the report read only such a table, no other file of a run.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from scaling.errors import UserError
 from scaling.records import RunRecord, RunStore, ordered_records, run_settings
 from scaling.study import lease_key
 
-__all__ = ["RUN_COLUMNS", "TEACHER_COLUMNS", "read_table", "runs_table", "write_table"]
+__all__ = ["RUN_COLUMNS", "TEACHER_COLUMNS", "runs_table", "write_table"]
 
 
 # Column -> meaning; the metrics of the test part (`scaling.metrics.evaluate`) follow by their names.
@@ -128,23 +127,6 @@ def _rank_floor(record: RunRecord) -> float:
     ranks = np.log([float(rank) for rank in by_rank])
     excess = np.log(np.maximum(list(by_rank.values()), np.finfo(float).tiny))
     return float(np.exp(np.interp(np.log(record.config.grade.d), ranks, excess)))
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV with a header; `-` is stdin.
-
-    Raises:
-        UserError: it cannot be read, is not a table, or has no row.
-    """
-    try:
-        table = pd.read_csv(sys.stdin if str(path) == "-" else path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: not a CSV table: {error}") from error
-    if table.empty:
-        raise UserError(f"{path}: the table has no row")
-    return table
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -1,10 +1,12 @@
-"""The role of a column in the runs table: a size or a metric, rising or falling."""
+"""The role of a column in the runs table: a size or a metric."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
 from analysis.table.collect import RUN_COLUMNS
+from analysis.table.directions import rises
+from analysis.table.places import place_of, source_of
 from scaling.errors import UserError, nearest
 
 __all__ = [
@@ -12,7 +14,6 @@ __all__ = [
     "default_metrics",
     "grade_column",
     "require_columns",
-    "rises",
     "sized_rows",
 ]
 
@@ -29,14 +30,20 @@ def require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
     for column in columns:
         if column not in table.columns:
             known = [str(name) for name in table.columns]
-            raise UserError(f"table: no column {column}{nearest(column, known)}")
-        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise UserError(f"{source_of(table)}: no column {column}{nearest(column, known)}")
+        kind = table[column].dtype
+        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
             # One word in a column of a CSV turns all its numbers into text.
             bad = pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna()
             row = table.index[bad][0] if bad.any() else table.index[0]
             found = table[column][row]
+            hint = (
+                "; write numbers as 1200000 or 1.2e6, without units or thousands separators, and leave the cell of "
+                "a missing value empty"
+            )
             raise UserError(
-                f"table: column {column} holds {found!r} in row {row}, expected numbers"
+                f"{source_of(table)}: column {column} holds {found!r} in {place_of(table, row)}, expected "
+                f"numbers{hint if isinstance(found, str) else ''}"
             )
 
 
@@ -50,12 +57,6 @@ _STUDENT_SIZES = (
     "n_embedding_params",
     "flops_per_sample",
 )
-_RISING = ("auc", "accuracy", "ndcg", "recall", "hit_rate", "hr", "map", "mrr", "precision", "r2")
-
-
-def rises(metric: str) -> bool:
-    """Whether larger is better, by the metric's name (`auc`, `soft_auc`, `ndcg`, ...)."""
-    return metric.lower().split("@")[0].split("_")[-1] in {name.split("_")[-1] for name in _RISING}
 
 
 def default_metrics(table: pd.DataFrame) -> list[str]:
@@ -129,4 +130,5 @@ def _is_metric(table: pd.DataFrame, name: str) -> bool:
     """Whether the name is a metric's, or the teacher's value of a column that is not a size."""
     own = name.removeprefix("teacher_")
     teachers = own != name and own in table.columns and own not in RUN_COLUMNS
-    return teachers or rises(own) or own.endswith("logloss")
+    # only the last word: map_size is a size
+    return teachers or rises(own.split("_")[-1]) or own.endswith("logloss")

@@ -183,7 +183,7 @@ def test_a_word_among_numbers_is_named_with_its_row(run, tmp_path):
     table.to_csv(path, index=False)
     code, _, err = run("fit", path)
     assert (code, err.count("\n")) == (2, 1)
-    assert "column logloss holds 'abc' in row 2" in err
+    assert "runs.csv: column logloss holds 'abc' in line 4, expected numbers; write" in err
 
 
 def test_weights_of_infinite_errors_are_refused(run, tmp_path):
@@ -213,7 +213,7 @@ def test_costs_that_are_no_numbers_are_one_line(run, tmp_path):
     make_table().assign(flops="x").to_csv(path, index=False)
     code, out, err = run("holdout", path, "--cut", "flops")
     assert (code, out) == (2, "")
-    assert "column flops holds 'x' in row 0" in err
+    assert "column flops holds 'x' in line 2" in err
 
 
 def test_next_of_a_vanished_term_is_refused(run, tmp_path):

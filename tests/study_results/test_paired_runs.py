@@ -122,7 +122,7 @@ def test_the_verb_prints_every_variant(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--y", "aux"], "--y aux: no column aux, did you mean auc?"),
-        (["--y", "grade"], "column grade holds 'a' in row 0, expected numbers"),
+        (["--y", "grade"], "column grade holds 'a' in line 2, expected numbers"),
         (["--baseline", "packing"], "--baseline packing: expected COLUMN=VALUE, e.g. packing=none"),
     ],
 )

@@ -112,8 +112,8 @@ def test_a_table_survives_its_file(store, tmp_path):
     table = runs_table(store.root)
     write_table(table, tmp_path / "table.csv")
     again = read_table(tmp_path / "table.csv")
-    pd.testing.assert_frame_equal(again, table, check_dtype=False)
-    assert again["logloss"][0] == 0.1 + 0.2
+    pd.testing.assert_frame_equal(again.reset_index(drop=True), table, check_dtype=False)
+    assert again["logloss"][2] == 0.1 + 0.2  # on the file's second line
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def choices(name: str, valid: Iterable[str], most: int = 12) -> str:
 
 
 def _filtered(rows: pd.DataFrame, where: list[str] | None) -> pd.DataFrame:
-    return rows[matching(rows, where or [])].reset_index(drop=True)
+    return rows[matching(rows, where or [])]
 
 
 def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
@@ -217,7 +217,8 @@ def whole_numbers(rows: pd.DataFrame) -> pd.DataFrame:
     for name in rows.columns:
         column = rows[name]
         if pd.api.types.is_float_dtype(column) and column.dropna().mod(1).eq(0).all():
-            texts[name] = pd.Series([None if v != v else int(v) for v in column], dtype=object)
+            whole = [None if v != v else int(v) for v in column]
+            texts[name] = pd.Series(whole, index=rows.index, dtype=object)
     return texts
 
 

@@ -1,0 +1,22 @@
+"""Where a value of a table stands, for messages: file, line and column, as far as they are known."""
+
+from collections.abc import Hashable
+
+import pandas as pd
+
+__all__ = ["LINE", "SOURCE", "place_of", "source_of"]
+
+
+# Name of an index that holds the line numbers of a file, and the key of `attrs` that holds the file's name.
+LINE = "line"
+SOURCE = "source"
+
+
+def source_of(table: pd.DataFrame) -> str:
+    """The file that a table was read from; `table` for any other."""
+    return str(table.attrs.get(SOURCE, "table"))
+
+
+def place_of(table: pd.DataFrame, row: Hashable) -> str:
+    """The place of a row, by its label in the index: `line 7` of a file, `row 5` of any other table."""
+    return f"{LINE if table.index.name == LINE else 'row'} {row}"
