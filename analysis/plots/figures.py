@@ -98,6 +98,7 @@ def _curves_of(
         y=fits.metric,
         size=study.size.column,
         data=study.data.column,
+        rising=fits.joint.law.rising,
         **how,
     )
 

@@ -36,6 +36,7 @@ def plot_curves(
     group: str | None = None,
     minus: float | None = None,
     truth: float | None = None,
+    rising: bool | None = None,
     ax: Axes | None = None,
     **line_kws: Any,
 ) -> Axes:
@@ -52,11 +53,13 @@ def plot_curves(
             data size, and the data size against anything else.
         minus: plot the distance to this offset on logarithmic axes instead of the metric.
         truth: a known limit of the metric (the Bayes logloss or AUC) to draw.
+        rising: whether larger is better; default: by the metric's name.
         ax: axes to plot on; default: those of a new figure.
         line_kws: passed to matplotlib for the curves.
     """
     if ax is None:
         ax = new_axes()
+    up = rises(y) if rising is None else rising
     by_data = x == data
     grade = grade_column(table, size, [y])
     if group is None:
@@ -65,7 +68,7 @@ def plot_curves(
     cells, means = found.sizes, found.metrics[y]
     values = means["mean"].to_numpy()
     levels = list(dict.fromkeys(cells.sort_values(size if by_data else data)[group]))
-    sign = -1.0 if rises(y) else 1.0
+    sign = -1.0 if up else 1.0
 
     def height(values: FloatArray) -> FloatArray:
         return values if minus is None else sign * (values - minus)
@@ -94,12 +97,12 @@ def plot_curves(
     else:
         ax.set_yscale("log")
         name = LABELS.get(y, y)
-        ax.set_ylabel(f"{minus:.4f} − {name}" if rises(y) else f"{name} − {minus:.4f}")
+        ax.set_ylabel(f"{minus:.4f} − {name}" if up else f"{name} − {minus:.4f}")
         ax.yaxis.set_major_formatter(plain)
         ax.yaxis.set_minor_formatter(plain)
     ax.set_xlabel(size_of(x).label)
     dress(ax)
-    _legend(ax, size_of(group).title, upwards=rises(y) and minus is None)
+    _legend(ax, size_of(group).title, upwards=up and minus is None)
     return ax
 
 

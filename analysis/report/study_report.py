@@ -69,6 +69,7 @@ def analyse(
     metrics: Sequence[str] | None = None,
     x: str = "n_params",
     data: str = "n_samples",
+    rising: Mapping[str, bool] | None = None,
     notes: Sequence[str] = (),
 ) -> AnalysisResult:
     """Analyse the finished runs of a study: write its table, fits, figures and report.
@@ -83,6 +84,7 @@ def analyse(
         metrics: columns to fit; default: one falling and one rising metric (`default_metrics`).
         x: the column of the model size.
         data: the column of the data size.
+        rising: whether larger is better, for metrics whose names do not tell it.
         notes: remarks on the table, for the report.
 
     Raises:
@@ -118,6 +120,7 @@ def analyse(
         metrics=metrics,
         x=x,
         data=data,
+        rising=rising,
         planned=planned,
         notes=notes,
         served=served,
@@ -136,6 +139,7 @@ def analyse_table(
     metrics: Sequence[str] | None = None,
     x: str = "n_params",
     data: str = "n_samples",
+    rising: Mapping[str, bool] | None = None,
     planned: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
     served: Sequence[Served] = (),
@@ -155,6 +159,7 @@ def analyse_table(
         metrics: columns to fit; default: one falling and one rising metric (`default_metrics`).
         x: the column of the model size.
         data: the column of the data size.
+        rising: whether larger is better, for metrics whose names do not tell it.
         planned: planned runs, or None.
         notes: remarks on the table, for the report.
         served: models with their latencies, for each metric.
@@ -171,7 +176,7 @@ def analyse_table(
         raise UserError("table: neither a column logloss nor auc; name the metrics")
     sized = sized_rows(table, x, data, metrics)
     studies = [
-        fit_study(part, metrics, label, x=x, data=data)
+        fit_study(part, metrics, label, x=x, data=data, rising=rising)
         for label, part in split_variants(sized, x).items()
     ]
     pictures = {study.label: draw_figures(study) for study in studies}

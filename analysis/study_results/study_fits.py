@@ -1,6 +1,6 @@
 """All fits of one table: joint and one-variable laws of each metric, rival laws, held-out scores, text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,9 +114,9 @@ def grade_label(grade: Any) -> str:
     return grade if isinstance(grade, str) else size_label(float(grade))
 
 
-def joint_laws(metric: str) -> list[Law]:
-    """Every law of model size and data size, oriented as the metric is."""
-    laws = [law(rising=rises(metric)) for law in LAWS.values()]
+def joint_laws(*, rising: bool = False) -> list[Law]:
+    """Every law of model size and data size, for a metric that rises or falls."""
+    laws = [law(rising=rising) for law in LAWS.values()]
     return [law for law in laws if law.variables == ("N", "D")]
 
 
@@ -127,6 +127,7 @@ def fit_study(
     *,
     x: str = "n_params",
     data: str = "n_samples",
+    rising: Mapping[str, bool] | None = None,
 ) -> StudyFits:
     """Fit everything that a report shows.
 
@@ -136,6 +137,7 @@ def fit_study(
         label: of the variant.
         x: column of the model's size.
         data: column of the data size.
+        rising: whether larger is better, for metrics whose names do not tell it.
 
     Raises:
         UserError: a column is missing, a run is counted twice, or one has no grade while others do.
@@ -153,13 +155,15 @@ def fit_study(
     empty = [metric for metric in metrics if not np.isfinite(table[metric]).any()]
     if empty:
         raise UserError(f"table: no row has a finite {' or '.join(empty)}")
-    fitted = {metric: _fit_metric(table, metric, x, data, grade) for metric in metrics}
+    up = {metric: rises(metric) for metric in metrics} | dict(rising or {})
+    fitted = {metric: _fit_metric(table, metric, x, data, grade, up[metric]) for metric in metrics}
     cells = cell_table(table, metrics, x=x, data=data, grade=grade)
     return StudyFits(label, table, cells, fitted, size_of(x), size_of(data), grade)
 
 
-def _fit_metric(table: pd.DataFrame, metric: str, x: str, data: str, grade: str) -> MetricFits:
-    rising = rises(metric)
+def _fit_metric(
+    table: pd.DataFrame, metric: str, x: str, data: str, grade: str, rising: bool
+) -> MetricFits:
     truth = _truth(table, metric)
     both: dict[str, Any] = {"x": x, "data": data, "y": metric}
     joint = with_advice(fit_law(Additive(rising), table, **both))
@@ -175,7 +179,7 @@ def _fit_metric(table: pd.DataFrame, metric: str, x: str, data: str, grade: str)
         _plain(size): fit_law(Saturating(rising), part, x=x, y=metric)
         for size, part in table.groupby(data)
     }
-    laws = joint_laws(metric)
+    laws = joint_laws(rising=rising)
     quick = FitOptions(interval="none")
     rivals = {law.name: fit_law(law, table, **both, options=quick) for law in laws}
     held_out = holdout(laws, table, **both)

@@ -17,7 +17,12 @@ from analysis.table.days import DAY_COLUMNS, days_table
 from analysis.table.directions import direction, falls_with, rises
 from analysis.table.labels import LABELS, Size, first_few, size_label, size_of
 from analysis.table.places import place_of, source_of
-from analysis.table.settings_in_cells import BestSettings, best_settings, differing_settings
+from analysis.table.settings_in_cells import (
+    SETTINGS,
+    BestSettings,
+    best_settings,
+    differing_settings,
+)
 from analysis.table.variants import (
     describe_differences,
     describe_variants,
@@ -35,6 +40,7 @@ __all__ = [
     "DAY_COLUMNS",
     "LABELS",
     "RUN_COLUMNS",
+    "SETTINGS",
     "TEACHER_COLUMNS",
     "BestSettings",
     "Cells",

@@ -15,12 +15,15 @@ from analysis.table.places import source_of
 from scaling.errors import UserError, nearest
 from scaling.metrics import is_stderr
 
-__all__ = ["BestSettings", "best_settings", "differing_settings"]
+__all__ = ["SETTINGS", "BestSettings", "best_settings", "differing_settings"]
 
 
-# Known columns that runs of equal sizes may well differ in: results, and names of runs.
-_SETTINGS = ("batch_size", "learning_rate", "embedding_rate")
-_KNOWN = frozenset({*RUN_COLUMNS, *TEACHER_COLUMNS} - {*_SETTINGS})
+# Known columns of settings that a study may sweep within a cell.
+SETTINGS = frozenset(("batch_size", "learning_rate", "embedding_rate"))
+# Known columns that are results, names, or follow from the sizes of a run.
+_KNOWN = frozenset(
+    {*RUN_COLUMNS, *TEACHER_COLUMNS} - {*SETTINGS, "n_params", "n_samples", "max_len"}
+)
 _NAMES = frozenset(
     ("run", "run_id", "run_name", "id", "index", "name", "exp", "exp_name", "experiment", "random_seed", "replicate")
 )  # fmt: skip

@@ -21,6 +21,7 @@ __all__ = [
     "Source",
     "Study",
     "Where",
+    "WholeFolder",
     "X",
     "Y",
     "Yes",
@@ -52,7 +53,8 @@ Overrides = Annotated[
 Only = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="KEY=VALUE", help="Only cells with this grade, n_samples or seed; repeatable, values of one key are alternatives."
+        metavar="KEY=VALUE",
+        help="Only cells with this grade, n_samples or seed; repeatable, values of one key are alternatives.",
     ),
 ]
 Limit = Annotated[
@@ -75,6 +77,12 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable."),
+]
+WholeFolder = Annotated[
+    bool,
+    typer.Option(
+        "--all", help="Take all finished runs in the study's folder, not only those of its grid."
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document with unrounded numbers.")

@@ -144,7 +144,7 @@ def test_a_parameter_can_be_held(run, csv):
         (["--weights", "stderr"], "no column logloss_stderr"),
         (["--hold", "E=nan"], "E cannot be held at nan, expected a finite number"),
         (["--hold", "E=-5"], "E cannot be held at -5, only from 0 up"),
-        (["--hold", "alpha=400"], "alpha cannot be held at 400, only up to 4"),
+        (["--hold", "alpha=400"], "alpha cannot be held at 400, only up to 6"),
         (["--loss", "huber", "--delta", "nan"], "delta is nan, expected a positive number"),
         (["--loss", "huber", "--delta", "-1"], "delta is -1, expected a positive number"),
         (
@@ -420,7 +420,7 @@ def test_contradictions_and_wrong_choices_are_one_line(run, csv, arguments, mess
 
 def test_choices_are_those_of_the_analysis():
     assert {law.value for law in LawName} == set(LAWS)
-    assert [law.value for law in JointLaw] == [law.name for law in joint_laws("logloss")]
+    assert [law.value for law in JointLaw] == [law.name for law in joint_laws()]
     assert [cut.value for cut in CutName] == list(CUTS)
     assert [kind.value for kind in FigureKind] == list(KINDS)
     hints = get_type_hints(FitOptions)

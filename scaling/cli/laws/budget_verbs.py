@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling.atomic_files import json_values
+from scaling.cli.laws.fit_option_types import BestOf, Rising
+from scaling.cli.laws.fit_rows import rows_of_law
 from scaling.cli.laws.law_choices import JointLaw
-from scaling.cli.laws.sources import load_table, metrics_of, one_variant, parse_sizes
-from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
+from scaling.cli.laws.sources import Loaded, load_table, parse_sizes
+from scaling.cli.options import (
+    AsJson,
+    Data,
+    Output,
+    Overrides,
+    Runs,
+    Source,
+    Where,
+    WholeFolder,
+    X,
+    Y,
+)
 from scaling.cli.output import emit
 from scaling.cli.tables import Table
 from scaling.errors import UserError
@@ -34,21 +46,22 @@ def add_verbs(app: typer.Typer) -> None:
 
 
 def _fit(
-    source: Path,
-    runs: Path | None,
-    where: list[str] | None,
+    loaded: Loaded,
     x: str,
     data: str,
     y: str | None,
     law: JointLaw,
+    rising: bool | None,
+    best_of: str | None,
 ) -> tuple[pd.DataFrame, LawFit]:
     from analysis.fit import fit_law
     from analysis.laws import build_law
-    from analysis.table import rises
 
-    rows = one_variant(load_table(source, runs, where).table, x)
-    metric = y or metrics_of(rows)[0]
-    return rows, fit_law(build_law(law.value, rising=rises(metric)), rows, x=x, data=data, y=metric)
+    rows = rows_of_law(loaded.table, [x, data], y, rising=rising, best_of=best_of)
+    rows.warn()
+    (metric,) = rows.metrics
+    form = build_law(law.value, rising=rows.rising[metric])
+    return rows.table, fit_law(form, rows.table, x=x, data=data, y=metric)
 
 
 def allocate(
@@ -69,8 +82,12 @@ def allocate(
     data: Data = "n_samples",
     y: Y = None,
     law: Law = JointLaw.ADDITIVE,
+    rising: Rising = None,
+    best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
@@ -83,7 +100,8 @@ def allocate(
 
     if (flops is None) == (gpu_hours is None):
         raise UserError("give one budget: --flops or --gpu-hours")
-    rows, fit = _fit(source, runs, where, x, data, y, law)
+    loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
+    rows, fit = _fit(loaded, x, data, y, law, rising, best_of)
     unit: Unit = "flops" if gpu_hours is None else "gpu-hours"
     budget = flops if gpu_hours is None else gpu_hours
     assert budget is not None
@@ -165,8 +183,12 @@ def next_runs(
     data: Data = "n_samples",
     y: Y = None,
     law: Law = JointLaw.ADDITIVE,
+    rising: Rising = None,
+    best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
@@ -176,7 +198,8 @@ def next_runs(
     """
     from analysis.budget import next_cells, read_cost
 
-    rows, fit = _fit(source, runs, where, x, data, y, law)
+    loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
+    rows, fit = _fit(loaded, x, data, y, law, rising, best_of)
     cost = read_cost(rows, "gpu-hours" if gpu_hours else "flops", x=x, data=data)
     table = next_cells(
         fit, cost, quantity=quantity, at=parse_sizes(at, 2) if at else None, seeds=seeds

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from scaling.atomic_files import json_values
-from scaling.cli.laws.sources import load_tables, matching, metrics_of, whole_numbers
-from scaling.cli.options import AsJson, Output, Runs, Where
+from scaling.cli.laws.fit_rows import metrics_of
+from scaling.cli.laws.sources import load_tables, matching, whole_numbers
+from scaling.cli.options import AsJson, Output, Overrides, Runs, Where, WholeFolder
 from scaling.cli.output import emit
 from scaling.cli.tables import Table
 
@@ -52,6 +53,8 @@ def compare(
     ] = 0.95,
     runs: Runs = None,
     where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
@@ -65,7 +68,7 @@ def compare(
     from analysis.study_results import paired_differences
     from analysis.table import describe_variants
 
-    rows = load_tables(source, runs, where)
+    rows = load_tables(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     base = matching(rows, baseline, "--baseline")
     metrics = metrics_of(rows, y)
     if "data_order" in rows.columns and (rows["data_order"] == "independent").any():

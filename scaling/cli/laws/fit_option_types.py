@@ -6,7 +6,7 @@ import typer
 
 from scaling.cli.laws.law_choices import LossName, ResidualName, WeightsName
 
-__all__ = ["BootstrapSeed", "Delta", "LimitOfE", "Loss", "Residual", "Rising", "Weights"]
+__all__ = ["BestOf", "BootstrapSeed", "Delta", "LimitOfE", "Loss", "Residual", "Rising", "Weights"]
 
 
 Loss = Annotated[LossName, typer.Option(help="gaussian fits the means of cells, huber every row.")]
@@ -21,7 +21,18 @@ Weights = Annotated[
 BootstrapSeed = Annotated[int, typer.Option(help="Seed of the bootstrap.")]
 Rising = Annotated[
     bool | None,
-    typer.Option("--rising/--falling", help="The metric's direction [default: by its name]."),
+    typer.Option(
+        "--rising/--falling",
+        help="The metric's direction; of several metrics, of those whose names do not tell it [default: by its name].",
+    ),
+]
+BestOf = Annotated[
+    str | None,
+    typer.Option(
+        "--best-of",
+        metavar="COLUMN,...",
+        help="Settings of which each cell's best counts, by the (first) metric, e.g. lr,batch_size.",
+    ),
 ]
 LimitOfE = Annotated[
     float | None, typer.Option(help="Limit that E cannot cross [default: 0 falling, 1 rising].")

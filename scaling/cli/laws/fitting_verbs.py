@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scaling.atomic_files import json_values
 from scaling.cli.laws.fit_option_types import (
+    BestOf,
     BootstrapSeed,
     Delta,
     LimitOfE,
@@ -17,6 +19,7 @@ from scaling.cli.laws.fit_option_types import (
     Rising,
     Weights,
 )
+from scaling.cli.laws.fit_rows import rows_of_law, size_columns
 from scaling.cli.laws.law_choices import (
     CutName,
     IntervalName,
@@ -25,16 +28,25 @@ from scaling.cli.laws.law_choices import (
     LossName,
     WeightsName,
 )
+from scaling.cli.laws.predictions import predictions
 from scaling.cli.laws.sources import (
     Loaded,
     load_table,
-    metrics_of,
-    one_variant,
     parse_numbers,
-    predictions,
     whole_numbers,
 )
-from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
+from scaling.cli.options import (
+    AsJson,
+    Data,
+    Output,
+    Overrides,
+    Runs,
+    Source,
+    Where,
+    WholeFolder,
+    X,
+    Y,
+)
 from scaling.cli.output import emit
 from scaling.cli.tables import Table
 from scaling.errors import UserError
@@ -73,6 +85,8 @@ def table(
     source: Source,
     runs: Runs = None,
     where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
     as_json: AsJson = False,
     output: Output = None,
     by_day: Annotated[
@@ -89,7 +103,7 @@ def table(
     """
     from analysis.table import default_metrics, write_table
 
-    loaded = load_table(source, runs, where)
+    loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     rows = _days(loaded, source) if by_day else loaded.table
     if output is not None and not as_json and str(output) != "-":
         write_table(rows, output)
@@ -177,12 +191,15 @@ def fit(
     ] = None,
     rising: Rising = None,
     limit: LimitOfE = None,
+    best_of: BestOf = None,
     at: Annotated[
         list[str] | None,
         typer.Option(metavar="N,D", help="Also predict at these sizes; repeatable."),
     ] = None,
     runs: Runs = None,
     where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
@@ -193,7 +210,6 @@ def fit(
     from analysis.budget import with_advice
     from analysis.fit import FitOptions, fit_law
     from analysis.laws import build_law
-    from analysis.table import rises
 
     options = FitOptions(
         loss=loss.value,
@@ -206,11 +222,14 @@ def fit(
         n_draws=bootstrap,
         seed=seed,
     )
-    rows = one_variant(load_table(source, runs, where).table, x)
-    metric = metrics_of(rows, [y] if y else None)[0]
-    form = build_law(law.value, rising=rises(metric) if rising is None else rising, limit=limit)
+    loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
+    sizes = size_columns(law.value, x, data, length, epochs)
+    rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
+    (metric,) = rows.metrics
+    form = build_law(law.value, rising=rows.rising[metric], limit=limit)
     columns = {"x": x, "data": data, "y": metric, "length": length, "epochs": epochs}
-    result = with_advice(fit_law(form, rows, **columns, options=options))
+    result = with_advice(fit_law(form, rows.table, **columns, options=options))
+    result = replace(result, notes=(*result.notes, *rows.notes))
     predicted = predictions(result, at)
     text = "\n".join([result.summary(), *(line for line, _ in predicted)])
     document = result.to_document()
@@ -238,8 +257,12 @@ def holdout(
         bool,
         typer.Option("--every-level", help="Hold out the largest level, then the two largest, ..."),
     ] = False,
+    rising: Rising = None,
+    best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
@@ -250,13 +273,14 @@ def holdout(
     from analysis.laws import build_law
     from analysis.study_results import holdout as hold_out
     from analysis.study_results import largest_cells, score_holdout
-    from analysis.table import rises
 
-    rows = one_variant(load_table(source, runs, where).table, x)
-    metric = metrics_of(rows, [y] if y else None)[0]
-    laws = [build_law(name.value, rising=rises(metric)) for name in law or JointLaw]
+    loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
+    rows = rows_of_law(loaded.table, [x, data], y, rising=rising, best_of=best_of)
+    rows.warn()
+    (metric,) = rows.metrics
+    laws = [build_law(name.value, rising=rows.rising[metric]) for name in law or JointLaw]
     cuts: list[Cut] = [name.value for name in cut or CutName]
-    cells = hold_out(laws, rows, x=x, data=data, y=metric, cuts=cuts, every_level=every_level)
+    cells = hold_out(laws, rows.table, x=x, data=data, y=metric, cuts=cuts, every_level=every_level)
     scores = score_holdout(cells)
     largest = largest_cells(cells)
     parts = {"scores": scores.to_dict("records"), "largest": largest.to_dict("records")}

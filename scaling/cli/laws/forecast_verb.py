@@ -10,6 +10,7 @@ import typer
 
 from scaling.atomic_files import json_values
 from scaling.cli.laws.fit_option_types import (
+    BestOf,
     BootstrapSeed,
     Delta,
     LimitOfE,
@@ -18,18 +19,27 @@ from scaling.cli.laws.fit_option_types import (
     Rising,
     Weights,
 )
+from scaling.cli.laws.fit_rows import rows_of_law, size_columns
 from scaling.cli.laws.forecast_target import parse_target, target_flops
 from scaling.cli.laws.law_choices import LawName, LossName, WeightsName
 from scaling.cli.laws.sources import (
     Loaded,
     load_table,
     matching,
-    metrics_of,
-    one_variant,
     parse_numbers,
-    planned_runs,
 )
-from scaling.cli.options import AsJson, Data, Output, Runs, Source, Where, X, Y
+from scaling.cli.options import (
+    AsJson,
+    Data,
+    Output,
+    Overrides,
+    Runs,
+    Source,
+    Where,
+    WholeFolder,
+    X,
+    Y,
+)
 from scaling.cli.output import emit
 from scaling.cli.tables import Table
 from scaling.errors import UserError
@@ -88,8 +98,11 @@ def forecast(
     seed: BootstrapSeed = 0,
     rising: Rising = None,
     limit: LimitOfE = None,
+    best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
@@ -102,11 +115,10 @@ def forecast(
     from analysis.fit import FitOptions, fit_law
     from analysis.forecasts import LEDGER_FOLDER
     from analysis.laws import build_law
-    from analysis.table import rises
 
     if score == bool(at):
         raise UserError("give sizes to forecast (--at N,D), or --score, one of them")
-    loaded = load_table(source, runs, None)
+    loaded = load_table(source, runs, None, overrides=overrides, whole_folder=whole_folder)
     folder = ledger or _home(source, loaded) / LEDGER_FOLDER
     if score:
         _score(loaded, folder, where, as_json=as_json, output=output)
@@ -120,15 +132,16 @@ def forecast(
         n_draws=bootstrap,
         seed=seed,
     )
-    rows = loaded.table[matching(loaded.table, where or [])].reset_index(drop=True)
-    rows = one_variant(rows, x)
-    metric = metrics_of(rows, [y] if y else None)[0]
-    form = build_law(law.value, rising=rises(metric) if rising is None else rising, limit=limit)
-    fit = fit_law(form, rows, x=x, data=data, y=metric, options=options)
+    table = loaded.table[matching(loaded.table, where or [])]
+    sizes = size_columns(law.value, x, data)
+    rows = rows_of_law(table, sizes, y, rising=rising, best_of=best_of)
+    rows.warn()
+    (metric,) = rows.metrics
+    form = build_law(law.value, rising=rows.rising[metric], limit=limit)
+    fit = fit_law(form, rows.table, x=x, data=data, y=metric, options=options)
     if not fit.success:
         logger.warning("the law is only a direction: %s, %s", fit.status, fit.message)
-    planned = planned_runs(source, runs)
-    _forecast(loaded, folder, rows, fit, at or [], planned, as_json=as_json, output=output)
+    _forecast(loaded, folder, rows.table, fit, at or [], as_json=as_json, output=output)
 
 
 def _home(source: Path, loaded: Loaded) -> Path:
@@ -141,7 +154,6 @@ def _forecast(
     rows: pd.DataFrame,
     fit: LawFit,
     at: list[str],
-    planned: pd.DataFrame | None,
     *,
     as_json: bool,
     output: Path | None,
@@ -155,8 +167,8 @@ def _forecast(
     settings = settings_of(rows, loaded.table, x)
     made = []
     for text in dict.fromkeys(at):
-        grade, target = parse_target(text, fit, loaded.table, planned)
-        flops = target_flops(target, rows, planned)
+        grade, target = parse_target(text, fit, loaded.table, loaded.planned)
+        flops = target_flops(target, rows, loaded.planned)
         made.append(
             make_forecast(
                 fit,
@@ -197,7 +209,7 @@ def _score(
     entries = read_ledger(folder)
     if not entries:
         raise UserError(f"{folder}: no forecast yet; `scaling forecast ... --at N,D` writes one")
-    rows = loaded.table[matching(loaded.table, where or [])].reset_index(drop=True)
+    rows = loaded.table[matching(loaded.table, where or [])]
     scores = score_forecasts(entries, rows, end_times(loaded.folder) if loaded.is_study else None)
     emit(
         [Table(*score_table(scores)), *score_text(scores)],

@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scaling.cli.laws.fit_option_types import BestOf, Rising
+from scaling.cli.laws.fit_rows import metrics_of, one_variant, rows_to_fit
 from scaling.cli.laws.law_choices import FigureKind
-from scaling.cli.laws.sources import (
-    Loaded,
-    load_table,
-    metrics_of,
-    one_variant,
-    planned_runs,
-)
-from scaling.cli.options import Data, Metrics, Runs, Source, Where, X
+from scaling.cli.laws.sources import Loaded, load_table
+from scaling.cli.options import Data, Metrics, Overrides, Runs, Source, Where, WholeFolder, X
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,8 +51,12 @@ def plot(
     budget_ms: Annotated[
         float, typer.Option(help="Time budget of a request in ms, for the latency frontier.")
     ] = 10.0,
+    rising: Rising = None,
+    best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -78,7 +78,7 @@ def plot(
         raise UserError(
             f"--budget-ms {budget_ms:g}: expected a positive number of milliseconds, at most {_MOST_BUDGET_MS:g}"
         )
-    loaded = load_table(source, runs, where)
+    loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     metrics = metrics_of(loaded.table, y)
     check_sizes(loaded.table, x, data, metrics)  # before the latency figures are drawn
     pictures: dict[str, Picture] = {}
@@ -91,8 +91,11 @@ def plot(
                 raise
             logger.warning("no figure of latency: %s", error)
     try:
-        rows = sized_rows(one_variant(loaded.table, x), x, data, metrics)
-        pictures |= draw_figures(fit_study(rows, metrics, x=x, data=data), kinds)
+        chosen = rows_to_fit(loaded.table, [x, data], metrics, rising=rising, best_of=best_of)
+        chosen.warn()
+        rows = sized_rows(one_variant(chosen.table, x), x, data, metrics)
+        study = fit_study(rows, metrics, x=x, data=data, rising=chosen.rising)
+        pictures |= draw_figures(study, kinds)
     except UserError as error:
         if kinds != ["frontier"]:
             raise
@@ -138,8 +141,12 @@ def report(
     x: X = "n_params",
     data: Data = "n_samples",
     y: Metrics = None,
+    rising: Rising = None,
+    best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -153,18 +160,23 @@ def report(
     """
     from analysis.forecasts import LEDGER_FOLDER, read_ledger, score_forecasts
     from analysis.report import analyse, analyse_table
+    from analysis.table import check_sizes
 
-    loaded = load_table(source, runs, where)
-    how: dict[str, Any] = {"title": loaded.title, "metrics": metrics_of(loaded.table, y)}
-    how |= {"x": x, "data": data}
-    how["notes"] = [f"Only runs with {', '.join(where)}."] if where else []
+    loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
+    metrics = metrics_of(loaded.table, y)
+    check_sizes(loaded.table, x, data, metrics)
+    rows = rows_to_fit(loaded.table, [x, data], metrics, rising=rising, best_of=best_of)
+    how: dict[str, Any] = {"title": loaded.title, "metrics": metrics, "x": x, "data": data}
+    how |= {"rising": rows.rising}
+    only = [f"Only runs with {', '.join(where)}."] if where else []
+    how["notes"] = [*only, *loaded.notes, *(f"{note}." for note in rows.notes)]
     if loaded.is_study:
         # Nobody knows which planned runs belong to a part of the study.
-        planned = None if where else planned_runs(source, runs)
-        result = analyse(loaded.folder, table=loaded.table, planned=planned, out=output, **how)
+        planned = None if where or whole_folder or best_of else loaded.planned
+        result = analyse(loaded.folder, table=rows.table, planned=planned, out=output, **how)
     else:
         provenance = [("Table", str(source))]
         ledger = read_ledger(source.parent / LEDGER_FOLDER)
         how["forecasts"] = score_forecasts(ledger, loaded.table)
-        result = analyse_table(loaded.table, output or loaded.folder, provenance=provenance, **how)
+        result = analyse_table(rows.table, output or loaded.folder, provenance=provenance, **how)
     print(result.text)

@@ -1,23 +1,21 @@
-"""The table of a verb on laws, from a study file, a folder of runs or a CSV, and the choice of its rows."""
+"""The table of a verb on laws, from a study file, a folder of runs or a CSV, and texts that choose rows and sizes."""
 
 from __future__ import annotations
 
 import logging
-import math
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.atomic_files import json_values
 from scaling.cli.output import runs_root
 from scaling.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.fit import LawFit
+    from scaling.study import StudyConfig
 
 __all__ = [
     "Loaded",
@@ -25,12 +23,8 @@ __all__ = [
     "load_table",
     "load_tables",
     "matching",
-    "metrics_of",
-    "one_variant",
     "parse_numbers",
     "parse_sizes",
-    "planned_runs",
-    "predictions",
     "whole_numbers",
 ]
 
@@ -40,30 +34,64 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """A table, the folder for its results, its title, and whether it comes from run records."""
+    """The table of a verb.
+
+    Attributes:
+        table: one row per run.
+        folder: for the results.
+        title: of a report.
+        is_study: whether it comes from run records.
+        planned: one row per planned run of a study file; None for other sources, or if the plan cannot be made.
+        notes: remarks on the rows.
+    """
 
     table: pd.DataFrame
     folder: Path
     title: str
     is_study: bool
+    planned: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
 
 
-def load_table(source: Path, runs: Path | None, where: list[str] | None) -> Loaded:
-    """Read the table of a verb; that of a study file or folder contains its finished runs.
+def load_table(
+    source: Path,
+    runs: Path | None,
+    where: list[str] | None,
+    *,
+    overrides: list[str] | None = None,
+    whole_folder: bool = False,
+) -> Loaded:
+    """Read the table of a verb.
+
+    A study file stands for the finished runs of its grid and its pursuit, not for others in its folder.
+
+    Args:
+        source: a study file, a study's run folder, a CSV, or `-` for stdin.
+        runs: the folder of all runs; None for the default.
+        where: conditions COLUMN=VALUE that rows must meet.
+        overrides: of keys of the study file.
+        whole_folder: take all runs in the folder of a study file.
 
     Raises:
-        UserError: it cannot be read, or a condition matches no row.
+        UserError: it cannot be read, a condition matches no row, or other sources than a study file have overrides.
     """
     from analysis.table import read_table, runs_table
 
     if source.suffix == ".toml":
         from scaling.study import load_study
 
-        study = load_study(source)
+        study = load_study(source, overrides or ())
         folder = runs_root(runs) / study.name
         title = study.study.description or study.name
-        _warn_of_missing(source, runs)
-        return Loaded(_filtered(runs_table(folder), where), folder, title, True)
+        rows = runs_table(folder)
+        planned = _planned(study, folder)
+        _warn_of_missing(planned)
+        notes: tuple[str, ...] = ()
+        if planned is not None and not whole_folder:
+            rows, notes = _of_the_grid(rows, planned, folder)
+        return Loaded(_filtered(rows, where), folder, title, True, planned, notes)
+    if overrides:
+        raise UserError(f"--set {overrides[0]}: only a study file has keys, {source} is none")
     if source.is_dir():
         return Loaded(_filtered(runs_table(source), where), source, source.resolve().name, True)
     rows = read_table(source)
@@ -72,33 +100,59 @@ def load_table(source: Path, runs: Path | None, where: list[str] | None) -> Load
     return Loaded(_filtered(rows, where), folder, stem, False)
 
 
-def load_tables(sources: list[Path], runs: Path | None, where: list[str] | None) -> pd.DataFrame:
+def load_tables(
+    sources: list[Path],
+    runs: Path | None,
+    where: list[str] | None,
+    *,
+    overrides: list[str] | None = None,
+    whole_folder: bool = False,
+) -> pd.DataFrame:
     """Read the finished runs of several studies or folders into one table, or one CSV.
 
     Raises:
         UserError: as `load_table`, or a CSV is one of several.
     """
+    how: dict[str, Any] = {"overrides": overrides, "whole_folder": whole_folder}
     if len(sources) == 1:
-        return load_table(sources[0], runs, where).table
+        return load_table(sources[0], runs, where, **how).table
     from analysis.table import runs_table
 
-    folders = []
+    loaded = []
     for source in sources:
-        if source.suffix == ".toml":
-            from scaling.study import load_study
-
-            folders.append(runs_root(runs) / load_study(source).name)
-            _warn_of_missing(source, runs)
-        elif source.is_dir():
-            folders.append(source)
-        else:
+        if source.suffix != ".toml" and not source.is_dir():
             raise UserError(f"{source}: only studies and their folders can be combined")
-    return _filtered(runs_table(*folders), where)
+        loaded.append(load_table(source, runs, None, **how))
+    rows = runs_table(*(one.folder for one in loaded))
+    chosen = {signature for one in loaded for signature in one.table["signature"]}
+    return _filtered(rows[rows["signature"].isin(chosen)].reset_index(drop=True), where)
 
 
-def _warn_of_missing(source: Path, runs: Path | None) -> None:
+def _of_the_grid(
+    rows: pd.DataFrame, planned: pd.DataFrame, folder: Path
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The rows of planned and pursued runs, and a remark on the others.
+
+    Raises:
+        UserError: there is none.
+    """
+    from scaling.records import read_rounds
+
+    pursued = [name for one in read_rounds(folder) for name in one.cells]  # maybe further seeds
+    wanted = rows["signature"].isin([*planned["signature"], *pursued])
+    if not wanted.any():
+        raise UserError(
+            f"{folder}: none of the planned runs is finished yet; --all reads the {len(rows)} others in the folder"
+        )
+    if wanted.all():
+        return rows, ()
+    note = f"{int((~wanted).sum())} finished runs in the folder are not of this plan: left out"
+    logger.warning("%s (--all takes them, too)", note)
+    return rows[wanted].reset_index(drop=True), (f"{note}.",)
+
+
+def _warn_of_missing(planned: pd.DataFrame | None) -> None:
     """Log the planned runs that are not done, as the results rest on the others only."""
-    planned = planned_runs(source, runs)
     if planned is None or (planned["state"] == "done").all():
         return
     absent = planned[planned["state"] != "done"]
@@ -112,6 +166,27 @@ def _warn_of_missing(source: Path, runs: Path | None) -> None:
         ", ".join(named),
         ", ..." if len(absent) > len(named) else "",
     )
+
+
+def _planned(study: StudyConfig, folder: Path) -> pd.DataFrame | None:
+    """The planned runs of a study; None if the plan cannot be made, so that all runs of its folder count."""
+    import pandas as pd
+
+    from scaling.records import RunStore
+    from scaling.study import data_facts
+    from sweeps.planning import make_plan
+
+    try:
+        facts = data_facts(study.data)
+        if facts.fingerprint is None:
+            return None
+        plan = make_plan(study, facts, RunStore(folder))
+    except UserError as error:
+        logger.warning(
+            "%s; so all runs of the folder count, and missing ones are not listed", error
+        )
+        return None
+    return pd.DataFrame(plan.rows())
 
 
 def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where") -> pd.Series:
@@ -152,61 +227,6 @@ def choices(name: str, valid: Iterable[str], most: int = 12) -> str:
 
 def _filtered(rows: pd.DataFrame, where: list[str] | None) -> pd.DataFrame:
     return rows[matching(rows, where or [])]
-
-
-def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
-    """The rows, if one law of the size `x` may describe them all.
-
-    A foreign table gets a warning instead of an error, as only its owner knows which runs belong together.
-
-    Raises:
-        UserError: there is no column `x`, our runs differ in more than sizes and seed, or a run stands twice.
-    """
-    from analysis.table import (
-        check_runs,
-        describe_differences,
-        largest_variant,
-        split_variants,
-    )
-
-    if x not in rows.columns:  # before the error on variants, which would hide it
-        raise UserError(f"table: no column {x}{nearest(x, [str(name) for name in rows.columns])}")
-    variants = split_variants(rows, x)
-    if len(variants) > 1:
-        text = f"the runs differ in more than sizes: {describe_differences(rows, x)}"
-        largest = largest_variant(rows, x)
-        choice = " ".join(f"--where {shlex.quote(f'{c}={v}')}" for c, v in largest.items())
-        # Seeds of a foreign table may repeat from one recipe to the next, so they are not checked.
-        if "signature" not in rows.columns:
-            logger.warning("%s; fitted together, choose e.g. %s", text, choice)
-            return rows
-        raise UserError(f"{text}; choose one variant of {len(variants)}, e.g. {choice}")
-    check_runs(rows)
-    return rows
-
-
-def metrics_of(rows: pd.DataFrame, wanted: list[str] | None = None) -> list[str]:
-    """The metrics to fit: those wanted, or the table's logloss and AUC.
-
-    Raises:
-        UserError: the table lacks a wanted column, or none is wanted and it has neither logloss nor AUC.
-    """
-    from analysis.table import RUN_COLUMNS, TEACHER_COLUMNS, default_metrics
-    from scaling.metrics import is_stderr
-
-    for name in wanted or ():
-        if name not in rows.columns:
-            others = {str(c) for c in rows.columns} - {*RUN_COLUMNS, *TEACHER_COLUMNS}
-            own = (c for c in others if not c.startswith(("model.", "teacher_")))
-            metrics = [c for c in own if not is_stderr(c)]
-            raise UserError(f"--y {name}: no column {name}{choices(name, metrics)}")
-    metrics = wanted or default_metrics(rows)
-    if not metrics:
-        names = choices("", (str(c) for c in rows.columns)).removeprefix(", expected one of: ")
-        raise UserError(
-            f"the table has neither logloss nor auc: name the metric with --y ({names})"
-        )
-    return metrics
 
 
 def whole_numbers(rows: pd.DataFrame) -> pd.DataFrame:
@@ -252,66 +272,3 @@ def parse_sizes(text: str, count: int) -> list[float]:
         example = ",".join(["1e8", "1e9", "1e3", "1"][:count])
         raise UserError(f"--at {text}: expected {count} positive sizes, e.g. {example}")
     return sizes
-
-
-def predictions(fit: LawFit, at: list[str] | None) -> list[tuple[str, dict[str, Any]]]:
-    """Predictions of a law at sizes, each as a line of text and as JSON values.
-
-    Raises:
-        UserError: sizes cannot be read or lie too far from the runs, or there is no curve.
-    """
-    found = []
-    for text in at or ():
-        sizes = parse_sizes(text, len(fit.law.variables))
-        if not fit.has_curve:
-            raise UserError(f"--at {text}: no curve to predict with: {fit.message}")
-        band = fit.band(*sizes)
-        ends = {
-            name: float(getattr(band, name))
-            for name in ("mean", "lower", "upper", "prediction_lower", "prediction_upper")
-        }
-        if fit.noise.dof and band.outside and not all(map(math.isfinite, ends.values())):
-            spans = ", ".join(
-                f"{fit.columns[v]} {low:.4g} to {high:.4g}" for v, (low, high) in fit.spans.items()
-            )
-            raise UserError(f"--at {text}: too far from the runs for a number; they span {spans}")
-        where = dict(zip((fit.columns[v] for v in fit.law.variables), sizes, strict=True))
-        beyond = max(
-            size / fit.spans[v][1] for size, v in zip(sizes, fit.law.variables, strict=True)
-        )
-        place = ", ".join(f"{name} {size:.4g}" for name, size in where.items())
-        line = (
-            f"  at {place}: {ends['mean']:.5g} [{ends['lower']:.5g}, {ends['upper']:.5g}], one run "
-            f"[{ends['prediction_lower']:.5g}, {ends['prediction_upper']:.5g}]"
-        )
-        if bool(band.outside):
-            line += (
-                f", beyond the runs ({beyond:.3g} x the largest)"
-                if beyond > 1
-                else ", beyond the runs"
-            )
-        values = json_values(ends)
-        found.append((line, {**where, **values, "outside": bool(band.outside)}))
-    return found
-
-
-def planned_runs(source: Path, runs: Path | None) -> pd.DataFrame | None:
-    """The planned runs of a study; None for other sources, or if the plan cannot be made."""
-    import pandas as pd
-
-    if source.suffix != ".toml":
-        return None
-    from scaling.records import RunStore
-    from scaling.study import data_facts, load_study
-    from sweeps.planning import make_plan
-
-    study = load_study(source)
-    try:
-        facts = data_facts(study.data)
-        if facts.fingerprint is None:
-            return None
-        plan = make_plan(study, facts, RunStore(runs_root(runs) / study.name))
-    except UserError as error:
-        logger.warning("%s; so missing runs are not listed", error)
-        return None
-    return pd.DataFrame(plan.rows())
