@@ -47,6 +47,7 @@ class Point:
         n_params, n_samples: the split.
         metric: of a run with this split, on the fitted test part.
         reach: size over the largest fitted size, for the axis on which it is larger; at least 1.
+        below: smallest fitted size over the size, for the axis on which it is larger; at least 1.
     """
 
     budget: float
@@ -54,6 +55,7 @@ class Point:
     n_samples: tuple[float, float, float]
     metric: tuple[float, float, float]
     reach: float
+    below: float
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ def allocate(
         grades: model sizes to choose from, by name.
 
     Raises:
-        UserError: the law is not joint, has no curve, or has no best split (it is monotone along the
-            budget, as the multiplicative law is).
+        UserError: the law is not joint, has no curve, or has no best split (a term vanished, or the law is
+            monotone along the budget, as the multiplicative law is).
     """
     if fit.law.variables != ("N", "D"):
         raise UserError(f"law {fit.law.name}: a budget needs a law of model size and data size")
@@ -136,7 +138,23 @@ def frontier(fit: LawFit, cost: Cost, budgets: Sequence[float]) -> list[Point]:
     Raises:
         UserError: the law has no best split.
     """
+    _check_terms(fit)
     return [_point(fit, cost, budget) for budget in budgets]
+
+
+def _check_terms(fit: LawFit) -> None:
+    """Check that the metric depends on both sizes; else a search for the best split ends wherever it starts.
+
+    Raises:
+        UserError: the term of a size is 0, or an exponent is at its bound.
+    """
+    # the first amplitudes are those of single sizes; without an interaction, a law still has a best split
+    terms = {*fit.law.amplitudes[: len(fit.law.variables)], "alpha", "beta"}
+    if terms & set(fit.at_bound):
+        raise UserError(
+            f"no best split of a budget: {fit.message}; check the direction of {fit.y} (--rising, --falling), or widen "
+            "the sizes"
+        )
 
 
 def _optimum(fit: LawFit, cost: Cost, budget: float, theta: FloatArray) -> float:
@@ -180,13 +198,14 @@ def _point(fit: LawFit, cost: Cost, budget: float) -> Point:
     size = np.exp(np.array([log_size, log_size - half, log_size + half]))
     samples = cost.samples(budget, size)
     band = fit.band(size[0], samples[0])
-    reach = max(size[0] / fit.spans["N"][1], samples[0] / fit.spans["D"][1], 1.0)
+    (n_low, n_high), (d_low, d_high) = fit.spans["N"], fit.spans["D"]
     return Point(
         budget,
         (float(size[0]), float(size[1]), float(size[2])),
         (float(samples[0]), float(samples[2]), float(samples[1])),
         (float(band.mean), float(band.lower), float(band.upper)),
-        float(reach),
+        float(max(size[0] / n_high, samples[0] / d_high, 1.0)),
+        float(max(n_low / size[0], d_low / samples[0], 1.0)),
     )
 
 
@@ -232,8 +251,9 @@ def cheapest(fit: LawFit, cost: Cost, target: float) -> Point:
     """The cheapest run that reaches a metric.
 
     Raises:
-        UserError: the target lies beyond E, or cannot be reached at any cost.
+        UserError: the law has no best split, or the target lies beyond E or cannot be reached at any cost.
     """
+    _check_terms(fit)
     if not np.isfinite(target):
         raise UserError(f"a target of {target:g} cannot be reached: expected a finite number")
     sign, offset = fit.law.sign, fit.params["E"]

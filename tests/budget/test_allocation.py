@@ -117,6 +117,34 @@ def test_what_cannot_be_answered_is_an_error(fit):
         allocate(too_few, COST, 1e14)
 
 
+def test_a_law_whose_terms_vanished_has_no_split():
+    """A metric that rises, fitted as one that falls: both terms are 0, and every split is as good."""
+    fit = fit_law(Additive(), table(rising=True), y="y")
+    assert set(fit.at_bound) == {"A", "B"}
+    for spend in (lambda: allocate(fit, COST, 1e14), lambda: cheapest(fit, COST, 0.7)):
+        with pytest.raises(
+            UserError, match=r"no best split .*: A is 0, as y does not fall with n_p"
+        ):
+            spend()
+
+
+def test_a_law_that_one_size_does_not_enter_has_no_split():
+    rows = table()
+    rows["y"] = (
+        0.4 + 3 * rows["n_samples"] ** -0.3 + np.random.default_rng(0).normal(0, 1e-3, len(rows))
+    )
+    rows["y"] += 1e-3 * np.log(rows["n_params"])
+    with pytest.raises(UserError, match="no best split of a budget: A is 0"):
+        allocate(fit_law(Additive(), rows, y="y"), COST, 1e14)
+
+
+def test_a_split_below_the_runs_says_how_far(fit):
+    small = allocate(fit, COST, 1e5).best
+    assert (small.reach, small.below > 1) == (1.0, True)
+    assert small.below == pytest.approx(max(1e4 / small.n_params[0], 1e4 / small.n_samples[0]))
+    assert allocate(fit, COST, 1e12).best.below == 1.0
+
+
 def test_cost_is_read_off_the_runs():
     rows = table()
     rows["flops"] = 18 * rows["n_params"] ** 0.9 * rows["n_samples"]

@@ -137,7 +137,7 @@ def _split_text(fit: LawFit, result: Allocation) -> list[str | Table]:
             ends(point.n_params, ".3g"),
             ends(point.n_samples, ".3g"),
             ends(point.metric, ".4f"),
-            f"{point.reach:.1f} x" if point.reach > 1 else "inside",
+            _outside(point.reach, point.below),
         ]
         for point in result.frontier
     ]
@@ -160,7 +160,16 @@ def _split_text(fit: LawFit, result: Allocation) -> list[str | Table]:
         )
     if result.best.reach > 100:
         lines.append("warning: more than two decades beyond the runs; nothing tests the law there")
+    elif result.best.below > 100:
+        lines.append("warning: more than two decades below the runs; nothing tests the law there")
     return lines
+
+
+def _outside(reach: float, below: float) -> str:
+    """How far a split lies from the fitted sizes."""
+    parts = [f"{reach:.1f} x"] if reach > 1 else []
+    parts += [f"{below:.1f} x below"] if below > 1 else []
+    return ", ".join(parts) or "inside"
 
 
 def next_runs(
