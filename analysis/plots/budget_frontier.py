@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from analysis.budget import Cost, frontier
 from analysis.fit import LawFit
 from analysis.plots.style import GREY, dress, new_axes
-from analysis.table import LABELS, size_of
+from analysis.table import LABELS, Size, size_of
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
@@ -18,16 +18,20 @@ _REACH = 10.0
 _ACCENT = "#c44e52"
 
 
-def plot_frontier(fit: LawFit, cost: Cost, *, ax: Axes | None = None) -> Axes:
+def plot_frontier(
+    fit: LawFit, cost: Cost, *, sizes: tuple[Size, Size] | None = None, ax: Axes | None = None
+) -> Axes:
     """Plot a joint law as a map: iso-metric curves, iso-cost lines, the frontier with its interval, the runs.
 
     Args:
         fit: of a joint law of N and D, with a curve.
         cost: of a run.
+        sizes: N and D, for the labels; default: by the names of their columns.
         ax: axes to plot on; default: those of a new figure.
     """
     if ax is None:
         ax = new_axes()
+    n_size, d_size = sizes or (size_of(fit.columns[v]) for v in fit.law.variables)
     (n_low, n_high), (d_low, d_high) = fit.spans["N"], fit.spans["D"]
     n = np.geomspace(n_low / 1.5, n_high * _REACH, 120)
     d = np.geomspace(d_low / 1.5, d_high * _REACH, 120)
@@ -45,8 +49,8 @@ def plot_frontier(fit: LawFit, cost: Cost, *, ax: Axes | None = None) -> Axes:
         label="runs", zorder=4,
     )  # fmt: skip
     ax.set(xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))
-    ax.set_xlabel(size_of(fit.columns["N"]).label)
-    ax.set_ylabel(size_of(fit.columns["D"]).label)
+    ax.set_xlabel(n_size.label)
+    ax.set_ylabel(d_size.label)
     dress(ax)
     ax.plot([], [], color=GREY, lw=0.6, ls=":", label=f"equal {cost.unit} (decades)")
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,

@@ -144,7 +144,7 @@ def _excess(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
 def _residuals(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
     if not fits.joint.has_curve:
         return None
-    return plot_residuals(fits.joint), (
+    return plot_residuals(fits.joint, sizes=(study.size, study.data)), (
         f"Residuals of the joint law of {fits.metric}, in units of each cell's noise. A row or a "
         "column of one colour is a model size or a data size that the law misses as a whole."
     )
@@ -168,7 +168,7 @@ def _frontier(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
     if "flops" in (x, data):
         return None  # the cost is itself an axis, so there is nothing to split
     cost = read_cost(study.table, "flops", x=x, data=data)
-    return plot_frontier(fits.joint, cost), (
+    return plot_frontier(fits.joint, cost, sizes=(study.size, study.data)), (
         f"Curves of equal {fits.metric} by the joint law, and the best model and data size for each "
         "training cost with its 95 % interval; everything beyond the runs is extrapolated."
     )

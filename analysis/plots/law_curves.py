@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from analysis.fit import LawFit
 from analysis.plots.style import GREY, MARKERS, colour_of, dress, new_axes, plain
-from analysis.table import LABELS, cell_table, grade_column, rises, size_label, size_of
+from analysis.table import LABELS, cell_table, grade_column, is_foreign, rises, size_label, size_of
 from analysis.uncertainty import format_estimate
 from scaling.arrays import FloatArray
 
@@ -100,7 +100,7 @@ def plot_curves(
         ax.set_ylabel(f"{minus:.4f} − {name}" if up else f"{name} − {minus:.4f}")
         ax.yaxis.set_major_formatter(plain)
         ax.yaxis.set_minor_formatter(plain)
-    ax.set_xlabel(size_of(x).label)
+    ax.set_xlabel(size_of(x, foreign=is_foreign(table)).label)
     dress(ax)
     _legend(ax, size_of(group).title, upwards=up and minus is None)
     return ax

@@ -9,15 +9,23 @@ from matplotlib.colors import TwoSlopeNorm
 
 from analysis.fit import LawFit
 from analysis.plots.style import GREY, dress, new_axes
-from analysis.table import size_label, size_of
+from analysis.table import Size, size_label, size_of
 
 __all__ = ["plot_residuals"]
 
 
-def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> Axes:
+def plot_residuals(
+    fit: LawFit, *, sizes: tuple[Size, Size] | None = None, ax: Axes | None = None, **image_kws: Any
+) -> Axes:
     """Residuals of a joint law in units of their noise: a map if the sizes form a grid, else points.
 
     A row or column of one colour is a model size or a data size that the law misses as a whole.
+
+    Args:
+        fit: of a joint law, with a curve.
+        sizes: N and D, for the labels; default: by the names of their columns.
+        ax: axes to plot on; default: those of a new figure.
+        image_kws: passed to matplotlib for the map.
 
     Raises:
         ValueError: the fit has no curve or not two variables.
@@ -26,12 +34,12 @@ def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> 
         raise ValueError("residuals are mapped for joint laws with a curve")
     if ax is None:
         ax = new_axes()
-    x, data = (fit.columns[variable] for variable in fit.law.variables)
+    n_size, d_size = sizes or (size_of(fit.columns[v]) for v in fit.law.variables)
     cells = fit.cells
     scaled = cells["residual"] * np.sqrt(cells["n_rows"])
     unit = fit.noise.sd if fit.noise.dof else float(scaled.std())
-    sizes = fit.cell_sizes
-    cells = pd.DataFrame({"N": sizes[:, 0], "D": sizes[:, 1], "scaled": scaled / unit})
+    values = fit.cell_sizes
+    cells = pd.DataFrame({"N": values[:, 0], "D": values[:, 1], "scaled": scaled / unit})
     columns, rows = np.unique(cells["D"]), np.unique(cells["N"])
     if len(cells) > 2 * max(len(columns), len(rows)) and len(columns) <= 12 and len(rows) <= 12:
         grid = cells.pivot_table(index="N", columns="D", values="scaled").reindex(rows)
@@ -49,7 +57,7 @@ def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> 
                 )  # fmt: skip
         ax.set_xticks(range(len(columns)), [size_label(v) for v in columns])
         ax.set_yticks(range(len(rows)), [size_label(v) for v in rows])
-        ax.set_ylabel(size_of(x).label)
+        ax.set_ylabel(n_size.label)
         ax.figure.colorbar(image, ax=ax, label="residual / its noise sd")
     else:
         ax.scatter(cells["D"], cells["scaled"], c=np.log(cells["N"]), cmap="viridis", s=16)
@@ -57,5 +65,5 @@ def plot_residuals(fit: LawFit, *, ax: Axes | None = None, **image_kws: Any) -> 
         ax.set_xscale("log")
         ax.set_ylabel("residual / its noise sd")
         dress(ax)
-    ax.set_xlabel(size_of(data).label)
+    ax.set_xlabel(d_size.label)
     return ax

@@ -19,7 +19,7 @@ def checklist_section(studies: Sequence[StudyFits]) -> Section:
     first = next(iter(studies[0].metrics.values()))
     size, data = studies[0].size, studies[0].data
     left_out = sorted({note for s in studies for f in s.metrics.values() for note in f.joint.notes})
-    left_out = [note for note in left_out if note.startswith("row ")]
+    left_out = [note for note in left_out if note.startswith(("row ", "line "))]
     span = {c: (table[c].min(), table[c].max()) for c in (size.column, data.column)}
     ranges = ", ".join(
         f"{c} {low:,} to {high:,} ({np.log10(high / low):.1f} decades)"

@@ -17,6 +17,7 @@ from analysis.table import (
     cell_table,
     check_runs,
     grade_column,
+    is_foreign,
     place_of,
     require_columns,
     rises,
@@ -158,7 +159,8 @@ def fit_study(
     up = {metric: rises(metric) for metric in metrics} | dict(rising or {})
     fitted = {metric: _fit_metric(table, metric, x, data, grade, up[metric]) for metric in metrics}
     cells = cell_table(table, metrics, x=x, data=data, grade=grade)
-    return StudyFits(label, table, cells, fitted, size_of(x), size_of(data), grade)
+    size, samples = (size_of(column, foreign=is_foreign(table)) for column in (x, data))
+    return StudyFits(label, table, cells, fitted, size, samples, grade)
 
 
 def _fit_metric(

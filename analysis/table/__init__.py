@@ -16,7 +16,7 @@ from analysis.table.csv_reader import read_table
 from analysis.table.days import DAY_COLUMNS, days_table
 from analysis.table.directions import direction, falls_with, rises
 from analysis.table.labels import LABELS, Size, first_few, size_label, size_of
-from analysis.table.places import place_of, source_of
+from analysis.table.places import is_foreign, place_of, source_of
 from analysis.table.settings_in_cells import (
     SETTINGS,
     BestSettings,
@@ -59,6 +59,7 @@ __all__ = [
     "falls_with",
     "first_few",
     "grade_column",
+    "is_foreign",
     "largest_variant",
     "law_columns",
     "place_of",

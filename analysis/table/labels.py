@@ -65,10 +65,17 @@ class Size:
         return f"{self.name} ${self.symbol}$" if self.symbol else self.name
 
 
-def size_of(column: str) -> Size:
-    """The size in a column; an unknown column keeps its own name as label."""
+def size_of(column: str, *, foreign: bool = False) -> Size:
+    """The size in a column; an unknown column keeps its own name as label.
+
+    Args:
+        column: its name.
+        foreign: the table is not of our runs, so that the column's name does not say what exactly is counted.
+    """
     meaning = (RUN_COLUMNS | TEACHER_COLUMNS).get(column, "")
     name, symbol = _NAMES.get(column, (column, ""))
+    if foreign:
+        return Size(column, f"{name} ${symbol}$" if symbol else column, "", "", name, symbol)
     label, unit = LABELS.get(column, column), _UNITS.get(column, "")
     return Size(column, label, unit, meaning, name, symbol)
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 
 import pandas as pd
 
-__all__ = ["LINE", "SOURCE", "place_of", "source_of"]
+__all__ = ["LINE", "SOURCE", "is_foreign", "place_of", "source_of"]
 
 
 # Name of an index that holds the line numbers of a file, and the key of `attrs` that holds the file's name.
@@ -20,3 +20,8 @@ def source_of(table: pd.DataFrame) -> str:
 def place_of(table: pd.DataFrame, row: Hashable) -> str:
     """The place of a row, by its label in the index: `line 7` of a file, `row 5` of any other table."""
     return f"{LINE if table.index.name == LINE else 'row'} {row}"
+
+
+def is_foreign(table: pd.DataFrame) -> bool:
+    """Whether a table is not of our runs, whose columns mean what `RUN_COLUMNS` says."""
+    return "signature" not in table.columns

@@ -446,6 +446,14 @@ def test_results_name_the_columns_of_a_foreign_table(run, tmp_path):
         assert wrong not in page
 
 
+def test_a_report_does_not_claim_what_the_columns_of_a_foreign_table_count(run, csv, tmp_path):
+    assert run("report", csv, "-o", tmp_path / "o")[0] == 0
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "column" in page
+    for claim in ("each seen once", "without the embedding tables"):
+        assert claim not in page
+
+
 @pytest.mark.parametrize("x", ["n_runs", "cost", "shrinks", "n_seeds", "y_mean_stderr"])
 @pytest.mark.parametrize("verb", ["next", "plot", "report"])
 def test_a_size_may_be_named_as_a_result_of_a_verb(run, tmp_path, verb, x):
