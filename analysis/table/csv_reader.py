@@ -133,13 +133,9 @@ def _columns(
     columns = [column.strip() for column in header]
     for delimiter, word in _OTHER_DELIMITERS.items():
         between = any(delimiter in column for column in columns)
-        if delimiter in "| ":  # legal in a name, so only if the first row is divided alike
+        if delimiter in "| ":  # legal in a name, so only if rows are divided alike
             alone = len(columns) == 1
-            pieces, alike = (
-                len(text.split(delimiter.strip() or None))
-                for text in (columns[0], ",".join(body[0][1]) if body else "")
-            )
-            between = between and alone and pieces == alike
+            between = between and alone and any(delimiter in row[0].strip() for _, row in body)
         if between:
             raise UserError(
                 f"{name}: line {line}: fields are separated by {word}, expected commas; {_DIALECT}"
@@ -159,7 +155,7 @@ def _columns(
 
 
 def _check_row(name: str, line: int, fields: Sequence[str], columns: Sequence[str]) -> None:
-    """Check that a row has a field for each column, none of them a number with commas."""
+    """Check that a row has a field for each column, none of them a number with commas or several numbers."""
     if len(fields) != len(columns):
         count = f"{len(fields)} field{'s' if len(fields) != 1 else ''}"
         if len(fields) > len(columns):
@@ -172,9 +168,15 @@ def _check_row(name: str, line: int, fields: Sequence[str], columns: Sequence[st
             )
         raise UserError(f"{name}: line {line} has {count}, the header {len(columns)}: {hint}")
     for column, text in zip(columns, fields, strict=True):
-        if "," in text and _WITH_COMMA.fullmatch(text.strip()):
+        cell = text.strip()
+        if "," in cell and _WITH_COMMA.fullmatch(cell):
             raise UserError(
                 f"{name}: line {line}, column {column}: {text!r} is a number with a comma; {_DIALECT}"
+            )
+        several = [piece.strip() for piece in re.split(r"[;\t]", cell)]
+        if len(several) > 1 and all(map(_is_number, several)):
+            raise UserError(
+                f"{name}: line {line}, column {column}: {text!r} holds {len(several)} numbers; {_DIALECT}"
             )
 
 

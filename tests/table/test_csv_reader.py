@@ -58,6 +58,7 @@ def test_one_table_in_several_spellings(read, content):
         ("a  b\n1 2\n", "t.csv: line 1: fields are separated by spaces"),
         ('a,b\n1,"0,5"\n', "t.csv: line 2, column b: '0,5' is a number with a comma"),
         ('a,b\n1,"1,234,567"\n', "t.csv: line 2, column b: '1,234,567' is a number with a comma"),
+        ("a,b\n1;2,5\n", "t.csv: line 2, column a: '1;2' holds 2 numbers; write commas between"),
         ("a,b\n1,1e400\n", "t.csv: line 2, column b: 1e400 is too large for a number"),
         ("a,b\n1,1e-400\n", "t.csv: line 2, column b: 1e-400 is too small for a number"),
         ('a,b\n1,"2\n3,4"\n', "t.csv: line 2: not a CSV table: a quote is not closed on its line"),
