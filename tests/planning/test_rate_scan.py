@@ -90,12 +90,12 @@ def test_a_grade_or_size_that_is_not_there_is_refused(study_file):
 
 
 def test_the_recipes_exponents_are_its_slopes_on_the_grid(study_file):
-    study, facts = study_and_facts(study_file, FIVE, "grid.n_samples=[8192,65536]")
+    study, facts = study_and_facts(study_file, FIVE, "grid.n_samples=[16384,131072]")
     study = replace(study, train=replace(study.train, recipe=2))
     facts = replace(facts, n_train=10**6)
     width, samples = recipe_exponents(study, facts)
     assert width == pytest.approx(-0.5)
-    ratio = recipe_for(65_536, 48).learning_rate / recipe_for(8_192, 48).learning_rate
+    ratio = recipe_for(131_072, 48).learning_rate / recipe_for(16_384, 48).learning_rate
     assert samples == pytest.approx(math.log(ratio) / math.log(8))
 
 

@@ -20,6 +20,14 @@ def test_a_wider_model_never_learns_faster(n_samples, width):
     )
 
 
+def test_the_dense_rate_falls_where_samples_are_few_for_the_dense_parameters():
+    """Twice the width has four times the dense parameters and needs four times the samples for its full rate."""
+    full, few = recipe_for(65_536, 96), recipe_for(32_768, 96)
+    batch = (few.batch_size / full.batch_size) ** 0.25
+    assert few.learning_rate / full.learning_rate == pytest.approx(batch * 0.5**0.4)
+    assert few.embedding_rate / full.embedding_rate == pytest.approx(batch)
+
+
 @given(n_steps=st.integers(1, 5000), data=st.data())
 def test_the_rate_stays_between_zero_and_the_peak(n_steps, data):
     step = data.draw(st.integers(0, n_steps - 1))
