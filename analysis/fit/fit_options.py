@@ -79,20 +79,12 @@ class FitOptions:
                 )
             if self.n_draws < 2:
                 raise UserError(f"n_draws is {self.n_draws}, expected 2 or more")
-        if self.interval == "profile" and not self._is_exact:
-            raise UserError(
-                "interval profile needs the gaussian loss of raw residuals; use bootstrap"
-            )
-        if self.interval == "wald" and self.loss == "huber":
-            raise UserError("interval wald needs the gaussian loss; use bootstrap")
+        if self.interval in ("profile", "wald") and self.loss == "huber":
+            raise UserError(f"interval {self.interval} needs the gaussian loss; use bootstrap")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}, expected 0 or more")
         if not 0 < self.level < 1:
             raise UserError(f"level is {self.level:g}, expected a number between 0 and 1")
-
-    @property
-    def _is_exact(self) -> bool:
-        return self.loss == "gaussian" and self.residual_scale == "raw"
 
     @property
     def threshold(self) -> float | None:
@@ -111,7 +103,7 @@ class FitOptions:
         """`interval`, or the default that follows from `n_draws` and the loss."""
         if self.interval is not None:
             return self.interval
-        return "profile" if self._is_exact and self.n_draws is None else "bootstrap"
+        return "profile" if self.loss == "gaussian" and self.n_draws is None else "bootstrap"
 
     @property
     def resamples(self) -> int:

@@ -18,7 +18,6 @@ from analysis.laws import Law
 from analysis.optimum import LOG_RANGE, Optimum, Points, Problem, gather_points, serves_several
 from analysis.uncertainty import (
     Interval,
-    Part,
     Variance,
     bootstrap_draws,
     bootstrap_summary,
@@ -150,8 +149,9 @@ def _fit(problem: Problem, question: Question) -> LawFit:
     if options.interval_method == "bootstrap":
         draws, extra = bootstrap_draws(problem, optimum.theta, options.resamples, options.seed)
         spent += extra
-        parts = (Part("bootstrap", np.atleast_2d(np.cov(draws.T)), variance.noise.dof),)
-        intervals, stderr = bootstrap_summary(problem, draws, options.level)
+        intervals, stderr, parts = bootstrap_summary(
+            problem, optimum.theta, draws, variance, options.level, options.seed
+        )
     elif options.interval_method == "wald":
         intervals = wald
     return conclude(

@@ -190,7 +190,7 @@ class LawFit:
             return np.full(len(slope), np.nan), np.full(len(slope), np.nan)
         variance, dof = combined(self.parts, slope)
         noise = self.noise
-        own = (noise.sd**2 + noise.run_sd**2) / runs + noise.shared_sd**2
+        own = (noise.sd**2 + noise.run_sd**2) / runs + noise.shared_sd**2 + noise.misfit_sd**2
         both = variance + own
         with np.errstate(divide="ignore", invalid="ignore"):
             dof_both = both**2 / (variance**2 / dof + own**2 / noise.dof)
@@ -206,7 +206,7 @@ class LawFit:
         )
 
     def sources(self, name: str) -> dict[str, float]:
-        """Shares of a parameter's variance by source: seeds, residuals, runs, a size, the test part.
+        """Shares of a parameter's variance by source: seeds, residuals, runs, a size, lack of fit, the test part.
 
         Empty without a standard error, and for amplitudes and their ratios, whose error is that of an exponent.
         """
@@ -227,6 +227,8 @@ class LawFit:
             terms.append(f"{noise.run_sd:.3g} shared by the cells of a run")
         if noise.shared_sd:
             terms.append(f"{noise.shared_sd:.3g} shared by cells of equal size")
+        if noise.misfit_sd:
+            terms.append(f"{noise.misfit_sd:.3g} of curvature that the law leaves")
         if noise.test_sd:
             terms.append(f"{noise.test_sd:.3g} of the test part, shared by all")
         text = "noise sd   " + ", ".join(terms)

@@ -54,12 +54,6 @@ def fit_notes(
                 for v, s in zip(law.variables, points.sizes, strict=True)
             )
             notes.append(f"outlier: {y} at {where} is off the law (p = {p:.1e})")
-        notes += [
-            f"runs of equal {columns[effect.variable]} deviate together (p = {effect.p:.2g}): the law "
-            "has another form, or these runs share an error; intervals are widened by a shared shift of "
-            f"sd {effect.sd:.2g}, known from a few sizes only"
-            for effect in variance.effects
-        ]
     elif noise.dof and noise.sd > 0:
         far = np.abs(residual) / noise.sd
         if far.max() > _FAR_OFF:
@@ -72,6 +66,18 @@ def fit_notes(
                 f"outliers: {count} of {len(far)} rows are more than {_FAR_OFF:g} sd off the law, "
                 f"the worst at {where}"
             )
+    notes += [
+        f"runs of equal {columns[effect.variable]} deviate together (p = {effect.p:.2g}): the law "
+        "has another form, or these runs share an error; intervals are widened by a shared shift of "
+        f"sd {effect.sd:.2g}, known from a few sizes only"
+        for effect in variance.effects
+    ]
+    if variance.curved:
+        names = " and ".join(columns[v] for v in law.variables if v not in law.ratios)
+        notes.append(
+            f"lack of fit: the residuals are curved in the logs of {names} (F test, p = {variance.curvature_p:.2g}): "
+            "the law has another form; intervals are widened as if the law hid as much error as it shows"
+        )
     if not noise.fits:
         notes.append(
             f"lack of fit: residuals exceed the seeds' noise (F = {noise.lack_of_fit:.1f}, "

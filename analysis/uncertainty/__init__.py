@@ -4,6 +4,7 @@ Not here: whether a fit can be used (`analysis.fit`).
 """
 
 from analysis.uncertainty.bootstrap import bootstrap_draws
+from analysis.uncertainty.error_sources import estimate_variance
 from analysis.uncertainty.interval import Band, Interval, format_estimate
 from analysis.uncertainty.noise import Noise, outlier
 from analysis.uncertainty.parameter_summaries import (
@@ -11,7 +12,7 @@ from analysis.uncertainty.parameter_summaries import (
     profile_summary,
     wald_summary,
 )
-from analysis.uncertainty.variance import Part, Variance, combined, estimate_variance
+from analysis.uncertainty.variance import Part, Variance, combined
 
 __all__ = [
     "Band",

@@ -1,17 +1,22 @@
 """Bootstrap by cell, or by run if runs serve several cells; all draws are fitted at once.
 
 A resample is a set of weights: each cell (or run) gets a multinomial count. So all draws have the same
-points, and each starts at the estimate.
+points, and each starts at the estimate. Resampling treats cells as independent, and few cells as if they were many;
+`widened` adds what it misses.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from analysis.optimum import Problem
 from analysis.uncertainty.interval import Interval
+from analysis.uncertainty.variance import Part
 from scaling.arrays import FloatArray
 
-__all__ = ["bootstrap_draws", "percentile_intervals"]
+__all__ = ["bootstrap_draws", "percentile_intervals", "widened"]
 
 
 # Draws at once, and points times draws at once.
@@ -44,6 +49,37 @@ def bootstrap_draws(
         draws.append(solution.x)
         evaluations += solution.n_evaluations
     return np.concatenate(draws), evaluations
+
+
+def widened(
+    draws: FloatArray, theta: FloatArray, parts: Sequence[Part], dof: int, level: float, seed: int
+) -> FloatArray:
+    """Draws (B, p) whose percentiles are those of t and contain errors that cells share.
+
+    The distance from theta grows by the ratio of the quantiles of t and of the normal distribution, and each part
+    adds an error with the tails of its own degrees of freedom.
+
+    Args:
+        draws: (B, p) minimisers on resampled cells.
+        theta: (p,) the estimate.
+        parts: of the covariance, which resampling does not show.
+        dof: degrees of freedom of the resampled cells.
+        level: of the intervals.
+        seed: of the added errors.
+    """
+    rng = np.random.default_rng(seed)
+    one = 0.5 + level / 2
+    factor = special.stdtrit(max(dof, 1), one) / special.ndtri(one)
+    result = theta + factor * (draws - theta)
+    for part in parts:
+        values, vectors = np.linalg.eigh(part.covariance)
+        spread = vectors * np.sqrt(np.maximum(values, 0.0))
+        normal = rng.standard_normal((len(draws), len(theta)))
+        mean_square = (
+            rng.chisquare(part.dof, len(draws)) / part.dof if np.isfinite(part.dof) else 1.0
+        )
+        result = result + (normal @ spread.T) / np.sqrt(mean_square)[..., None]
+    return np.asarray(result)
 
 
 def percentile_intervals(

@@ -35,6 +35,7 @@ class Noise:
         run_sd: standard deviation of the error that the cells of one run share; 0 if no run serves several.
         shared_sd: of the error that cells of equal size share; 0 if none was found.
         test_sd: of the sampling error of the test part, which all cells share; 0 if not known.
+        misfit_sd: of the curvature that the law leaves; 0 if none was found.
     """
 
     sd: float
@@ -47,6 +48,7 @@ class Noise:
     run_sd: float = 0.0
     shared_sd: float = 0.0
     test_sd: float = 0.0
+    misfit_sd: float = 0.0
 
     @property
     def fits(self) -> bool:

@@ -11,10 +11,10 @@ from scipy import special
 
 from analysis.laws import Law
 from analysis.optimum import LOG_RANGE, Problem, inverse_curvature
-from analysis.uncertainty.bootstrap import percentile_intervals
+from analysis.uncertainty.bootstrap import percentile_intervals, widened
 from analysis.uncertainty.interval import Interval
 from analysis.uncertainty.profile_likelihood import profile_intervals
-from analysis.uncertainty.variance import Variance
+from analysis.uncertainty.variance import Part, Variance, combined
 from scaling.arrays import FloatArray
 
 __all__ = ["bootstrap_summary", "profile_summary", "wald_summary"]
@@ -67,18 +67,46 @@ def profile_summary(
 
 
 def bootstrap_summary(
-    problem: Problem, draws: FloatArray, level: float
-) -> tuple[dict[str, Interval], dict[str, float]]:
-    """Percentile intervals and standard errors from draws (B, p) around the points' origin."""
+    problem: Problem,
+    theta: FloatArray,
+    draws: FloatArray,
+    variance: Variance,
+    level: float,
+    seed: int,
+) -> tuple[dict[str, Interval], dict[str, float], tuple[Part, ...]]:
+    """Percentile intervals, standard errors and the covariance by source.
+
+    Args:
+        problem: law, points and loss.
+        theta: (p,) optimum around the points' origin.
+        draws: (B, p) its resamples.
+        variance: around the optimum; its errors that cells share widen the intervals.
+        level: of the intervals.
+        seed: of the added errors.
+    """
     law, free = problem.law, problem.free
     lower, upper = problem.bounds()
-    at_lower, at_upper = draws <= lower + 1e-9, draws >= upper - 1e-9
-    values = _reported(law, law.rebased(draws, problem.points.origin))
+    dof = variance.noise.dof
+    added = (*variance.shared, variance.test) if variance.test else variance.shared
+    wide = np.clip(widened(draws, theta, added, dof, level, seed), lower, upper)
+    at_lower, at_upper = wide <= lower + 1e-9, wide >= upper - 1e-9
+    values = _reported(law, law.rebased(wide, problem.points.origin))
     found = percentile_intervals(values, at_lower, at_upper, level)
     names = [name for name, wanted in zip(law.names, free, strict=True) if wanted]
     intervals = dict(zip(law.names, found, strict=True))
-    spread = dict(zip(law.names, values.std(axis=0, ddof=1), strict=True))
-    return {n: intervals[n] for n in names}, {n: float(spread[n]) for n in names}
+    spread = _reported(law, law.rebased(draws, problem.points.origin)).std(axis=0, ddof=1)
+    turn = _turn(law, theta, problem.points.origin)
+    beyond, _ = combined(added, turn)
+    # The error of a logarithm times the value is that of the value.
+    value = _reported(law, law.rebased(theta[None], problem.points.origin))[0]
+    beyond = beyond * np.where(law.logged, value, 1.0) ** 2
+    stderr = dict(zip(law.names, np.sqrt(spread**2 + beyond), strict=True))
+    cells = Part("bootstrap", np.atleast_2d(np.cov(draws.T)), dof)
+    return (
+        {n: intervals[n] for n in names},
+        {n: float(stderr[n]) for n in names},
+        (cells, *variance.shared),
+    )
 
 
 def wald_summary(

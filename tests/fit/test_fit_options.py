@@ -50,7 +50,7 @@ def test_wrong_and_contradictory_values_are_refused_when_the_value_is_made(optio
     [
         ({}, "raw", "profile", 0),
         ({"loss": "huber"}, "log", "bootstrap", 1000),
-        ({"residual": "log"}, "log", "bootstrap", 1000),
+        ({"residual": "log"}, "log", "profile", 0),
         ({"n_draws": 50}, "raw", "bootstrap", 50),
         ({"interval": "wald"}, "raw", "wald", 0),
     ],
