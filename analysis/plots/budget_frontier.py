@@ -1,11 +1,13 @@
 """The figure of a budget: curves of equal metric and of equal cost over both sizes, and the frontier."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 
 from analysis.budget import Cost, frontier
 from analysis.fit import LawFit
-from analysis.plots.style import GREY, dress, new_axes
+from analysis.plots.style import DOUBTFUL, GREY, dress, law_title, new_axes, set_title
 from analysis.table import LABELS, Size, size_of
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
@@ -16,6 +18,7 @@ __all__ = ["plot_frontier"]
 # The map ends at this many times the largest sizes.
 _REACH = 10.0
 _ACCENT = "#c44e52"
+_CONTOURS = 10
 
 
 def plot_frontier(
@@ -36,10 +39,14 @@ def plot_frontier(
     n = np.geomspace(n_low / 1.5, n_high * _REACH, 120)
     d = np.geomspace(d_low / 1.5, d_high * _REACH, 120)
     size, data = np.meshgrid(n, d)
-    drawn = ax.contour(
-        size, data, fit.predict(size, data), levels=12, cmap="viridis", linewidths=1.1
+    # Before the contours: their labels are placed, and the gaps for them cut, on the axes of that moment.
+    ax.set(xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))
+    levels, digits = _levels(fit.predict(n, d))
+    look: dict[str, Any] = (
+        {"cmap": "viridis"} if fit.success else {"colors": DOUBTFUL, "linestyles": "--"}
     )
-    ax.clabel(drawn, fontsize=7, fmt="%.4g")
+    drawn = ax.contour(size, data, fit.predict(size, data), levels=levels, linewidths=1.1, **look)
+    ax.clabel(drawn, fontsize=7.5, fmt=f"%.{digits}f")
     low, high = (float(cost(n[k], d[k])) for k in (0, -1))
     for budget in 10.0 ** np.arange(np.ceil(np.log10(low)), np.log10(high)):
         ax.plot(n, cost.samples(budget, n), color=GREY, lw=0.6, ls=":", zorder=1)
@@ -48,14 +55,27 @@ def plot_frontier(
         fit.cell_sizes[:, 0], fit.cell_sizes[:, 1], "o", color="black", ms=3.5, ls="",
         label="runs", zorder=4,
     )  # fmt: skip
-    ax.set(xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))
     ax.set_xlabel(n_size.label)
     ax.set_ylabel(d_size.label)
     dress(ax)
+    set_title(ax, law_title(fit))
     ax.plot([], [], color=GREY, lw=0.6, ls=":", label=f"equal {cost.unit} (decades)")
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
               title=f"curves: {LABELS.get(fit.y, fit.y)}", alignment="left")  # fmt: skip
     return ax
+
+
+def _levels(along: FloatArray) -> tuple[FloatArray, int]:
+    """Values for contours that lie evenly on the map, and the digits that tell them apart.
+
+    Args:
+        along: (n,) the law on the diagonal of the map.
+    """
+    places = np.linspace(0, len(along) - 1, _CONTOURS + 2).astype(int)[1:-1]
+    values = np.sort(along[places])
+    gap = float(np.diff(values).min())
+    digits = int(np.clip(np.ceil(-np.log10(gap)), 0, 6)) if gap > 0 else 6
+    return np.unique(values.round(digits)), digits
 
 
 def _draw_frontier(ax: Axes, fit: LawFit, cost: Cost, budgets: FloatArray) -> None:
@@ -63,9 +83,13 @@ def _draw_frontier(ax: Axes, fit: LawFit, cost: Cost, budgets: FloatArray) -> No
         points = frontier(fit, cost, budgets.tolist())
     except UserError:
         return  # the law has no best split, so there is no frontier
+    look: dict[str, Any] = {"color": _ACCENT if fit.success else DOUBTFUL}
     ends = np.array([[*point.n_params, *point.n_samples] for point in points])
-    ax.plot(ends[:, 0], ends[:, 3], color=_ACCENT, lw=2.0, label="best split", zorder=3)
+    ax.plot(
+        ends[:, 0], ends[:, 3], lw=2.0, ls="-" if fit.success else "--", label="best split",
+        zorder=3, **look,
+    )  # fmt: skip
     if np.isfinite(ends).all():
         # Along one budget the upper end of N belongs to the lower end of D.
-        ax.plot(ends[:, 1], ends[:, 5], color=_ACCENT, lw=0.9, ls="--", label="its interval")
-        ax.plot(ends[:, 2], ends[:, 4], color=_ACCENT, lw=0.9, ls="--")
+        ax.plot(ends[:, 1], ends[:, 5], lw=0.9, ls="--", label="its interval", **look)
+        ax.plot(ends[:, 2], ends[:, 4], lw=0.9, ls="--", **look)

@@ -155,9 +155,9 @@ def _holdout(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
     law = fits.joint.law.name
     if rows.empty or not (rows["predicted"].notna() & (rows["law"] == law)).any():
         return None
-    return plot_holdout(rows, law=law), (
-        f"Held-out cells of {fits.metric}: predicted from the smaller cells, with 95 % prediction "
-        "intervals, against measured."
+    return plot_holdout(rows, law=law, y=fits.metric, sizes=(study.size, study.data)), (
+        f"Held-out cells of {fits.metric}: prediction from the smaller cells less measurement, with "
+        "95 % prediction intervals; what was held out side by side for each cell."
     )
 
 
@@ -177,11 +177,12 @@ def _frontier(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
 def _curves(fits: MetricFits) -> str:
     if not fits.joint.has_curve:
         return f"No joint law: {fits.joint.message}; curves are fitted to each group alone."
-    status = "" if fits.joint.success else f" (status: {fits.joint.status.replace('_', ' ')})"
-    return (
-        f"Points: means over seeds with pooled standard errors; curves: the joint law{status} with "
-        "its 95 % confidence band, dashed beyond the largest size."
-    )
+    points = "Points: means over seeds with pooled standard errors; curves: the joint law"
+    bar = " Bar at the right edge: the 95 % interval of E." if "E" in fits.joint.intervals else ""
+    if not fits.joint.success:
+        status = fits.joint.status.replace("_", " ")
+        return f"{points}, whose status is {status}, so that they are dashed and grey and have no band.{bar}"
+    return f"{points} with its 95 % confidence band, dashed beyond the largest size.{bar}"
 
 
 # Name -> how it is drawn; the names are those of `scaling plot --kind`.

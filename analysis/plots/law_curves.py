@@ -1,7 +1,8 @@
 """The figure of a metric against one size: points and fitted curves by group.
 
 Colour follows the order of the groups (grades or data sizes) on a scale for colour-blind readers; the
-marker is the second cue. Whatever lies beyond the measured span is dashed and shaded.
+marker is the second cue. Whatever lies beyond the measured span is dashed and shaded. The curves of a
+fit that the data do not determine are dashed and grey over their whole length, without a band.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,19 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from analysis.fit import LawFit
-from analysis.plots.style import GREY, MARKERS, colour_of, dress, new_axes, plain
+from analysis.plots.style import (
+    DOUBTFUL,
+    GREY,
+    LEGEND_ENTRIES,
+    MARKERS,
+    colour_of,
+    dress,
+    group_bar,
+    law_title,
+    new_axes,
+    plain,
+    set_title,
+)
 from analysis.table import LABELS, cell_table, grade_column, is_foreign, rises, size_label, size_of
 from analysis.uncertainty import format_estimate
 from scaling.arrays import FloatArray
@@ -74,14 +87,14 @@ def plot_curves(
         return values if minus is None else sign * (values - minus)
 
     end = float(cells[x].max()) * _REACH
+    names = [str(v) if isinstance(v, str) else size_label(float(v)) for v in levels]
     for i, level in enumerate(levels):
         part = cells[cells[group] == level].sort_values(x)
         colour, marker = colour_of(i, len(levels)), MARKERS[i % len(MARKERS)]
-        label = str(level) if isinstance(level, str) else size_label(float(level))
         ax.errorbar(
             part[x], height(values[part.index]), yerr=means["mean_stderr"][part.index].fillna(0.0),
             fmt=marker, color=colour, ms=6.5, mec="white", mew=0.6, elinewidth=1.0, capsize=2.0,
-            label=label, zorder=3,
+            label=names[i], zorder=3,
         )  # fmt: skip
         own = fit.get(level) if isinstance(fit, Mapping) else fit
         if own is not None and own.has_curve:
@@ -102,8 +115,25 @@ def plot_curves(
         ax.yaxis.set_minor_formatter(plain)
     ax.set_xlabel(size_of(x, foreign=is_foreign(table)).label)
     dress(ax)
-    _legend(ax, size_of(group).title, upwards=up and minus is None)
+    if fit is not None:
+        set_title(ax, _title(fit, size_of(group).title))
+    if minus is None and isinstance(fit, LawFit):
+        _mark_interval(ax, fit)
+    _key(ax, names, size_of(group).title, upwards=up and minus is None)
     return ax
+
+
+def _title(fit: LawFit | Mapping[Any, LawFit], group: str) -> str:
+    if isinstance(fit, LawFit):
+        return law_title(fit)
+    drawn = [one for one in fit.values() if one.has_curve]
+    if not drawn:
+        return f"no curve: no fit of a single value of {group} has one"
+    doubtful = sum(not one.success for one in drawn)
+    said = (
+        f"{doubtful} of {len(drawn)} NOT DETERMINED (dashed and grey)" if doubtful else "converged"
+    )
+    return f"{drawn[0].law.name} law of each value of {group} alone, {said}"
 
 
 def _draw_curve(
@@ -125,6 +155,10 @@ def _draw_curve(
     last = float(cells[x].max())
     inside, beyond = along <= last * (1 + 1e-9), along >= last * (1 - 1e-9)
     style: dict[str, Any] = {"lw": 1.5, "zorder": 2, **kws}
+    if not fit.success:
+        look = {**style, "color": DOUBTFUL, "ls": "--", "lw": 1.2}
+        ax.plot(along, height(band.mean), **look)
+        return
     ax.plot(along[inside], height(band.mean[inside]), **style)
     ax.plot(along[beyond], height(band.mean[beyond]), **{**style, "ls": "--", "lw": 1.2})
     # Far beyond the points the band is very wide and would set the scale of the axis.
@@ -178,14 +212,26 @@ def _draw_limits(
         offset, interval = fit.params["E"], fit.intervals.get("E")
         label = f"fitted $E$ = {format_estimate(offset, interval)}"
         ax.axhline(offset, color=GREY, lw=1.2, ls=":", label=label, zorder=1)
-        if interval is not None and not interval.is_open:
-            lower, upper = max(interval.lower, low), min(interval.upper, high)
-            ax.axhspan(lower, upper, color=GREY, alpha=0.10, lw=0, zorder=0)
     if truth is not None and np.isfinite(truth) and low <= truth <= high:
         kind = "AUC" if rises(y) else "logloss"
         ax.axhline(
             truth, color="black", lw=1.0, ls="-.", label=f"true probabilities' {kind} {truth:.4f}"
         )
+
+
+def _mark_interval(ax: Axes, fit: LawFit) -> None:
+    """E's interval as a thin bar at the right edge; its ends are in the legend."""
+    bottom, top = ax.get_ylim()
+    interval = fit.intervals.get("E")
+    if interval is None or not bottom <= fit.params["E"] <= top:
+        return
+    # An end beyond the axes must not stretch them.
+    ends = np.clip([interval.lower, interval.upper], bottom, top)
+    ax.plot(
+        [0.99, 0.99], ends, transform=ax.get_yaxis_transform(), color=GREY, lw=2.5,
+        solid_capstyle="butt", zorder=4, gid="interval of E",
+    )  # fmt: skip
+    ax.set_ylim(bottom, top)
 
 
 def _mark_span(ax: Axes, cells: pd.DataFrame, x: str, end: float) -> None:
@@ -215,11 +261,19 @@ def _spaced(levels: FloatArray, limits: Sequence[float]) -> list[float]:
     return kept[::-1]
 
 
-def _legend(ax: Axes, title: str, *, upwards: bool) -> None:
-    """Groups in the order of their curves, then the limits."""
+def _key(ax: Axes, names: Sequence[str], title: str, *, upwards: bool) -> None:
+    """Groups in the order of their curves, then the limits; many groups get a colour bar."""
     handles, labels = ax.get_legend_handles_labels()
     groups = [(h, t) for h, t in zip(handles, labels, strict=True) if hasattr(h, "has_yerr")]
     others = [(h, t) for h, t in zip(handles, labels, strict=True) if not hasattr(h, "has_yerr")]
+    if len(names) > LEGEND_ENTRIES:
+        group_bar(ax, names, title)
+        if others:
+            ax.legend(
+                *zip(*others, strict=True), loc="upper left", bbox_to_anchor=(0.0, -0.15),
+                frameon=False, fontsize=9, borderaxespad=0.0,
+            )  # fmt: skip
+        return
     ordered = [*(groups[::-1] if upwards else groups), *others]
     ax.legend(
         [h for h, _ in ordered], [t for _, t in ordered], title=title, alignment="left",

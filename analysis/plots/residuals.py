@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import TwoSlopeNorm
+from matplotlib.colors import LogNorm, TwoSlopeNorm
 
 from analysis.fit import LawFit
-from analysis.plots.style import GREY, dress, new_axes
+from analysis.plots.style import GREY, dress, law_title, new_axes, set_title
 from analysis.table import Size, size_label, size_of
 
 __all__ = ["plot_residuals"]
@@ -58,12 +58,17 @@ def plot_residuals(
         ax.set_xticks(range(len(columns)), [size_label(v) for v in columns])
         ax.set_yticks(range(len(rows)), [size_label(v) for v in rows])
         ax.set_ylabel(n_size.label)
-        ax.figure.colorbar(image, ax=ax, label="residual / its noise sd")
+        ax.set_facecolor("#e6e6e6")  # a cell without a run is not a residual of 0
+        ax.figure.colorbar(image, ax=ax, label=f"residual of {fit.y} / its noise sd")
     else:
-        ax.scatter(cells["D"], cells["scaled"], c=np.log(cells["N"]), cmap="viridis", s=16)
+        points = ax.scatter(
+            cells["D"], cells["scaled"], c=cells["N"], norm=LogNorm(), cmap="viridis", s=16
+        )
+        ax.figure.colorbar(points, ax=ax, label=n_size.label)
         ax.axhline(0.0, color=GREY, lw=1.0)
         ax.set_xscale("log")
-        ax.set_ylabel("residual / its noise sd")
+        ax.set_ylabel(f"residual of {fit.y} / its noise sd")
         dress(ax)
     ax.set_xlabel(d_size.label)
+    set_title(ax, law_title(fit))
     return ax
