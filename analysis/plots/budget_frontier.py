@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from analysis.budget import Cost, frontier
 from analysis.fit import LawFit
-from analysis.plots.style import DOUBTFUL, GREY, dress, law_title, new_axes, set_title
+from analysis.plots.style import DOUBTFUL, GREY, colour_of, dress, law_title, new_axes, set_title
 from analysis.table import LABELS, Size, size_of
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
@@ -43,7 +43,9 @@ def plot_frontier(
     ax.set(xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))
     levels, digits = _levels(fit.predict(n, d))
     look: dict[str, Any] = (
-        {"cmap": "viridis"} if fit.success else {"colors": DOUBTFUL, "linestyles": "--"}
+        {"colors": [colour_of(i, len(levels)) for i in range(len(levels))]}
+        if fit.success
+        else {"colors": DOUBTFUL, "linestyles": "--"}
     )
     drawn = ax.contour(size, data, fit.predict(size, data), levels=levels, linewidths=1.1, **look)
     ax.clabel(drawn, fontsize=7.5, fmt=f"%.{digits}f")
@@ -59,7 +61,14 @@ def plot_frontier(
     ax.set_ylabel(d_size.label)
     dress(ax)
     set_title(ax, law_title(fit))
-    ax.plot([], [], color=GREY, lw=0.6, ls=":", label=f"equal {cost.unit} (decades)")
+    ax.plot(
+        [],
+        [],
+        color=GREY,
+        lw=0.6,
+        ls=":",
+        label=f"equal {LABELS.get(cost.unit, cost.unit)} (decades)",
+    )
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
               title=f"curves: {LABELS.get(fit.y, fit.y)}", alignment="left")  # fmt: skip
     return ax

@@ -182,7 +182,7 @@ def _curves(fits: MetricFits) -> str:
     if not fits.joint.success:
         status = fits.joint.status.replace("_", " ")
         return f"{points}, whose status is {status}, so that they are dashed and grey and have no band.{bar}"
-    return f"{points} with its 95 % confidence band, dashed beyond the largest size.{bar}"
+    return f"{points} with its 95 % confidence band, dashed beyond the largest size of each colour.{bar}"
 
 
 # Name -> how it is drawn; the names are those of `scaling plot --kind`.

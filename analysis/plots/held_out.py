@@ -74,7 +74,7 @@ def plot_holdout(
     named = [" / ".join(size_label(float(v)) for v in cell) for cell in cells[::step]]
     ax.set_xticks(range(0, len(cells), step), named, rotation=90, fontsize=8)
     ax.set_xlabel(" / ".join(size.label for size in sizes))
-    ax.set_ylabel(f"predicted − measured {LABELS.get(y, y)}")
+    ax.set_ylabel(f"predicted − measured\n{LABELS.get(y, y)}")
     set_title(ax, _title(rows, law))
     dress(ax)
     ax.grid(False, axis="x")

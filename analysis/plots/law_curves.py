@@ -149,10 +149,10 @@ def _draw_curve(
     kws: dict[str, Any],
 ) -> None:
     """One group's curve with its confidence band, dashed beyond the group's largest size."""
-    along = np.geomspace(float(cells[x].min()), end, 120)
+    last = float(part[x].max())
+    along = np.unique([*np.geomspace(float(cells[x].min()), end, 120), last])
     sizes = _sizes(fit, cells, part, x, size, along)
     band = fit.band(*sizes)
-    last = float(cells[x].max())
     inside, beyond = along <= last * (1 + 1e-9), along >= last * (1 - 1e-9)
     style: dict[str, Any] = {"lw": 1.5, "zorder": 2, **kws}
     if not fit.success:

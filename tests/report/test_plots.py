@@ -1,10 +1,13 @@
 """Figures: what they draw, and that they leave nothing open."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 
 from analysis.budget import Cost
 from analysis.fit import FitOptions, fit_law
@@ -208,3 +211,67 @@ def test_training_flops_as_size_are_not_called_parameters(table):
     with_flops = table.assign(flops=60 * table["n_params"])
     fit = fit_law(Additive(), with_flops, x="flops")
     assert plot_frontier(fit, Cost("flops", 6.0, 1.0)).get_xlabel() == "training FLOPs $C$"
+
+
+@pytest.fixture(scope="module")
+def doubtful(fit):
+    return replace(fit, status="not_identified", unidentified=("beta",))
+
+
+def test_the_title_names_law_and_status(table, fit):
+    assert plot_curves(table, fit, y="logloss").get_title("left") == "additive law, converged"
+
+
+def test_curves_of_an_undetermined_fit_are_grey_and_dashed_and_the_title_says_so(table, doubtful):
+    ax = plot_curves(table, doubtful, y="logloss")
+    curves = [line for line in ax.lines if len(line.get_xdata()) > 50]
+    assert {(line.get_color(), line.get_linestyle()) for line in curves} == {("#8c8c8c", "--")}
+    assert "NOT IDENTIFIED (beta)" in ax.get_title("left")
+
+
+def test_contours_of_an_undetermined_fit_are_grey(doubtful):
+    ax = plot_frontier(doubtful, Cost("flops", 6.0, 1.0))
+    assert {to_hex(colour) for colour in ax.collections[0].get_edgecolor()} == {"#8c8c8c"}
+
+
+def test_the_interval_of_the_offset_is_a_bar_within_the_axes(table, fit):
+    ax = plot_curves(table, fit, y="logloss")
+    bar = next(line for line in ax.lines if line.get_gid() == "interval of E")
+    interval = fit.intervals["E"]
+    expected = np.clip([interval.lower, interval.upper], *ax.get_ylim())
+    np.testing.assert_allclose(bar.get_ydata(), expected)
+
+
+def test_every_contour_has_its_label(fit):
+    ax = plot_frontier(fit, Cost("flops", 6.0, 1.0))
+    contours = ax.collections[0]
+    assert {float(text.get_text()) for text in contours.labelTexts} == set(contours.levels)
+
+
+def test_many_groups_have_a_colour_bar_instead_of_a_legend():
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e3, 1e6, 10), [1e4, 1e5, 1e6]))
+    many = pd.DataFrame({"n_params": n, "n_samples": d, "logloss": Additive()(PARAMS, n, d)})
+    ax = plot_curves(many, y="logloss")
+    assert ax.get_legend() is None
+    assert ax.figure.axes[1].get_ylabel() == "parameters $N$"
+
+
+def test_held_out_cells_never_share_a_place(table):
+    ax = plot_holdout(holdout([Additive()], table))
+    places = np.concatenate([c.lines[0].get_xdata() for c in ax.containers])
+    assert np.diff(np.sort(places)).min() > 0.15
+
+
+def test_a_group_is_dashed_from_its_own_largest_size(table, fit):
+    part = table[(table["grade"] != "SUAN-3") | (table["n_samples"] < 2e4)]
+    ax = plot_curves(part, fit, y="logloss")
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert dashed[-1].get_xdata().min() == 16384
+
+
+def test_scattered_residuals_have_a_key_for_the_model_size():
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(10 ** rng.uniform(4, 7, (40, 2)), columns=["params", "tokens"])
+    table["loss"] = Additive()(PARAMS, table["params"], table["tokens"]) + rng.normal(0, 1e-3, 40)
+    ax = plot_residuals(fit_law(Additive(), table, x="params", data="tokens", y="loss"))
+    assert ax.figure.axes[1].get_ylabel() == "params"
