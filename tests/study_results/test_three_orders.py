@@ -30,8 +30,7 @@ def test_the_interval_of_the_limit_holds_the_truth(table):
     fit = fit_law(build_law("additive"), table, x="n_params", data="n_samples", y="soft_logloss")
     truth = table["bayes_logloss"].unique()
     assert len(truth) == 1
-    low, high = fit.intervals["E"]
-    assert low < truth[0] < high
+    assert fit.intervals["E"].lower < truth[0] < fit.intervals["E"].upper
 
 
 def test_every_committed_forecast_is_whole_and_has_runs(table):
