@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from analysis.fit import LawFit, fit_law
+from analysis.fit import FitOptions, LawFit, fit_law
 from analysis.laws import Law, build_law
 from analysis.uncertainty import Interval
 from scaling.atomic_files import write_json
@@ -27,6 +27,7 @@ from scaling.metrics import stderr_name
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
 NAMES = ("alpha", "beta", "E")
+LEAST_SQUARES = FitOptions()
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Setting:
         heavy: noise with three degrees of freedom.
         by_size: noise of the smallest data size relative to the largest; 0 if they are equal.
         g: of the bottleneck law, which is then fitted; None is the additive law.
+        options: of the fits; with log residuals, the noise is relative.
+        seeds: runs of a cell.
         naive: compute intervals as if all errors were independent, which must fail.
         bounds: range in which the coverage must lie.
     """
@@ -66,6 +69,8 @@ class Setting:
     heavy: bool = False
     by_size: float = 0.0
     g: float | None = None
+    options: FitOptions = LEAST_SQUARES
+    seeds: int = 3
     naive: bool = False
     bounds: tuple[float, float] = (0.93, 0.97)
 
@@ -87,7 +92,9 @@ class Setting:
         columns = law.jacobian([log - o for log, o in zip(logs, origin, strict=True)], theta)
         gain = np.linalg.pinv(columns)
         same = {c: cells[c].to_numpy()[:, None] == cells[c].to_numpy() for c in cells}
-        run = (self.noise**2 * np.eye(len(cells)) + self.trajectory**2 * same["n_params"]) / 3
+        run = (
+            self.noise**2 * np.eye(len(cells)) + self.trajectory**2 * same["n_params"]
+        ) / self.seeds
         shared = self.column**2 * same["n_samples"] + self.test**2
         spread = gain @ (run + shared) @ gain.T * self.amplitude**2
         widths = 2 * 1.959964 * np.sqrt(np.diag(spread))
@@ -98,7 +105,7 @@ class Setting:
             1e5 * 10.0 ** np.linspace(0, span, n)
             for n, span in zip(self.levels, self.decades, strict=True)
         ]
-        n, d, seed = (a.ravel() for a in np.meshgrid(*axes, range(3), indexing="ij"))
+        n, d, seed = (a.ravel() for a in np.meshgrid(*axes, range(self.seeds), indexing="ij"))
         params = {"E": self.offset, "alpha": self.exponents[0], "beta": self.exponents[1]}
         for name, axis, exponent in zip("AB", axes, self.exponents, strict=True):
             params[name] = self.amplitude * float(np.exp(np.log(axis).mean() * exponent))
@@ -108,6 +115,10 @@ class Setting:
 
 
 S1 = Setting("S1: 5 x 5, 3 decades")
+HUBER = FitOptions(loss="huber", n_draws=200)
+CHECKPOINTS = replace(
+    S1, levels=(6, 16), decades=(2.0, 2.0), seeds=1, noise=0.01, trajectory=0.04, unnamed_runs=True
+)
 SETTINGS = {
     "S1": S1,
     "S2": replace(S1, what="S2: 5 x 5, 1.5 x 2 decades, weak model axis", decades=(1.5, 2.0)),
@@ -151,6 +162,21 @@ SETTINGS = {
         S1, what="S1, rows of one run share an error (2 x seed sd), but the table does not name the run",
         trajectory=0.02 * 3**0.5, unnamed_runs=True, bounds=(0.0, 1.0),
     ),
+    "huber": replace(S1, what="S1, huber loss of logs, bootstrap", options=HUBER),
+    "huber-4x4": replace(S1, what="S3, huber loss of logs, bootstrap", levels=(4, 4), options=HUBER),
+    "huber-3x3": replace(S1, what="S9, huber loss of logs, bootstrap", levels=(3, 3), options=HUBER),
+    "log": replace(S1, what="S1, log residuals, profiles", options=FitOptions(residual="log")),
+    "log-bootstrap": replace(
+        S1, what="S1, log residuals, bootstrap", options=FitOptions(residual="log", n_draws=200),
+    ),
+    "checkpoints": replace(
+        CHECKPOINTS, what="6 models x 16 checkpoints, rows of one run share an error (4 x their own), which the table "
+        "does not name",
+    ),
+    "checkpoints-huber": replace(CHECKPOINTS, what="the same, huber loss of logs, bootstrap", options=HUBER),
+    "checkpoints-log": replace(
+        CHECKPOINTS, what="the same, log residuals, profiles", options=FitOptions(residual="log"),
+    ),
     "bottleneck": replace(
         S1, what="S1, bottleneck law with g = 0.4: the smaller term hardly counts", g=0.4,
     ),
@@ -183,6 +209,8 @@ def study(
         if not setting.unnamed_runs:
             table["trajectory"] = run
     noise += setting.column * scale * rng.standard_normal(column.max() + 1)[column]
+    if setting.options.residual_scale == "log":
+        noise *= mean / mean.mean()
     test_error = setting.test * scale * float(rng.standard_normal())
     if setting.test:
         table[stderr_name("y")] = setting.test * scale
@@ -213,7 +241,7 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
     start = time.process_time()
     for _ in range(worlds):
         runs, test_error = study(setting, table, mean, rng)
-        fit: LawFit = fit_law(law, runs, y="y")
+        fit: LawFit = fit_law(law, runs, y="y", options=setting.options)
         for parameter in names:
             interval = naive(fit, parameter) if setting.naive else fit.intervals.get(parameter)
             if interval is not None:
@@ -230,6 +258,8 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
         # A new run on the same test part.
         own = np.hypot(setting.noise, np.hypot(setting.trajectory, setting.column))
         shrunk = 1 / setting.by_size**0.5 if setting.by_size else 1.0
+        if setting.options.residual_scale == "log":
+            shrunk = true / float(mean.mean())
         new = true + test_error + own * shrunk * setting.amplitude * rng.standard_normal()
         counts["prediction"] += bool(band.prediction_lower <= new <= band.prediction_upper)
         counts["band"] += bool(band.lower <= true + test_error <= band.upper)
@@ -264,7 +294,9 @@ def markdown(results: dict[str, Any]) -> str:
         cover = " | ".join(f"{100 * result['coverage'][n]:.1f}" for n in NAMES)
         shares, wide = result["shares"], result["width_over_known_noise"]
         # Known-noise widths are linear theory: useless if the fit is not linear or the noise is unequal.
-        linear = name not in ("S8", "heavy", "unequal", "untold", "control", "S4")
+        linear = name not in ("S8", "heavy", "unequal", "untold", "control", "S4") and (
+            setting.options == LEAST_SQUARES
+        )
         width = " ".join(f"{w:.2f}" for w in wide.values()) if linear else ""
         lines.append(
             f"| {result['what']} | {cover} | {100 * shares['prediction']:.1f} "

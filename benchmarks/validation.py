@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fit import FitOptions, LawFit, fit_law
-from analysis.laws import Additive, Broken, DataConstrained, TiedAdditive
+from analysis.laws import Additive, Broken, DataConstrained, TiedAdditive, build_law
 from analysis.optimum import Problem, gather_points
 from analysis.uncertainty import bootstrap_draws
 from scaling.atomic_files import write_text
@@ -264,8 +264,37 @@ def ladder(folder: Path) -> list[Row]:
     return rows
 
 
+def optima(folder: Path) -> list[Row]:
+    """R11: optimal sizes and rates by size or compute, straight lines in logs.
+
+    Porian et al. 2024 (github.com/formll/resolving-scaling-law-discrepancies), github.com/marin-community/marin issue
+    8003, and the best of the runs of each N and D of Li et al. 2025 (github.com/step-law/steplaw issue 10).
+    """
+    cases = [
+        ("porian_rw_tuned.csv", "N* of 12 budgets, Porian et al. 2024, RefinedWeb, tuned", ("flops", "", "n"),
+         {"a": 0.497}, 5e-4),
+        ("marin8003.csv", "T* of 3 budgets, marin issue 8003", ("flops", "", "tokens"), {"a": 0.542}, 1e-3),
+        ("steplaw_optima.csv", "best rate of 17 (N, D), Step Law; published from more runs: inside our intervals",
+         ("N", "D", "lr"), {"a": -0.713, "b": 0.307}, None),
+    ]  # fmt: skip
+    rows = []
+    for name, what, (x, data, y), published, within in cases:
+        law = build_law("log-linear-joint" if data else "log-linear")
+        fit = fit_law(law, pd.read_csv(folder / "optima" / name), x=x, data=data, y=y)
+        holds = all(
+            value in fit.intervals[n] if within is None else abs(fit.params[n] - value) <= within
+            for n, value in published.items()
+        )
+        ours = ", ".join(f"{n} {fit.estimate(n)}" for n in published)
+        rows.append(
+            Row("R11", what, rounded(published), ours, np.nan, fit.objective, holds, f"`--law {law.name}`")
+        )  # fmt: skip
+    return rows
+
+
 CASES: tuple[Callable[[Path], list[Row]], ...] = (
     chinchilla, survey, asymmetric, isoflops, overtraining, repeated, broken, ladder,
+    optima,
 )  # fmt: skip
 
 

@@ -67,6 +67,8 @@ def fit_law(
         UserError: the table does not fit the law, or a parameter cannot be held at its value. If the data
             cannot determine the law, the result's status says so; that is not an error.
     """
+    if law.in_logs and options.residual is None:
+        options = replace(options, residual="log")
     held = {**law.fixed, **options.fixed}
     _check_held(law, held)
     roles = {"x": x, "N": x, "D": data, "L": length, "K": epochs, "X": excess}

@@ -133,10 +133,11 @@ def conclude(
             params[name] = 0.0 if name in law.amplitudes else float("nan")
     n_free = int(problem.free.sum())
     at_bound = _at_bound(problem, theta, seen)
+    either_sign = {"E", *(shape.name for shape in law.shapes if shape.signed)}
     unidentified = tuple(
         name
         for name, interval in estimates.intervals.items()
-        if name not in law.scales and _is_wide(interval, name)
+        if name not in law.scales and _is_wide(interval, any_factor=name in either_sign)
     )
     status, message = _status(problem, optimum, noise, at_bound, unidentified, question)
     if status == "converged" and condition(weighted) > _SINGULAR:
@@ -180,9 +181,9 @@ def conclude(
     )
 
 
-def _is_wide(interval: Interval, name: str) -> bool:
-    """Whether an interval is too wide to determine its parameter."""
-    return interval.is_open or (name != "E" and interval.upper > _WIDE * interval.lower)
+def _is_wide(interval: Interval, *, any_factor: bool) -> bool:
+    """Whether an interval is too wide to determine its parameter; `any_factor` if it may be near 0."""
+    return interval.is_open or (not any_factor and interval.upper > _WIDE * interval.lower)
 
 
 def _spans(problem: Problem) -> dict[str, tuple[float, float]]:
@@ -231,7 +232,7 @@ def _status(
             elif name == "E":
                 reasons.append(f"E is at its bound {law.bound:g}, as {y} does not level off")
             else:
-                reasons.append(f"{name} is at its bound")
+                reasons.append(f"{name} is at its bound{_other_sign(problem)}")
         return "at_bound", "; ".join(reasons)
     points = problem.points
     if not noise.dof:
@@ -250,6 +251,15 @@ def _status(
             "widen the span, add seeds, or hold E"
         )
     return "converged", "converged"
+
+
+def _other_sign(problem: Problem) -> str:
+    """The law that has exponents of either sign, if this one is a single power."""
+    law = problem.law
+    if problem.fixed.get("E") != 0 or len(law.amplitudes) > 1 or len(law.variables) > 2:
+        return ""
+    name = "log-linear" if len(law.variables) == 1 else "log-linear-joint"
+    return "" if law.in_logs else f"; the law {name} has exponents of either sign"
 
 
 def _r_squared(points: Points, objective: Objective, theta: FloatArray) -> float:

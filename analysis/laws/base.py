@@ -32,7 +32,7 @@ class Shape:
         name: reported name.
         lower, upper: bounds of the reported value; a fit that ends at one reports it. Up to an exponent of 6,
             squares of powers of sizes up to 1e24 stay within the range of floats.
-        first, last: ends of the starting grid, which is even in logs.
+        first, last: ends of the starting grid, which is even in logs; of a signed parameter, even in its value.
         log: whether theta holds the logarithm of the value.
         unit: the variable in whose unit the parameter is measured, e.g. x for a break at x1; needs `log`.
         scale: whether it is the ratio of two terms at sizes of one: as an amplitude, it means little by itself.
@@ -46,6 +46,11 @@ class Shape:
     log: bool = False
     unit: str | None = None
     scale: bool = False
+
+    @property
+    def signed(self) -> bool:
+        """Whether the value may be negative."""
+        return self.lower < 0
 
     def inside(self, value: float) -> float:
         """Convert a reported value to the entry of theta."""
@@ -73,6 +78,8 @@ class Law:
     # Variables that are ratios: the fitter does not centre their logs, since the form depends on their zero.
     ratios: ClassVar[tuple[str, ...]] = ()
     saturates: ClassVar[bool] = True
+    # Whether residuals are taken in logs by default.
+    in_logs: ClassVar[bool] = False
     # A simpler law that this one contains: its name, and the parameter and value that give it.
     simpler: ClassVar[tuple[str, str, float] | None] = None
 

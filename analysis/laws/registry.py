@@ -3,6 +3,7 @@
 import math
 
 from analysis.laws.base import Law
+from analysis.laws.log_linear import JointLogLinear, LogLinear
 from analysis.laws.one_axis import Broken, Power, Saturating, Shifted
 from analysis.laws.three_axes import DataConstrained, Repeated, SequenceLength
 from analysis.laws.two_axes import (
@@ -34,6 +35,8 @@ LAWS: dict[str, type[Law]] = {
         SequenceLength,
         Repeated,
         DataConstrained,
+        LogLinear,
+        JointLogLinear,
     )
 }
 

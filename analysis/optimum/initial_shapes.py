@@ -46,10 +46,10 @@ def starting_shapes(projection: Projection, fixed: Mapping[str, float], count: i
 
 
 def shape_grid(law: Law, fixed: Mapping[str, float]) -> FloatArray:
-    """Shapes to score, (G, K): a grid, even in logs, from `first` to `last` of each parameter."""
+    """Shapes to score, (G, K): a grid from `first` to `last` of each parameter, even in logs if it is positive."""
     free = [shape for shape in law.shapes if shape.name not in fixed]
-    low = np.array([np.log(shape.first) for shape in free])
-    high = np.array([np.log(shape.last) for shape in free])
+    low = np.array([shape.first if shape.signed else np.log(shape.first) for shape in free])
+    high = np.array([shape.last if shape.signed else np.log(shape.last) for shape in free])
     unit = np.linspace(0, 1, _GRID[len(free)])
     rows = list(itertools.product(unit, repeat=len(free)))
     # Without a free shape, the grid is one row without entries.
@@ -61,5 +61,5 @@ def shape_grid(law: Law, fixed: Mapping[str, float]) -> FloatArray:
             columns.append(np.full(len(points), shape.inside(fixed[shape.name])))
         else:
             column = next(grid)
-            columns.append(column if shape.log else np.exp(column))
+            columns.append(column if shape.log or shape.signed else np.exp(column))
     return np.column_stack(columns) if columns else np.empty((1, 0))

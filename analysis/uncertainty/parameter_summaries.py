@@ -13,6 +13,7 @@ from analysis.laws import Law
 from analysis.optimum import LOG_RANGE, Problem, inverse_curvature
 from analysis.uncertainty.bootstrap import percentile_intervals, widened
 from analysis.uncertainty.interval import Interval
+from analysis.uncertainty.noise import Noise
 from analysis.uncertainty.profile_likelihood import profile_intervals
 from analysis.uncertainty.variance import Part, Variance, combined
 from scaling.arrays import FloatArray
@@ -87,6 +88,7 @@ def bootstrap_summary(
     law, free = problem.law, problem.free
     lower, upper = problem.bounds()
     dof = variance.noise.dof
+    draws = theta + _own_share(problem, variance.noise) * (draws - theta)
     added = (*variance.shared, variance.test) if variance.test else variance.shared
     wide = np.clip(widened(draws, theta, added, dof, level, seed), lower, upper)
     at_lower, at_upper = wide <= lower + 1e-9, wide >= upper - 1e-9
@@ -107,6 +109,18 @@ def bootstrap_summary(
         {n: float(stderr[n]) for n in names},
         (cells, *variance.shared),
     )
+
+
+def _own_share(problem: Problem, noise: Noise) -> float:
+    """Share of the cells' standard deviation that they do not share; resampling takes all of it for their own.
+
+    With Huber's loss it is all: what cells share hides their own errors from the estimate, too.
+    """
+    if problem.delta is not None:
+        return 1.0
+    own = noise.sd**2 * problem.points.n_cells / problem.points.n_rows
+    total = own + noise.shared_sd**2 + noise.misfit_sd**2
+    return float(np.sqrt(own / total)) if total > 0 else 1.0
 
 
 def wald_summary(
@@ -152,10 +166,12 @@ def _turn(law: Law, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
 
 
 def _longest_steps(problem: Problem, theta: FloatArray) -> FloatArray:
-    """Longest first steps (p,): a part of the gap above E or of an exponent, one for logs."""
+    """Longest first steps (p,): a part of the gap above E or of an exponent, one for logs and signed exponents."""
     gap = np.min(problem.law.sign * (problem.points.metric - theta[0]))
     spread = float(np.ptp(problem.points.metric))
-    steps = np.where(problem.law.logged, 1.0, 0.5 * np.abs(theta))
+    whole = problem.law.logged.copy()
+    whole[len(whole) - len(problem.law.shapes) :] |= [s.signed for s in problem.law.shapes]
+    steps = np.where(whole, 1.0, 0.5 * np.abs(theta))
     steps[0] = 0.5 * max(float(gap), 1e-3 * spread)
     return np.maximum(steps, 1e-6)
 

@@ -17,8 +17,9 @@ __all__ = ["profile_intervals"]
 _ROUNDS = 24
 # An end is accepted if the root of the statistic is within this share of its threshold.
 _TOLERANCE = 1e-3
-# A minimum lower by this much (in variances) means that the fit was not at the optimum.
+# A minimum lower by this much (in variances) means that the fit was not at the optimum, unless it is rounding.
 _WORTHWHILE = 1e-6
+_ROUNDING = 1e-12
 
 
 def profile_intervals(
@@ -65,7 +66,7 @@ def profile_intervals(
     end = np.full(len(parameters), np.nan)
     is_open = (inner - bound) * side >= 0
     end[is_open] = bound[is_open]
-    lowest, better = value - _WORTHWHILE * variance, None
+    lowest, better = value - max(_WORTHWHILE * variance, _ROUNDING * value), None
     pending = np.flatnonzero(~is_open)
     for _ in range(_ROUNDS):
         if not len(pending):

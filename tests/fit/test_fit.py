@@ -82,7 +82,7 @@ def test_every_law_comes_back_from_its_own_values(name, rising, loss):
     # Amplitudes of a tenth at sizes of one million, so that a rising metric stays between 0.5 and 1.
     at_centre = {"E": 0.9 if rising else 0.4, "alpha": 0.31, "beta": 0.22, "rho": 0.45, "R": 0.7}
     at_centre |= {"A": 0.05, "B": 0.04, "G": 0.03, "F": 0.02, "gamma": 0.4, "x0": 0.2, "x1": 2.0}
-    at_centre |= {"w": 0.3, "R_D": 4.0, "R_N": 3.0, "g": 0.6}
+    at_centre |= {"w": 0.3, "R_D": 4.0, "R_N": 3.0, "g": 0.6, "a": 0.31, "b": -0.22}
     origin = [0.0 if v in law.ratios else np.log(1e6) for v in law.variables]
     theta = law.to_theta(at_centre | law.fixed)
     params = law.to_params(law.rebased(theta[None], origin)[0])

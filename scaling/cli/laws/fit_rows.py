@@ -15,7 +15,15 @@ from scaling.errors import UserError, nearest
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FitRows", "metrics_of", "one_variant", "rows_of_law", "rows_to_fit", "size_columns"]
+__all__ = [
+    "FitRows",
+    "direction_for",
+    "metrics_of",
+    "one_variant",
+    "rows_of_law",
+    "rows_to_fit",
+    "size_columns",
+]
 
 
 logger = logging.getLogger(__name__)
@@ -91,6 +99,13 @@ def size_columns(
 
     roles = {"x": x, "N": x, "D": data, "L": length, "K": epochs, "X": "excess"}
     return [roles[variable] for variable in build_law(law).variables]
+
+
+def direction_for(law: str, rising: bool | None) -> bool | None:
+    """The direction that the caller gave; for a law of optima, which have none, falling."""
+    from analysis.laws import build_law
+
+    return False if build_law(law).in_logs else rising
 
 
 def rows_of_law(

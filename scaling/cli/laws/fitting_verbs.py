@@ -19,7 +19,7 @@ from scaling.cli.laws.fit_option_types import (
     Rising,
     Weights,
 )
-from scaling.cli.laws.fit_rows import rows_of_law, size_columns
+from scaling.cli.laws.fit_rows import direction_for, rows_of_law, size_columns
 from scaling.cli.laws.law_choices import (
     CutName,
     IntervalName,
@@ -158,7 +158,8 @@ def fit(
         LawName,
         typer.Option(
             help="The law: additive to interaction use --x and --data, length to data-constrained "
-            "also use a third size, and the others use only --x."
+            "also use a third size, and the others use only --x. For best sizes, batches and rates: "
+            "log-linear (--x) and log-linear-joint (--x and --data), exponents of either sign."
         ),
     ] = LawName.ADDITIVE,
     loss: Loss = LossName.GAUSSIAN,
@@ -224,6 +225,7 @@ def fit(
     )
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     sizes = size_columns(law.value, x, data, length, epochs)
+    rising = direction_for(law.value, rising)
     rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
     (metric,) = rows.metrics
     form = build_law(law.value, rising=rows.rising[metric], limit=limit)

@@ -19,7 +19,7 @@ from scaling.cli.laws.fit_option_types import (
     Rising,
     Weights,
 )
-from scaling.cli.laws.fit_rows import rows_of_law, size_columns
+from scaling.cli.laws.fit_rows import direction_for, rows_of_law, size_columns
 from scaling.cli.laws.forecast_target import parse_target, target_flops
 from scaling.cli.laws.law_choices import LawName, LossName, WeightsName
 from scaling.cli.laws.sources import (
@@ -134,6 +134,7 @@ def forecast(
     )
     table = loaded.table[matching(loaded.table, where or [])]
     sizes = size_columns(law.value, x, data)
+    rising = direction_for(law.value, rising)
     rows = rows_of_law(table, sizes, y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics

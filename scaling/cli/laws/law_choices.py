@@ -75,6 +75,8 @@ class LawName(StrEnum):
     POWER = "power"
     SHIFTED = "shifted"
     BROKEN = "broken"
+    LOG_LINEAR = "log-linear"
+    LOG_LINEAR_JOINT = "log-linear-joint"
 
 
 class CutName(StrEnum):
