@@ -2,6 +2,7 @@
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.plots.style import GREY, MARKERS, colour_of, dress
 from analysis.study_results import Ageing
@@ -18,8 +19,25 @@ def plot_ageing(found: Ageing) -> Figure:
     left, right = figure.subplots(1, 2)
     _draw(left, found, relative=False)
     _draw(right, found, relative=True)
-    right.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
+    right.legend(
+        handles=_key(found), loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8
+    )
     return figure
+
+
+def _key(found: Ageing) -> list[Line2D]:
+    """One line for each size (colour) and each order (line style), not for each pair of them."""
+    sizes = sorted({int(size) for _, size in found.by_day.index})
+    orders = dict.fromkeys(str(order) for order, _ in found.by_day.index)
+    return [
+        *(
+            Line2D([], [], color=colour_of(i, len(sizes)), marker=MARKERS[i % len(MARKERS)], ms=4, ls="",
+                   label=f"{size:,} samples")
+            for i, size in enumerate(sizes)
+        ),
+        *(Line2D([], [], color="black", ls=_LINES.get(o, "-"), label=o) for o in orders),
+        Line2D([], [], color=GREY, lw=0.8, label="entropy of the day"),
+    ]  # fmt: skip
 
 
 def _draw(ax: Axes, found: Ageing, *, relative: bool) -> None:
@@ -29,12 +47,10 @@ def _draw(ax: Axes, found: Ageing, *, relative: bool) -> None:
         i = sizes.index(int(size))
         ax.plot(
             values.columns, row, _LINES.get(str(order), "-"), marker=MARKERS[i % len(MARKERS)],
-            color=colour_of(i, len(sizes)), ms=4, label=f"{order}, {int(size):,}",
+            color=colour_of(i, len(sizes)), ms=4,
         )  # fmt: skip
     if not relative:
-        ax.plot(
-            found.entropy.index, found.entropy.to_numpy(), color=GREY, lw=0.8, label="entropy of the day"
-        )  # fmt: skip
+        ax.plot(found.entropy.index, found.entropy.to_numpy(), color=GREY, lw=0.8)
     ax.set_xlabel("day after the last training impression")
     ax.set_ylabel(f"{found.metric} / entropy of the day" if relative else f"{found.metric} (nats)")
     dress(ax)

@@ -13,7 +13,7 @@ __all__ = ["plot_holdout"]
 
 
 # Distance of two cuts of one cell, of 1 between cells.
-_DODGE = 0.2
+_DODGE = 0.26
 # More names of cells than this overlap.
 _NAMED_CELLS = 30
 

@@ -103,7 +103,9 @@ def plot_curves(
                 ax, own, cells, part, x, size, end, height, limits, {"color": colour, **line_kws}
             )
     ax.set_xscale("log")
-    _mark_span(ax, cells, x, end if fit is not None else float(cells[x].max()))
+    fits = list(fit.values()) if isinstance(fit, Mapping) else [fit]
+    drawn = any(one is not None and one.has_curve for one in fits)
+    _mark_span(ax, cells, x, end if drawn else float(cells[x].max()))
     if minus is None:
         _draw_limits(ax, fit if isinstance(fit, LawFit) else None, values, truth, y)
         ax.set_ylabel(LABELS.get(y, y))
@@ -128,7 +130,7 @@ def _title(fit: LawFit | Mapping[Any, LawFit], group: str) -> str:
         return law_title(fit)
     drawn = [one for one in fit.values() if one.has_curve]
     if not drawn:
-        return f"no curve: no fit of a single value of {group} has one"
+        return f"no curve: too few sizes to fit each value of {group} alone"
     doubtful = sum(not one.success for one in drawn)
     said = (
         f"{doubtful} of {len(drawn)} NOT DETERMINED (dashed and grey)" if doubtful else "converged"

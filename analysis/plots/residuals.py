@@ -70,5 +70,5 @@ def plot_residuals(
         ax.set_ylabel(f"residual of {fit.y} / its noise sd")
         dress(ax)
     ax.set_xlabel(d_size.label)
-    set_title(ax, law_title(fit))
+    set_title(ax, law_title(fit, curves=False))
     return ax

@@ -21,6 +21,7 @@ GREY = "#666666"
 DOUBTFUL = "#8c8c8c"
 # A legend with more groups does not fit beside the axes; a colour bar does.
 LEGEND_ENTRIES = 8
+_BAR_LABELS = 16
 
 
 def new_axes() -> Axes:
@@ -40,8 +41,8 @@ def plain(value: float, _position: float = 0.0) -> str:
     return f"{value:g}" if digit in "12357" else ""
 
 
-def law_title(fit: LawFit) -> str:
-    """The law of a figure and its status; how the curves look if the data do not determine it."""
+def law_title(fit: LawFit, *, curves: bool = True) -> str:
+    """The law of a figure and its status; how its curves, if any, look if the data do not determine it."""
     law = f"{fit.law.name} law"
     if fit.options.fixed:
         held = ", ".join(f"{name} held at {value:.4g}" for name, value in fit.options.fixed.items())
@@ -53,7 +54,8 @@ def law_title(fit: LawFit) -> str:
         return f"{law}: {status}, no curve"
     names = fit.at_bound if fit.status == "at_bound" else fit.unidentified
     which = f" ({', '.join(names)})" if names else ""
-    return f"{law}: {status.upper()}{which}; its curves are dashed and grey"
+    look = "; its curves are dashed and grey" if curves else ""
+    return f"{law}: {status.upper()}{which}{look}"
 
 
 def set_title(ax: Axes, text: str) -> None:
@@ -66,7 +68,9 @@ def group_bar(ax: Axes, labels: Sequence[str], title: str) -> None:
     n = len(labels)
     colours = ListedColormap([colour_of(i, n) for i in range(n)])
     key = ScalarMappable(BoundaryNorm(np.arange(n + 1) - 0.5, n), colours)
-    ticks = np.unique(np.linspace(0, n - 1, min(n, LEGEND_ENTRIES)).round().astype(int))
+    # From the largest down, at even distances.
+    step = -(-n // _BAR_LABELS)
+    ticks = list(range(n - 1, -1, -step))[::-1]
     bar = ax.figure.colorbar(key, ax=ax, ticks=ticks, label=title)
     bar.ax.set_yticklabels([labels[i] for i in ticks])
     bar.ax.minorticks_off()

@@ -253,7 +253,9 @@ def test_many_groups_have_a_colour_bar_instead_of_a_legend():
     many = pd.DataFrame({"n_params": n, "n_samples": d, "logloss": Additive()(PARAMS, n, d)})
     ax = plot_curves(many, y="logloss")
     assert ax.get_legend() is None
-    assert ax.figure.axes[1].get_ylabel() == "parameters $N$"
+    bar = ax.figure.axes[1]
+    assert bar.get_ylabel() == "parameters $N$"
+    assert [text.get_text() for text in bar.get_yticklabels()][::9] == ["1k", "1M"]
 
 
 def test_held_out_cells_never_share_a_place(table):
@@ -275,3 +277,10 @@ def test_scattered_residuals_have_a_key_for_the_model_size():
     table["loss"] = Additive()(PARAMS, table["params"], table["tokens"]) + rng.normal(0, 1e-3, 40)
     ax = plot_residuals(fit_law(Additive(), table, x="params", data="tokens", y="loss"))
     assert ax.figure.axes[1].get_ylabel() == "params"
+
+
+def test_without_a_curve_nothing_is_shaded_as_extrapolated(table):
+    none = fit_law(Additive(), table[table["n_params"] == 2e3])
+    ax = plot_curves(table, none, y="logloss")
+    assert not ax.texts
+    assert ax.get_title("left") == "additive law: too few points, no curve"
