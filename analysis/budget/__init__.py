@@ -1,4 +1,4 @@
-"""Budgets: cost of a run, allocation of a budget, the cells that would narrow an interval most.
+"""Budgets: cost of a run, allocation of a budget, what more of each size buys, the cells that would narrow an interval most.
 
 Not here: fitting.
 """
@@ -6,18 +6,21 @@ Not here: fitting.
 from analysis.budget.allocation import Allocation, allocate, cheapest, frontier, iso_cost, iso_loss
 from analysis.budget.cost import Cost, Unit, read_cost
 from analysis.budget.further_cells import next_cells, with_advice
+from analysis.budget.gains import GainsFrom, gains
 from analysis.budget.pursuit_look import goal_text
 from analysis.budget.round_choice import PursuitUnit, check_goal, next_round
 
 __all__ = [
     "Allocation",
     "Cost",
+    "GainsFrom",
     "PursuitUnit",
     "Unit",
     "allocate",
     "cheapest",
     "check_goal",
     "frontier",
+    "gains",
     "goal_text",
     "iso_cost",
     "iso_loss",

@@ -26,7 +26,9 @@ __all__ = [
     "Point",
     "allocate",
     "cheapest",
+    "check_terms",
     "frontier",
+    "gain_of",
     "iso_cost",
     "iso_loss",
 ]
@@ -60,9 +62,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Gain:
-    """The improvement of the metric from ten times as much of something, with the ends of its interval."""
+    """What more of something buys.
+
+    Attributes:
+        what: there is more of.
+        before, after: sizes, in the order of the law's variables.
+        improvement: of the metric, positive if it gets better, with the ends of its interval.
+    """
 
     what: str
+    before: tuple[float, ...]
+    after: tuple[float, ...]
     improvement: tuple[float, float, float]
 
 
@@ -125,9 +135,9 @@ def allocate(
     n, d = best.n_params[0], best.n_samples[0]
     then = points[-1]
     gains = [
-        _gain(fit, f"10 x {size_of(fit.columns['N']).name}", (n, d), (10 * n, d)),
-        _gain(fit, f"10 x {size_of(fit.columns['D']).name}", (n, d), (n, 10 * d)),
-        _gain(fit, "10 x budget", (n, d), (then.n_params[0], then.n_samples[0])),
+        gain_of(fit, f"10 x {size_of(fit.columns['N']).name}", (n, d), (10 * n, d)),
+        gain_of(fit, f"10 x {size_of(fit.columns['D']).name}", (n, d), (n, 10 * d)),
+        gain_of(fit, "10 x budget", (n, d), (then.n_params[0], then.n_samples[0])),
     ]
     return Allocation(best, tuple(points), tuple(gains), _by_grade(fit, cost, budget, grades), cost)
 
@@ -138,22 +148,26 @@ def frontier(fit: LawFit, cost: Cost, budgets: Sequence[float]) -> list[Point]:
     Raises:
         UserError: the law has no best split.
     """
-    _check_terms(fit)
+    check_terms(fit, "best split of a budget")
     return [_point(fit, cost, budget) for budget in budgets]
 
 
-def _check_terms(fit: LawFit) -> None:
-    """Check that the metric depends on both sizes; else a search for the best split ends wherever it starts.
+def check_terms(fit: LawFit, asked: str) -> None:
+    """Check that the metric depends on every size; else there is nothing to gain from one of them.
+
+    Args:
+        fit: with a curve.
+        asked: what cannot be told otherwise, e.g. "best split of a budget".
 
     Raises:
         UserError: the term of a size is 0, or an exponent is at its bound.
     """
-    # the first amplitudes are those of single sizes; without an interaction, a law still has a best split
-    terms = {*fit.law.amplitudes[: len(fit.law.variables)], "alpha", "beta"}
+    # the first amplitudes are those of single sizes; without an interaction, the law still depends on both
+    n_sizes = len(fit.law.variables) - len(fit.law.ratios)
+    terms = {*fit.law.amplitudes[:n_sizes], "alpha", "beta", "gamma"}
     if terms & set(fit.at_bound):
         raise UserError(
-            f"no best split of a budget: {fit.message}; check the direction of {fit.y} (--rising, --falling), or widen "
-            "the sizes"
+            f"no {asked}: {fit.message}; check the direction of {fit.y} (--rising, --falling), or widen the sizes"
         )
 
 
@@ -217,13 +231,12 @@ def _half_width(fit: LawFit, slope: FloatArray) -> float:
     return float(np.sqrt(variance[0]) * special.stdtrit(dof[0], 0.5 + fit.options.level / 2))
 
 
-def _gain(fit: LawFit, what: str, here: Sequence[float], there: Sequence[float]) -> Gain:
-    logs = [np.log([a, b]) - o for a, b, o in zip(here, there, fit.origin, strict=True)]
-    value = fit.law.evaluate(logs, fit.theta[None])[0]
-    columns = fit.law.jacobian(logs, fit.theta)
-    gain = float(fit.law.sign * (value[0] - value[1]))
-    half = _half_width(fit, columns[0] - columns[1])
-    return Gain(what, (gain, gain - half, gain + half))
+def gain_of(fit: LawFit, what: str, before: tuple[float, ...], after: tuple[float, ...]) -> Gain:
+    """The improvement from one size to another; the ends are NaN if the fit has no measure of noise."""
+    change, interval = fit.gain(before, after)
+    ends = (interval.lower, interval.upper) if interval else (float("nan"), float("nan"))
+    low, high = sorted(-fit.law.sign * end for end in ends)
+    return Gain(what, before, after, (-fit.law.sign * change, low, high))
 
 
 def _by_grade(
@@ -253,7 +266,7 @@ def cheapest(fit: LawFit, cost: Cost, target: float) -> Point:
     Raises:
         UserError: the law has no best split, or the target lies beyond E or cannot be reached at any cost.
     """
-    _check_terms(fit)
+    check_terms(fit, "best split of a budget")
     if not np.isfinite(target):
         raise UserError(f"a target of {target:g} cannot be reached: expected a finite number")
     sign, offset = fit.law.sign, fit.params["E"]

@@ -1,4 +1,4 @@
-"""The report's first screen: its one-line summary, what was run, what is missing, and warnings."""
+"""The report's first screen: its one-line summary, what more buys, what was run, what is missing, and warnings."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from analysis.report.html_page import Paragraph, Section, Table
 from analysis.study_results import StudyFits, grade_label
 from analysis.table import size_label
 
-__all__ = ["absent_text", "overview_section", "summary_line"]
+__all__ = ["absent_text", "gains_section", "overview_section", "summary_line"]
 
 
 _GRADE_COLUMNS = {
@@ -34,6 +34,40 @@ def summary_line(studies: Sequence[StudyFits]) -> str:
     n_runs = sum(len(study.table) for study in studies)
     n_cells = sum(len(study.cells) for study in studies)
     return f"{n_runs} runs in {n_cells} cells."
+
+
+def gains_section(studies: Sequence[StudyFits]) -> Section:
+    """What ten times each size buys, for every joint law that the data determine; empty without one."""
+    rows = [
+        [
+            *([study.label] if len(studies) > 1 else []),
+            metric,
+            f"{found.place}: "
+            + ", ".join(
+                f"{symbol} = {size_label(size)}"
+                for symbol, size in zip(fits.joint.law.variables, found.sizes, strict=True)
+            ),
+            gain.what,
+            "{:.5f} [{:.5f}, {:.5f}]".format(*gain.improvement),
+        ]
+        for study in studies
+        for metric, fits in study.metrics.items()
+        for found in fits.tenfold
+        for gain in found.gains
+    ]
+    variant = ["variant"] if len(studies) > 1 else []
+    return Section(
+        "What ten times as much buys",
+        [
+            Table([*variant, "metric", "from", "more of", "improvement"], rows),
+            Paragraph(
+                "By the joint law, with 95 % intervals. N, D: model size and data size."
+                if rows
+                else "",
+                "note",
+            ),
+        ],
+    )
 
 
 def overview_section(

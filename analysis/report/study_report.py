@@ -15,7 +15,12 @@ from analysis.report.fitted_laws import variant_sections
 from analysis.report.forecast_ledger import forecast_section
 from analysis.report.generated_truth import truth_section
 from analysis.report.html_page import Page, render
-from analysis.report.overview import absent_text, overview_section, summary_line
+from analysis.report.overview import (
+    absent_text,
+    gains_section,
+    overview_section,
+    summary_line,
+)
 from analysis.report.pursuit_rounds import pursuit_section
 from analysis.report.repeatability import checklist_section, provenance_section, run_provenance
 from analysis.report.safe_names import FIGURE_BYTES, file_names
@@ -182,6 +187,7 @@ def analyse_table(
     pictures = {study.label: draw_figures(study) for study in studies}
     latencies = draw_latency(served)
     sections = [
+        gains_section(studies),
         overview_section(studies, planned, [*notes, *_size_notes(table, sized, x, data)]),
         teachers_section(table, metrics),
         *(truth_section(study) for study in studies),

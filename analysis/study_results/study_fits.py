@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.budget import with_advice
+from analysis.budget import GainsFrom, gains, read_cost, with_advice
 from analysis.fit import FitOptions, LawFit, fit_law
 from analysis.laws import LAWS, Additive, Law, Saturating
 from analysis.study_results.extrapolation import holdout, score_holdout
@@ -26,7 +26,7 @@ from analysis.table import (
     source_of,
     value_text,
 )
-from analysis.uncertainty import format_estimate
+from analysis.uncertainty import Interval, format_estimate
 from scaling.aligned_text import aligned
 from scaling.errors import UserError
 
@@ -50,6 +50,7 @@ class MetricFits:
         rivals: every joint law of model size and data size, by name; without intervals.
         held_out: rows of `holdout`.
         scores: its summary by `score_holdout`.
+        tenfold: what ten times each size buys by the joint law (`analysis.budget.gains`); empty unless it converged.
     """
 
     metric: str
@@ -61,6 +62,7 @@ class MetricFits:
     rivals: dict[str, LawFit]
     held_out: pd.DataFrame
     scores: pd.DataFrame
+    tenfold: tuple[GainsFrom, ...] = ()
 
     def named(self) -> dict[str, LawFit]:
         """Every fit with intervals, by a name that can be part of a file name."""
@@ -186,8 +188,24 @@ def _fit_metric(
     rivals = {law.name: fit_law(law, table, **both, options=quick) for law in laws}
     held_out = holdout(laws, table, **both)
     return MetricFits(
-        metric, truth, joint, known, by_data, by_size, rivals, held_out, score_holdout(held_out)
+        metric,
+        truth,
+        joint,
+        known,
+        by_data,
+        by_size,
+        rivals,
+        held_out,
+        score_holdout(held_out),
+        _tenfold(table, joint, x, data),
     )
+
+
+def _tenfold(table: pd.DataFrame, joint: LawFit, x: str, data: str) -> tuple[GainsFrom, ...]:
+    if not joint.success:
+        return ()
+    # with the cost as an axis there is nothing to split
+    return gains(joint, None if "flops" in (x, data) else read_cost(table, "flops", x=x, data=data))
 
 
 def _plain(size: Any) -> float:
@@ -249,25 +267,24 @@ def _laws_text(fits: MetricFits) -> str:
         else:
             lines.append(f"  held out {score['cut']:<6} not possible: {score['status']}")
     lines += [f"  note: {note}" for note in joint.notes]
-    lines += _tenfold_lines(joint)
+    lines += _tenfold_lines(fits)
     return "\n".join(lines)
 
 
-def _tenfold_lines(fit: LawFit) -> list[str]:
-    """One line for each size of a converged law: what ten times as much buys from the largest sizes of the runs."""
-    if not fit.success:
-        return []
-    largest = [fit.spans[variable][1] for variable in fit.law.variables]
+def _tenfold_lines(fits: MetricFits) -> list[str]:
+    """One line for each answer of `tenfold`."""
     lines = []
-    for i, variable in enumerate(fit.law.variables):
-        more = [10 * size if j == i else size for j, size in enumerate(largest)]
+    for found in fits.tenfold:
         at = ", ".join(
             f"{name} = {size_label(size)}"
-            for name, size in zip(fit.law.variables, largest, strict=True)
+            for name, size in zip(fits.joint.law.variables, found.sizes, strict=True)
         )
-        lines.append(
-            f"  10x {variable} buys {format_estimate(*fit.gain(largest, more))} {fit.y}, from {at}"
-        )
+        lines.append(f"  from {found.place}, {at}:")
+        for gain in found.gains:
+            middle, low, high = gain.improvement
+            interval = Interval(low, high) if low == low else None
+            text = format_estimate(middle, interval)
+            lines.append(f"    {gain.what} improves {fits.metric} by {text}")
     return lines
 
 

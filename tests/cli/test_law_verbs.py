@@ -493,3 +493,30 @@ def test_a_choice_with_a_quote_is_one_line(run, tmp_path):
     code, _, err = run("plot", tmp_path, "--kind", "it's")
     assert code == 2
     assert err.startswith("error: --kind it's: no such choice")
+
+
+def test_gain_says_where_each_answer_is_taken(run, csv):
+    code, out, err = run("gain", csv)
+    assert (code, err) == (0, "")
+    assert "from the largest run (n_params 1e+07, n_samples 1e+07" in out
+    assert "from the best split of its cost (n_params" in out
+
+
+def test_gain_json_agrees_with_the_law(run, csv):
+    code, out, _ = run("gain", csv, "--factor", 3, "--json")
+    found = json.loads(out)["from"][0]["gains"][1]
+    p = json.loads(run("fit", csv, "--json")[1])["params"]
+    expected = p["B"] * 1e7 ** -p["beta"] * (1 - 3 ** -p["beta"])
+    assert (code, found["what"]) == (0, "3 x samples")
+    assert found["improvement"][0] == pytest.approx(expected)
+
+
+def test_gain_refuses_a_law_whose_terms_vanished(run, csv):
+    code, out, err = run("gain", csv, "--rising")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: no gain from a size: A is 0")
+
+
+def test_gain_refuses_a_factor_that_is_no_more(run, csv):
+    code, _, err = run("gain", csv, "--factor", 1)
+    assert (code, err) == (2, "error: the factor is 1, expected a finite number above 1\n")

@@ -116,6 +116,11 @@ def test_the_report_loads_nothing_from_anywhere(analysed):
     assert "<script" not in text
 
 
+def test_the_report_opens_with_what_more_buys(analysed):
+    text = analysed.paths["report"].read_text()
+    assert re.findall("<h2>(.*?)</h2>", text)[0] == "What ten times as much buys"
+
+
 def test_every_text_of_the_page_is_escaped():
     text = "<b> & \"c'"
     blocks = [Paragraph(text), Table([text], [[text]]), Figure(b"png", text)]

@@ -10,6 +10,7 @@ from scaling.cli.laws import (
     compare_verb,
     fitting_verbs,
     forecast_verb,
+    gain_verb,
     report_verbs,
 )
 
@@ -18,5 +19,12 @@ __all__ = ["add_verbs"]
 
 def add_verbs(app: typer.Typer) -> None:
     """Register the verbs on the command `scaling`."""
-    for module in (fitting_verbs, budget_verbs, forecast_verb, report_verbs, compare_verb):
+    for module in (
+        fitting_verbs,
+        gain_verb,
+        budget_verbs,
+        forecast_verb,
+        report_verbs,
+        compare_verb,
+    ):
         module.add_verbs(app)

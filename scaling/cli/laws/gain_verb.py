@@ -1,0 +1,115 @@
+"""The verb on what more buys: `scaling gain`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.atomic_files import json_values
+from scaling.cli.laws.fit_option_types import BestOf, Rising
+from scaling.cli.laws.fit_rows import rows_of_law, size_columns
+from scaling.cli.laws.law_choices import LawName
+from scaling.cli.laws.sources import load_table
+from scaling.cli.options import (
+    AsJson,
+    Data,
+    Output,
+    Overrides,
+    Runs,
+    Source,
+    Where,
+    WholeFolder,
+    X,
+    Y,
+)
+from scaling.cli.output import emit
+from scaling.cli.tables import Table
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from analysis.budget import Cost, GainsFrom
+    from analysis.fit import LawFit
+
+__all__ = ["add_verbs"]
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verb on the command `scaling`."""
+    app.command("gain")(gain)
+
+
+def gain(
+    source: Source,
+    factor: Annotated[float, typer.Option(help="How many times as much of each size.")] = 10.0,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Y = None,
+    law: Annotated[LawName, typer.Option(help="The law to fit.")] = LawName.ADDITIVE,
+    rising: Rising = None,
+    best_of: BestOf = None,
+    runs: Runs = None,
+    where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print what ten times each size buys, with intervals; exit 1 unless the data determine the law.
+
+    Answers are given from the most expensive run and, for a law of model size and data size, from the best split
+    of that run's cost, with ten times the training FLOPs as one more answer.
+
+    Example: scaling gain runs.csv --y logloss
+    """
+    from analysis.budget import gains, read_cost
+    from analysis.fit import fit_law
+    from analysis.laws import build_law
+
+    loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
+    sizes = size_columns(law.value, x, data)
+    rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
+    rows.warn()
+    (metric,) = rows.metrics
+    form = build_law(law.value, rising=rows.rising[metric])
+    fit = fit_law(form, rows.table, x=x, data=data, y=metric)
+    cost: Cost | None = None
+    absent = f"law {form.name} does not split a cost between a model size and a data size"
+    if form.variables == ("N", "D") and "flops" not in (x, data):
+        cost = read_cost(rows.table, "flops", x=x, data=data)
+    elif form.variables == ("N", "D"):
+        absent = "flops are one of the sizes"
+    try:
+        found = gains(fit, cost, factor)
+    except UserError as error:
+        if cost is None or "no best split" not in str(error):
+            raise
+        absent, found = str(error), gains(fit, None, factor)
+    document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}, "y": fit.y}
+    document |= {"columns": dict(fit.columns), "factor": factor}
+    document |= {"from": json_values([asdict(one) for one in found])}
+    head = f"{fit.y} = {form.equation}: {fit.status}"
+    parts = [head if fit.success else f"{head}, {fit.message}"]
+    tables = [part for one in found for part in _place(fit, one)]
+    note = [f"no answer from a best split: {absent}"] if len(found) == 1 else []
+    emit([*parts, *tables, *note], document, as_json=as_json, output=output)
+    if not fit.success:
+        raise typer.Exit(1)
+
+
+def _place(fit: LawFit, found: GainsFrom) -> list[str | Table]:
+    """The heading and the table of one place."""
+    columns = [fit.columns[variable] for variable in fit.law.variables]
+    at = ", ".join(f"{name} {size:.3g}" for name, size in zip(columns, found.sizes, strict=True))
+    rows = [
+        [one.what, *(f"{size:.3g}" for size in one.after), *_ends(one.improvement)]
+        for one in found.gains
+    ]
+    header = ["", *(f"{name} then" for name in columns), f"{fit.y} improves by", "interval"]
+    return [f"from {found.place} ({at}; {fit.y} {found.metric:.4f})", Table(header, rows)]
+
+
+def _ends(value: tuple[float, float, float]) -> tuple[str, str]:
+    middle, low, high = value
+    return f"{middle:.5f}", f"[{low:.5f}, {high:.5f}]" if low == low else "-"
