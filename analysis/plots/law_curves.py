@@ -105,7 +105,7 @@ def plot_curves(
     ax.set_xscale("log")
     fits = list(fit.values()) if isinstance(fit, Mapping) else [fit]
     drawn = any(one is not None and one.has_curve for one in fits)
-    _mark_span(ax, cells, x, end if drawn else float(cells[x].max()))
+    _mark_span(ax, cells, x, end if drawn else float(cells[x].max()), foot=up and minus is None)
     if minus is None:
         _draw_limits(ax, fit if isinstance(fit, LawFit) else None, values, truth, y)
         ax.set_ylabel(LABELS.get(y, y))
@@ -236,15 +236,15 @@ def _mark_interval(ax: Axes, fit: LawFit) -> None:
     ax.set_ylim(bottom, top)
 
 
-def _mark_span(ax: Axes, cells: pd.DataFrame, x: str, end: float) -> None:
-    """Ticks at the measured sizes, and a shade beyond them."""
+def _mark_span(ax: Axes, cells: pd.DataFrame, x: str, end: float, *, foot: bool) -> None:
+    """Ticks at the measured sizes, and a shade beyond them, named at its foot or its top."""
     levels = np.unique(cells[x].to_numpy(dtype=float))
     last = float(levels[-1])
     if end > last:
         ax.axvspan(last, end, color="black", alpha=0.045, lw=0, zorder=0)
         ax.annotate(
-            "extrapolated", (end, 1.0), (-4, -4), xycoords=("data", "axes fraction"),
-            textcoords="offset points", ha="right", va="top", fontsize=8, color=GREY,
+            "extrapolated", (end, 0.0 if foot else 1.0), (-4, 4 if foot else -4), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="right", va="bottom" if foot else "top", fontsize=8, color=GREY,
         )  # fmt: skip
     ax.set_xlim(float(levels[0]) / 1.25, max(end, last * 1.25))
     ticks = _spaced(levels, ax.get_xlim())
