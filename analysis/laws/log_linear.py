@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,9 +26,9 @@ class LogLinear(Law):
 
     name = "log-linear"
     formula = "A x^a"
-    variables = ("x",)
+    variables: ClassVar[tuple[str, ...]] = ("x",)
     amplitudes = ("A",)
-    shapes = (Shape("a", lower=-6.0, first=-2.0),)
+    shapes: ClassVar[tuple[Shape, ...]] = (Shape("a", lower=-6.0, first=-2.0),)
     saturates = False
     in_logs = True
 

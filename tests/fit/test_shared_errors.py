@@ -52,14 +52,14 @@ def test_shared_luck_is_found_and_widens_the_intervals(options):
 @pytest.mark.parametrize("options", [{"loss": "huber"}, {"interval": "bootstrap"}])
 def test_intervals_hold_the_truth_if_rows_share_luck(options):
     held = 0
-    for seed in range(100):
+    for seed in range(40):
         options = (
             FitOptions(**{**options, "n_draws": 200}) if isinstance(options, dict) else options
         )
         fit = fit_law(Additive(), checkpoints(seed), y="loss", options=options)
         held += CHECKPOINTS["alpha"] in fit.intervals["alpha"]
-    # 95 of 100, less three standard errors of the count.
-    assert held >= 89
+    # 38 of 40, less three standard errors of the count.
+    assert held >= 33
 
 
 def test_outliers_neither_hide_nor_feign_shared_luck():
