@@ -58,7 +58,9 @@ def estimate_variance(problem: "Problem", theta: FloatArray) -> Variance:
     variance = _Cells(squared, columns, scaled, root, used, len(theta)).variance()
     if problem.delta is None:
         return variance
-    return variance.scaled(huber_factor(problem.delta, variance.noise.sd))
+    noise = variance.noise
+    total = float(np.linalg.norm([noise.sd, noise.run_sd, noise.shared_sd, noise.misfit_sd]))
+    return variance.scaled(huber_factor(problem.delta, total))
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,6 @@ class _Deviation:
         columns: with independent amplitudes of one variance.
         whole: whether the full mean square counts, without the noise subtracted, as for the whole plots of a
             split-plot design.
-        unequal: whether the columns show unequally in the directions.
         resampled: whether resampling runs shows it.
     """
 
@@ -81,15 +82,12 @@ class _Deviation:
     directions: FloatArray
     columns: FloatArray
     whole: bool = False
-    unequal: bool = False
     resampled: bool = False
 
     @property
     def dof(self) -> float:
         """Degrees of freedom of the mean square."""
-        if not self.unequal:
-            return float(self.directions.shape[1])
-        # Of a sum of squares with unequal variances; their number if they are equal.
+        # Of a sum of squares with unequal variances, e.g. of log residuals; their number if they are equal.
         seen = self.directions.T @ self.columns
         spread = seen @ seen.T
         return float(np.trace(spread) ** 2 / np.sum(spread**2))
@@ -220,7 +218,7 @@ class _Cells:
                 shift = beyond_law(group, basis)
                 sizes = np.unique(self.problem.points.sizes[self.problem.points.nested or 0])
                 correlated = group @ correlation_factor(sizes)
-                found.append(_Deviation(variable, 1.0, shift, correlated, whole=True, unequal=True))
+                found.append(_Deviation(variable, 1.0, shift, correlated, whole=True))
                 taken.append(shift)
                 continue
             shift = _orthonormal(group - basis @ (basis.T @ group))

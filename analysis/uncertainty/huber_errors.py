@@ -44,7 +44,7 @@ def huber_factor(delta: float, sd: float) -> float:
 
     Args:
         delta: the threshold.
-        sd: standard deviation of the noise.
+        sd: standard deviation of the rows around the law.
 
     Returns:
         1 for a large threshold, pi / 2 for a small one.

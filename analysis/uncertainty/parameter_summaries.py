@@ -87,7 +87,10 @@ def bootstrap_summary(
     """
     law, free = problem.law, problem.free
     lower, upper = problem.bounds()
-    dof = variance.noise.dof
+    points = problem.points
+    # What resampling varies are the cells' residuals, not the seeds.
+    of_cells = points.n_cells - int(free.sum())
+    dof = max(of_cells, 1) if points.run is None else variance.noise.dof
     draws = theta + _own_share(problem, variance.noise) * (draws - theta)
     added = (*variance.shared, variance.test) if variance.test else variance.shared
     wide = np.clip(widened(draws, theta, added, dof, level, seed), lower, upper)
