@@ -349,6 +349,9 @@ if __name__ == "__main__":
     found = run(source)
     if len(found) < 2:
         sys.exit(f"{source}: no reference points; docs/validation.md stays as it is")
-    write_text(ROOT / "docs" / "validation.md", page(found))
+    target = ROOT / "docs" / "validation.md"
+    # further sections are other scripts'
+    _, heading, further = target.read_text(encoding="utf-8").partition("\n## ")
+    write_text(target, page(found) + heading + further)
     print(f"docs/validation.md: {sum(r.holds for r in found)} of {len(found)} as published")
     sys.exit(not all(row.holds for row in found))

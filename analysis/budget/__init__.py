@@ -1,4 +1,4 @@
-"""Budgets: cost of a run, allocation of a budget, what more of each size buys, the cells that would narrow an interval most.
+"""Budgets: cost of a run, allocation of a budget, what more of each size buys, IsoFLOP profiles, the cells that would narrow an interval most.
 
 Not here: fitting.
 """
@@ -6,26 +6,35 @@ Not here: fitting.
 from analysis.budget.allocation import Allocation, allocate, cheapest, frontier, iso_cost, iso_loss
 from analysis.budget.cost import Cost, Unit, read_cost
 from analysis.budget.further_cells import next_cells, with_advice
+from analysis.budget.isoflop_fit import IsoFlop, PowerLaw, Profile, isoflop
 from analysis.budget.pursuit_look import goal_text
 from analysis.budget.round_choice import PursuitUnit, check_goal, next_round
 from analysis.budget.size_gains import GainsFrom, gains
+from analysis.budget.three_approaches import Approach, envelope, three_approaches
 
 __all__ = [
     "Allocation",
+    "Approach",
     "Cost",
     "GainsFrom",
+    "IsoFlop",
+    "PowerLaw",
+    "Profile",
     "PursuitUnit",
     "Unit",
     "allocate",
     "cheapest",
     "check_goal",
+    "envelope",
     "frontier",
     "gains",
     "goal_text",
     "iso_cost",
     "iso_loss",
+    "isoflop",
     "next_cells",
     "next_round",
     "read_cost",
+    "three_approaches",
     "with_advice",
 ]

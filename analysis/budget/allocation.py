@@ -25,10 +25,12 @@ __all__ = [
     "Gain",
     "Point",
     "allocate",
+    "best_log_size",
     "cheapest",
     "check_terms",
     "frontier",
     "gain_of",
+    "half_width",
     "iso_cost",
     "iso_loss",
 ]
@@ -171,7 +173,7 @@ def check_terms(fit: LawFit, asked: str) -> None:
         )
 
 
-def _optimum(fit: LawFit, cost: Cost, budget: float, theta: FloatArray) -> float:
+def best_log_size(fit: LawFit, cost: Cost, budget: float, theta: FloatArray) -> float:
     """Log of the best model size for inner parameters (p,)."""
     law, origin = fit.law, fit.origin
     total = float(np.log(budget / cost.factor))
@@ -200,15 +202,15 @@ def _optimum(fit: LawFit, cost: Cost, budget: float, theta: FloatArray) -> float
 
 
 def _point(fit: LawFit, cost: Cost, budget: float) -> Point:
-    log_size = _optimum(fit, cost, budget, fit.theta)
+    log_size = best_log_size(fit, cost, budget, fit.theta)
     slope = np.zeros(len(fit.theta))
     for i in range(len(slope)):
         if fit.law.names[i] not in fit.fixed:
             step = np.zeros(len(slope))
             step[i] = _STEP
-            ends = [_optimum(fit, cost, budget, fit.theta + s * step) for s in (1.0, -1.0)]
+            ends = [best_log_size(fit, cost, budget, fit.theta + s * step) for s in (1.0, -1.0)]
             slope[i] = (ends[0] - ends[1]) / (2 * _STEP)
-    half = _half_width(fit, slope)
+    half = half_width(fit, slope)
     size = np.exp(np.array([log_size, log_size - half, log_size + half]))
     samples = cost.samples(budget, size)
     band = fit.band(size[0], samples[0])
@@ -223,7 +225,7 @@ def _point(fit: LawFit, cost: Cost, budget: float) -> Point:
     )
 
 
-def _half_width(fit: LawFit, slope: FloatArray) -> float:
+def half_width(fit: LawFit, slope: FloatArray) -> float:
     """Half the interval of a quantity whose derivatives by theta are (p,)."""
     if not fit.noise.dof:
         return float("nan")
@@ -276,7 +278,7 @@ def cheapest(fit: LawFit, cost: Cost, target: float) -> Point:
 
     def short(log_budget: float) -> float:
         budget = float(np.exp(log_budget))
-        size = float(np.exp(_optimum(fit, cost, budget, fit.theta)))
+        size = float(np.exp(best_log_size(fit, cost, budget, fit.theta)))
         return sign * (float(fit.predict(size, cost.samples(budget, size))) - target)
 
     low = high = start

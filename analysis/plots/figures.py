@@ -8,17 +8,20 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.budget import read_cost
+from analysis.budget import isoflop, read_cost
 from analysis.fit import LawFit
 from analysis.latency import Served, best_under
 from analysis.plots.accuracy_latency import plot_latency
 from analysis.plots.ageing_days import plot_ageing
 from analysis.plots.budget_frontier import plot_frontier
 from analysis.plots.held_out import plot_holdout
+from analysis.plots.isoflop_profiles import plot_isoflop
 from analysis.plots.law_curves import plot_curves
 from analysis.plots.learned_components import plot_learned
 from analysis.plots.residuals import plot_residuals
 from analysis.study_results import Ageing, LearnedParts, MetricFits, StudyFits
+from analysis.uncertainty import format_estimate
+from scaling.errors import UserError
 
 __all__ = ["KINDS", "Picture", "draw_ageing", "draw_figures", "draw_latency", "draw_learned"]
 
@@ -174,6 +177,20 @@ def _frontier(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
     )
 
 
+def _isoflop(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
+    x, data = study.size.column, study.data.column
+    if "flops" in (x, data):
+        return None
+    try:
+        found = isoflop(study.table, fits.metric, x=x, data=data, rising=fits.joint.law.rising)
+    except UserError:  # most studies are grids, whose runs share no budgets
+        return None
+    exponent = format_estimate(found.size.exponent, found.size.interval)
+    return plot_isoflop(found, fits.metric, study.size), (
+        f"Runs of equal training FLOPs with a parabola in log size for each budget, and its best size; N* grows as C^{exponent}."
+    )
+
+
 def _curves(fits: MetricFits) -> str:
     if not fits.joint.has_curve:
         return f"No joint law: {fits.joint.message}; curves are fitted to each group alone."
@@ -194,4 +211,5 @@ KINDS: dict[str, Callable[[StudyFits, MetricFits], tuple[Axes, str] | None]] = {
     "residuals": _residuals,
     "holdout": _holdout,
     "frontier": _frontier,
+    "isoflop": _isoflop,
 }

@@ -50,7 +50,7 @@ class MetricFits:
         rivals: every joint law of model size and data size, by name; without intervals.
         held_out: rows of `holdout`.
         scores: its summary by `score_holdout`.
-        tenfold: what ten times each size buys by the joint law (`analysis.budget.gains`); empty unless it converged.
+        tenfold: what ten times each size buys by the joint law (`analysis.budget.size_gains`); empty unless it converged.
     """
 
     metric: str

@@ -13,7 +13,7 @@ from analysis.fit import FitOptions
 from analysis.laws import LAWS, Additive
 from analysis.plots import KINDS
 from analysis.study_results import CUTS, joint_laws
-from scaling.cli.laws.law_choices import (
+from scaling.cli.fit_inputs import (
     CutName,
     FigureKind,
     IntervalName,
@@ -520,3 +520,51 @@ def test_gain_refuses_a_law_whose_terms_vanished(run, csv):
 def test_gain_refuses_a_factor_that_is_no_more(run, csv):
     code, _, err = run("gain", csv, "--factor", 1)
     assert (code, err) == (2, "error: the factor is 1, expected a finite number above 1\n")
+
+
+def isoflop_csv(path):
+    parts = []
+    for budget in (1e12, 1e13, 1e14):
+        n = np.geomspace(0.2, 5, 6) * 4.5e5 * (budget / 1e12) ** 0.545
+        d = budget / 6 / n
+        noise = np.random.default_rng(0).normal(0, 1e-5, 6)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "n_params": n,
+                    "n_samples": d,
+                    "flops": budget,
+                    "logloss": Additive()(PARAMS, n, d) + noise,
+                }
+            )
+        )
+    pd.concat(parts).to_csv(path, index=False)
+    return path
+
+
+def test_isoflop_puts_the_approaches_side_by_side(run, tmp_path):
+    code, out, err = run("isoflop", isoflop_csv(tmp_path / "runs.csv"))
+    assert (code, err) == (0, "")
+    for text in ("N* by the joint law", "1 envelope   -", "2 profiles   0.5", "3 joint law  0.5"):
+        assert text in out, text
+
+
+def test_isoflop_json_has_the_profiles(run, tmp_path):
+    code, out, _ = run("isoflop", isoflop_csv(tmp_path / "runs.csv"), "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert [one["budget"] for one in document["profiles"]] == pytest.approx([1e12, 1e13, 1e14])
+
+
+def test_isoflop_takes_no_size_for_the_budget(run, csv):
+    code, out, err = run("isoflop", csv, "--flops", "n_samples")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: --flops n_samples: it is also a size")
+
+
+def test_plot_draws_the_profiles(run, tmp_path):
+    code, _, _ = run(
+        "plot", isoflop_csv(tmp_path / "runs.csv"), "--kind", "isoflop", "-o", tmp_path / "out"
+    )
+    assert code == 0
+    assert (tmp_path / "out" / "logloss-isoflop.png").read_bytes()[:4] == b"\x89PNG"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.cli.laws.law_choices import JointLaw
+from scaling.cli.fit_inputs import JointLaw
 from scaling.errors import UserError
 from scaling.study import GoalConfig, load_study
 

@@ -11,6 +11,7 @@ from scaling.cli.laws import (
     fitting_verbs,
     forecast_verb,
     gain_verb,
+    isoflop_verb,
     report_verbs,
 )
 
@@ -23,6 +24,7 @@ def add_verbs(app: typer.Typer) -> None:
         fitting_verbs,
         gain_verb,
         budget_verbs,
+        isoflop_verb,
         forecast_verb,
         report_verbs,
         compare_verb,

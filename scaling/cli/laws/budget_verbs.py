@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.atomic_files import json_values
-from scaling.cli.laws.fit_option_types import BestOf, Rising
-from scaling.cli.laws.fit_rows import rows_of_law
-from scaling.cli.laws.law_choices import JointLaw
-from scaling.cli.laws.sources import Loaded, load_table, parse_sizes
+from scaling.cli.fit_inputs import (
+    BestOf,
+    JointLaw,
+    Loaded,
+    Rising,
+    load_table,
+    parse_sizes,
+    rows_of_law,
+)
 from scaling.cli.options import (
     AsJson,
     Data,

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from scaling.atomic_files import json_values
-from scaling.cli.laws.fit_rows import metrics_of
-from scaling.cli.laws.sources import load_tables, matching, whole_numbers
+from scaling.cli.fit_inputs import load_tables, matching, metrics_of, whole_numbers
 from scaling.cli.options import AsJson, Output, Overrides, Runs, Where, WholeFolder
 from scaling.cli.output import emit
 from scaling.cli.tables import Table

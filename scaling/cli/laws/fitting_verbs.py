@@ -9,32 +9,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.atomic_files import json_values
-from scaling.cli.laws.fit_option_types import (
+from scaling.cli.fit_inputs import (
     BestOf,
     BootstrapSeed,
-    Delta,
-    LimitOfE,
-    Loss,
-    Residual,
-    Rising,
-    Weights,
-)
-from scaling.cli.laws.fit_rows import direction_for, rows_of_law, size_columns
-from scaling.cli.laws.law_choices import (
     CutName,
+    Delta,
     IntervalName,
     JointLaw,
     LawName,
-    LossName,
-    WeightsName,
-)
-from scaling.cli.laws.predictions import predictions
-from scaling.cli.laws.sources import (
+    LimitOfE,
     Loaded,
+    Loss,
+    LossName,
+    Residual,
+    Rising,
+    Weights,
+    WeightsName,
+    direction_for,
     load_table,
     parse_numbers,
+    rows_of_law,
+    size_columns,
     whole_numbers,
 )
+from scaling.cli.laws.predictions import predictions
 from scaling.cli.options import (
     AsJson,
     Data,

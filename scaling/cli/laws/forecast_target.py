@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from scaling.cli.laws.sources import choices, parse_sizes
+from scaling.cli.fit_inputs import choices, parse_sizes
 from scaling.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,25 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.atomic_files import json_values
-from scaling.cli.laws.fit_option_types import (
+from scaling.cli.fit_inputs import (
     BestOf,
     BootstrapSeed,
     Delta,
+    LawName,
     LimitOfE,
+    Loaded,
     Loss,
+    LossName,
     Residual,
     Rising,
     Weights,
-)
-from scaling.cli.laws.fit_rows import direction_for, rows_of_law, size_columns
-from scaling.cli.laws.forecast_target import parse_target, target_flops
-from scaling.cli.laws.law_choices import LawName, LossName, WeightsName
-from scaling.cli.laws.sources import (
-    Loaded,
+    WeightsName,
+    direction_for,
     load_table,
     matching,
     parse_numbers,
+    rows_of_law,
+    size_columns,
 )
+from scaling.cli.laws.forecast_target import parse_target, target_flops
 from scaling.cli.options import (
     AsJson,
     Data,

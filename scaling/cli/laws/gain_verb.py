@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.atomic_files import json_values
-from scaling.cli.laws.fit_option_types import BestOf, Rising
-from scaling.cli.laws.fit_rows import rows_of_law, size_columns
-from scaling.cli.laws.law_choices import LawName
-from scaling.cli.laws.sources import load_table
+from scaling.cli.fit_inputs import BestOf, LawName, Rising, load_table, rows_of_law, size_columns
 from scaling.cli.options import (
     AsJson,
     Data,

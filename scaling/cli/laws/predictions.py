@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from scaling.atomic_files import json_values
-from scaling.cli.laws.sources import parse_sizes
+from scaling.cli.fit_inputs import parse_sizes
 from scaling.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.laws.fit_option_types import BestOf, Rising
-from scaling.cli.laws.fit_rows import metrics_of, one_variant, rows_to_fit
-from scaling.cli.laws.law_choices import FigureKind
-from scaling.cli.laws.sources import Loaded, load_table
+from scaling.cli.fit_inputs import (
+    BestOf,
+    FigureKind,
+    Loaded,
+    Rising,
+    load_table,
+    metrics_of,
+    one_variant,
+    rows_to_fit,
+)
 from scaling.cli.options import Data, Metrics, Overrides, Runs, Source, Where, WholeFolder, X
 from scaling.errors import UserError
 

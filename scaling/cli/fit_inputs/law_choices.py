@@ -98,3 +98,4 @@ class FigureKind(StrEnum):
     RESIDUALS = "residuals"
     HOLDOUT = "holdout"
     FRONTIER = "frontier"
+    ISOFLOP = "isoflop"

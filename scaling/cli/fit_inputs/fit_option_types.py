@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from scaling.cli.laws.law_choices import LossName, ResidualName, WeightsName
+from scaling.cli.fit_inputs.law_choices import LossName, ResidualName, WeightsName
 
 __all__ = ["BestOf", "BootstrapSeed", "Delta", "LimitOfE", "Loss", "Residual", "Rising", "Weights"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from scaling.cli.laws.sources import choices
+from scaling.cli.fit_inputs.sources import choices
 from scaling.errors import UserError, nearest
 
 if TYPE_CHECKING:

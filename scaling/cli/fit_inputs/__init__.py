@@ -1,0 +1,76 @@
+"""What the verbs on laws read: the table, the rows to fit, and the options of a fit.
+
+Not here: the verbs (`scaling.cli.laws`).
+"""
+
+from scaling.cli.fit_inputs.fit_option_types import (
+    BestOf,
+    BootstrapSeed,
+    Delta,
+    LimitOfE,
+    Loss,
+    Residual,
+    Rising,
+    Weights,
+)
+from scaling.cli.fit_inputs.fit_rows import (
+    direction_for,
+    metrics_of,
+    one_variant,
+    rows_of_law,
+    rows_to_fit,
+    size_columns,
+)
+from scaling.cli.fit_inputs.law_choices import (
+    CutName,
+    FigureKind,
+    IntervalName,
+    JointLaw,
+    LawName,
+    LossName,
+    ResidualName,
+    WeightsName,
+)
+from scaling.cli.fit_inputs.sources import (
+    Loaded,
+    choices,
+    load_table,
+    load_tables,
+    matching,
+    parse_numbers,
+    parse_sizes,
+    whole_numbers,
+)
+
+__all__ = [
+    "BestOf",
+    "BootstrapSeed",
+    "CutName",
+    "Delta",
+    "FigureKind",
+    "IntervalName",
+    "JointLaw",
+    "LawName",
+    "LimitOfE",
+    "Loaded",
+    "Loss",
+    "LossName",
+    "Residual",
+    "ResidualName",
+    "Rising",
+    "Weights",
+    "WeightsName",
+    "choices",
+    "direction_for",
+    "load_table",
+    "load_tables",
+    "matching",
+    "metrics_of",
+    "one_variant",
+    "parse_numbers",
+    "parse_sizes",
+    "rows_of_law",
+    "rows_to_fit",
+    "size_columns",
+    "whole_numbers",
+]

@@ -1,0 +1,150 @@
+"""The verb on the exponents of the best sizes: `scaling isoflop`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.atomic_files import json_values
+from scaling.cli.fit_inputs import BestOf, JointLaw, Rising, load_table, rows_of_law
+from scaling.cli.options import (
+    AsJson,
+    Data,
+    Output,
+    Overrides,
+    Runs,
+    Source,
+    Where,
+    WholeFolder,
+    X,
+    Y,
+)
+from scaling.cli.output import emit
+from scaling.cli.tables import Table
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from analysis.budget import Approach, IsoFlop
+
+__all__ = ["add_verbs"]
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verb on the command `scaling`."""
+    app.command("isoflop")(isoflop)
+
+
+def isoflop(
+    source: Source,
+    flops: Annotated[
+        str, typer.Option("--flops", help="Column of the training FLOPs [else 6 N D].")
+    ] = "flops",
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0, max=0.99, help="Runs of one budget differ by at most this share."),
+    ] = 0.1,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Y = None,
+    law: Annotated[JointLaw, typer.Option(help="The joint law of approach 3.")] = JointLaw.ADDITIVE,
+    rising: Rising = None,
+    best_of: BestOf = None,
+    runs: Runs = None,
+    where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print how the best model size and data size grow with compute, by three approaches.
+
+    The approaches of Hoffmann et al. 2022: 1 the envelope of curves, 2 a parabola for each budget, 3 a joint law.
+    `scaling plot --kind isoflop` draws the second.
+
+    Example: scaling isoflop runs.csv --y loss --tolerance 0.05
+    """
+    from analysis.budget import Cost, read_cost, three_approaches
+    from analysis.fit import fit_law
+    from analysis.laws import build_law
+
+    loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
+    rows = rows_of_law(loaded.table, [x, data], y, rising=rising, best_of=best_of)
+    rows.warn()
+    (metric,) = rows.metrics
+    form = build_law(law.value, rising=rows.rising[metric])
+    fit = fit_law(form, rows.table, x=x, data=data, y=metric)
+    if flops in (x, data):
+        raise UserError(f"--flops {flops}: it is also a size; a budget is split between two others")
+    cost: Cost = read_cost(rows.table.rename(columns={flops: "flops"}), "flops", x=x, data=data)
+    found, profiles = three_approaches(rows.table, fit, cost, flops=flops, tolerance=tolerance)
+    if all(one.size is None for one in found):
+        raise UserError("; ".join(f"approach {one.name}: {one.remark}" for one in found))
+    parts = _profile_parts(profiles, found[2]) if profiles else []
+    document: dict[str, Any] = {"y": metric, "columns": {"N": x, "D": data, "C": flops}}
+    document |= {"approaches": json_values([asdict(one) for one in found])}
+    document |= {"profiles": json_values(_records(profiles)) if profiles else []}
+    emit([*parts, *_approach_parts(found)], document, as_json=as_json, output=output)
+
+
+def _records(found: IsoFlop) -> list[dict[str, Any]]:
+    return [
+        {
+            "budget": profile.budget,
+            "n_runs": len(profile.sizes),
+            "best_size": profile.best_size,
+            "best_samples": profile.best_samples,
+            "best_metric": profile.best_metric,
+            "left_out": profile.left_out,
+        }
+        for profile in found.profiles
+    ]
+
+
+def _profile_parts(found: IsoFlop, by_law: Approach) -> list[str | Table]:
+    rows = []
+    for profile in found.profiles:
+        law = f"{by_law.size(profile.budget):.3g}" if by_law.size else "-"
+        own = [f"{v:.3g}" if v == v else "-" for v in (profile.best_size, profile.best_samples)]
+        rows.append(
+            [f"{profile.budget:.3g}", len(profile.sizes), *own, law, profile.left_out or "-"]
+        )
+    return [Table(["FLOPs", "runs", "N*", "D*", "N* by the joint law", "left out"], rows)]
+
+
+def _approach_parts(found: tuple[Approach, ...]) -> list[str | Table]:
+    from analysis.uncertainty import format_estimate
+
+    rows, remarks = [], []
+    for one in found:
+        remarks.append(f"{one.name}: {one.remark}")
+        if one.size is None or one.samples is None:
+            rows.append([one.name, "-", "-", "-", "-"])
+            continue
+        rows.append(
+            [
+                one.name,
+                format_estimate(one.size.exponent, one.size.interval),
+                format_estimate(one.samples.exponent, one.samples.interval),
+                f"{one.size.level:.3g}",
+                f"{one.size.budget:.3g}",
+            ]
+        )
+    header = ["approach", "N* ~ C^a", "D* ~ C^b", "N*", "at FLOPs"]
+    return [Table(header, rows), *remarks, *_differences(found)]
+
+
+def _differences(found: tuple[Approach, ...]) -> list[str]:
+    """A line for each pair of approaches whose intervals of the exponent of N* have nothing in common."""
+    known = [
+        (one.name, one.size.exponent, one.size.interval)
+        for one in found
+        if one.size and one.size.interval
+    ]
+    return [
+        f"{name} and {other} differ: a by {a - b:+.3f}, and the intervals do not overlap"
+        for i, (name, a, own) in enumerate(known)
+        for other, b, theirs in known[i + 1 :]
+        if own.upper < theirs.lower or theirs.upper < own.lower
+    ]

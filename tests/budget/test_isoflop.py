@@ -1,0 +1,169 @@
+"""IsoFLOP profiles and the three approaches: recovery of a known law, and what is left out."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.budget import Cost, envelope, isoflop, three_approaches
+from analysis.fit import fit_law
+from analysis.laws import Additive, build_law
+from scaling.errors import UserError
+
+PUBLISHED = Path(__file__).parents[3] / "shared" / "cases" / "fits"
+PARAMS = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.34, "beta": 0.37}
+TRUE = PARAMS["beta"] / (PARAMS["alpha"] + PARAMS["beta"])
+BUDGETS = np.geomspace(1e18, 1e21, 6)
+
+
+def best_size(budget):
+    """Hoffmann et al. 2022, eq. 4."""
+    a, b, alpha, beta = (PARAMS[name] for name in ("A", "B", "alpha", "beta"))
+    return (alpha * a / (beta * b) * (budget / 6) ** beta) ** (1 / (alpha + beta))
+
+
+def runs(seed=0, sd=0.004, span=3.0, budgets=BUDGETS, shift=0.0, n_sizes=7):
+    random = np.random.default_rng(seed)
+    parts = []
+    for budget in budgets:
+        n = np.geomspace(best_size(budget) / span, best_size(budget) * span, n_sizes)
+        moved = n * np.exp(random.normal(0, shift))
+        loss = Additive()(PARAMS, moved, budget / 6 / moved) + random.normal(0, sd, n_sizes)
+        parts.append(
+            pd.DataFrame(
+                {"n_params": n, "n_samples": budget / 6 / n, "flops": budget, "loss": loss}
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_exact_profiles_give_the_exponents_of_the_law():
+    """Around the minimum all profiles of an additive law have one shape, so its skew cancels."""
+    found = isoflop(runs(sd=0), "loss")
+    assert found.size.exponent == pytest.approx(TRUE, abs=1e-9)
+    assert found.samples.exponent == pytest.approx(1 - TRUE, abs=1e-9)
+
+
+def test_noisy_profiles_hold_the_exponents_in_their_intervals():
+    found = isoflop(runs(), "loss")
+    assert TRUE in found.size.interval
+    assert 1 - TRUE in found.samples.interval
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [0.0, 0.15])
+def test_intervals_hold_the_exponent_in_95_of_100_studies(shift):
+    found = [isoflop(runs(k, shift=shift), "loss", n_draws=300) for k in range(200)]
+    # 95 % of 200 with three standard errors of a binomial
+    assert abs(sum(TRUE in one.size.interval for one in found) - 190) < 9.3
+
+
+def test_minima_that_scatter_more_than_the_runs_explain_widen_the_interval():
+    own, scattered = isoflop(runs(), "loss"), isoflop(runs(shift=0.2), "loss")
+    widths = [one.size.interval.upper - one.size.interval.lower for one in (own, scattered)]
+    assert own.scatter_p > 0.05 > scattered.scatter_p
+    assert widths[1] > 4 * widths[0]
+
+
+def test_runs_of_one_budget_may_differ_by_the_tolerance():
+    rows = runs()
+    rows["flops"] *= np.random.default_rng(1).uniform(1, 1.08, len(rows))
+    assert len(isoflop(rows, "loss", tolerance=0.1).profiles) == len(BUDGETS)
+
+
+def test_a_budget_whose_minimum_lies_outside_its_runs_is_named_and_left_out():
+    rows = runs()
+    rows = rows[(rows["flops"] < 9e20) | (rows["n_params"] > 1.1 * best_size(1e21))]
+    rows = pd.concat(
+        [rows, runs(n_sizes=13, budgets=[1e21]).query("n_params > 1.1 * @best_size(1e21)")]
+    )
+    found = isoflop(rows, "loss")
+    assert "the minimum lies below the sizes" in found.profiles[-1].left_out
+    assert len(found.used) == 5
+
+
+def test_a_budget_of_three_sizes_is_left_out():
+    rows = pd.concat([runs(), runs(budgets=[1e22], n_sizes=3)])
+    assert isoflop(rows, "loss").profiles[-1].left_out == "3 sizes, expected 4 or more"
+
+
+def test_a_rising_metric_has_maxima():
+    rows = runs(sd=0).assign(accuracy=lambda t: 5 - t["loss"])
+    found = isoflop(rows, "accuracy", rising=True)
+    assert found.size.exponent == pytest.approx(TRUE, abs=1e-9)
+
+
+def test_profiles_that_are_no_parabolas_say_so():
+    """Far from the minimum, the loss of small models rises as a power of their size."""
+    wide = runs(span=30.0, n_sizes=12)
+    lopsided = wide[wide["n_params"] < 4 * wide["flops"].map(best_size)]
+    assert isoflop(lopsided, "loss").skew_p < 0.01 < isoflop(runs(), "loss").skew_p
+
+
+def test_without_flops_a_run_costs_6_n_d():
+    assert isoflop(runs().drop(columns="flops"), "loss").size == isoflop(runs(), "loss").size
+
+
+def test_a_grid_without_common_budgets_is_refused():
+    with pytest.raises(UserError, match=r"2 of 2 budgets of flops .* expected at least 3"):
+        isoflop(runs(budgets=[1e18, 1e20]), "loss")
+
+
+def curves(sd=0.0):
+    """A model of each size, measured along training."""
+    n, c = (
+        a.ravel() for a in np.meshgrid(np.geomspace(3e7, 3e10, 25), np.geomspace(1e17, 1e22, 60))
+    )
+    noise = np.random.default_rng(0).normal(0, sd, len(n))
+    return pd.DataFrame(
+        {
+            "n_params": n,
+            "n_samples": c / 6 / n,
+            "flops": c,
+            "loss": Additive()(PARAMS, n, c / 6 / n) + noise,
+        }
+    )
+
+
+def test_the_envelope_of_curves_recovers_the_exponent():
+    size, samples = envelope(curves(), "loss")
+    # N* moves in steps of a factor of 1.33 over three decades
+    assert size.exponent == pytest.approx(TRUE, abs=0.02)
+    assert size.exponent + samples.exponent == pytest.approx(1, abs=0.02)
+
+
+def test_the_joint_law_recovers_the_exponent():
+    rows = runs()
+    approaches, _ = three_approaches(
+        rows, fit_law(Additive(), rows, y="loss"), Cost("flops", 6.0, 1.0)
+    )
+    by_law = approaches[2].size
+    assert TRUE in by_law.interval
+    assert by_law.exponent == pytest.approx(TRUE, abs=0.05)
+
+
+def test_an_approach_that_the_table_does_not_allow_says_why():
+    rows = runs()
+    approaches, _ = three_approaches(
+        rows, fit_law(Additive(), rows, y="loss"), Cost("flops", 6.0, 1.0)
+    )
+    assert approaches[0].size is None
+    assert "0 sizes have 5 or more points along flops" in approaches[0].remark
+
+
+def test_the_published_optima_of_porian_et_al_have_a_known_exponent():
+    points = PUBLISHED / "porian_rw_tuned.csv"
+    if not points.exists():
+        pytest.skip("the published points are not here")
+    fit = fit_law(build_law("log-linear"), pd.read_csv(points), x="flops", y="n")
+    assert fit.params["a"] == pytest.approx(0.4970, abs=1e-4)
+
+
+def test_real_isoflop_runs_use_every_budget():
+    points = PUBLISHED / "isoflop_dclm.csv"
+    if not points.exists():
+        pytest.skip("the published points are not here")
+    found = isoflop(pd.read_csv(points), "loss")
+    assert (len(found.profiles), len(found.used)) == (6, 6)
+    assert found.skew_p < 1e-6
