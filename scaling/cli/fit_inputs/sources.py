@@ -179,6 +179,10 @@ def _planned(study: StudyConfig, folder: Path) -> pd.DataFrame | None:
     try:
         facts = data_facts(study.data)
         if facts.fingerprint is None:
+            logger.warning(
+                "%s: no data here, so the plan's runs are unknown and all runs of the folder count",
+                study.data.path,
+            )
             return None
         plan = make_plan(study, facts, RunStore(folder))
     except UserError as error:
