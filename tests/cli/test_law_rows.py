@@ -156,6 +156,17 @@ def test_all_takes_the_whole_folder(run, study):
     assert {row["n_samples"] for row in json.loads(out)} == {160, 320, 480}
 
 
+def test_without_the_data_all_runs_count_and_are_said_to(run, study):
+    document = study.read_text().split("[grid]")
+    study.write_text(
+        '[study]\nname = "tiny"\n[data]\npath = "gone"\n'
+        "[data.generate]\nn_train = 1024\nn_test = 64\n[grid]" + document[1]
+    )
+    _, out, err = run("table", study, "--json")
+    assert {row["n_samples"] for row in json.loads(out)} == {160, 320, 480}
+    assert "no data here, so the plan's runs are unknown and all runs of the folder count" in err
+
+
 def test_set_changes_the_grid(run, study):
     _, out, _ = run("table", study, "--set", "grid.n_samples=[320, 480]", "--json")
     assert {row["n_samples"] for row in json.loads(out)} == {320, 480}
