@@ -1,10 +1,17 @@
-"""Budgets: cost of a run, allocation of a budget, what more of each size buys, IsoFLOP profiles, the cells that would narrow an interval most.
+"""Budgets: cost of a run, allocation of a budget, what more of each size buys, compute-equivalent gains of variants, IsoFLOP profiles, the cells that would narrow an interval most.
 
 Not here: fitting.
 """
 
 from analysis.budget.allocation import Allocation, allocate, cheapest, frontier, iso_cost, iso_loss
 from analysis.budget.approach_table import Approach, envelope, three_approaches
+from analysis.budget.compute_gain import (
+    ComputeGains,
+    Crossing,
+    GainAt,
+    VariantLaw,
+    compute_gains,
+)
 from analysis.budget.cost import Cost, Unit, read_cost
 from analysis.budget.further_cells import next_cells, with_advice
 from analysis.budget.isoflop_fit import IsoFlop, PowerLaw, Profile, isoflop
@@ -15,16 +22,21 @@ from analysis.budget.size_gains import GainsFrom, gains
 __all__ = [
     "Allocation",
     "Approach",
+    "ComputeGains",
     "Cost",
+    "Crossing",
+    "GainAt",
     "GainsFrom",
     "IsoFlop",
     "PowerLaw",
     "Profile",
     "PursuitUnit",
     "Unit",
+    "VariantLaw",
     "allocate",
     "cheapest",
     "check_goal",
+    "compute_gains",
     "envelope",
     "frontier",
     "gains",
