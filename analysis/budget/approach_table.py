@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.budget.allocation import best_log_size, check_terms, half_width
 from analysis.budget.cost import Cost
-from analysis.budget.isoflop_fit import IsoFlop, PowerLaw, isoflop, slopes, with_flops
+from analysis.budget.isoflop_fit import WITHIN, IsoFlop, PowerLaw, isoflop, slopes, with_flops
 from analysis.fit import LawFit
 from analysis.table import require_columns
 from analysis.uncertainty import Interval
@@ -57,6 +57,7 @@ def three_approaches(
     *,
     flops: str = "flops",
     tolerance: float = 0.1,
+    within: float = WITHIN,
     seed: int = 0,
 ) -> tuple[tuple[Approach, ...], IsoFlop | None]:
     """Apply every approach that the table allows.
@@ -67,33 +68,36 @@ def three_approaches(
         cost: of a run, for approach 3.
         flops: column of the training FLOPs.
         tolerance: as in `isoflop`.
+        within: as in `isoflop`.
         seed: of the bootstrap.
 
     Returns:
         The approaches in order, and the profiles of the second; None if there are none.
     """
     x, data, rising = fit.columns["N"], fit.columns["D"], fit.law.rising
+    # one error for all approaches, as none can do without
+    table = with_flops(table, x, data, flops)
     options: dict[str, Any] = {"x": x, "data": data, "flops": flops, "rising": rising, "seed": seed}
     level = fit.options.level
     found: list[Approach] = []
     profiles = None
     try:
-        found.append(
-            Approach("1 envelope", *envelope(table, fit.y, level=level, **options), _STEPS)
-        )
+        laws = envelope(table, fit.y, level=level, **options)
+        remark = _STEPS if laws[0].interval else f"{_STEPS}; too few sizes win for an interval"
+        found.append(Approach("1 envelope", *laws, remark))
     except UserError as error:
         found.append(Approach("1 envelope", None, None, str(error)))
     try:
-        profiles = isoflop(table, fit.y, tolerance=tolerance, level=level, **options)
-        found.append(
-            Approach("2 profiles", profiles.size, profiles.samples, _profile_remark(profiles))
-        )
+        profiles = isoflop(table, fit.y, tolerance=tolerance, within=within, level=level, **options)
+        remark = _profile_remark(profiles, tolerance) + _row_remark(table)
+        found.append(Approach("2 profiles", profiles.size, profiles.samples, remark))
     except UserError as error:
         found.append(Approach("2 profiles", None, None, str(error)))
-    budgets = [p.budget for p in profiles.used] if profiles else _budgets_of(table, x, data, flops)
+    budgets = [p.budget for p in profiles.used] if profiles else list(table[flops].dropna())
     try:
         laws = exponents_of_law(fit, cost, min(budgets), max(budgets))
-        found.append(Approach("3 joint law", *laws, f"{fit.law.name} law, {fit.status}"))
+        remark = "; ".join([f"{fit.law.name} law, {fit.status}", *fit.notes])
+        found.append(Approach("3 joint law", *laws, remark))
     except UserError as error:
         found.append(Approach("3 joint law", None, None, str(error)))
     return tuple(found), profiles
@@ -102,8 +106,14 @@ def three_approaches(
 _STEPS = "N* moves in the steps of the trained sizes"
 
 
-def _profile_remark(found: IsoFlop) -> str:
+def _profile_remark(found: IsoFlop, tolerance: float) -> str:
     text = f"{len(found.used)} of {len(found.profiles)} budgets"
+    near, total = (
+        sum(counts)
+        for counts in zip(*((p.near.sum(), len(p.near)) for p in found.used), strict=True)
+    )
+    if near < total:
+        text += f", {near} of their {total} runs near the minima"
     if found.scatter_p < 0.05:
         text += ", whose minima scatter more than their runs explain"
     if found.skew_p < _SKEW_P:
@@ -111,12 +121,18 @@ def _profile_remark(found: IsoFlop) -> str:
             f"; profiles are no parabolas (cubic part {found.skew:+.2f} of the square one at their ends, p = {found.skew_p:.1g}): "
             "the minimum depends on which sizes were trained"
         )
+    steps = np.diff(np.log([profile.budget for profile in found.profiles]))
+    if (close := int((steps < np.log1p(2 * tolerance)).sum())) and len(found.used) < len(steps) + 1:
+        text += f"; {close} budgets are close to the next: raise the tolerance of {tolerance:g} if their runs belong together"
+    if found.n_without:
+        text += f"; {found.n_without} rows without a value are skipped"
     return text
 
 
-def _budgets_of(table: pd.DataFrame, x: str, data: str, flops: str) -> list[float]:
-    values = with_flops(table, x, data, flops)[flops].astype(float)
-    return [float(v) for v in values[(values > 0) & np.isfinite(values)]]
+def _row_remark(table: pd.DataFrame) -> str:
+    if "trajectory" in table.columns and table["trajectory"].dropna().duplicated().any():
+        return "; the points of one run (column trajectory) count as independent"
+    return ""
 
 
 def exponents_of_law(fit: LawFit, cost: Cost, low: float, high: float) -> tuple[PowerLaw, PowerLaw]:

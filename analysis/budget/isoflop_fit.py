@@ -1,5 +1,6 @@
 """IsoFLOP profiles: the best model size of each budget by a parabola, and its power law (Hoffmann et al. 2022, approach 2)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,16 +8,20 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.table import require_columns, source_of
+from analysis.table import place_of, require_columns, source_of
 from analysis.uncertainty import Interval
-from scaling.arrays import FloatArray
+from scaling.arrays import BoolArray, FloatArray
 from scaling.errors import UserError
 
-__all__ = ["IsoFlop", "PowerLaw", "Profile", "isoflop", "slopes", "with_flops"]
+__all__ = ["WITHIN", "IsoFlop", "PowerLaw", "Profile", "isoflop", "slopes", "with_flops"]
 
 
+# Further from the minimum than this factor, the profiles of fitted laws are no parabolas.
+WITHIN = 5.0
 # A parabola has three coefficients; the fourth size judges it.
 _FEWEST_SIZES = 4
+_NEAREST = 5
+_ROUNDS = 20
 _FEWEST_BUDGETS = 3
 # Below this p-value the budgets' minima scatter more than the runs within them explain.
 _SCATTER_P = 0.05
@@ -28,7 +33,8 @@ class Profile:
 
     Attributes:
         budget: geometric mean of the runs' FLOPs.
-        sizes, samples, metric: (n,) of the runs, ordered by size.
+        sizes, samples, metric: (n,) of the runs, ordered by size; samples and metric as they would be at the budget.
+        near: (n,) whether a run lies so near the minimum that the parabola is fitted to it.
         curve: (3,) coefficients of 1, u and u^2 with u = log size - `centre`; NaN with too few sizes.
         centre: mean of the log sizes.
         best_size, best_samples, best_metric: at the minimum (maximum if the metric rises); NaN if there is none.
@@ -39,6 +45,7 @@ class Profile:
     sizes: FloatArray
     samples: FloatArray
     metric: FloatArray
+    near: BoolArray
     curve: FloatArray
     centre: float
     best_size: float
@@ -84,6 +91,7 @@ class IsoFlop:
         skew: mean over the budgets of the cubic's part at the ends of a profile, relative to the parabola's; NaN if
             no budget has five sizes.
         skew_p: p-value of no cubic part in any profile.
+        n_without: runs without a value of one of the columns, which are skipped.
     """
 
     profiles: tuple[Profile, ...]
@@ -92,6 +100,7 @@ class IsoFlop:
     scatter_p: float
     skew: float
     skew_p: float
+    n_without: int = 0
 
     @property
     def used(self) -> tuple[Profile, ...]:
@@ -108,11 +117,16 @@ def isoflop(
     flops: str = "flops",
     rising: bool = False,
     tolerance: float = 0.1,
+    within: float = WITHIN,
     n_draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> IsoFlop:
     """Group runs by budget, fit a parabola to each group, and fit power laws to the minima.
+
+    A profile is a parabola only near its minimum, so runs whose sizes lie further away are not fitted, but at least
+    five sizes are. Runs of a group whose FLOPs differ are first brought to the budget: their samples in proportion, their
+    metric along the curve of the best metric against FLOPs, whose slope is that of any run's metric at the best size.
 
     Intervals are t intervals with the bootstrap's standard error: residuals of the parabolas are drawn within each
     budget. If the minima scatter more than these residuals explain (F test at 5 %), whole budgets are drawn instead.
@@ -125,37 +139,65 @@ def isoflop(
         flops: column of the runs' training FLOPs; without a column `flops`, they are 6 N D.
         rising: whether larger is better.
         tolerance: runs of one budget differ by at most this share of their FLOPs.
+        within: the parabola is fitted to sizes within this factor of its minimum.
         n_draws: of the bootstrap.
         seed: of the bootstrap.
         level: of the intervals.
 
     Raises:
-        UserError: a column is missing, or fewer than three budgets have a minimum among their runs.
+        UserError: a column is missing, FLOPs are not positive, or fewer than three budgets have a minimum among their
+            runs.
     """
     if not 0 <= tolerance < 1:
         raise UserError(f"the tolerance is {tolerance:g}, expected a number from 0 to below 1")
+    if not within > 1:
+        raise UserError(
+            f"sizes within a factor of {within:g} of the best, expected a number above 1"
+        )
     table = with_flops(table, x, data, flops)
     require_columns(table, [x, data, flops, metric])
-    rows = table[[flops, x, data, metric]].to_numpy(dtype=float)
-    rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, :3] > 0).all(axis=1)]
+    values = table[[flops, x, data, metric]].to_numpy(dtype=float)
+    rows = values[np.isfinite(values).all(axis=1)]
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     sign = -1.0 if rising else 1.0
-    profiles = tuple(_profile(part, sign) for part in _budgets(rows, 1 + tolerance))
+    groups = _budgets(rows, 1 + tolerance)
+    profiles = tuple(_profile(group, sign, within) for group in groups)
+    groups = _at_budgets(groups, [profile for profile in profiles if not profile.left_out])
+    profiles = tuple(_profile(group, sign, within) for group in groups)
     used = [profile for profile in profiles if not profile.left_out]
     if len(used) < _FEWEST_BUDGETS:
-        reasons = "; ".join(f"{p.budget:.3g}: {p.left_out}" for p in profiles if p.left_out)
         raise UserError(
-            f"{source_of(table)}: {len(used)} of {len(profiles)} budgets of {flops} have a minimum among their runs, expected at "
-            f"least {_FEWEST_BUDGETS}; train {_FEWEST_SIZES} or more sizes on both sides of it at equal {flops}"
-            + (f" ({reasons})" if 0 < len(reasons) < 200 else "")
+            f"{source_of(table)}: {len(used)} of {len(profiles)} budgets have a {_extreme(sign)} among their runs, expected at least "
+            f"{_FEWEST_BUDGETS}{_reasons(profiles)}: train {_FEWEST_SIZES} or more sizes on both sides of it at equal {flops}, or "
+            f"raise the tolerance of {tolerance:g} if the {flops} of a budget differ by more"
         )
     size, samples, p = _laws(used, n_draws, seed, level)
-    return IsoFlop(profiles, size, samples, p, *_skew(used))
+    return IsoFlop(profiles, size, samples, p, *_skew(used), len(values) - len(rows))
+
+
+def _extreme(sign: float) -> str:
+    return "minimum" if sign > 0 else "maximum"
+
+
+def _reasons(profiles: Sequence[Profile]) -> str:
+    """How many budgets are left out for each kind of reason, the text before its bracket."""
+    kinds = Counter(profile.left_out.partition(" (")[0] for profile in profiles if profile.left_out)
+    return f" ({', '.join(f'{n}: {kind}' for kind, n in kinds.items())})" if kinds else ""
 
 
 def with_flops(table: pd.DataFrame, x: str, data: str, flops: str) -> pd.DataFrame:
-    """The table, with 6 N D as `flops` if it has no such column."""
+    """The table, with 6 N D as `flops` if it has no such column.
+
+    Raises:
+        UserError: a column is missing, or FLOPs are not positive.
+    """
     if flops != "flops" or flops in table.columns:
+        require_columns(table, [flops])
+        bad = table.index[table[flops] <= 0]
+        if len(bad):
+            raise UserError(
+                f"{source_of(table)}: {flops} is {table[flops][bad[0]]:g} in {place_of(table, bad[0])}, expected a positive number"
+            )
         return table
     require_columns(table, [x, data])
     return table.assign(flops=6.0 * table[x] * table[data])
@@ -171,35 +213,70 @@ def _budgets(rows: FloatArray, ratio: float) -> list[FloatArray]:
     return parts
 
 
-def _profile(rows: FloatArray, sign: float) -> Profile:
+def _at_budgets(groups: Sequence[FloatArray], used: Sequence[Profile]) -> list[FloatArray]:
+    """The rows (n, 4) of each budget as they would be at its FLOPs; unchanged if fewer than two budgets count."""
+    if len(used) < 2:
+        return list(groups)
+    logs = np.log([profile.budget for profile in used])
+    slope = np.gradient([profile.best_metric for profile in used], logs)
+    moved = []
+    for rows in groups:
+        offset = np.log(rows[:, 0]) - np.log(rows[:, 0]).mean()
+        at = np.interp(np.log(rows[:, 0]).mean(), logs, slope)
+        samples, metric = rows[:, 2] / np.exp(offset), rows[:, 3] - at * offset
+        moved.append(np.column_stack([rows[:, 0], rows[:, 1], samples, metric]))
+    return moved
+
+
+def _profile(rows: FloatArray, sign: float, within: float) -> Profile:
     """The profile of one budget's rows (n, 4): FLOPs, size, samples, metric."""
     rows = rows[np.argsort(rows[:, 1], kind="stable")]
     budget = float(np.exp(np.log(rows[:, 0]).mean()))
-    logs = np.log(rows[:, 1])
-    centre, u, nan = float(logs.mean()), logs - logs.mean(), float("nan")
-    curve, best, left_out = np.full(3, nan), nan, ""
+    logs, nan = np.log(rows[:, 1]), float("nan")
+    centre, left_out, best = float(logs.mean()), "", nan
+    u, curve, near = logs - centre, np.full(3, nan), np.ones(len(rows), dtype=bool)
     n_sizes = len(np.unique(rows[:, 1]))
     if n_sizes < _FEWEST_SIZES:
-        left_out = f"{n_sizes} size{'s' * (n_sizes > 1)}, expected {_FEWEST_SIZES} or more"
+        left_out = f"fewer than {_FEWEST_SIZES} sizes ({n_sizes})"
     else:
-        curve = np.linalg.lstsq(_powers(u, 2), rows[:, 3], rcond=None)[0]
-        if not sign * curve[2] > 0:
-            left_out = "no minimum: the parabola opens to the other side"
-        else:
-            best = float(-curve[1] / (2 * curve[2]))
-            if not u[0] < best < u[-1]:
-                side = "below" if best <= u[0] else "above"
-                left_out = (
-                    f"the minimum lies {side} the sizes {rows[0, 1]:.3g} to {rows[-1, 1]:.3g}"
-                )
+        near, curve = _parabola(u, sign * rows[:, 3], within)
+        best = float(-curve[1] / (2 * curve[2])) if curve[2] > 0 else nan
+        curve = sign * curve
+        if not np.isfinite(best):
+            left_out = f"no {_extreme(sign)} (the parabola opens to the other side)"
+        elif not u[0] < best < u[-1]:
+            side = "below" if best <= u[0] else "above"
+            left_out = f"the {_extreme(sign)} lies {side} the sizes ({rows[0, 1]:.3g} to {rows[-1, 1]:.3g})"
     if left_out:
         sizes = (nan, nan, nan)
     else:
         # at one budget, log samples are a straight line in log size
-        slope, level = np.polyfit(u, np.log(rows[:, 2]), 1)
+        slope, level = np.polyfit(u[near], np.log(rows[near, 2]), 1)
         value = float(curve @ [1.0, best, best**2])
         sizes = (float(np.exp(centre + best)), float(np.exp(level + slope * best)), value)
-    return Profile(budget, rows[:, 1], rows[:, 2], rows[:, 3], curve, centre, *sizes, left_out)
+    return Profile(
+        budget, rows[:, 1], rows[:, 2], rows[:, 3], near, curve, centre, *sizes, left_out
+    )
+
+
+def _parabola(u: FloatArray, falling: FloatArray, within: float) -> tuple[BoolArray, FloatArray]:
+    """The runs near the minimum (n,), and the parabola (3,) of the values (n,) through them."""
+    every = np.unique(u)
+    best = float(every[np.argmin([falling[u == one].mean() for one in every])])
+    near: BoolArray | None = None
+    curve: FloatArray | None = None
+    for _ in range(_ROUNDS):
+        reach = max(np.log(within), np.sort(np.abs(every - best))[:_NEAREST][-1])
+        before, near = near, np.abs(u - best) <= reach * (1 + 1e-9)
+        if before is not None and (near == before).all():
+            break
+        curve = np.linalg.lstsq(_powers(u[near], 2), falling[near], rcond=None)[0]
+        if not curve[2] > 0:
+            break
+        best = float(np.clip(-curve[1] / (2 * curve[2]), u[near].min(), u[near].max()))
+    assert near is not None
+    assert curve is not None
+    return near, curve
 
 
 def _powers(u: FloatArray, degree: int) -> FloatArray:
@@ -216,7 +293,7 @@ def _laws(
     best_sizes = np.log([profile.best_size for profile in used])
     best_samples = np.log([profile.best_samples for profile in used])
     shifts = np.array([size - best for (size, _), best in zip(drawn, best_sizes, strict=True)])
-    dof = sum(len(profile.sizes) - 3 for profile in used)
+    dof = sum(int(profile.near.sum()) - 3 for profile in used)
     n = len(used)
     p = _scatter_p(logs, best_sizes, shifts, dof)
     laws = []
@@ -230,7 +307,7 @@ def _laws(
             quantile = stats.t.ppf(0.5 + level / 2, n - 2) * np.sqrt(n / (n - 2))
         else:
             resampled = slopes(logs, np.array([pair[i] for pair in drawn]).T, np.ones((1, n)))
-            quantile = stats.t.ppf(0.5 + level / 2, dof)
+            quantile = stats.t.ppf(0.5 + level / 2, _dof_of_slope(logs, shifts, used))
         half = float(quantile * np.std(resampled, ddof=1))
         slope = float(slopes(logs, values[None], np.ones((1, n)))[0])
         interval = Interval(slope - half, slope + half)
@@ -239,13 +316,23 @@ def _laws(
     return laws[0], laws[1], p
 
 
+def _dof_of_slope(logs: FloatArray, shifts: FloatArray, used: Sequence[Profile]) -> float:
+    """Degrees of freedom of a slope's variance, whose budgets have few each (Welch 1947); shifts (n, m)."""
+    u = logs - logs.mean()
+    parts = u**2 * shifts.var(axis=1, ddof=1)
+    own = np.array([profile.near.sum() - 3 for profile in used])
+    if not parts.sum() > 0:
+        return float(own.sum())
+    return float(parts.sum() ** 2 / (parts**2 / (own + 2)).sum() - 2)
+
+
 def _drawn_minima(
     profile: Profile, n_draws: int, random: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     """Logs of the best size and the best samples (n_draws,), with resampled residuals of the parabola."""
-    u = np.log(profile.sizes) - profile.centre
+    u = np.log(profile.sizes[profile.near]) - profile.centre
     powers = _powers(u, 2)
-    residual = profile.metric - powers @ profile.curve
+    residual = profile.metric[profile.near] - powers @ profile.curve
     # residuals of a fit are smaller than the errors
     residual = (residual - residual.mean()) * np.sqrt(len(u) / (len(u) - 3))
     drawn = residual[random.integers(len(u), size=(n_draws, len(u)))]
@@ -254,7 +341,7 @@ def _drawn_minima(
         best = -curves[:, 1] / (2 * curves[:, 2])
     # a drawn parabola without a minimum among the runs says no more than that it lies at their ends
     best = np.where(np.isfinite(best), np.clip(best, u.min(), u.max()), 0.0)
-    slope, level = np.polyfit(u, np.log(profile.samples), 1)
+    slope, level = np.polyfit(u, np.log(profile.samples[profile.near]), 1)
     return profile.centre + best, level + slope * best
 
 
@@ -270,9 +357,11 @@ def _scatter_p(logs: FloatArray, values: FloatArray, shifts: FloatArray, dof: in
     free = len(logs) - 2
     fitted = np.polyval(np.polyfit(logs, values, 1), logs)
     expected = float(shifts.var(axis=1, ddof=1).mean())
-    if free < 1 or not expected > 0:
+    scatter = float(((values - fitted) ** 2).sum())
+    # minima that differ from a line by rounding only show no scatter
+    if free < 1 or not expected > 0 or scatter < 1e-18:
         return float("nan")
-    ratio = float(((values - fitted) ** 2).sum() / free / expected)
+    ratio = scatter / free / expected
     return float(stats.f.sf(ratio, free, dof))
 
 
@@ -280,12 +369,13 @@ def _skew(used: Sequence[Profile]) -> tuple[float, float]:
     """The mean relative size of the cubic part, and the p-value of none (F test over all profiles)."""
     ratios, gained, left, n, dof = [], 0.0, 0.0, 0, 0
     for profile in used:
-        u = np.log(profile.sizes) - profile.centre
+        sizes, metric = profile.sizes[profile.near], profile.metric[profile.near]
+        u = np.log(sizes) - np.log(sizes).mean()
         if len(np.unique(u)) < _FEWEST_SIZES + 1:
             continue
-        cubic = np.linalg.lstsq(_powers(u, 3), profile.metric, rcond=None)[0]
-        rest = float(((profile.metric - _powers(u, 3) @ cubic) ** 2).sum())
-        gained += float(((profile.metric - profile.value(profile.sizes)) ** 2).sum()) - rest
+        cubic = np.linalg.lstsq(_powers(u, 3), metric, rcond=None)[0]
+        rest = float(((metric - _powers(u, 3) @ cubic) ** 2).sum())
+        gained += float(((metric - profile.value(sizes)) ** 2).sum()) - rest
         left, n, dof = left + rest, n + 1, dof + len(u) - 4
         ratios.append(cubic[3] / cubic[2] * float(np.ptp(u)) / 2)
     if not n or not left > 0:

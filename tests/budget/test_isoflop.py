@@ -85,7 +85,7 @@ def test_a_budget_whose_minimum_lies_outside_its_runs_is_named_and_left_out():
 
 def test_a_budget_of_three_sizes_is_left_out():
     rows = pd.concat([runs(), runs(budgets=[1e22], n_sizes=3)])
-    assert isoflop(rows, "loss").profiles[-1].left_out == "3 sizes, expected 4 or more"
+    assert isoflop(rows, "loss").profiles[-1].left_out == "fewer than 4 sizes (3)"
 
 
 def test_a_rising_metric_has_maxima():
@@ -98,7 +98,64 @@ def test_profiles_that_are_no_parabolas_say_so():
     """Far from the minimum, the loss of small models rises as a power of their size."""
     wide = runs(span=30.0, n_sizes=12)
     lopsided = wide[wide["n_params"] < 4 * wide["flops"].map(best_size)]
-    assert isoflop(lopsided, "loss").skew_p < 0.01 < isoflop(runs(), "loss").skew_p
+    assert isoflop(lopsided, "loss", within=1e3).skew_p < 0.01 < isoflop(runs(), "loss").skew_p
+
+
+def fixed_sizes(sd=0.0):
+    """The same 25 sizes at every budget, as far as 1 : 300 from the best one."""
+    n, c = (a.ravel() for a in np.meshgrid(np.geomspace(3e7, 3e10, 25), BUDGETS))
+    loss = Additive()(PARAMS, n, c / 6 / n) + np.random.default_rng(0).normal(0, sd, len(n))
+    return pd.DataFrame({"n_params": n, "n_samples": c / 6 / n, "flops": c, "loss": loss})
+
+
+def test_sizes_far_from_the_best_do_not_move_it():
+    found = isoflop(fixed_sizes(0.004), "loss")
+    assert TRUE in found.size.interval
+    # a parabola through all sizes is pulled to their middle, which is the same at every budget
+    assert isoflop(fixed_sizes(), "loss", within=1e3).size.exponent < TRUE - 0.03
+
+
+def test_each_parabola_has_five_sizes_at_least():
+    found = isoflop(fixed_sizes(), "loss", within=1.01)
+    assert {int(profile.near.sum()) for profile in found.used} == {5}
+
+
+def test_runs_of_unequal_flops_are_brought_to_their_budget():
+    """FLOPs that rise with size would move every minimum to larger sizes."""
+    rows = runs(sd=0)
+    ratio = 1 + 0.09 * (rows["n_params"] / rows["flops"].map(best_size)).rank() / len(rows)
+    rows["flops"] *= ratio
+    rows["n_samples"] *= ratio
+    rows["loss"] = Additive()(PARAMS, rows["n_params"], rows["n_samples"])
+    for profile in isoflop(rows, "loss").used:
+        assert profile.best_size == pytest.approx(best_size(profile.budget), rel=0.02)
+        assert profile.best_samples * profile.best_size * 6 == pytest.approx(profile.budget)
+
+
+def test_flops_that_are_not_positive_are_refused():
+    rows = runs()
+    rows.loc[5, "flops"] = 0.0
+    with pytest.raises(UserError, match="flops is 0 in row 5, expected a positive number"):
+        isoflop(rows, "loss")
+
+
+def test_rows_without_flops_are_counted():
+    rows = runs()
+    rows.loc[5, "flops"] = np.nan
+    assert isoflop(rows, "loss").n_without == 1
+
+
+def test_minima_on_a_line_do_not_scatter():
+    rows = runs(sd=0).assign(loss=lambda t: np.log(t["n_params"] / t["flops"].map(best_size)) ** 2)
+    assert np.isnan(isoflop(rows, "loss").scatter_p)
+
+
+def test_a_refusal_counts_the_reasons():
+    rows = runs(span=9, n_sizes=12).query("n_params > 1.2 * flops.map(@best_size)")
+    with pytest.raises(UserError, match=r"\(6: the minimum lies below the sizes\)"):
+        isoflop(rows, "loss")
+    with pytest.raises(UserError, match=r"\(6: the maximum lies below the sizes\)"):
+        isoflop(rows.assign(loss=-rows["loss"]), "loss", rising=True)
 
 
 def test_without_flops_a_run_costs_6_n_d():
@@ -106,7 +163,7 @@ def test_without_flops_a_run_costs_6_n_d():
 
 
 def test_a_grid_without_common_budgets_is_refused():
-    with pytest.raises(UserError, match=r"2 of 2 budgets of flops .* expected at least 3"):
+    with pytest.raises(UserError, match=r"2 of 2 budgets have .* expected at least 3"):
         isoflop(runs(budgets=[1e18, 1e20]), "loss")
 
 
@@ -166,4 +223,4 @@ def test_real_isoflop_runs_use_every_budget():
         pytest.skip("the published points are not here")
     found = isoflop(pd.read_csv(points), "loss")
     assert (len(found.profiles), len(found.used)) == (6, 6)
-    assert found.skew_p < 1e-6
+    assert isoflop(pd.read_csv(points), "loss", within=1e3).skew_p < 1e-6

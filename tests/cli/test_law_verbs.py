@@ -562,6 +562,27 @@ def test_isoflop_takes_no_size_for_the_budget(run, csv):
     assert err.startswith("error: --flops n_samples: it is also a size")
 
 
+def test_isoflop_names_a_column_of_flops_that_is_not_there(run, tmp_path):
+    code, out, err = run("isoflop", isoflop_csv(tmp_path / "runs.csv"), "--flops", "budget")
+    assert (code, out) == (2, "")
+    assert "no column budget" in err
+
+
+def test_isoflop_takes_another_column_of_flops_beside_flops(run, tmp_path):
+    path = isoflop_csv(tmp_path / "runs.csv")
+    table = pd.read_csv(path)
+    table.assign(budget=table["flops"], flops=1.0).to_csv(path, index=False)
+    code, out, _ = run("isoflop", path, "--flops", "budget")
+    assert code == 0
+    assert "3 joint law  0.5" in out
+
+
+def test_plot_says_that_no_kind_could_be_drawn(run, csv, tmp_path):
+    code, out, err = run("plot", csv, "--kind", "isoflop", "-o", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "no figure of kind isoflop for these runs; `scaling isoflop` says why" in err
+
+
 def test_plot_draws_the_profiles(run, tmp_path):
     code, _, _ = run(
         "plot", isoflop_csv(tmp_path / "runs.csv"), "--kind", "isoflop", "-o", tmp_path / "out"

@@ -9,16 +9,17 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from analysis.budget import Cost
+from analysis.budget import Cost, isoflop
 from analysis.fit import FitOptions, fit_law
 from analysis.laws import Additive, Saturating
 from analysis.laws.two_axes import Multiplicative
 from analysis.plots.budget_frontier import plot_frontier
 from analysis.plots.held_out import plot_holdout
+from analysis.plots.isoflop_profiles import plot_isoflop
 from analysis.plots.law_curves import plot_curves
 from analysis.plots.residuals import plot_residuals
 from analysis.study_results import holdout
-from analysis.table import size_label
+from analysis.table import size_label, size_of
 
 PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
 
@@ -284,3 +285,26 @@ def test_without_a_curve_nothing_is_shaded_as_extrapolated(table):
     ax = plot_curves(table, none, y="logloss")
     assert not ax.texts
     assert ax.get_title("left") == "additive law: too few points, no curve"
+
+
+def profiles(n_budgets):
+    n, c = (
+        a.ravel()
+        for a in np.meshgrid(np.geomspace(1e5, 1e8, 20), np.geomspace(1e14, 1e17, n_budgets))
+    )
+    loss = Additive()(PARAMS, n, c / 6 / n)
+    rows = pd.DataFrame({"n_params": n, "n_samples": c / 6 / n, "flops": c, "loss": loss})
+    return isoflop(rows, "loss", n_draws=10)
+
+
+def test_the_key_of_many_budgets_names_some_of_them():
+    ax = plot_isoflop(profiles(40), "loss", size_of("n_params"))
+    assert len(labels(ax)) == 14 + 1
+    assert "1 of 3 budgets" in ax.get_legend().get_title().get_text()
+
+
+def test_sizes_far_from_the_best_are_faint():
+    found = profiles(5)
+    ax = plot_isoflop(found, "loss", size_of("n_params"))
+    faint = sum(len(line.get_xdata()) for line in ax.get_lines() if line.get_alpha() == 0.35)
+    assert faint == sum(int((~profile.near).sum()) for profile in found.used) > 0

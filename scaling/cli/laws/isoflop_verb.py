@@ -45,6 +45,12 @@ def isoflop(
         float,
         typer.Option(min=0, max=0.99, help="Runs of one budget differ by at most this share."),
     ] = 0.1,
+    within: Annotated[
+        float,
+        typer.Option(
+            min=1.001, help="A parabola is fitted to sizes within this factor of its minimum."
+        ),
+    ] = 5.0,
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
@@ -77,14 +83,21 @@ def isoflop(
     fit = fit_law(form, rows.table, x=x, data=data, y=metric)
     if flops in (x, data):
         raise UserError(f"--flops {flops}: it is also a size; a budget is split between two others")
-    cost: Cost = read_cost(rows.table.rename(columns={flops: "flops"}), "flops", x=x, data=data)
-    found, profiles = three_approaches(rows.table, fit, cost, flops=flops, tolerance=tolerance)
+    others = [column for column in ("flops",) if column != flops]
+    costs = rows.table.drop(columns=others, errors="ignore").rename(columns={flops: "flops"})
+    cost: Cost = read_cost(costs, "flops", x=x, data=data)
+    found, profiles = three_approaches(
+        rows.table, fit, cost, flops=flops, tolerance=tolerance, within=within
+    )
     if all(one.size is None for one in found):
         raise UserError("; ".join(f"approach {one.name}: {one.remark}" for one in found))
     parts = _profile_parts(profiles, found[2]) if profiles else []
     document: dict[str, Any] = {"y": metric, "columns": {"N": x, "D": data, "C": flops}}
     document |= {"approaches": json_values([asdict(one) for one in found])}
     document |= {"profiles": json_values(_records(profiles)) if profiles else []}
+    if profiles:
+        tests = {"scatter_p": profiles.scatter_p, "skew": profiles.skew, "skew_p": profiles.skew_p}
+        document |= {"tests": json_values(tests)}
     emit([*parts, *_approach_parts(found)], document, as_json=as_json, output=output)
 
 
@@ -93,6 +106,7 @@ def _records(found: IsoFlop) -> list[dict[str, Any]]:
         {
             "budget": profile.budget,
             "n_runs": len(profile.sizes),
+            "n_near": int(profile.near.sum()),
             "best_size": profile.best_size,
             "best_samples": profile.best_samples,
             "best_metric": profile.best_metric,
@@ -107,9 +121,9 @@ def _profile_parts(found: IsoFlop, by_law: Approach) -> list[str | Table]:
     for profile in found.profiles:
         law = f"{by_law.size(profile.budget):.3g}" if by_law.size else "-"
         own = [f"{v:.3g}" if v == v else "-" for v in (profile.best_size, profile.best_samples)]
-        rows.append(
-            [f"{profile.budget:.3g}", len(profile.sizes), *own, law, profile.left_out or "-"]
-        )
+        n, near = len(profile.sizes), int(profile.near.sum())
+        runs = str(n) if near == n else f"{near} of {n}"
+        rows.append([f"{profile.budget:.3g}", runs, *own, law, profile.left_out or "-"])
     return [Table(["FLOPs", "runs", "N*", "D*", "N* by the joint law", "left out"], rows)]
 
 

@@ -114,6 +114,9 @@ def plot(
             raise
         reason = textwrap.shorten(str(error), _MOST_LOGGED, placeholder=" ...")
         logger.warning("no frontier of training cost: %s", reason)
+    if kind and not pictures:
+        hint = "; `scaling isoflop` says why" if "isoflop" in kinds else ""
+        raise UserError(f"no figure of kind {', '.join(kinds)} for these runs{hint}")
     folder = output or loaded.folder / "figures"
     for label, name in file_names(pictures, FIGURE_BYTES).items():
         path = folder / f"{name}.png"
