@@ -27,6 +27,8 @@ _GRADE_COLUMNS = {
 _MEASURED = ("samples_per_second", "peak_memory_gib")
 # Missing runs that are listed by name, for each state.
 _MOST_NAMED = 12
+# Data sizes that are listed one by one.
+_MOST_SIZES = 12
 
 
 def summary_line(studies: Sequence[StudyFits]) -> str:
@@ -97,12 +99,19 @@ def overview_section(
     )
 
 
+def _sizes_text(column: pd.Series) -> str:
+    """All data sizes, or how many and their range if there are more than can be read at a glance."""
+    sizes = [f"{size:,.15g}" for size in np.unique(column)]
+    if len(sizes) <= _MOST_SIZES:
+        return f"data sizes {', '.join(sizes)}"
+    return f"{len(sizes)} data sizes from {sizes[0]} to {sizes[-1]}"
+
+
 def _facts(table: pd.DataFrame, studies: Sequence[StudyFits], n_grades: int) -> str:
     data, unit = studies[0].data, studies[0].data.unit
-    sizes = ", ".join(f"{size:,.15g}" for size in np.unique(table[data.column]))
     models = "grade" if studies[0].grade != studies[0].size.column else "model size"
     facts = [
-        f"{n_grades} {models}{'s' * (n_grades > 1)}, data sizes {sizes} {unit or data.column}."
+        f"{n_grades} {models}{'s' * (n_grades > 1)}, {_sizes_text(table[data.column])} {unit or data.column}."
     ]
     if "seed" in table.columns:
         counts = pd.concat([study.cells.n_seeds for study in studies])

@@ -12,7 +12,7 @@ from analysis.fit import LawFit
 from analysis.laws import Additive
 from analysis.report import analyse, analyse_table
 from analysis.report.html_page import Figure, Page, Paragraph, Section, Table, render
-from analysis.report.overview import absent_text
+from analysis.report.overview import _sizes_text, absent_text
 from analysis.report.served_models import teachers_section
 from models.grades import GRADES
 from models.model_options import SuanOptions
@@ -218,6 +218,13 @@ def test_variants_are_fitted_separately(tmp_path):
         "data_order_independent-soft_logloss-joint", "data_order_shared-soft_logloss-joint"
     }  # fmt: skip
     assert "Grades shared one order" in result.paths["report"].read_text()
+
+
+def test_more_data_sizes_than_can_be_read_are_counted():
+    assert _sizes_text(pd.Series([100, 1_000])) == "data sizes 100, 1,000"
+    assert (
+        _sizes_text(pd.Series(range(1_000, 14_000, 1_000))) == "13 data sizes from 1,000 to 13,000"
+    )
 
 
 @pytest.mark.parametrize("keep", [1, 4, 8])
