@@ -43,6 +43,7 @@ def fit_law(
     y: str = "logloss",
     length: str = "max_len",
     epochs: str = "epochs",
+    embeddings: str = "n_embedding_params",
     excess: str = "excess",
     options: FitOptions = _DEFAULTS,
 ) -> LawFit:
@@ -60,6 +61,7 @@ def fit_law(
         y: column of the metric.
         length: column of the sequence length, for laws with L.
         epochs: column of how often each sample was used, for laws with K.
+        embeddings: column of the size of the embedding tables, for laws with V.
         excess: column of n_params divided by the number that the unique samples support, for laws with X.
         options: loss, weights, held parameters, intervals.
 
@@ -71,7 +73,7 @@ def fit_law(
         options = replace(options, residual="log")
     held = {**law.fixed, **options.fixed}
     _check_held(law, held)
-    roles = {"x": x, "N": x, "D": data, "L": length, "K": epochs, "X": excess}
+    roles = {"x": x, "N": x, "D": data, "L": length, "V": embeddings, "K": epochs, "X": excess}
     question = Question({variable: roles[variable] for variable in law.variables}, y, options)
     rows = _rows(law, table, question, held)
     # Resampling runs that serve several cells needs their rows; the minimum is the same.

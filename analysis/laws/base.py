@@ -80,6 +80,8 @@ class Law:
     saturates: ClassVar[bool] = True
     # Whether residuals are taken in logs by default.
     in_logs: ClassVar[bool] = False
+    # Whether x is another metric, not a size; then `rising` is whether y rises with it.
+    of_metric: ClassVar[bool] = False
     # A simpler law that this one contains: its name, and the parameter and value that give it.
     simpler: ClassVar[tuple[str, str, float] | None] = None
 

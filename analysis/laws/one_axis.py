@@ -1,4 +1,4 @@
-"""Laws of one variable x: a model size, a data size or a cost."""
+"""Laws of one variable x: a model size, a data size, a cost, or another metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from analysis.laws.base import Basis, Shape
+from analysis.laws.base import Basis, Law, Shape
 from analysis.laws.power_terms import EffectiveSizes, SumOfPowers, Term
 from scaling.arrays import FloatArray
 
-__all__ = ["Broken", "Power", "Saturating", "Shifted"]
+__all__ = ["Broken", "Exponential", "Power", "Saturating", "Shifted", "Sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,71 @@ class Broken(SumOfPowers):
         past = (logs[0] - log_break) / width
         bend, slope = width * np.logaddexp(0.0, past), special.expit(past)
         return [logs[0], bend], {(1, 2): -slope, (1, 3): bend - width * slope * past}
+
+
+_WIDTH = Shape("w", lower=1e-30, upper=1e30, first=1e-2, last=1.0, log=True, unit="x")
+# Beyond it, powers of e are 0 or constant, and without a limit they would overflow.
+_LARGEST_POWER = 600.0
+
+
+@dataclass(frozen=True)
+class Exponential(Law):
+    """A metric as a function of a loss x: y = E +- A e^(-x / w) (Gadre et al. 2024, eq. 5, with gamma = 1 / w).
+
+    It is the sigmoid far above its middle. E is the value at large x, e.g. that of a useless model. `rising` is whether y
+    rises with x.
+    """
+
+    name = "exponential"
+    of_metric = True
+    formula = "E ± A e^(-x / w)"
+    variables = ("x",)
+    amplitudes = ("A",)
+    shapes = (_WIDTH,)
+
+    def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
+        """See `Law.basis`."""
+        past = np.exp(np.minimum(logs[0] - shape, _LARGEST_POWER))
+        phi = np.exp(-past)
+        return [phi], {(0, 0): phi * past}
+
+    def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
+        """See `Law.rebased`."""
+        moved = theta.copy()
+        moved[:, 2:] += origin[0]
+        return moved
+
+
+@dataclass(frozen=True)
+class Sigmoid(Law):
+    """A metric as a function of another one, e.g. AUC of logloss: y = E +- A / (1 + e^((x - x0) / w)).
+
+    Source: the second step of Bhagia et al. 2024 (eq. 2) and Grattafiori et al. 2024 (section 3.2.1), with x the loss.
+    E is the value at large x, e.g. the AUC of a useless model, E +- A that at x = 0, and x0 is half way between both.
+    `rising` is whether y rises with x.
+    """
+
+    name = "sigmoid"
+    of_metric = True
+    formula = "E ± A / (1 + e^((x - x0) / w))"
+    variables = ("x",)
+    amplitudes = ("A",)
+    shapes = (
+        Shape("x0", lower=1e-30, upper=1e30, first=0.5, last=2.0, log=True, unit="x"),
+        _WIDTH,
+    )
+
+    def basis(self, logs: Sequence[FloatArray], shape: FloatArray) -> Basis:
+        """See `Law.basis`."""
+        log_half, log_width = shape[:, :1], shape[:, 1:]
+        middle = np.exp(np.minimum(log_half - log_width, _LARGEST_POWER))
+        past = np.exp(np.minimum(logs[0] - log_width, _LARGEST_POWER)) - middle
+        phi = special.expit(-past)
+        slope = phi * special.expit(past)
+        return [phi], {(0, 0): slope * middle, (0, 1): slope * past}
+
+    def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:
+        """See `Law.rebased`."""
+        moved = theta.copy()
+        moved[:, 2:] += origin[0]
+        return moved

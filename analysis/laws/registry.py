@@ -4,8 +4,8 @@ import math
 
 from analysis.laws.base import Law
 from analysis.laws.log_linear import JointLogLinear, LogLinear
-from analysis.laws.one_axis import Broken, Power, Saturating, Shifted
-from analysis.laws.three_axes import DataConstrained, Repeated, SequenceLength
+from analysis.laws.one_axis import Broken, Exponential, Power, Saturating, Shifted, Sigmoid
+from analysis.laws.three_axes import DataConstrained, EmbeddingSize, Repeated, SequenceLength
 from analysis.laws.two_axes import (
     Additive,
     Bottleneck,
@@ -26,6 +26,8 @@ LAWS: dict[str, type[Law]] = {
         Saturating,
         Shifted,
         Broken,
+        Exponential,
+        Sigmoid,
         Additive,
         TiedAdditive,
         Multiplicative,
@@ -33,6 +35,7 @@ LAWS: dict[str, type[Law]] = {
         Interaction,
         Bottleneck,
         SequenceLength,
+        EmbeddingSize,
         Repeated,
         DataConstrained,
         LogLinear,

@@ -1,4 +1,4 @@
-"""Laws of N, D and a third variable: sequence length, or how often the data are used."""
+"""Laws of N, D and a third variable: sequence length, table size, or how often the data are used."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from analysis.laws.base import Shape
 from analysis.laws.power_terms import EffectiveSizes, SumOfPowers, Term
 from scaling.arrays import FloatArray
 
-__all__ = ["DataConstrained", "Repeated", "SequenceLength"]
+__all__ = ["DataConstrained", "EmbeddingSize", "Repeated", "SequenceLength"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,17 @@ class SequenceLength(SumOfPowers):
 
     name = "length"
     terms = (Term("A", {"N": "alpha"}), Term("B", {"D": "beta"}), Term("F", {"L": "gamma"}))
+
+
+@dataclass(frozen=True)
+class EmbeddingSize(SumOfPowers):
+    """The additive law with a third term for the size V of the embedding tables (Tao et al. 2024, eq. 6).
+
+    N then counts the dense parameters only. V may be parameters, rows, or a hash size: only its exponent matters.
+    """
+
+    name = "embeddings"
+    terms = (Term("A", {"N": "alpha"}), Term("B", {"D": "beta"}), Term("F", {"V": "gamma"}))
 
 
 def _worth(log_repeats: FloatArray, log_decay: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -19,6 +19,8 @@ __all__ = ["Objective", "inverse_curvature"]
 
 # Lower limits: of a parameter's scale, as a share of the largest, and of an eigenvalue, because of rounding.
 _LEAST_SCALE, _LEAST_EIGENVALUE = 1e-10, 1e-14
+# Products of two scales below it underflow; a problem with none above it has no curvature at all.
+_NO_SCALE = 1e-100
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def inverse_curvature(curvature: FloatArray) -> FloatArray:
     """
     scale = np.sqrt(np.maximum(np.einsum("...ii->...i", curvature), 0.0))
     top = scale.max(axis=-1, keepdims=True, initial=0.0)
-    scale = np.maximum(scale, _LEAST_SCALE * np.where(top > 0, top, 1.0))
+    scale = np.maximum(scale, _LEAST_SCALE * np.where(top > _NO_SCALE, top, 1.0))
     outer = scale[..., :, None] * scale[..., None, :]
     values, vectors = np.linalg.eigh(curvature / outer)
     values = np.maximum(values, _LEAST_EIGENVALUE)

@@ -90,7 +90,9 @@ def test_every_law_comes_back_from_its_own_values(name, rising, loss):
     rng = np.random.default_rng(3)
     table["max_len"] = rng.choice([1e4, 1e5, 1e6, 1e7], len(table))
     table["epochs"], table["excess"] = rng.choice([1.0, 2.0, 5.0, 12.0], (2, len(table)))
+    table["n_embedding_params"] = table["max_len"]
     sizes = {"x": "n_params", "N": "n_params", "D": "n_samples", "L": "max_len"}
+    sizes |= {"V": "n_embedding_params"}
     sizes |= {"K": "epochs", "X": "excess"}
     table["y"] = law(params, *(table[sizes[v]] for v in law.variables))
     fit = fit_law(law, table, y="y", options=FitOptions(loss=loss, interval="none"))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from analysis.laws import LAWS, Additive, Broken, DataConstrained, build_law
 from analysis.laws.base import Shape
-from analysis.laws.one_axis import Shifted
+from analysis.laws.one_axis import Exponential, Shifted, Sigmoid
 from analysis.laws.power_terms import SumOfPowers, Term
-from analysis.laws.three_axes import Repeated, SequenceLength
+from analysis.laws.three_axes import EmbeddingSize, Repeated, SequenceLength
 from analysis.laws.two_axes import Bottleneck, Interaction, Kaplan, Multiplicative
 from scaling.errors import UserError
 
@@ -20,6 +20,7 @@ SIZES = {"x": RNG_SIZES.uniform(1e4, 1e7, 12), "N": RNG_SIZES.uniform(1e4, 1e7, 
 SIZES["D"] = RNG_SIZES.uniform(1e4, 1e7, 12)
 SIZES |= {"L": RNG_SIZES.uniform(10, 1e3, 12), "K": RNG_SIZES.uniform(1, 8, 12)}
 SIZES["X"] = RNG_SIZES.uniform(1, 5, 12)
+SIZES["V"] = RNG_SIZES.uniform(1e4, 1e7, 12)
 every_law = pytest.mark.parametrize("name", sorted(LAWS))
 
 
@@ -98,7 +99,7 @@ def check_slopes(law, case):
             np.testing.assert_allclose(slope, (up[j] - down[j]) / (2 * step), atol=atol, rtol=0)
 
 
-shifts = st.fixed_dictionaries({v: st.floats(-10, 10) for v in ("x", "N", "D", "L")})
+shifts = st.fixed_dictionaries({v: st.floats(-10, 10) for v in ("x", "N", "D", "L", "V")})
 
 
 @every_law
@@ -302,6 +303,38 @@ def test_interaction_and_length_laws_by_hand():
     assert SequenceLength()(params, 4.0, 9.0, 8.0) == pytest.approx(0.1 + 1 + 1 + 0.5)
 
 
+def test_embeddings_law_by_hand():
+    params = {"E": 0.1, "A": 2.0, "B": 3.0, "F": 4.0, "alpha": 0.5, "beta": 0.5, "gamma": 1.0}
+    assert EmbeddingSize()(params, 4.0, 9.0, 8.0) == pytest.approx(0.1 + 1 + 1 + 0.5)
+
+
+def test_exponential_law_by_hand():
+    params = {"E": 0.85, "A": 2.0, "w": 1.5}
+    assert Exponential(rising=True)(params, 3.0) == pytest.approx(0.85 - 2 * np.exp(-2))
+
+
+def test_sigmoid_law_by_hand():
+    params = {"E": 0.5, "A": 0.4, "x0": 0.6, "w": 0.1}
+    assert Sigmoid()(params, [0.6, 0.5]) == pytest.approx([0.7, 0.5 + 0.4 / (1 + np.exp(-1))])
+
+
+def test_far_above_its_middle_the_sigmoid_is_exponential():
+    sigmoid = {"E": 0.8, "A": 0.5, "x0": 1.0, "w": 0.05}
+    tail = {"E": 0.8, "A": 0.5 * np.exp(1 / 0.05), "w": 0.05}
+    # what is left of the 1 beside the power of e: e^-20
+    assert Sigmoid()(sigmoid, 2.0) - 0.8 == pytest.approx(
+        Exponential()(tail, 2.0) - 0.8, rel=3e-9, abs=0
+    )
+
+
+@pytest.mark.parametrize("law", [Sigmoid(), Exponential()])
+def test_a_narrow_step_has_finite_values_and_slopes(law):
+    x = [np.log([0.3, 0.5, 0.7])]
+    shape = np.array([[np.log(0.5), -300.0][-len(law.shapes) :]])
+    phi, slopes = law.basis(x, shape)
+    assert np.isfinite([phi[0], *slopes.values()]).all()
+
+
 def test_repeated_data_are_worth_less_each_time():
     params = {"E": 0.0, "A": 1e-9, "B": 1.0, "alpha": 0.5, "beta": 1.0, "R_D": 2.0}
     law = Repeated()
@@ -323,11 +356,13 @@ def test_repeated_data_are_worth_less_each_time():
         ("multiplicative", "E - A N^-alpha D^-beta"),
         ("interaction", "E - A N^-alpha - B D^-beta - G N^-alpha D^-beta"),
         ("length", "E - A N^-alpha - B D^-beta - F L^-gamma"),
+        ("embeddings", "E - A N^-alpha - B D^-beta - F V^-gamma"),
+        ("sigmoid", "E - A / (1 + e^((x - x0) / w))"),
     ],
 )
 def test_an_equation_has_the_signs_of_its_metric(name, equation):
     assert build_law(name, rising=True).equation == equation
-    falling = equation.replace(" - ", " + ").removeprefix("1 + ")
+    falling = equation.replace(" - ", " + ").removeprefix("1 + ").replace("x + x0", "x - x0")
     assert build_law(name).equation == falling
 
 

@@ -6,11 +6,27 @@ import typer
 
 from scaling.cli.fit_inputs.law_choices import LossName, ResidualName, WeightsName
 
-__all__ = ["BestOf", "BootstrapSeed", "Delta", "LimitOfE", "Loss", "Residual", "Rising", "Weights"]
+__all__ = [
+    "BestOf",
+    "BootstrapSeed",
+    "Delta",
+    "Embeddings",
+    "LimitOfE",
+    "Loss",
+    "Residual",
+    "Rising",
+    "Weights",
+]
 
 
 Loss = Annotated[LossName, typer.Option(help="gaussian fits the means of cells, huber every row.")]
 Delta = Annotated[float | None, typer.Option(help="Threshold of the huber loss [default: 0.001].")]
+Embeddings = Annotated[
+    str,
+    typer.Option(
+        help="Column of the size of the embedding tables, for --law embeddings: parameters, rows or a hash size."
+    ),
+]
 Residual = Annotated[
     ResidualName | None,
     typer.Option(help="Scale of the residuals [default: raw with gaussian, log with huber]."),

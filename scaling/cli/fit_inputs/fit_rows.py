@@ -20,6 +20,7 @@ __all__ = [
     "direction_for",
     "metrics_of",
     "one_variant",
+    "refuse_law_of_metric",
     "rows_of_law",
     "rows_to_fit",
     "size_columns",
@@ -92,20 +93,50 @@ def rows_to_fit(
 
 
 def size_columns(
-    law: str, x: str, data: str, length: str = "max_len", epochs: str = "epochs"
+    law: str,
+    x: str,
+    data: str,
+    length: str = "max_len",
+    epochs: str = "epochs",
+    embeddings: str = "n_embedding_params",
 ) -> list[str]:
     """The columns of a law's sizes, as `analysis.fit.fit_law` takes them."""
     from analysis.laws import build_law
 
-    roles = {"x": x, "N": x, "D": data, "L": length, "K": epochs, "X": "excess"}
+    roles = {"x": x, "N": x, "D": data, "L": length, "V": embeddings, "K": epochs, "X": "excess"}
     return [roles[variable] for variable in build_law(law).variables]
 
 
-def direction_for(law: str, rising: bool | None) -> bool | None:
-    """The direction that the caller gave; for a law of optima, which have none, falling."""
+def refuse_law_of_metric(law: str) -> None:
+    """Refuse a law of another metric, for a verb that needs sizes, known before a run is trained.
+
+    Raises:
+        UserError: it is one.
+    """
     from analysis.laws import build_law
 
-    return False if build_law(law).in_logs else rising
+    if build_law(law).of_metric:
+        raise UserError(
+            f"--law {law}: its x is a metric, not a size that can be chosen; use it with scaling fit"
+        )
+
+
+def direction_for(
+    law: str, rising: bool | None, table: pd.DataFrame, x: str, y: str | None
+) -> bool | None:
+    """The direction that the caller gave; for a law of optima, which have none, falling.
+
+    For a law of another metric `x`, whether `y` (or the table's first metric) rises with it in the table.
+    """
+    from analysis.laws import build_law
+    from analysis.table import falls_with, require_columns
+
+    form = build_law(law)
+    if form.of_metric:
+        (metric, *_) = metrics_of(table, [y] if y else None)
+        require_columns(table, [x, metric])
+        return not falls_with(table, metric, [x])
+    return False if form.in_logs else rising
 
 
 def rows_of_law(

@@ -14,6 +14,7 @@ from scaling.cli.fit_inputs import (
     BootstrapSeed,
     CutName,
     Delta,
+    Embeddings,
     IntervalName,
     JointLaw,
     LawName,
@@ -156,8 +157,9 @@ def fit(
         LawName,
         typer.Option(
             help="The law: additive to interaction use --x and --data, length to data-constrained "
-            "also use a third size, and the others use only --x. For best sizes, batches and rates: "
-            "log-linear (--x) and log-linear-joint (--x and --data), exponents of either sign."
+            "also use a third size, and the others use only --x. For a metric as a function of a loss --x: exponential, "
+            "sigmoid. For best sizes, batches and rates: log-linear (--x) and log-linear-joint (--x and --data), exponents "
+            "of either sign."
         ),
     ] = LawName.ADDITIVE,
     loss: Loss = LossName.GAUSSIAN,
@@ -177,6 +179,7 @@ def fit(
     epochs: Annotated[
         str, typer.Option(help="Column of the uses of each sample, for --law repeated.")
     ] = "epochs",
+    embeddings: Embeddings = "n_embedding_params",
     bootstrap: Annotated[
         int | None,
         typer.Option(min=2, help="Bootstrap intervals from this many resamples of the cells."),
@@ -222,12 +225,13 @@ def fit(
         seed=seed,
     )
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
-    sizes = size_columns(law.value, x, data, length, epochs)
-    rising = direction_for(law.value, rising)
+    sizes = size_columns(law.value, x, data, length, epochs, embeddings)
+    rising = direction_for(law.value, rising, loaded.table, x, y)
     rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
     (metric,) = rows.metrics
     form = build_law(law.value, rising=rows.rising[metric], limit=limit)
     columns = {"x": x, "data": data, "y": metric, "length": length, "epochs": epochs}
+    columns |= {"embeddings": embeddings}
     result = with_advice(fit_law(form, rows.table, **columns, options=options))
     result = replace(result, notes=(*result.notes, *rows.notes))
     predicted = predictions(result, at)

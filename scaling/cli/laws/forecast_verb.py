@@ -26,6 +26,7 @@ from scaling.cli.fit_inputs import (
     load_table,
     matching,
     parse_numbers,
+    refuse_law_of_metric,
     rows_of_law,
     size_columns,
 )
@@ -120,6 +121,7 @@ def forecast(
 
     if score == bool(at):
         raise UserError("give sizes to forecast (--at N,D), or --score, one of them")
+    refuse_law_of_metric(law.value)
     loaded = load_table(source, runs, None, overrides=overrides, whole_folder=whole_folder)
     folder = ledger or _home(source, loaded) / LEDGER_FOLDER
     if score:
@@ -136,7 +138,7 @@ def forecast(
     )
     table = loaded.table[matching(loaded.table, where or [])]
     sizes = size_columns(law.value, x, data)
-    rising = direction_for(law.value, rising)
+    rising = direction_for(law.value, rising, table, x, y)
     rows = rows_of_law(table, sizes, y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics

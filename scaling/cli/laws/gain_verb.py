@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.atomic_files import json_values
-from scaling.cli.fit_inputs import BestOf, LawName, Rising, load_table, rows_of_law, size_columns
+from scaling.cli.fit_inputs import (
+    BestOf,
+    Embeddings,
+    LawName,
+    Rising,
+    load_table,
+    refuse_law_of_metric,
+    rows_of_law,
+    size_columns,
+)
 from scaling.cli.options import (
     AsJson,
     Data,
@@ -44,6 +53,7 @@ def gain(
     data: Data = "n_samples",
     y: Y = None,
     law: Annotated[LawName, typer.Option(help="The law to fit.")] = LawName.ADDITIVE,
+    embeddings: Embeddings = "n_embedding_params",
     rising: Rising = None,
     best_of: BestOf = None,
     runs: Runs = None,
@@ -64,13 +74,14 @@ def gain(
     from analysis.fit import fit_law
     from analysis.laws import build_law
 
+    refuse_law_of_metric(law.value)
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
-    sizes = size_columns(law.value, x, data)
+    sizes = size_columns(law.value, x, data, embeddings=embeddings)
     rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics
     form = build_law(law.value, rising=rows.rising[metric])
-    fit = fit_law(form, rows.table, x=x, data=data, y=metric)
+    fit = fit_law(form, rows.table, x=x, data=data, y=metric, embeddings=embeddings)
     cost: Cost | None = None
     absent = f"law {form.name} does not split a cost between a model size and a data size"
     if form.variables == ("N", "D") and "flops" not in (x, data):
