@@ -7,11 +7,12 @@ from models.attention.bias import Bias, RelativeBias
 from models.attention.candidates import CandidateKeys, attend_history
 from models.attention.dense import SelfAttention
 from models.attention.flex import FlexBias, flex_sparse_attention
-from models.attention.layout import Layout, RunningMean
+from models.attention.layout import MASKED, Layout, RunningMean
 from models.attention.light import SparseBias, sparse_pays
 from models.attention.sparse import gap_buckets, sparse_attention, sparse_bias
 
 __all__ = [
+    "MASKED",
     "Bias",
     "CandidateKeys",
     "FlexBias",

@@ -1,0 +1,131 @@
+"""The protocol of encoders: what any model of the ladder gets, gives and declares.
+
+An encoder is the part of a model between the embeddings and the head: it reads embedded behaviours and candidates and
+returns one vector per candidate. Embeddings, head, training and scoring are the same for all encoders.
+
+Shapes: B passes, M candidates, L behaviours, n1 behaviour features, P profile features, d embedding width,
+D = n1 d token width, C width of a candidate's own features.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.grades import Grade
+from models.input_schema import InputSchema
+
+__all__ = ["Encoder", "EncoderInput", "Packing"]
+
+
+Packing = Literal["request", "stretch"]
+
+
+@dataclass(frozen=True)
+class EncoderInput:
+    """What an encoder reads of B passes; behaviours are oldest first and padded on the left.
+
+    Attributes:
+        history_BLD: embedded behaviours; zero where padded.
+        candidate_BMD: the candidates in the slots of a behaviour; a slot that candidates lack is zero.
+        own_BMC: embeddings of all candidate and context features, side by side.
+        profile_BPd: embeddings of the user's features.
+        times: unix seconds of behaviours and, last, of the requests, int64 [B, L + M].
+        hours: hour of the day plus one of the same, int64 [B, L + M]; 0 where padded.
+        lengths: valid behaviours, int64 [B].
+        history_ids: rows of the embedding table that `history_BLD` holds, int64 [B, L, n1]; 0 where padded. Two are equal
+            where a behaviour and a candidate have a value in common.
+        candidate_ids: the same for `candidate_BMD`, int64 [B, M, n1].
+        ends: [B, M] columns of the history before each candidate's request, if the pass covers a stretch of a user's log;
+            None: all of them.
+        present: bool [B, M], False where a pass has fewer candidates; None: no candidate is missing.
+    """
+
+    history_BLD: Tensor
+    candidate_BMD: Tensor
+    own_BMC: Tensor
+    profile_BPd: Tensor
+    times: Tensor
+    hours: Tensor
+    lengths: Tensor
+    history_ids: Tensor
+    candidate_ids: Tensor
+    ends: Tensor | None = None
+    present: Tensor | None = None
+
+    @property
+    def n_history(self) -> int:
+        """L."""
+        return self.history_BLD.shape[1]
+
+    @property
+    def n_candidates(self) -> int:
+        """M."""
+        return self.candidate_BMD.shape[1]
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """Which behaviours are not padding, bool [B, L]."""
+        return self._columns >= (self.n_history - self.lengths)[:, None]
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """Which behaviours a candidate may read, bool [B, M, L]: valid and before its request.
+
+        A candidate that is not present reads none.
+        """
+        seen = self.valid[:, None, :].expand(-1, self.n_candidates, -1)
+        if self.ends is not None:
+            seen = seen & (self._columns < self.ends[:, :, None])
+        if self.present is not None:
+            seen = seen & self.present[:, :, None]
+        return seen
+
+    @property
+    def _columns(self) -> Tensor:
+        return torch.arange(self.n_history, device=self.lengths.device)
+
+
+class Encoder(nn.Module, ABC):
+    """The base of all encoders.
+
+    A subclass sets `options_type` and, in its constructor, `n_out`; it implements `forward`, and overrides `packing`
+    and `encodes_once` where they hold. It computes all its sizes from the grade and the schema.
+
+    Attributes:
+        options_type: a frozen dataclass of the encoder's options; its `__post_init__` refuses wrong values with a
+            ValueError that names the option, its value and what was expected.
+        n_out: width of the vector per candidate.
+    """
+
+    options_type: ClassVar[type[Any]]
+    n_out: int
+
+    def __init__(self, grade: Grade, options: Any, schema: InputSchema) -> None:
+        super().__init__()
+        if not isinstance(options, self.options_type):
+            raise TypeError(
+                f"{type(self).__name__}: options are {type(options).__name__}, "
+                f"expected {self.options_type.__name__}"
+            )
+        self.grade, self.options = grade, options
+
+    @classmethod
+    def packing(cls, options: Any) -> tuple[Packing, ...]:
+        """Return which packed passes give the same outputs as one pass for each candidate.
+
+        `request`: all candidates of a pass share history and time; `stretch`: each has its own end of the history.
+        """
+        return ()
+
+    @classmethod
+    def encodes_once(cls, options: Any) -> bool:
+        """Whether the history is encoded without the candidate, so that candidates of a request share this work."""
+        return False
+
+    @abstractmethod
+    def forward(self, inputs: EncoderInput) -> Tensor:
+        """Return one vector for each candidate, [B, M, n_out]; any values where a candidate is not present."""
