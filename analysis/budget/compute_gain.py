@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.budget.allocation import check_terms, frontier
+from analysis.budget.best_split import check_terms, frontier
 from analysis.budget.cost import Cost
 from analysis.fit import FittedRows, LawFit, PairedErrors, common_errors
 from analysis.uncertainty import combined
@@ -26,11 +26,12 @@ __all__ = ["ComputeGains", "Crossing", "GainAt", "VariantLaw", "compute_gains"]
 
 # Beyond the runs, by this factor, budgets are still answered by default and crossings searched.
 _BEYOND = 10.0
-# Shares and ends of crossings are searched within exp(+-30) times the budget; ends in these steps of its log.
-_SCAN, _STEP = 30.0, 0.25
-_CROSSING_STEPS, _BISECTIONS = 240, 34
+# Shares and ends of crossings are searched within exp(+-30) times the budget; ends in growing steps.
+_SCAN = 30.0
+_STEP, _GROWTH, _STEPS = 0.05, 1.2, 32
+_CROSSING_STEPS, _BISECTIONS = 240, 30
 # Range and steps of the best split's search, in logs of the model size beyond the fitted ones.
-_REACH, _GRID, _ROUNDS = 25.0, 121, 6
+_REACH, _GRID, _ROUNDS = 25.0, 121, 5
 _DRAWS = 20_000
 
 Ends = tuple[float, float, float]
@@ -307,8 +308,7 @@ class _Pair:
         for k in np.flatnonzero(better[1:] != better[:-1]):
             rises = bool(better[k + 1])
             at = _bisect(logs[k : k + 1], logs[k + 1 : k + 2], _is(score, rises))
-            step = float(logs[1] - logs[0])
-            low, high = (float(np.exp(_until_differs(score, at, s))[0]) for s in (-step, step))
+            low, high = (float(np.exp(_until_differs(score, at, s))[0]) for s in (-_STEP, _STEP))
             budget = float(np.exp(at[0]))
             beyond = _beyond(budget, common)
             found.append(Crossing(self.variant.name, (budget, low, high), rises, beyond))
@@ -364,8 +364,8 @@ def _until_differs(score: _Score, start: FloatArray, step: float) -> FloatArray:
     """
     low = high = np.where(np.isinf(start), np.clip(start, -_SCAN, _SCAN), start)
     apart = np.zeros(len(start), dtype=bool)
-    for _ in range(int(2 * _SCAN / abs(step))):
-        low = np.where(apart, low, high)
+    for _ in range(_STEPS):
+        low, step = np.where(apart, low, high), step * _GROWTH
         high = np.where(apart, high, high + step)
         apart |= np.abs(score(high)[1]) > 1
         if apart.all():
