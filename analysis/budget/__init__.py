@@ -3,8 +3,10 @@
 Not here: fitting.
 """
 
-from analysis.budget.allocation import Allocation, allocate, cheapest, frontier, iso_cost, iso_loss
+from analysis.budget.allocation import Allocation, allocate, iso_cost, iso_loss
 from analysis.budget.approach_table import Approach, envelope, three_approaches
+from analysis.budget.best_split import cheapest, frontier
+from analysis.budget.budget_profile import Profile
 from analysis.budget.compute_gain import (
     ComputeGains,
     Crossing,
@@ -14,7 +16,7 @@ from analysis.budget.compute_gain import (
 )
 from analysis.budget.cost import Cost, Unit, read_cost
 from analysis.budget.further_cells import next_cells, with_advice
-from analysis.budget.isoflop_fit import IsoFlop, PowerLaw, Profile, isoflop
+from analysis.budget.isoflop_fit import IsoFlop, PowerLaw, isoflop
 from analysis.budget.pursuit_look import goal_text
 from analysis.budget.round_choice import PursuitUnit, check_goal, next_round
 from analysis.budget.size_gains import GainsFrom, gains

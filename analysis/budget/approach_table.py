@@ -1,7 +1,7 @@
 """The exponents of N*(C) and D*(C) by the three approaches of Hoffmann et al. 2022, side by side.
 
 1: the envelope of curves of the metric against FLOPs, one for each model size. 2: IsoFLOP profiles
-(`analysis.budget.isoflop_fit`). 3: the best splits by a joint law (`analysis.budget.allocation`).
+(`analysis.budget.isoflop_fit`). 3: the best splits by a joint law (`analysis.budget.best_split`).
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.budget.allocation import best_log_size, check_terms, half_width
+from analysis.budget.best_split import best_log_size, check_terms, half_width
+from analysis.budget.budget_profile import WITHIN
 from analysis.budget.cost import Cost
-from analysis.budget.isoflop_fit import WITHIN, IsoFlop, PowerLaw, isoflop, slopes, with_flops
+from analysis.budget.isoflop_fit import IsoFlop, PowerLaw, isoflop, slopes, with_flops
 from analysis.fit import LawFit
 from analysis.table import require_columns
 from analysis.uncertainty import Interval

@@ -8,55 +8,27 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.budget.budget_profile import (
+    FEWEST_SIZES,
+    WITHIN,
+    Profile,
+    at_budgets,
+    extreme,
+    powers,
+    profile_of,
+    split_budgets,
+)
 from analysis.table import place_of, require_columns, source_of
 from analysis.uncertainty import Interval
-from scaling.arrays import BoolArray, FloatArray
+from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
-__all__ = ["WITHIN", "IsoFlop", "PowerLaw", "Profile", "isoflop", "slopes", "with_flops"]
+__all__ = ["IsoFlop", "PowerLaw", "isoflop", "slopes", "with_flops"]
 
 
-# Further from the minimum than this factor, the profiles of fitted laws are no parabolas.
-WITHIN = 5.0
-# A parabola has three coefficients; the fourth size judges it.
-_FEWEST_SIZES = 4
-_NEAREST = 5
-_ROUNDS = 20
 _FEWEST_BUDGETS = 3
 # Below this p-value the budgets' minima scatter more than the runs within them explain.
 _SCATTER_P = 0.05
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The runs of one budget and the parabola of the metric in log size.
-
-    Attributes:
-        budget: geometric mean of the runs' FLOPs.
-        sizes, samples, metric: (n,) of the runs, ordered by size; samples and metric as they would be at the budget.
-        near: (n,) whether a run lies so near the minimum that the parabola is fitted to it.
-        curve: (3,) coefficients of 1, u and u^2 with u = log size - `centre`; NaN with too few sizes.
-        centre: mean of the log sizes.
-        best_size, best_samples, best_metric: at the minimum (maximum if the metric rises); NaN if there is none.
-        left_out: why this budget does not count; empty if it does.
-    """
-
-    budget: float
-    sizes: FloatArray
-    samples: FloatArray
-    metric: FloatArray
-    near: BoolArray
-    curve: FloatArray
-    centre: float
-    best_size: float
-    best_samples: float
-    best_metric: float
-    left_out: str
-
-    def value(self, sizes: FloatArray) -> FloatArray:
-        """The parabola at model sizes."""
-        u = np.log(sizes) - self.centre
-        return np.asarray(self.curve[0] + self.curve[1] * u + self.curve[2] * u**2)
 
 
 @dataclass(frozen=True)
@@ -160,23 +132,19 @@ def isoflop(
     rows = values[np.isfinite(values).all(axis=1)]
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     sign = -1.0 if rising else 1.0
-    groups = _budgets(rows, 1 + tolerance)
-    profiles = tuple(_profile(group, sign, within) for group in groups)
-    groups = _at_budgets(groups, [profile for profile in profiles if not profile.left_out])
-    profiles = tuple(_profile(group, sign, within) for group in groups)
+    groups = split_budgets(rows, 1 + tolerance)
+    profiles = tuple(profile_of(group, sign, within) for group in groups)
+    groups = at_budgets(groups, [profile for profile in profiles if not profile.left_out])
+    profiles = tuple(profile_of(group, sign, within) for group in groups)
     used = [profile for profile in profiles if not profile.left_out]
     if len(used) < _FEWEST_BUDGETS:
         raise UserError(
-            f"{source_of(table)}: {len(used)} of {len(profiles)} budgets have a {_extreme(sign)} among their runs, expected at least "
-            f"{_FEWEST_BUDGETS}{_reasons(profiles)}: train {_FEWEST_SIZES} or more sizes on both sides of it at equal {flops}, or "
+            f"{source_of(table)}: {len(used)} of {len(profiles)} budgets have a {extreme(sign)} among their runs, expected at least "
+            f"{_FEWEST_BUDGETS}{_reasons(profiles)}: train {FEWEST_SIZES} or more sizes on both sides of it at equal {flops}, or "
             f"raise the tolerance of {tolerance:g} if the {flops} of a budget differ by more"
         )
     size, samples, p = _laws(used, n_draws, seed, level)
     return IsoFlop(profiles, size, samples, p, *_skew(used), len(values) - len(rows))
-
-
-def _extreme(sign: float) -> str:
-    return "minimum" if sign > 0 else "maximum"
 
 
 def _reasons(profiles: Sequence[Profile]) -> str:
@@ -201,86 +169,6 @@ def with_flops(table: pd.DataFrame, x: str, data: str, flops: str) -> pd.DataFra
         return table
     require_columns(table, [x, data])
     return table.assign(flops=6.0 * table[x] * table[data])
-
-
-def _budgets(rows: FloatArray, ratio: float) -> list[FloatArray]:
-    """Split rows (n, 4), ordered by FLOPs, into budgets: from the smallest FLOPs on, up to `ratio` times as many."""
-    parts, start = [], 0
-    for i in range(1, len(rows) + 1):
-        if i == len(rows) or rows[i, 0] > rows[start, 0] * ratio:
-            parts.append(rows[start:i])
-            start = i
-    return parts
-
-
-def _at_budgets(groups: Sequence[FloatArray], used: Sequence[Profile]) -> list[FloatArray]:
-    """The rows (n, 4) of each budget as they would be at its FLOPs; unchanged if fewer than two budgets count."""
-    if len(used) < 2:
-        return list(groups)
-    logs = np.log([profile.budget for profile in used])
-    slope = np.gradient([profile.best_metric for profile in used], logs)
-    moved = []
-    for rows in groups:
-        offset = np.log(rows[:, 0]) - np.log(rows[:, 0]).mean()
-        at = np.interp(np.log(rows[:, 0]).mean(), logs, slope)
-        samples, metric = rows[:, 2] / np.exp(offset), rows[:, 3] - at * offset
-        moved.append(np.column_stack([rows[:, 0], rows[:, 1], samples, metric]))
-    return moved
-
-
-def _profile(rows: FloatArray, sign: float, within: float) -> Profile:
-    """The profile of one budget's rows (n, 4): FLOPs, size, samples, metric."""
-    rows = rows[np.argsort(rows[:, 1], kind="stable")]
-    budget = float(np.exp(np.log(rows[:, 0]).mean()))
-    logs, nan = np.log(rows[:, 1]), float("nan")
-    centre, left_out, best = float(logs.mean()), "", nan
-    u, curve, near = logs - centre, np.full(3, nan), np.ones(len(rows), dtype=bool)
-    n_sizes = len(np.unique(rows[:, 1]))
-    if n_sizes < _FEWEST_SIZES:
-        left_out = f"fewer than {_FEWEST_SIZES} sizes ({n_sizes})"
-    else:
-        near, curve = _parabola(u, sign * rows[:, 3], within)
-        best = float(-curve[1] / (2 * curve[2])) if curve[2] > 0 else nan
-        curve = sign * curve
-        if not np.isfinite(best):
-            left_out = f"no {_extreme(sign)} (the parabola opens to the other side)"
-        elif not u[0] < best < u[-1]:
-            side = "below" if best <= u[0] else "above"
-            left_out = f"the {_extreme(sign)} lies {side} the sizes ({rows[0, 1]:.3g} to {rows[-1, 1]:.3g})"
-    if left_out:
-        sizes = (nan, nan, nan)
-    else:
-        # at one budget, log samples are a straight line in log size
-        slope, level = np.polyfit(u[near], np.log(rows[near, 2]), 1)
-        value = float(curve @ [1.0, best, best**2])
-        sizes = (float(np.exp(centre + best)), float(np.exp(level + slope * best)), value)
-    return Profile(
-        budget, rows[:, 1], rows[:, 2], rows[:, 3], near, curve, centre, *sizes, left_out
-    )
-
-
-def _parabola(u: FloatArray, falling: FloatArray, within: float) -> tuple[BoolArray, FloatArray]:
-    """The runs near the minimum (n,), and the parabola (3,) of the values (n,) through them."""
-    every = np.unique(u)
-    best = float(every[np.argmin([falling[u == one].mean() for one in every])])
-    near: BoolArray | None = None
-    curve: FloatArray | None = None
-    for _ in range(_ROUNDS):
-        reach = max(np.log(within), np.sort(np.abs(every - best))[:_NEAREST][-1])
-        before, near = near, np.abs(u - best) <= reach * (1 + 1e-9)
-        if before is not None and (near == before).all():
-            break
-        curve = np.linalg.lstsq(_powers(u[near], 2), falling[near], rcond=None)[0]
-        if not curve[2] > 0:
-            break
-        best = float(np.clip(-curve[1] / (2 * curve[2]), u[near].min(), u[near].max()))
-    assert near is not None
-    assert curve is not None
-    return near, curve
-
-
-def _powers(u: FloatArray, degree: int) -> FloatArray:
-    return np.vander(u, degree + 1, increasing=True)
 
 
 def _laws(
@@ -331,12 +219,12 @@ def _drawn_minima(
 ) -> tuple[FloatArray, FloatArray]:
     """Logs of the best size and the best samples (n_draws,), with resampled residuals of the parabola."""
     u = np.log(profile.sizes[profile.near]) - profile.centre
-    powers = _powers(u, 2)
-    residual = profile.metric[profile.near] - powers @ profile.curve
+    columns = powers(u, 2)
+    residual = profile.metric[profile.near] - columns @ profile.curve
     # residuals of a fit are smaller than the errors
     residual = (residual - residual.mean()) * np.sqrt(len(u) / (len(u) - 3))
     drawn = residual[random.integers(len(u), size=(n_draws, len(u)))]
-    curves = profile.curve + drawn @ np.linalg.pinv(powers).T
+    curves = profile.curve + drawn @ np.linalg.pinv(columns).T
     with np.errstate(divide="ignore", invalid="ignore"):
         best = -curves[:, 1] / (2 * curves[:, 2])
     # a drawn parabola without a minimum among the runs says no more than that it lies at their ends
@@ -371,10 +259,10 @@ def _skew(used: Sequence[Profile]) -> tuple[float, float]:
     for profile in used:
         sizes, metric = profile.sizes[profile.near], profile.metric[profile.near]
         u = np.log(sizes) - np.log(sizes).mean()
-        if len(np.unique(u)) < _FEWEST_SIZES + 1:
+        if len(np.unique(u)) < FEWEST_SIZES + 1:
             continue
-        cubic = np.linalg.lstsq(_powers(u, 3), metric, rcond=None)[0]
-        rest = float(((metric - _powers(u, 3) @ cubic) ** 2).sum())
+        cubic = np.linalg.lstsq(powers(u, 3), metric, rcond=None)[0]
+        rest = float(((metric - powers(u, 3) @ cubic) ** 2).sum())
         gained += float(((metric - profile.value(sizes)) ** 2).sum()) - rest
         left, n, dof = left + rest, n + 1, dof + len(u) - 4
         ratios.append(cubic[3] / cubic[2] * float(np.ptp(u)) / 2)
