@@ -97,7 +97,8 @@ class BSTBlock(nn.Module):
         return history_BLW, self._finish(own_BMW, read)
 
     def _attend(self, qkv_BNX: Tensor, readable_BNN: Tensor) -> Tensor:
-        q, k, v = qkv_BNX.view(*qkv_BNX.shape[:2], 3, self.n_heads, -1).transpose(1, 3).unbind(2)
+        shape = (*qkv_BNX.shape[:2], 3, self.n_heads, qkv_BNX.shape[2] // 3 // self.n_heads)
+        q, k, v = qkv_BNX.view(shape).transpose(1, 3).unbind(2)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=readable_BNN.unsqueeze(1))
         return attended.transpose(1, 2).flatten(2)
 

@@ -91,7 +91,8 @@ class SIM(Encoder):
         times = inputs.times[:, :n_history].flatten().index_select(0, rows).view(columns.shape)
         buckets = gap_buckets(inputs.times[:, n_history:, None] - times).flatten()
         gaps = self.gap.index_select(0, buckets)
-        kept_BMKX = torch.cat([kept, gaps], -1).view(*columns.shape, -1)
+        kept_BMKX = torch.cat([kept, gaps], -1)
+        kept_BMKX = kept_BMKX.view(*columns.shape, kept_BMKX.shape[-1])
         for attend in self.rounds:
             own = attend(own, kept_BMKX, found)
         return own
