@@ -8,6 +8,7 @@ import typer
 from scaling.cli.laws import (
     budget_verbs,
     compare_verb,
+    equivalent_verb,
     fitting_verbs,
     forecast_verb,
     gain_verb,
@@ -27,6 +28,7 @@ def add_verbs(app: typer.Typer) -> None:
         isoflop_verb,
         forecast_verb,
         report_verbs,
+        equivalent_verb,
         compare_verb,
     ):
         module.add_verbs(app)

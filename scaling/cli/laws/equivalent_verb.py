@@ -1,0 +1,322 @@
+"""The verb on the compute that variants need for equal quality: `scaling compute-gain`."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.atomic_files import json_values
+from scaling.cli.fit_inputs import (
+    BestOf,
+    Delta,
+    LawName,
+    LimitOfE,
+    Loss,
+    LossName,
+    Residual,
+    Rising,
+    Weights,
+    WeightsName,
+    load_table,
+    load_tables,
+    matching,
+    metrics_of,
+    parse_numbers,
+    rows_of_law,
+    size_columns,
+)
+from scaling.cli.options import AsJson, Data, Output, Overrides, Runs, Where, WholeFolder, X, Y
+from scaling.cli.output import emit
+from scaling.cli.tables import Table
+from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.budget import ComputeGains, VariantLaw
+    from analysis.fit import FitOptions
+
+__all__ = ["add_verbs"]
+
+
+# Of several tables, the column that names each row's.
+_TABLE = "table"
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verb on the command `scaling`."""
+    app.command("compute-gain")(compute_gain)
+
+
+def compute_gain(
+    source: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STUDY|CSV...",
+            help="Study files or run folders, whose runs are combined; or CSVs, which the column `table` then tells apart "
+            "by the names of their files, or folders.",
+        ),
+    ],
+    reference: Annotated[
+        list[str],
+        typer.Option(
+            "--reference",
+            metavar="COLUMN=VALUE",
+            help="Variant to compare the others with; repeatable, all conditions must hold.",
+        ),
+    ],
+    flops: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--flops",
+            min=0,
+            help="Budget of the reference, in FLOPs (of a law of one size, in its unit); repeatable.",
+        ),
+    ] = None,
+    at_multiple: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--at-multiple",
+            min=0,
+            help="Budget as a multiple of the largest one that the runs of all variants cover; repeatable [default: five "
+            "budgets among the runs and one ten times beyond].",
+        ),
+    ] = None,
+    law: Annotated[
+        LawName,
+        typer.Option(
+            help="A law of model size and data size, or of one size: then the budget is --x."
+        ),
+    ] = LawName.ADDITIVE,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Y = None,
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Hold a parameter of every law, e.g. E; repeatable."
+        ),
+    ] = None,
+    rising: Rising = None,
+    limit: LimitOfE = None,
+    best_of: BestOf = None,
+    confidence: Annotated[
+        float, typer.Option(min=0.5, max=0.9999, help="Confidence level of each interval.")
+    ] = 0.95,
+    runs: Runs = None,
+    where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print the share of a reference's compute with which variants reach its metric; exit 1 unless the data determine every law.
+
+    Joint laws are compared at the best split of each budget. Runs of the same grade (or model size), data size and seed are
+    paired: what their errors have in common cancels.
+
+    Example: scaling compute-gain studies/packing.toml --reference packing=none
+    """
+    from analysis.budget import compute_gains
+    from analysis.fit import FitOptions
+
+    table = _table(source, runs, where, overrides, whole_folder)
+    variants, name = _variants(table, reference, x)
+    options = FitOptions(
+        loss=loss.value,
+        delta=delta,
+        residual=residual.value if residual else None,
+        weights=weights.value,
+        fixed=parse_numbers(hold),
+        level=confidence,
+    )
+    (metric,) = metrics_of(table, [y] if y else None)[:1]
+    laws = [
+        _law_of(
+            label,
+            rows,
+            law.value,
+            (x, data, metric),
+            options,
+            rising=rising,
+            limit=limit,
+            best_of=best_of,
+        )
+        for label, rows in variants.items()
+    ]
+    found = compute_gains(laws, name, flops, multiples=at_multiple or (), level=confidence)
+    fits = {one.name: one.fit for one in laws}
+    document: dict[str, Any] = {"y": metric, "law": law.value, "reference": name}
+    document |= {"budget": laws[0].cost.unit if laws[0].cost else x, "level": confidence}
+    document |= {
+        "fits": {
+            label: {"status": fit.status, "message": fit.message} for label, fit in fits.items()
+        },
+        "range": list(found.range),
+        "gains": json_values([asdict(one) for one in found.gains]),
+        "crossings": json_values([asdict(one) for one in found.crossings]),
+        "correlations": json_values(found.correlations),
+    }
+    emit(_parts(found, laws, document["budget"]), document, as_json=as_json, output=output)
+    if not all(fit.success for fit in fits.values()):
+        raise typer.Exit(1)
+
+
+def _table(
+    sources: list[Path],
+    runs: Path | None,
+    where: list[str] | None,
+    overrides: list[str] | None,
+    whole_folder: bool,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    texts = [source for source in sources if source.suffix != ".toml" and not source.is_dir()]
+    if len(sources) == 1 or not texts:
+        return load_tables(sources, runs, where, overrides=overrides, whole_folder=whole_folder)
+    if len(texts) < len(sources):
+        raise UserError(
+            f"{texts[0]}: a CSV cannot be combined with studies; write theirs with `scaling table -o FILE.csv`"
+        )
+    names = [source.stem for source in sources]
+    if len(set(names)) < len(names):  # e.g. runs.csv of several folders
+        names = [source.resolve().parent.name for source in sources]
+    if len(set(names)) < len(names):
+        raise UserError(f"several tables have the name {max(names, key=names.count)}; rename one")
+    loaded = [
+        load_table(one, runs, None).table.assign(**{_TABLE: name})
+        for one, name in zip(sources, names, strict=True)
+    ]
+    rows = pd.concat(loaded, ignore_index=True)
+    return rows[matching(rows, where or [])]
+
+
+def _variants(
+    table: pd.DataFrame, reference: list[str], x: str
+) -> tuple[dict[str, pd.DataFrame], str]:
+    """The rows of each variant by its name, and the name of the reference.
+
+    Variants differ in the columns of the reference's conditions, and in settings that one law must not mix.
+
+    Raises:
+        UserError: there is only one variant, or the reference is not one.
+    """
+    from analysis.table import (
+        describe_differences,
+        distinguishing_columns,
+        law_columns,
+        variant_label,
+    )
+
+    is_reference = matching(table, reference, "--reference")
+    named = [condition.partition("=")[0] for condition in reference]
+    columns = distinguishing_columns(table, list(dict.fromkeys([*named, *law_columns(table, x)])))
+    parts = {
+        variant_label(columns, values): (rows, is_reference[rows.index])
+        for values, rows in table.groupby(columns, sort=True, dropna=False)
+    }
+    found = [label for label, (_, chosen) in parts.items() if chosen.any()]
+    if len(parts) < 2:
+        raise UserError(
+            f"--reference {shlex.join(reference)}: all rows are this variant; a gain needs two"
+        )
+    if len(found) > 1:
+        raise UserError(
+            f"--reference {shlex.join(reference)}: the reference is of {len(found)} variants, which differ in "
+            f"{describe_differences(table[is_reference], x)}; add conditions"
+        )
+    return {label: rows for label, (rows, _) in parts.items()}, found[0]
+
+
+def _law_of(
+    name: str,
+    table: pd.DataFrame,
+    law: str,
+    columns: tuple[str, str, str],
+    options: FitOptions,
+    *,
+    rising: bool | None,
+    limit: float | None,
+    best_of: str | None,
+) -> VariantLaw:
+    from analysis.budget import VariantLaw, read_cost
+    from analysis.fit import fit_law
+    from analysis.laws import build_law
+
+    x, data, metric = columns
+    rows = rows_of_law(table, size_columns(law, x, data), metric, rising=rising, best_of=best_of)
+    rows.warn()
+    form = build_law(law, rising=rows.rising[metric], limit=limit)
+    fit = fit_law(form, rows.table, x=x, data=data, y=metric, options=options)
+    joint = form.variables == ("N", "D")
+    cost = read_cost(rows.table, "flops", x=x, data=data) if joint else None
+    return VariantLaw(name, fit, rows.table, cost)
+
+
+def _parts(found: ComputeGains, laws: list[VariantLaw], unit: str) -> list[str | Table]:
+    """Each law's status, the gains by budget, crossings, and what runs were paired."""
+    parts: list[str | Table] = [
+        f"{one.name}: {one.fit.y} = {one.fit.law.equation}, {one.fit.status}"
+        + ("" if one.fit.success else f", {one.fit.message}")
+        for one in laws
+    ]
+    many = len(laws) > 2
+    header = [
+        unit,
+        "variant",
+        laws[0].fit.y,
+        "share",
+        "interval",
+        "P(better)",
+        *(["P(best)"] if many else []),
+    ]
+    rows = []
+    for gain in found.gains:
+        own = gain.variant == found.reference
+        if own and not many:
+            continue
+        ends = ["-", "-", "-"] if own else [
+            f"{gain.share[0]:.3g}x" if gain.share[0] < float("inf") else "never", f"[{gain.share[1]:.3g}, {gain.share[2]:.3g}]", f"{gain.better:.3f}",
+        ]  # fmt: skip
+        budget = f"{gain.budget:.3g}" + (
+            f" ({gain.beyond:.3g} x beyond)" if gain.beyond > 1 else ""
+        )
+        rows.append(
+            [
+                budget,
+                gain.variant,
+                f"{gain.metric:.5f}",
+                *ends,
+                *([f"{gain.best:.3f}"] if many else []),
+            ]
+        )
+    parts.append(Table(header, rows))
+    low, high = found.range
+    parts.append(
+        f"share: of the {unit} with which the variant reaches the {laws[0].fit.y} of {found.reference}"
+    )
+    parts.append(f"the runs of all variants cover {unit} from {low:.3g} to {high:.3g}")
+    for name, correlation in found.correlations.items():
+        crossings = [one for one in found.crossings if one.variant == name]
+        parts += [
+            f"{name} is {'better' if one.better_above else 'worse'} than {found.reference} above {one.budget[0]:.3g} "
+            f"[{one.budget[1]:.3g}, {one.budget[2]:.3g}] {unit}"
+            + (f", {one.beyond:.3g} x beyond the runs" if one.beyond > 1 else "")
+            for one in crossings
+        ] or [
+            f"{name} does not cross {found.reference} within the runs, nor up to ten times beyond"
+        ]
+        parts.append(
+            f"{name}: no pairs of runs"
+            if correlation != correlation
+            else f"{name}: the errors of paired runs have a correlation of {correlation:.2f}"
+        )
+    return parts
