@@ -23,6 +23,8 @@ from scaling.atomic_files import write_text
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT.parent / "shared" / "reference" / "fits"
+# optima that were made from runs
+OPTIMA = ROOT.parent / "shared" / "cases" / "fits"
 COLUMNS = {"x": "N", "data": "D", "y": "loss"}
 HUBER = FitOptions(loss="huber", interval="none")
 
@@ -276,18 +278,22 @@ def optima(folder: Path) -> list[Row]:
         ("marin8003.csv", "T* of 3 budgets, marin issue 8003", ("flops", "", "tokens"), {"a": 0.542}, 1e-3),
         ("steplaw_optima.csv", "best rate of 17 (N, D), Step Law; published from more runs: inside our intervals",
          ("N", "D", "lr"), {"a": -0.713, "b": 0.307}, None),
+        ("steplaw_optima.csv", "best batch of the same 17 runs by D; published from more runs: inside our interval",
+         ("D", "", "bs"), {"a": 0.571}, None),
     ]  # fmt: skip
+    own = folder / "optima"
+    source = own if own.exists() else OPTIMA
     rows = []
     for name, what, (x, data, y), published, within in cases:
         law = build_law("log-linear-joint" if data else "log-linear")
-        fit = fit_law(law, pd.read_csv(folder / "optima" / name), x=x, data=data, y=y)
+        fit = fit_law(law, pd.read_csv(source / name), x=x, data=data, y=y)
         holds = all(
             value in fit.intervals[n] if within is None else abs(fit.params[n] - value) <= within
             for n, value in published.items()
         )
         ours = ", ".join(f"{n} {fit.estimate(n)}" for n in published)
         rows.append(
-            Row("R11", what, rounded(published), ours, np.nan, fit.objective, holds, f"`--law {law.name}`")
+            Row("R11", what, rounded(published), ours, np.nan, fit.objective, holds, f"`scaling fit {name} --x {x}{' --data ' + data if data else ''} --y {y} --law {law.name}`")
         )  # fmt: skip
     return rows
 

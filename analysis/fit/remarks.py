@@ -13,6 +13,8 @@ __all__ = ["condition", "decades", "fit_notes"]
 
 # A row this unlikely under the law and the other rows is reported.
 _OUTLIER_P = 1e-3
+# Relative to the metric, a residual this small is one of rounding.
+_ROUNDING = 1e-12
 # Above this condition number of the scaled Jacobian, parameters trade off against each other (docs/fitting.md).
 _ILL_CONDITIONED = 100.0
 # With Huber's loss, a row this many robust standard deviations off the law is reported.
@@ -48,7 +50,7 @@ def fit_notes(
     if problem.delta is None:
         scaled = residual * np.sqrt(points.weights)
         worst, p = outlier(scaled, weighted)
-        if p < _OUTLIER_P:
+        if p < _OUTLIER_P and abs(residual[worst]) > _ROUNDING * np.abs(points.response).max():
             where = ", ".join(
                 f"{columns[v]} {s[worst]:g}"
                 for v, s in zip(law.variables, points.sizes, strict=True)

@@ -168,7 +168,8 @@ def _rises(
     if named is None and not falls_with(table, metric, sizes):
         raise UserError(
             f"{source_of(table)}: column {metric} does not fall with {' and '.join(sizes)}, and its name does not say "
-            "whether larger is better; add --rising, or --falling"
+            "whether larger is better; add --rising, or --falling; for what is best at each size (a model size, a batch, a "
+            f"rate): scaling fit --law log-linear{'-joint' * (len(sizes) > 1)}"
         )
     return named is True
 

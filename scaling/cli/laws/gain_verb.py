@@ -75,6 +75,11 @@ def gain(
     from analysis.laws import build_law
 
     refuse_law_of_metric(law.value)
+    if build_law(law.value).in_logs:
+        raise UserError(
+            f"--law {law.value}: it is no law of a metric but of what is best at each size, which is neither good nor bad; "
+            "use it with scaling fit"
+        )
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     sizes = size_columns(law.value, x, data, embeddings=embeddings)
     rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
