@@ -34,7 +34,7 @@ _WITH_COMMA = re.compile(
 )
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 # Names of runs, of which some look like numbers (12e45678).
-_NAMES = ("signature", "data_fingerprint", "trajectory")
+_NAMES = ("signature", "data_fingerprint", "trajectory", "started")
 _DIGITS = 25  # longer whole numbers are no int64
 _INT64 = (-(2**63), 2**63 - 1)
 
@@ -121,6 +121,9 @@ def _rows(name: str, text: str) -> list[tuple[int, list[str]]]:
             reason = str(error)
             if "unexpected end of data" in reason:
                 reason = "a quote is not closed on its line"
+            elif between := re.search(r'"([;\t|])"', row):
+                word = _OTHER_DELIMITERS[between[1]]
+                reason = f"fields are separated by {word}, expected commas; {_DIALECT}"
             raise UserError(f"{name}: line {number}: not a CSV table: {reason}") from error
         rows.append((number, fields))
     return rows
