@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from analysis.forecasts.scoring import Score
+from analysis.forecasts.scoring import NOT_DATED, Score
 
 __all__ = ["score_table", "score_text"]
 
@@ -35,7 +35,7 @@ def _row(score: Score) -> list[str]:
         one.made[:16].replace("T", " "),
         one.place,
         one.metric,
-        one.law_text,
+        one.law_text if one.status == "converged" else f"{one.law_text}, {one.status}",
         f"{one.value:.5f}",
         f"[{lower:.5f}, {upper:.5f}]",
         measured if scored else "-",
@@ -56,6 +56,13 @@ def score_text(scores: Sequence[Score]) -> list[str]:
     others = [f"{n} {outcome}" for outcome, n in counts.items() if outcome not in ("hit", "miss")]
     hits = f"{counts['hit']} of {n_judged} forecasts hit" if n_judged else "no forecast is decided"
     reasons = [
-        f"{score.path.name}: {score.outcome}, {score.note}" for score in scores if score.note
+        f"{score.path.name}: {score.outcome}, {score.note}"
+        for score in scores
+        if score.note not in ("", NOT_DATED)
     ]
+    undated = sum(score.note == NOT_DATED for score in scores)
+    if undated:
+        reasons.append(
+            f"{undated} of the hits and misses: {NOT_DATED}; a table with the column `started` does"
+        )
     return ["; ".join([hits, *others]), *reasons]

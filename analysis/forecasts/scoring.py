@@ -15,10 +15,12 @@ from analysis.forecasts.ledger import Entry
 from analysis.forecasts.targets import cell_rows
 from analysis.table import split_variants, value_text
 from scaling.errors import UserError
-from scaling.records import RunStore
 
-__all__ = ["Outcome", "Score", "end_times", "score_forecasts", "score_rows"]
+__all__ = ["NOT_DATED", "Outcome", "Score", "score_forecasts", "score_rows"]
 
+
+# Said of a hit or miss that may not be a forecast at all.
+NOT_DATED = "no time tells whether the forecast is older than its runs"
 
 Outcome = Literal["hit", "miss", "open", "does not count", "damaged"]
 
@@ -32,7 +34,7 @@ class Score:
         forecast: None if the file is damaged.
         outcome: hit (the measured mean lies in the interval), miss, open (no run at the target yet), does not count
             (the target was known when the forecast was made, or nobody can say which runs are meant), damaged.
-        note: the reason if it is open, does not count or is damaged.
+        note: the reason if it is open, does not count or is damaged, or `NOT_DATED`.
         n_runs: runs at the target.
         measured: their mean metric.
         stderr: its standard error, from the scatter of these runs; NaN for one run.
@@ -52,26 +54,17 @@ class Score:
     error: float = float("nan")
 
 
-def score_forecasts(
-    entries: Sequence[Entry], table: pd.DataFrame, ended: Mapping[str, str] | None = None
-) -> list[Score]:
+def score_forecasts(entries: Sequence[Entry], table: pd.DataFrame) -> list[Score]:
     """Score every file of a ledger.
 
     Args:
         entries: of the ledger.
-        table: all known runs, one row each.
-        ended: UTC time (ISO 8601) at which each run ended, by signature, where it is known.
+        table: all known runs, one row each; its column `started` tells which of them a forecast is older than.
     """
-    return [_score(entry, table, ended or {}) for entry in entries]
+    return [_score(entry, table) for entry in entries]
 
 
-def end_times(folder: Path) -> dict[str, str]:
-    """UTC times at which the runs of a study's folder ended, by signature, where their records tell."""
-    times = {r.signature: r.provenance.get("ended") for r in RunStore(folder).read_all()}
-    return {signature: time for signature, time in times.items() if isinstance(time, str)}
-
-
-def _score(entry: Entry, table: pd.DataFrame, ended: Mapping[str, str]) -> Score:
+def _score(entry: Entry, table: pd.DataFrame) -> Score:
     path, forecast = entry.path, entry.forecast
     if forecast is None:
         return Score(path, None, "damaged", entry.problem)
@@ -88,8 +81,12 @@ def _score(entry: Entry, table: pd.DataFrame, ended: Mapping[str, str]) -> Score
         return Score(
             path, forecast, "does not count", "the runs at the target are of several variants"
         )
-    if _ended_before(runs, ended, forecast.made):
-        return Score(path, forecast, "does not count", "a run at the target had ended before")
+    try:
+        made, started = _time(forecast.made), _start_times(runs)
+    except ValueError as problem:
+        return Score(path, forecast, "does not count", f"a time cannot be read: {problem}")
+    if any(time < made for time in started):
+        return Score(path, forecast, "does not count", "a run at the target had begun before")
     values = runs[forecast.metric].to_numpy(dtype=float)
     n, mean = len(values), float(values.mean())
     stderr = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
@@ -97,7 +94,8 @@ def _score(entry: Entry, table: pd.DataFrame, ended: Mapping[str, str]) -> Score
     side = upper - forecast.value if mean >= forecast.value else forecast.value - lower
     error = (mean - forecast.value) / side if side > 0 else float("nan")
     outcome: Outcome = "hit" if lower <= mean <= upper else "miss"
-    return Score(path, forecast, outcome, "", n, mean, stderr, lower, upper, error)
+    note = "" if len(started) == n else NOT_DATED
+    return Score(path, forecast, outcome, note, n, mean, stderr, lower, upper, error)
 
 
 def _difference(runs: pd.DataFrame, settings: Mapping[str, str]) -> str:
@@ -119,11 +117,11 @@ def _was_fitted(forecast: Forecast) -> bool:
     return bool(np.isclose(cells, sizes, rtol=1e-6, atol=0.0).all(axis=1).any())
 
 
-def _ended_before(runs: pd.DataFrame, ended: Mapping[str, str], made: str) -> bool:
-    if "signature" not in runs.columns:
-        return False
-    times = [ended[name] for name in runs["signature"] if name in ended]
-    return any(_time(text) < _time(made) for text in times)
+def _start_times(runs: pd.DataFrame) -> list[dt.datetime]:
+    """When the runs began, where the table tells."""
+    if "started" not in runs.columns:
+        return []
+    return [_time(text) for text in runs["started"] if isinstance(text, str)]
 
 
 def _time(text: str) -> dt.datetime:

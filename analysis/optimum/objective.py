@@ -132,4 +132,5 @@ def inverse_curvature(curvature: FloatArray) -> FloatArray:
     values, vectors = np.linalg.eigh(curvature / outer)
     values = np.maximum(values, _LEAST_EIGENVALUE)
     inverse = (vectors / values[..., None, :]) @ np.swapaxes(vectors, -1, -2)
-    return np.asarray(inverse / outer)
+    with np.errstate(over="ignore"):  # a direction without curvature in both factors
+        return np.asarray(inverse / outer)

@@ -153,7 +153,7 @@ def _step(
     upper: FloatArray,
 ) -> tuple[IndexArray, int, BoolArray]:
     """Backtrack along each direction and update x, value, gradient and inverse in place."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         room = np.where(direction < 0, lower - x[index], upper - x[index]) / direction
     room = np.where(direction == 0, np.inf, room)
     length = np.minimum(1.0, room.min(axis=1, initial=np.inf))

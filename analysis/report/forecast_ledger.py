@@ -21,7 +21,7 @@ def forecast_section(scores: Sequence[Score]) -> Section:
             Table(header, rows),
             *(Paragraph(f"{reason}.", "warn") for reason in reasons),
             Paragraph(
-                "Each forecast was written before its target was trained, and is kept unchanged. It hits if the mean of "
+                "A forecast counts only if it is older than its target's runs, and is kept unchanged. It hits if the mean of "
                 "the target's runs lies in the 95 % prediction interval of the mean of as many runs. The error is "
                 "measured minus forecast, in half widths of that interval. Beyond the runs: the target's size over the "
                 "largest one that the law was fitted to. Compute of the runs: the training FLOPs of all runs behind the "

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.fit import LawFit
-from analysis.forecasts import LEDGER_FOLDER, Score, end_times, read_ledger, score_forecasts
+from analysis.forecasts import LEDGER_FOLDER, Score, read_ledger, score_forecasts
 from analysis.latency import Served, measured_counts, served_models
 from analysis.plots import Picture, draw_figures, draw_latency
 from analysis.report.ageing_section import ageing_section
@@ -99,7 +99,7 @@ def analyse(
         table = runs_table(study_folder)
     notes = list(notes)
     ledger = read_ledger(study_folder / LEDGER_FOLDER)
-    forecasts = score_forecasts(ledger, table, end_times(study_folder) if ledger else None)
+    forecasts = score_forecasts(ledger, table)
     rounds = read_rounds(study_folder)
     if planned is not None:
         pursued = [name for one in rounds for name in one.cells]  # maybe seeds beyond the grid's

@@ -46,6 +46,7 @@ RUN_COLUMNS = {
     "peak_memory_gib": "resident memory at its highest, GiB",
     "data_fingerprint": "first 12 digits of the event store's fingerprint",
     "signature": "the run's identity",
+    "started": "UTC time at which its training began, ISO 8601",
     "trajectory": "name of the training that runs of several data sizes share at first; empty if none shares it",
 }
 
@@ -96,6 +97,12 @@ def runs_table(*folders: Path) -> pd.DataFrame:
     return table[[*RUN_COLUMNS, *(TEACHER_COLUMNS if taught else ()), *varied, *metrics]]
 
 
+def _started(record: RunRecord) -> str | float:
+    """When the first attempt began; NaN if the record is too old to tell."""
+    attempts = record.provenance.get("attempts") or [record.provenance]
+    return attempts[0].get("started") or np.nan
+
+
 def _row(record: RunRecord) -> dict[str, object]:
     truth = record.provenance.get("truth") or {}
     settings = {name: v for name, v in run_settings(record).items() if v is not None}
@@ -113,6 +120,7 @@ def _row(record: RunRecord) -> dict[str, object]:
         "samples_per_second": record.samples_per_second,
         "peak_memory_gib": record.peak_memory_gib,
         "signature": record.signature,
+        "started": _started(record),
         "trajectory": lease_key(record.config, share_prefix=True),
         **{f"teacher_{name}": value for name, value in teacher.items()},
         **record.metrics,

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis.laws import Additive
+from scaling.cli.laws.forecast_target import refuse_if_training
+from scaling.errors import UserError
 
 PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
 SIZES = {"SUAN-1": 1e4, "SUAN-3": 1e5, "SUAN-4": 1e6, "SUAN-5": 1e7}
@@ -42,7 +44,7 @@ def test_a_forecast_is_written_once_and_scored_later(run, tables):
     assert "1 open" in run("forecast", early, "--score")[1]
     code, out, _ = run("forecast", late, "--score")
     assert code == 0
-    assert out.splitlines()[-1] == "1 of 1 forecasts hit"
+    assert out.splitlines()[-2] == "1 of 1 forecasts hit"
     _, out, _ = run("forecast", late, "--score", "--json")
     (score,) = json.loads(out)
     assert score["outcome"] == "hit"
@@ -84,6 +86,13 @@ def test_what_is_no_forecast_is_refused_and_nothing_written(run, tables, argumen
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
     assert not (early.parent / "forecasts").exists()
+
+
+def test_a_target_in_training_is_refused():
+    planned = pd.DataFrame({"n_params": [1000, 1000], "n_samples": [160, 320], "state": ["missing", "running"]})  # fmt: skip
+    refuse_if_training("1000,160", {"n_params": 1000.0, "n_samples": 160.0}, planned)
+    with pytest.raises(UserError, match="--at 1000,320: a run at this size is in training"):
+        refuse_if_training("1000,320", {"n_params": 1000.0, "n_samples": 320.0}, planned)
 
 
 def test_a_ledger_that_is_a_file_is_refused(run, tables, tmp_path):

@@ -167,6 +167,12 @@ def test_without_the_data_all_runs_count_and_are_said_to(run, study):
     assert "no data here, so the plan's runs are unknown and all runs of the folder count" in err
 
 
+def test_a_run_outside_the_grid_is_no_target_of_a_forecast(run, study):
+    code, out, err = run("forecast", study, "--law", "power", "--x", "n_samples", "--where", "grade=SUAN-0", "--at", "480")  # fmt: skip
+    assert (code, out) == (2, "")
+    assert "1 finished run there, so this is no forecast" in err
+
+
 def test_set_changes_the_grid(run, study):
     _, out, _ = run("table", study, "--set", "grid.n_samples=[320, 480]", "--json")
     assert {row["n_samples"] for row in json.loads(out)} == {320, 480}

@@ -3,6 +3,7 @@
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from analysis.fit import FitOptions, LawFit, fit_law
 from analysis.forecasts import (
+    NOT_DATED,
     add_forecast,
     cell_rows,
     make_forecast,
@@ -46,7 +48,7 @@ FIT = fit_law(Additive(), EARLY, options=FitOptions(fixed={"E": 0.4}))
 
 
 def forecast(fit=FIT, rows=EARLY, table=EARLY, target=TARGET, **more):
-    more = {"study": "early", "settings": settings_of(rows, table, "n_params"), **more}
+    more = {"study": "early", "settings": settings_of(rows, table, list(target)), **more}
     return make_forecast(fit, rows, table, target, **more)
 
 
@@ -57,8 +59,8 @@ def ledger(tmp_path):
     return folder
 
 
-def outcome(folder, table=WHOLE, **more):
-    (score,) = score_forecasts(read_ledger(folder), table, **more)
+def outcome(folder, table=WHOLE):
+    (score,) = score_forecasts(read_ledger(folder), table)
     return score
 
 
@@ -159,13 +161,33 @@ def test_a_forecast_from_a_table_with_its_target_does_not_count(tmp_path):
     assert (score.outcome, score.note) == ("does not count", "its table contained the target")
 
 
-def test_a_run_that_had_ended_before_the_forecast_does_not_score_it(ledger):
-    table = WHOLE.assign(signature=[f"run{i}" for i in range(len(WHOLE))])
-    first, second = table.loc[AT_TARGET, "signature"]
-    late = {first: "2999-01-01T00:00:00+00:00", second: "2999-01-01T00:00:00+00:00"}
-    assert outcome(ledger, table, ended=late).outcome == "hit"
-    early = {**late, second: "2001-01-01T00:00:00+00:00"}
-    assert outcome(ledger, table, ended=early).outcome == "does not count"
+def test_a_run_that_had_begun_before_the_forecast_does_not_score_it(ledger):
+    table = WHOLE.assign(started="2999-01-01T00:00:00+00:00")
+    assert outcome(ledger, table).outcome == "hit"
+    table.loc[AT_TARGET.idxmax(), "started"] = "2001-01-01T00:00:00+00:00"
+    score = outcome(ledger, table)
+    assert (score.outcome, score.note) == ("does not count", "a run at the target had begun before")
+
+
+def test_a_table_without_times_scores_and_says_so(ledger):
+    score = outcome(ledger)
+    assert (score.outcome, score.note) == ("hit", NOT_DATED)
+    assert any(NOT_DATED in line for line in score_text([score]))
+
+
+def test_a_time_that_cannot_be_read_does_not_count(tmp_path):
+    add_forecast(tmp_path, replace(forecast(), made="yesterday"))
+    score = outcome(tmp_path)
+    assert score.outcome == "does not count"
+    assert "yesterday" in score.note
+
+
+def test_a_law_of_the_data_size_is_scored_by_its_own_grade():
+    table = WHOLE.assign(grade=WHOLE["n_params"].map("{:.0f}".format))
+    own = table[table["n_params"] == 1e7]
+    same = settings_of(own, table, ["n_samples"])
+    found = cell_rows(table, {"n_samples": 1e7}, same, "logloss")
+    assert set(found["n_params"]) == {1e7}
 
 
 def test_the_same_question_is_answered_once(ledger):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from analysis.fit import LawFit
 
-__all__ = ["parse_target", "target_flops"]
+__all__ = ["parse_target", "refuse_if_training", "target_flops"]
 
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ def parse_target(
         raise UserError(
             f"--at {text}: no size {columns[0]} of {first} is known{choices(first, sizes)}"
         )
+    if rest.count(",") + 2 != len(columns):
+        raise UserError(f"--at {text}: expected a grade and a size for {', '.join(columns[1:])}")
     others = parse_sizes(rest, len(columns) - 1)
     target = dict(zip(columns, [sizes[first], *others], strict=True))
     _warn_if_not_planned(text, target, planned)
@@ -84,6 +86,20 @@ def _warn_if_not_planned(text: str, target: dict[str, float], planned: pd.DataFr
         cell = ",".join(str(nearest[column]) for column in target)
         hint = f"; the nearest is {cell} ({nearest['grade']})" if off[best] < _NEAR else ""
         logger.warning("--at %s: the study plans no such cell%s", text, hint)
+
+
+def refuse_if_training(text: str, target: dict[str, float], planned: pd.DataFrame | None) -> None:
+    """Refuse a target whose run is in training.
+
+    Raises:
+        UserError: a planned run of these sizes has begun.
+    """
+    if planned is None or not {"state", *target} <= set(planned.columns):
+        return
+    same = (planned[list(target)] == list(target.values())).all(axis=1)
+    begun = planned[same & (planned["state"] == "running")]
+    if len(begun):
+        raise UserError(f"--at {text}: a run at this size is in training, so this is no forecast")
 
 
 def target_flops(

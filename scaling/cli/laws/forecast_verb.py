@@ -30,7 +30,7 @@ from scaling.cli.fit_inputs import (
     rows_of_law,
     size_columns,
 )
-from scaling.cli.laws.forecast_target import parse_target, target_flops
+from scaling.cli.laws.forecast_target import parse_target, refuse_if_training, target_flops
 from scaling.cli.options import (
     AsJson,
     Data,
@@ -168,17 +168,18 @@ def _forecast(
 
     from analysis.forecasts import add_forecast, make_forecast, settings_of
 
-    x = next(iter(fit.columns.values()))
-    settings = settings_of(rows, loaded.table, x)
+    known = _known_runs(loaded)
+    settings = settings_of(rows, known, list(fit.columns.values()))
     made = []
     for text in dict.fromkeys(at):
         grade, target = parse_target(text, fit, loaded.table, loaded.planned)
+        refuse_if_training(text, target, loaded.planned)
         flops = target_flops(target, rows, loaded.planned)
         made.append(
             make_forecast(
                 fit,
                 rows,
-                loaded.table,
+                known,
                 target,
                 study=loaded.title,
                 settings=settings,
@@ -199,11 +200,19 @@ def _forecast(
     emit(lines, documents, as_json=as_json, output=output)
 
 
+def _known_runs(loaded: Loaded) -> pd.DataFrame:
+    """All finished runs of a study's folder, also those outside its grid; or the table."""
+    if not loaded.is_study:
+        return loaded.table
+    from analysis.table import runs_table
+
+    return runs_table(loaded.folder)
+
+
 def _score(
     loaded: Loaded, folder: Path, where: list[str] | None, *, as_json: bool, output: Path | None
 ) -> None:
     from analysis.forecasts import (
-        end_times,
         read_ledger,
         score_forecasts,
         score_rows,
@@ -215,7 +224,7 @@ def _score(
     if not entries:
         raise UserError(f"{folder}: no forecast yet; `scaling forecast ... --at N,D` writes one")
     rows = loaded.table[matching(loaded.table, where or [])]
-    scores = score_forecasts(entries, rows, end_times(loaded.folder) if loaded.is_study else None)
+    scores = score_forecasts(entries, rows)
     emit(
         [Table(*score_table(scores)), *score_text(scores)],
         json_values(score_rows(scores)),
