@@ -8,8 +8,17 @@ from analysis.plots.figures import (
     Picture,
     draw_ageing,
     draw_figures,
+    draw_gains,
     draw_latency,
     draw_learned,
 )
 
-__all__ = ["KINDS", "Picture", "draw_ageing", "draw_figures", "draw_latency", "draw_learned"]
+__all__ = [
+    "KINDS",
+    "Picture",
+    "draw_ageing",
+    "draw_figures",
+    "draw_gains",
+    "draw_latency",
+    "draw_learned",
+]

@@ -8,12 +8,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.budget import isoflop, read_cost
+from analysis.budget import ComputeGains, isoflop, read_cost
 from analysis.fit import LawFit
 from analysis.latency import Served, best_under
 from analysis.plots.accuracy_latency import plot_latency
 from analysis.plots.ageing_days import plot_ageing
 from analysis.plots.budget_frontier import plot_frontier
+from analysis.plots.gain_bands import plot_gains
 from analysis.plots.held_out import plot_holdout
 from analysis.plots.isoflop_profiles import plot_isoflop
 from analysis.plots.law_curves import plot_curves
@@ -23,7 +24,15 @@ from analysis.study_results import Ageing, LearnedParts, MetricFits, StudyFits
 from analysis.uncertainty import format_estimate
 from scaling.errors import UserError
 
-__all__ = ["KINDS", "Picture", "draw_ageing", "draw_figures", "draw_latency", "draw_learned"]
+__all__ = [
+    "KINDS",
+    "Picture",
+    "draw_ageing",
+    "draw_figures",
+    "draw_gains",
+    "draw_latency",
+    "draw_learned",
+]
 
 
 _DPI = 150
@@ -69,6 +78,12 @@ def draw_latency(served: Sequence[Served], *, budget_ms: float = 10.0) -> dict[s
         caption += "".join(f" {note[0].upper()}{note[1:]}." for note in one.notes)
         pictures[f"{one.metric}-latency"] = _picture(ax, caption)
     return pictures
+
+
+def draw_gains(found: ComputeGains, unit: str, metric: str) -> Picture:
+    """Draw the share of a reference's budget with which variants reach its metric, against the budget."""
+    caption = f"Share of the {unit} with which variants reach the {metric} of {found.reference}, {found.level:.0%} bands."
+    return _picture(plot_gains(found, unit, metric), caption)
 
 
 def draw_learned(parts: LearnedParts) -> Picture:

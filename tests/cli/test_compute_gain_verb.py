@@ -100,6 +100,14 @@ def test_a_law_of_the_budget_takes_it_as_x(run, tmp_path):
     assert document["gains"][1]["share"][0] == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_figure_is_a_png(run, csv, tmp_path):
+    code, _, _ = run(
+        "compute-gain", csv, "--reference", "model=wide", "--figure", tmp_path / "a.png"
+    )
+    assert code == 0
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_one_variant_is_refused(run, csv):
     code, out, err = run("compute-gain", csv, "--reference", "model=wide", "--where", "model=wide")
     assert (code, out) == (2, "")

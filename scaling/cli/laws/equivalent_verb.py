@@ -45,6 +45,8 @@ __all__ = ["add_verbs"]
 
 # Of several tables, the column that names each row's.
 _TABLE = "table"
+# Budgets of the figure.
+_CURVE = 41
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -108,6 +110,9 @@ def compute_gain(
     rising: Rising = None,
     limit: LimitOfE = None,
     best_of: BestOf = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw the share against the budget, as PNG.")
+    ] = None,
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.9999, help="Confidence level of each interval.")
     ] = 0.95,
@@ -165,6 +170,8 @@ def compute_gain(
         "crossings": json_values([asdict(one) for one in found.crossings]),
         "correlations": json_values(found.correlations),
     }
+    if figure is not None:
+        _draw(figure, laws, found, document["budget"])
     emit(_parts(found, laws, document["budget"]), document, as_json=as_json, output=output)
     if not all(fit.success for fit in fits.values()):
         raise typer.Exit(1)
@@ -259,6 +266,21 @@ def _law_of(
     joint = form.variables == ("N", "D")
     cost = read_cost(rows.table, "flops", x=x, data=data) if joint else None
     return VariantLaw(name, fit, rows.table, cost)
+
+
+def _draw(path: Path, laws: list[VariantLaw], found: ComputeGains, unit: str) -> None:
+    """Draw the shares from the smallest budget that was asked or run to the largest."""
+    import numpy as np
+
+    from analysis.budget import compute_gains
+    from analysis.plots import draw_gains
+    from scaling.atomic_files import atomic_path
+
+    ends = [*found.range, *(gain.budget for gain in found.gains)]
+    grid = np.geomspace(min(ends), max(ends), _CURVE).tolist()
+    curves = compute_gains(laws, found.reference, grid, level=found.level)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(draw_gains(curves, unit, laws[0].fit.y).png)
 
 
 def _parts(found: ComputeGains, laws: list[VariantLaw], unit: str) -> list[str | Table]:
