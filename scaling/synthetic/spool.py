@@ -17,6 +17,10 @@ __all__ = ["ColumnSpool", "TimeSpool"]
 ROWS_IN_MEMORY = 500_000  # about, per file of a `TimeSpool` and per piece of a column
 
 
+# A file with more times as many rows is divided.
+_MOST_ROWS = 4
+
+
 class ColumnSpool:
     """Columns of equal length, appended to and read again in the same order."""
 
@@ -48,7 +52,8 @@ class TimeSpool:
         folder: an existing folder for the files.
         n_rows: expected number of rows.
         first: earliest time.
-        span: time in which nearly all rows lie, in seconds; later ones share the last file.
+        span: time in which nearly all rows lie, in seconds; later ones share the last file, which is divided again if
+            it is too large.
     """
 
     def __init__(self, folder: Path, n_rows: int, first: int, span: int) -> None:
@@ -71,9 +76,32 @@ class TimeSpool:
             file = self._folder / str(one)
             if not file.exists():
                 continue
-            rows: Array = np.fromfile(file, dtype=self._dtype)
-            others = [name for name in rows.dtype.names or () if name not in ("time", "user")]
-            yield rows[
-                np.lexsort([*(rows[n] for n in reversed(others)), rows["user"], rows["time"]])
-            ]
+            if file.stat().st_size > _MOST_ROWS * ROWS_IN_MEMORY * np.dtype(self._dtype).itemsize:
+                yield from self._divided(file)
+                continue
+            yield _in_order(np.fromfile(file, dtype=self._dtype))
             file.unlink()
+
+    def _divided(self, file: Path) -> Iterator[Array]:
+        """Yield the rows of a file that is too large to be sorted in memory."""
+        rows = np.memmap(file, dtype=np.dtype(self._dtype), mode="r")
+        chunks = range(0, len(rows), ROWS_IN_MEMORY)
+        times = [rows["time"][start : start + ROWS_IN_MEMORY] for start in chunks]
+        first, last = min(int(t.min()) for t in times), max(int(t.max()) for t in times)
+        if first == last:
+            yield _in_order(np.asarray(rows))
+            return
+        folder = file.with_name(f"{file.name}-divided")
+        folder.mkdir()
+        parts = TimeSpool(folder, len(rows), first, last - first + 1)
+        for start in chunks:
+            parts.add(np.asarray(rows[start : start + ROWS_IN_MEMORY]))
+        del rows, times
+        file.unlink()
+        yield from parts.pieces()
+
+
+def _in_order(rows: Array) -> Array:
+    """Sort by time, then user, then the other fields."""
+    others = [name for name in rows.dtype.names or () if name not in ("time", "user")]
+    return rows[np.lexsort([*(rows[n] for n in reversed(others)), rows["user"], rows["time"]])]

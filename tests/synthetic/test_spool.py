@@ -30,6 +30,16 @@ def test_rows_come_back_sorted_by_time_user_and_the_rest(tmp_path_factory, rows,
     np.testing.assert_array_equal(found, np.sort(array, order=["time", "user", "other"]))
 
 
+def test_rows_after_the_expected_time_are_sorted_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling.synthetic.spool, "ROWS_IN_MEMORY", 10)
+    spool = TimeSpool(tmp_path, 100, 0, 60)
+    times = np.random.default_rng(0).integers(0, 6000, 1000)
+    spool.add(np.array([(time, 0, 0) for time in times], dtype=ROW))
+    pieces = list(spool.pieces())
+    np.testing.assert_array_equal(np.concatenate(pieces)["time"], np.sort(times))
+    assert max(len(piece) for piece in pieces) <= 40
+
+
 def test_columns_come_back_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(scaling.synthetic.spool, "ROWS_IN_MEMORY", 3)
     spool = ColumnSpool(tmp_path)
