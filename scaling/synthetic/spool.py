@@ -84,7 +84,8 @@ class TimeSpool:
 
     def _divided(self, file: Path) -> Iterator[Array]:
         """Yield the rows of a file that is too large to be sorted in memory."""
-        rows = np.memmap(file, dtype=np.dtype(self._dtype), mode="r")
+        assert self._dtype is not None
+        rows: Array = np.memmap(file, dtype=self._dtype, mode="r")
         chunks = range(0, len(rows), ROWS_IN_MEMORY)
         times = [rows["time"][start : start + ROWS_IN_MEMORY] for start in chunks]
         first, last = min(int(t.min()) for t in times), max(int(t.max()) for t in times)
