@@ -1,10 +1,15 @@
 """What the cells of a pursuit have cost, and what those that are not trained yet would cost, in the goal's unit."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from scaling.records import PursuitRound
-from scaling.study import GoalConfig
+from models.accounting import model_size
+from scaling.errors import UserError
+from scaling.records import PursuitRound, RunStore
+from scaling.strict_values import from_document
+from scaling.study import GoalConfig, RunConfig, group_runs, trained_samples
 from sweeps.planning import Plan, PlannedCell
 
 __all__ = ["Prices"]
@@ -25,15 +30,23 @@ class Prices:
         plan: the cells and their estimates.
         goal: with the budget's unit.
         factor: by how much cells have cost more than estimated in the rounds so far, at least 1.
+        off_grid: what the rounds have paid for cells that the grid no longer has.
     """
 
     plan: Plan
     goal: GoalConfig
     factor: float = 1.0
+    off_grid: float = 0.0
 
     @classmethod
-    def learned(cls, plan: Plan, goal: GoalConfig, rounds: Sequence[PursuitRound]) -> "Prices":
-        """Prices that the finished rounds have corrected."""
+    def learned(
+        cls, plan: Plan, goal: GoalConfig, rounds: Sequence[PursuitRound], runs: RunStore
+    ) -> "Prices":
+        """Prices that the finished rounds have corrected.
+
+        Raises:
+            UserError: the record of a run that the grid no longer has is damaged.
+        """
         plain = cls(plan, goal)
         by_signature = {cell.config.signature: cell for cell in plan.cells}
         paid = told = 0.0
@@ -42,12 +55,15 @@ class Prices:
             if cells and len(cells) == len(one.cells) and all(c.standing == "done" for c in cells):
                 paid += sum(map(plain.paid, cells))
                 told += one.cost
-        return cls(plan, goal, max(1.0, paid / told) if told > 0 else 1.0)
+        factor = max(1.0, paid / told) if told > 0 else 1.0
+        trained = {name for one in rounds for name in one.cells}
+        gone = sorted(trained.intersection(plan.removed))
+        return cls(plan, goal, factor, _paid_off_grid(plan, goal, gone, runs))
 
     @property
     def spent(self) -> float:
-        """The cost of all cells so far; cells in flight count in full."""
-        return sum(map(self.paid, self.plan.cells))
+        """The cost of all cells so far; cells in flight count in full, cells off the grid as far as they were trained."""
+        return self.off_grid + sum(map(self.paid, self.plan.cells))
 
     def paid(self, cell: PlannedCell) -> float:
         """The cost of a cell so far, with its estimate if it is in flight."""
@@ -90,3 +106,29 @@ class Prices:
     @staticmethod
     def _flops(cell: PlannedCell) -> int:
         return cell.size.training_flops(cell.n_trained) + cell.teacher_flops
+
+
+def _paid_off_grid(plan: Plan, goal: GoalConfig, names: Iterable[str], runs: RunStore) -> float:
+    """What runs that are no longer in the grid have cost."""
+    configs = [config for name in names if (config := _config(name, runs)) is not None]
+    if goal.unit == "core-hours":
+        hours = (
+            plan.removed_seconds.get(one.signature, 0.0) * max(1, plan.study.gpus(one.grade_name))
+            for one in configs
+        )
+        return sum(hours) / 3600
+    flops = 0
+    for group in group_runs(configs, plan.study.train.share_prefix).values():
+        size = model_size(group[0].grade, group[0].model, plan.data.schema)
+        flops += size.training_flops(trained_samples(group))
+    return float(flops)
+
+
+def _config(name: str, runs: RunStore) -> RunConfig | None:
+    """The configuration of a run that was begun; None if nothing tells it."""
+    if runs.has(name):
+        return runs.read(name).config
+    path = runs.folder(name) / "config.json"
+    with suppress(OSError, ValueError, UserError):
+        return from_document(RunConfig, json.loads(path.read_bytes()), str(path))
+    return None

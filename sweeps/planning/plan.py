@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -45,6 +45,7 @@ class Plan:
     Attributes:
         start_seconds: time from the start of a process until it trains.
         removed: signatures of runs that are no longer in the grid.
+        removed_seconds: time of the attempts of each of them; an attempt that several runs share counts once.
         silence: the scheduler's error, if it could not be asked.
     """
 
@@ -53,6 +54,7 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     start_seconds: float
     removed: tuple[str, ...] = ()
+    removed_seconds: Mapping[str, float] = field(default_factory=dict)
     silence: str = ""
 
     def with_standing(self, *standings: str) -> tuple[PlannedCell, ...]:
@@ -218,7 +220,8 @@ def make_plan(
                 change=_change(config, former) if state.state == "missing" else "",
             )
         )
-    return Plan(study, data, tuple(cells), known.start_seconds, removed)
+    spent = {name: history.spend(history.attempts(name, name)) for name in removed}
+    return Plan(study, data, tuple(cells), known.start_seconds, removed, spent)
 
 
 def _with_recipe(study: StudyConfig, records: Iterable[dict[str, Any]]) -> StudyConfig:

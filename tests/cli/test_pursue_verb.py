@@ -148,6 +148,32 @@ def test_a_larger_budget_goes_on(pursued):
     assert sum(1 - one.level for one in pursued.rounds if one.claims) <= 0.05
 
 
+@pytest.mark.parametrize("share", ["false", "true"])
+def test_cells_that_the_grid_no_longer_has_stay_paid(pursued, share):
+    train = f"[train]\nshare_prefix = {share}\n"
+    pursued.write(train + goal(width=1e-4))
+    pursued("--once")
+    pursued("--once")
+    spent = pursued.rounds[-1].spent
+    pursued.write(train + goal(width=1e-4), GRID.replace("20, 40, 80, 160", "24, 48, 96"))
+    pursued("--once")
+    assert pursued.rounds[-1].spent >= spent > 0
+
+
+def test_attempts_of_a_cell_that_the_grid_no_longer_has_count_in_core_hours(pursued):
+    pursued.write(goal(width=1e-4))
+    pursued("--once")
+    path = pursued.root / pursued.calls[0][0] / "record.json"
+    document = json.loads(path.read_text())
+    times = {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T02:00:00+00:00"}
+    document["provenance"]["attempts"] = [{"id": "a", "number": 1, **times}]
+    path.write_text(json.dumps(document))
+    hours = goal(width=1e-4).replace("flops = 1000000000000.0", "core_hours = 9.0")
+    pursued.write(hours, GRID.replace("20, 40, 80, 160", "24, 48, 96"))
+    pursued("--once")
+    assert pursued.rounds[-1].spent == pytest.approx(2.0)
+
+
 def test_cells_that_never_finish_end_the_call(pursued):
     pursued.at_most = 0
     assert "none of its cells is done" in pursued(code=1)

@@ -176,7 +176,7 @@ class _Pursuit:
             made, rounds = self._plan()
             last = rounds[-1] if rounds else None
             cells = [c for c in made.cells if last and c.config.signature in last.cells]
-            prices = _prices(made, self.goal, rounds)
+            prices = _prices(made, self.goal, rounds, self.store)
             waiting = prices.affordable([cell for cell in cells if cell.goes_on])
             if last and waiting and tried != last.number:
                 tried = last.number
@@ -280,10 +280,10 @@ class _Pursuit:
             print(analyse(self.store.root, title=title, planned=planned).text)
 
 
-def _prices(made: Plan, goal: GoalConfig, rounds: list[PursuitRound]) -> Prices:
+def _prices(made: Plan, goal: GoalConfig, rounds: list[PursuitRound], store: RunStore) -> Prices:
     from sweeps.dispatch import Prices
 
-    return Prices.learned(made, goal, rounds)
+    return Prices.learned(made, goal, rounds, store)
 
 
 def _any_done(cells: list[PlannedCell]) -> bool:
