@@ -235,7 +235,8 @@ class LawFit:
         shares = self.sources("E")
         if len(shares) > 1:
             by_share = sorted(shares.items(), key=lambda item: -item[1])
-            text += "; E's variance: " + ", ".join(f"{s} {v:.0%}" for s, v in by_share)
+            # a source that is a difference of mean squares can come out below zero
+            text += "; E's variance: " + ", ".join(f"{s} {max(v, 0.0):.0%}" for s, v in by_share)
         return text
 
     def estimate(self, name: str) -> str:
