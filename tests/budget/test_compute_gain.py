@@ -79,6 +79,7 @@ def test_a_variant_with_the_reference_s_own_runs_has_a_share_of_one():
         assert gain.better == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_of_equal_laws_either_may_be_better():
     better = [
         of(compute_gains(pair(PARAMS, 0.5, seed), "A", [1e12]))[0].better for seed in range(12)
@@ -106,6 +107,7 @@ def test_tables_without_seeds_are_not_paired():
     assert np.isnan(compute_gains(laws, "A", [1e12]).correlations["B"])
 
 
+@pytest.mark.slow
 def test_the_variance_of_a_difference_is_that_of_the_errors_not_shared():
     ratios = []
     for seed in range(15):
