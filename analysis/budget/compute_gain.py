@@ -231,7 +231,8 @@ def _check(laws: Sequence[VariantLaw], reference: str) -> None:
         if not fit.noise.dof:
             raise UserError(f"{what}: nothing measures the noise, so no gain has an interval")
         joint = fit.law.variables == ("N", "D") and law.cost is not None
-        single = len(fit.law.variables) == 1 and law.cost is None and not fit.law.of_metric
+        single = len(fit.law.variables) == 1 and law.cost is None
+        single = single and not (fit.law.of_metric or fit.law.in_logs)
         if not (joint or single):
             raise UserError(
                 f"law {fit.law.name}: expected a law of model size and data size with the cost of a run, or of one size"

@@ -332,6 +332,7 @@ def _parts(found: ComputeGains, laws: list[VariantLaw], unit: str) -> list[str |
             f"{name} is {'better' if one.better_above else 'worse'} than {found.reference} above {one.budget[0]:.3g} "
             f"[{one.budget[1]:.3g}, {one.budget[2]:.3g}] {unit}"
             + (f", {one.beyond:.3g} x beyond the runs" if one.beyond > 1 else "")
+            + (", but no budget tells them apart" if one.budget[1:] == (0.0, float("inf")) else "")
             for one in crossings
         ] or [
             f"{name} does not cross {found.reference} within the runs, nor up to ten times beyond"
