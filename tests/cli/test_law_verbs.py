@@ -562,6 +562,15 @@ def test_isoflop_takes_no_size_for_the_budget(run, csv):
     assert err.startswith("error: --flops n_samples: it is also a size")
 
 
+def test_isoflop_of_best_runs_names_the_law_of_optima(run, tmp_path):
+    n = np.geomspace(1e6, 1e8, 6)
+    loss = Additive()(PARAMS, n, 20 * n) + np.random.default_rng(0).normal(0, 1e-4, 6)
+    rows = pd.DataFrame({"n_params": n, "n_samples": 20 * n, "flops": 120 * n**2, "logloss": loss})
+    rows.to_csv(tmp_path / "optima.csv", index=False)
+    _, out, err = run("isoflop", tmp_path / "optima.csv")
+    assert "scaling fit --x flops --y n_params --law log-linear" in out + err
+
+
 def test_isoflop_names_a_column_of_flops_that_is_not_there(run, tmp_path):
     code, out, err = run("isoflop", isoflop_csv(tmp_path / "runs.csv"), "--flops", "budget")
     assert (code, out) == (2, "")

@@ -26,6 +26,8 @@ from scaling.cli.tables import Table
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.budget import Approach, IsoFlop
 
 __all__ = ["add_verbs"]
@@ -89,8 +91,10 @@ def isoflop(
     found, profiles = three_approaches(
         rows.table, fit, cost, flops=flops, tolerance=tolerance, within=within
     )
+    hint = [] if profiles else _hint_at_optima(rows.table, x, data, flops)
     if all(one.size is None for one in found):
-        raise UserError("; ".join(f"approach {one.name}: {one.remark}" for one in found))
+        reasons = [f"approach {one.name}: {one.remark}" for one in found]
+        raise UserError("; ".join([*hint, *reasons]))
     parts = _profile_parts(profiles, found[2]) if profiles else []
     document: dict[str, Any] = {"y": metric, "columns": {"N": x, "D": data, "C": flops}}
     document |= {"approaches": json_values([asdict(one) for one in found])}
@@ -98,7 +102,20 @@ def isoflop(
     if profiles:
         tests = {"scatter_p": profiles.scatter_p, "skew": profiles.skew, "skew_p": profiles.skew_p}
         document |= {"tests": json_values(tests)}
-    emit([*parts, *_approach_parts(found)], document, as_json=as_json, output=output)
+    emit([*parts, *_approach_parts(found), *hint], document, as_json=as_json, output=output)
+
+
+def _hint_at_optima(table: pd.DataFrame, x: str, data: str, flops: str) -> list[str]:
+    """A line for a table whose sizes all grow with the FLOPs, as those of the best runs do."""
+    if flops not in table.columns:
+        return []
+    sizes = table.sort_values(flops)[[flops, x, data]]
+    if not (sizes.diff().iloc[1:] > 0).all(axis=None):
+        return []
+    return [
+        f"each run is larger than the one before it in {x} and in {data}: if these are the best sizes of their budgets, their exponent "
+        f"is that of scaling fit --x {flops} --y {x} --law log-linear; a joint law of best runs only is hardly determined"
+    ]
 
 
 def _records(found: IsoFlop) -> list[dict[str, Any]]:
