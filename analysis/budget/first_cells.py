@@ -19,7 +19,8 @@ def first_cells(
     """Places of the units to train, the units ordered by cost; empty if all of them are not enough.
 
     Three sizes on each axis and two cells more than free parameters; every unit is taken that brings a new
-    cell as long as one of the three is lacking. Sizes of which more are not needed bring none.
+    cell as long as one of the three is lacking. Sizes of which more are not needed bring none. Then the dearest
+    units are left out as far as the others are enough.
 
     Args:
         present: sizes of the finished runs.
@@ -38,7 +39,13 @@ def first_cells(
         if len(with_it) > len(cells) and (len(cells) < needed or brings_size):
             chosen.append(place)
             cells = with_it
-    return chosen if _is_enough(cells, needed) else []
+    if not _is_enough(cells, needed):
+        return []
+    for place in reversed(chosen):
+        others = [other for other in chosen if other != place]
+        if _is_enough(set(present).union(*(units[other] for other in others)), needed):
+            chosen = others
+    return chosen
 
 
 def _is_enough(cells: set[_Sizes], needed: int) -> bool:

@@ -67,13 +67,18 @@ class Evidence:
     before: Sequence[PursuitRound]
     spent: float
 
+    @property
+    def metric(self) -> str:
+        """The column that is fitted; empty as long as no run tells."""
+        return self.goal.metric or (default_metrics(self.table)[0] if len(self.table) else "")
+
     def look(self, level: float, claims: bool) -> Look:
         """Fit the law and read the goal's interval at a level."""
         goal, table, nan = self.goal, self.table, float("nan")
         none = Look(level, claims, None, None, nan, -math.inf, math.inf, "no run is finished yet")
         if not len(table):
             return replace(none, claims=False)
-        metric = goal.metric or default_metrics(table)[0]
+        metric = self.metric
         options = FitOptions(fixed=goal.fixed, level=level)
         law = build_law(goal.law, rising=rises(metric))
         fit = fit_law(law, table, y=metric, options=options)
@@ -105,7 +110,7 @@ class Evidence:
             number=len(self.before) + 1,
             time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             kind="end",
-            quantity=goal_text(goal, self.at),
+            quantity=goal_text(goal, self.at, self.metric),
             goal_width=goal.width,
             status=look.fit.status if look.fit is not None else "no fit",
             n_runs=len(self.table),
@@ -125,6 +130,7 @@ class Evidence:
             next_level=self.next_level(look, last=False),
             is_reached=False,
             reason="",
+            metric=self.metric,
         )
 
     def reached_text(self, look: Look) -> str:
@@ -135,6 +141,8 @@ class Evidence:
 
     def end(self, look: Look, why: str) -> PursuitRound:
         """The last round. If its look was not declared, the interval gets the level that a last look would have had."""
+        if look.fit is not None and look.fit.status == "at_bound":
+            why = f"a fit at a bound cannot reach the goal ({look.fit.message}); {why}"
         if look.precision is not None and not look.claims:
             look = self.look(self.next_level(look, last=True), True)
             if look.reaches(self.goal.width):
@@ -142,15 +150,20 @@ class Evidence:
         return replace(self.seen(look), reason=why)
 
 
-def goal_text(goal: GoalConfig, at: tuple[float, float] | None) -> str:
+def goal_text(goal: GoalConfig, at: tuple[float, float] | None, metric: str | None) -> str:
     """What is measured, for people; two goals with the same text share their looks.
 
     Args:
         goal: the goal.
         at: n_params and n_samples of its metric; None for a parameter.
+        metric: the column that is fitted; "" if it is not known yet; None: the text of earlier versions, which said
+            nothing of a parameter's metric, and "logloss" of a metric by default.
     """
-    metric = goal.metric or "logloss"
-    what = goal.quantity or "{} at {:,.0f}, {:,.0f}".format(metric, *(at or ()))
+    if goal.quantity is not None:
+        what = goal.quantity + (f" of {metric}" if metric else "")
+    else:
+        name = (goal.metric or "logloss") if metric is None else metric or "metric"
+        what = "{} at {:,.0f}, {:,.0f}".format(name, *(at or ()))
     held = "".join(f", {name} = {value:g}" for name, value in goal.fixed.items())
     return f"{what} ({goal.law}{held})"
 

@@ -15,6 +15,7 @@ from analysis.budget.first_cells import first_cells
 from analysis.budget.further_cells import Precision
 from analysis.budget.pursuit_look import USUAL_LEVEL, Evidence, Look, declared
 from analysis.laws import build_law
+from analysis.table import direction
 from scaling.arrays import FloatArray
 from scaling.errors import SettingError, nearest
 from scaling.records import PursuitRound
@@ -38,21 +39,25 @@ class PursuitUnit:
     Attributes:
         signatures, labels: of the cells.
         sizes: n_params and n_samples of each.
-        cost: in the goal's unit.
+        cost: in the goal's unit, with a reserve if it is an estimate.
+        least_cost: without the reserve; None: `cost` is exact.
     """
 
     signatures: tuple[str, ...]
     labels: tuple[str, ...]
     sizes: tuple[tuple[float, float], ...]
     cost: float
+    least_cost: float | None = None
 
 
 def check_goal(goal: GoalConfig) -> None:
-    """Check that the law has the goal's quantity and fixed parameters.
+    """Check that the law has the goal's quantity and fixed parameters, and that the metric's name is that of one.
 
     Raises:
-        SettingError: it has not.
+        SettingError: it has not, or it is not.
     """
+    if goal.metric is not None and direction(goal.metric) is None:
+        raise SettingError("goal.metric", f"{goal.metric} is no metric of a run, e.g. logloss")
     law = build_law(goal.law)
     for name in goal.fixed:
         if name not in law.names:
@@ -96,16 +101,23 @@ def next_round(
         return replace(data.seen(look), is_reached=True, reason=data.reached_text(look))
     buyable = sorted((u for u in units if u.cost <= goal.budget - spent), key=lambda u: u.cost)
     if not buyable:
-        return data.end(look, _why_nothing_left(units))
+        return data.end(look, _why_nothing_left(units, goal, spent))
+    if _was_last(goal, before):
+        left = f"{goal.budget - spent:.3g} {goal.unit} are left, as cells took less than reserved"
+        why = f"this look was declared as the last; {left}; a larger budget goes on"
+        return data.end(look, why)
     after = None
     if look.precision is None:
         law = build_law(goal.law)
         n_free = len(law.names) - len({*law.fixed, *goal.fixed})
         sizes = [unit.sizes for unit in buyable]
         wanted = first_cells(_sizes(table), sizes, n_free, more=look.fit is not None)
-        if not wanted:
-            return data.end(look, f"{look.reason}; the budget buys no cells that identify the law")
         chosen = [buyable[k] for k in wanted]
+        cost, rest = sum(unit.cost for unit in chosen), goal.budget - spent
+        if not chosen or cost > rest:
+            dear = f": they cost {cost:.3g}, and {rest:.3g} is left" if chosen else ""
+            why = f"{look.reason}; the budget buys no cells that identify the law{dear}"
+            return data.end(look, why)
         why = f"{look.reason}; the cheapest cells that identify the law"
     else:
         chosen, after = _choose(data, look, buyable)
@@ -167,7 +179,9 @@ def _with_cells(
 ) -> PursuitRound:
     """The round that trains the chosen units and declares the next look."""
     cost = sum(unit.cost for unit in chosen)
-    left = data.goal.budget - data.spent - cost
+    # What the cells do not need of the reserve may buy more, so a look is the last one only if that would not.
+    least = sum(unit.cost if unit.least_cost is None else unit.least_cost for unit in chosen)
+    left = data.goal.budget - data.spent - least
     taken = {unit.signatures for unit in chosen}
     last = not any(unit.cost <= left for unit in buyable if unit.signatures not in taken)
     claims = last or (after is not None and after <= _NEAR * data.goal.width)
@@ -184,15 +198,26 @@ def _with_cells(
         cost=cost,
         next_claims=claims,
         next_level=level,
+        next_is_last=last,
         reason=f"{why}; the last that the budget buys" if last else why,
     )
 
 
-def _why_nothing_left(units: Sequence[PursuitUnit]) -> str:
+def _was_last(goal: GoalConfig, before: Sequence[PursuitRound]) -> bool:
+    """Whether this look was declared as the last one, for a budget that is not raised since."""
+    last = before[-1] if before else None
+    is_raised = last is not None and (goal.unit != last.unit or goal.budget > last.budget)
+    return last is not None and last.next_is_last and not is_raised
+
+
+def _why_nothing_left(units: Sequence[PursuitUnit], goal: GoalConfig, spent: float) -> str:
     if not units:
         return "every cell of the grid is trained; add sizes to [grid], or goal.n_seeds"
     cheapest = min(unit.cost for unit in units)
-    return f"the budget is spent: the cheapest cell left costs {cheapest:.3g}"
+    if not spent:
+        return f"the budget of {goal.budget:.3g} {goal.unit} buys no cell: the cheapest costs {cheapest:.3g}"
+    left = max(goal.budget - spent, 0.0)
+    return f"the budget is spent: the cheapest cell left costs {cheapest:.3g}, and {left:.3g} {goal.unit} are left"
 
 
 def _sizes(table: pd.DataFrame) -> list[tuple[float, float]]:

@@ -14,10 +14,10 @@ def pursuit_section(rounds: Sequence[PursuitRound]) -> Section:
         return Section("Pursuit of a goal", [])
     last = rounds[-1]
     text = (
-        f"Goal: {last.quantity}, 95 % interval at most {last.goal_width:g} wide, for at most {last.budget:.3g} "
-        f"{last.unit}. Each round fits the runs so far and trains the cells that narrow the interval most per cost. "
+        f"Goal: {last.quantity}, an interval at most {last.goal_width:g} wide that misses the truth in at most 5 % of "
+        f"pursuits, for at most {last.budget:.3g} {last.unit}. Each round fits the runs so far and trains the cells that narrow the interval most per cost. "
         "Whoever ends when an interval is narrow has looked several times, so only looks that the round before has "
-        "declared count, each with a part of the 5 %, at a stricter level. If each interval keeps its level, the "
+        "declared count, each with a part of the 5 %, at a stricter level than 95 % (column level). If each interval keeps its level, the "
         "last one misses the truth in at most 5 % of pursuits. The other widths guide the choice and claim nothing."
     )
     header = [

@@ -43,6 +43,8 @@ class PursuitRound:
         next_claims, next_level: the declaration of the next look.
         is_reached: whether the width is reached.
         reason: for people.
+        metric: column that was fitted; "" before the first run, None in rounds of earlier versions.
+        next_is_last: whether the next look was declared as the last one; False in rounds of earlier versions.
     """
 
     number: int
@@ -68,6 +70,8 @@ class PursuitRound:
     next_level: float
     is_reached: bool
     reason: str
+    metric: str | None = None
+    next_is_last: bool = False
 
     @property
     def width(self) -> float | None:

@@ -83,6 +83,10 @@ class Prices:
             for cell in cells
         )
 
+    def least_price(self, cells: Sequence[PlannedCell]) -> float:
+        """The price without the reserve for a slow machine."""
+        return self.price(cells) / (1.0 if self.goal.unit == "FLOPs" else _RESERVE)
+
     def trainable(self) -> list[tuple[PlannedCell, ...]]:
         """The groups of cells that one process trains, without those that are done, in flight or failed for good."""
         return self.plan.units([cell for cell in self.plan.cells if cell.goes_on])

@@ -120,6 +120,11 @@ def test_first_cells_are_the_cheapest_that_identify_the_law():
     assert max(n * d for n, d in chosen) <= 4
 
 
+def test_first_cells_leave_out_what_dearer_ones_make_superfluous():
+    units = [[(1, 1)], [(1, 2)], [(1, 3)], [(1, 4)], [(2, 1), (3, 2), (3, 3), (2, 2)]]
+    assert first_cells([], units, 5, more=False) == [0, 1, 2, 4]
+
+
 def test_a_row_of_sizes_is_no_design():
     assert first_cells([], [[(1, d)] for d in range(9)], 5, more=False) == []
 
@@ -132,12 +137,91 @@ def test_a_budget_too_small_for_a_fit_ends_with_the_reason():
     assert "no cells that identify the law" in one.reason
 
 
+def square(costs=1.0):
+    """One unit for each cell of a grid of three by three."""
+    sizes = [(float(n), float(d)) for n in (1, 2, 3) for d in (1, 2, 3)]
+    return [PursuitUnit((f"{s}",), (f"{s}",), (s,), costs) for s in sizes]
+
+
+@pytest.mark.parametrize(("budget", "kind"), [(6.9, "end"), (7.0, "design")])
+def test_no_part_of_a_first_design_is_trained_if_the_whole_is_too_dear(budget, kind):
+    goal = GoalConfig(width=0.1, quantity="alpha", flops=budget)
+    one = next_round(goal, None, pd.DataFrame(), square(), [], spent=0.0)
+    assert (one.kind, bool(one.cells)) == (kind, kind == "design")
+    assert ("they cost 7, and 6.9 is left" in one.reason) == (kind == "end")
+
+
+def test_a_budget_below_any_cell_is_not_called_spent():
+    goal = GoalConfig(width=0.1, quantity="alpha", flops=0.5)
+    one = next_round(goal, None, pd.DataFrame(), square(), [], spent=0.0)
+    assert one.reason == "the budget of 0.5 FLOPs buys no cell: the cheapest costs 1"
+
+
+def runs_of(simulated, noise):
+    cells = simulated.WORLDS["alpha, reached"].cells
+    errors = np.random.default_rng(0).normal(0, noise, len(cells))
+    return cells.assign(
+        logloss=Additive()(simulated.PARAMS, cells.n_params, cells.n_samples) + errors
+    )
+
+
+def last_declared(simulated):
+    """Runs, the units left and the round that declares the next look as the last one."""
+    table = runs_of(simulated, 2e-3)
+    unit = PursuitUnit(("x",), ("x",), ((4e6, 4e6),), 3.0, 2.0)
+    goal = GoalConfig(width=1e-4, quantity="alpha", flops=10.0)
+    return goal, table, next_round(goal, None, table, [unit], [], spent=6.0), unit
+
+
+def test_a_look_declared_as_the_last_ends_the_pursuit_although_money_is_left(simulated):
+    goal, table, one, unit = last_declared(simulated)
+    assert (one.kind, one.next_is_last) == ("narrow", True)
+    end = next_round(goal, None, table, [unit], [one], spent=6.5)
+    assert (end.kind, end.claims, end.level) == ("end", True, one.next_level)
+    assert "declared as the last; 3.5 FLOPs are left" in end.reason
+
+
+def test_a_larger_budget_goes_on_after_the_last_look(simulated):
+    goal, table, one, unit = last_declared(simulated)
+    larger = replace(goal, flops=20.0)
+    assert next_round(larger, None, table, [unit], [one], spent=6.5).kind == "narrow"
+
+
+def test_a_look_is_not_the_last_if_a_freed_reserve_could_buy_more(simulated):
+    goal, table, _, unit = last_declared(simulated)
+    other = PursuitUnit(("y",), ("y",), ((2e4, 4e4),), 2.0, 1.6)
+    one = next_round(goal, None, table, [unit, other], [], spent=6.0)
+    assert (set(one.cells), one.next_is_last) == ({"x"}, False)
+
+
+def test_a_fit_at_a_bound_is_said_to_be_unable_to_reach_the_goal():
+    sizes = [(n, d) for n in (1e3, 1e4, 1e5) for d in (1e3, 1e4, 1e5)]
+    table = pd.DataFrame(sizes, columns=["n_params", "n_samples"])
+    table["logloss"] = [0.5 + 0.3 * (d / 1e3) ** -0.5 for _, d in sizes]
+    table["logloss"] += np.random.default_rng(0).normal(0, 1e-3, len(table))
+    goal = GoalConfig(width=100.0, quantity="beta", flops=1.0)
+    one = next_round(goal, None, table, [], [], spent=0.0)
+    assert (one.status, one.is_reached) == ("at_bound", False)
+    assert "a fit at a bound cannot reach the goal" in one.reason
+
+
+def test_a_round_names_the_metric_that_was_fitted(simulated):
+    table = runs_of(simulated, 1e-4).assign(soft_logloss=lambda t: t["logloss"])
+    goal = GoalConfig(width=100.0, at=(10_000, 20_000), flops=1.0)
+    one = next_round(goal, (1e4, 2e4), table, [], [], spent=0.0)
+    assert (one.metric, one.quantity) == (
+        "soft_logloss",
+        "soft_logloss at 10,000, 20,000 (additive)",
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"quantity": "alfa"}, "goal.quantity: .*did you mean alpha"),
         ({"fixed": {"F": 1.0}}, "goal.fixed.F: law additive has no such parameter"),
         ({"law": "tied", "quantity": "A"}, "no free parameter A"),
+        ({"metric": "nonsense"}, "goal.metric: nonsense is no metric"),
     ],
 )
 def test_a_goal_that_the_law_does_not_have_is_refused(change, message):

@@ -199,7 +199,27 @@ def test_more_seeds_than_the_grid_has_are_chosen_if_allowed(pursued):
 def test_another_goal_in_the_same_log_is_refused(pursued):
     pursued("--once")
     pursued.write(goal().replace("alpha", "beta"))
-    assert "pursues alpha (additive), not beta (additive)" in pursued(code=2)
+    assert "pursues alpha (additive), not beta" in pursued(code=2)
+
+
+def test_another_metric_in_the_same_log_is_refused(pursued):
+    assert "is reached" in pursued()
+    assert "pursues alpha of logloss (additive), not alpha of auc" in pursued(
+        "--set", "goal.metric=auc", code=2
+    )
+    assert "nonsense is no metric" in pursued("--set", "goal.metric=nonsense", code=2)
+    assert "is reached" in pursued("--set", "goal.metric=logloss")
+
+
+def test_a_log_of_an_earlier_version_goes_on(pursued):
+    pursued()
+    path = pursued.root / PURSUIT_LOG
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        del line["metric"], line["next_is_last"]
+        line["quantity"] = "alpha (additive)"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "is reached" in pursued()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The log of a pursuit comes back as written, and a damaged line is named."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,15 @@ def test_rounds_come_back_as_written(tmp_path):
     append_round(tmp_path, [ROUND], other)
     assert read_rounds(tmp_path) == [ROUND, other]
     assert (tmp_path / PURSUIT_LOG).read_text().startswith(before)
+
+
+def test_a_round_of_an_earlier_version_is_read(tmp_path):
+    append_round(tmp_path, [], ROUND)
+    path = tmp_path / PURSUIT_LOG
+    document = json.loads(path.read_text())
+    del document["metric"], document["next_is_last"]
+    path.write_text(json.dumps(document) + "\n")
+    assert read_rounds(tmp_path) == [ROUND]
 
 
 def test_an_open_side_has_no_width():

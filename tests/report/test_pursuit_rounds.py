@@ -73,6 +73,12 @@ def test_a_round_shows_an_open_interval_and_that_it_claims_nothing():
     ]
 
 
+def test_the_text_promises_an_error_rate_and_no_level_that_the_rows_do_not_have():
+    text = pursuit_section([FIRST, END]).parts[0].text
+    assert "95 % interval" not in text
+    assert "misses the truth in at most 5 % of pursuits" in text
+
+
 def test_the_last_round_of_a_pursuit_that_reached_its_goal_states_interval_and_level():
     assert verdict([FIRST, END]) == "Reached: 0.5 [0.46, 0.54] at a level of 97.50%."
 

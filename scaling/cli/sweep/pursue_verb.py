@@ -215,8 +215,14 @@ class _Pursuit:
         if made.silence:
             raise UserError(f"the state of the queue is unknown: {made.silence}; call again later")
         rounds = read_rounds(self.store.root)
-        own = goal_text(self.goal, _target(made, self.goal))
-        if rounds and rounds[-1].quantity != own:
+        if not rounds:
+            return made, rounds
+        at, metric, before = _target(made, self.goal), _metric(made, self.goal), rounds[-1].metric
+        # what is not known yet was not looked at
+        known = metric or before
+        differs = bool(before) and before != known
+        if differs or rounds[-1].quantity != goal_text(self.goal, at, before):
+            own = goal_text(self.goal, at, known if before else before)
             raise UserError(
                 f"{self.store.root / PURSUIT_LOG}: pursues {rounds[-1].quantity}, not {own}; looks at another "
                 "quantity would not be counted, so give the study another name, or remove this file"
@@ -257,6 +263,7 @@ class _Pursuit:
                 tuple(cell.config.label for cell in unit),
                 tuple((float(c.size.n_params), float(c.config.n_samples)) for c in unit),
                 prices.price(unit),
+                prices.least_price(unit),
             )
             for unit in prices.trainable()
         ]
@@ -284,6 +291,18 @@ def _prices(made: Plan, goal: GoalConfig, rounds: list[PursuitRound], store: Run
     from sweeps.dispatch import Prices
 
     return Prices.learned(made, goal, rounds, store)
+
+
+def _metric(made: Plan, goal: GoalConfig) -> str:
+    """The metric that is fitted; empty as long as no run tells."""
+    import pandas as pd
+
+    from analysis.table import default_metrics
+
+    done = made.with_standing("done")
+    if goal.metric is not None or not done:
+        return goal.metric or ""
+    return default_metrics(pd.DataFrame([dict(cell.metrics) for cell in done]))[0]
 
 
 def _any_done(cells: list[PlannedCell]) -> bool:
