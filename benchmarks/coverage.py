@@ -31,6 +31,15 @@ LEAST_SQUARES = FitOptions()
 
 
 @dataclass(frozen=True)
+class Other:
+    """A law by name, its true parameters, and its sizes by column."""
+
+    law: str
+    params: dict[str, float]
+    sizes: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Setting:
     """A kind of study. Noise levels are for one run, as fractions of the terms' amplitude.
 
@@ -48,6 +57,7 @@ class Setting:
         heavy: noise with three degrees of freedom.
         by_size: noise of the smallest data size relative to the largest; 0 if they are equal.
         g: of the bottleneck law, which is then fitted; None is the additive law.
+        other: another law than these two, with its parameters and its sizes by column; `amplitude` is then that of the noise.
         options: of the fits; with log residuals, the noise is relative.
         seeds: runs of a cell.
         naive: compute intervals as if all errors were independent, which must fail.
@@ -69,27 +79,45 @@ class Setting:
     heavy: bool = False
     by_size: float = 0.0
     g: float | None = None
+    other: "Other | None" = None
     options: FitOptions = LEAST_SQUARES
     seeds: int = 3
     naive: bool = False
     bounds: tuple[float, float] = (0.93, 0.97)
 
     def law(self) -> Law:
+        if self.other is not None:
+            return build_law(self.other.law, rising=self.rising)
         return build_law("additive" if self.g is None else "bottleneck", rising=self.rising)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters whose intervals are counted."""
+        if self.other is not None:
+            unknown = {*self.law().amplitudes, *self.options.fixed}
+            return tuple(name for name in self.law().names if name not in unknown)
         return NAMES if self.g is None else (*NAMES, "g")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the law's sizes."""
+        return ("n_params", "n_samples") if self.other is None else tuple(self.other.sizes)
+
+    def far(self, table: pd.DataFrame) -> tuple[float, ...]:
+        """Sizes beyond the runs: ten times the largest, or a loss that is a tenth lower than the lowest."""
+        if self.law().of_metric:
+            return (0.9 * float(table[self.columns[0]].min()),)
+        return tuple(10 * float(table[column].max()) for column in self.columns)
 
     def known_noise_widths(self) -> dict[str, float]:
         """Widths of the 95 % intervals of least squares if every variance is known, linearised."""
         table, params = self.table()
         cells = table[table["seed"] == 0]
-        law, logs = self.law(), [np.log(cells[c].to_numpy()) for c in ("n_params", "n_samples")]
+        law, logs = self.law(), [np.log(cells[c].to_numpy()) for c in self.columns]
         origin = [float(log.mean()) for log in logs]
         theta = law.rebased(law.to_theta(params)[None], [-o for o in origin])[0]
         columns = law.jacobian([log - o for log, o in zip(logs, origin, strict=True)], theta)
+        columns[:, [law.names.index(name) for name in self.options.fixed]] = 0.0
         gain = np.linalg.pinv(columns)
         same = {c: cells[c].to_numpy()[:, None] == cells[c].to_numpy() for c in cells}
         run = (
@@ -101,6 +129,10 @@ class Setting:
         return {name: float(widths[law.names.index(name)]) for name in self.names}
 
     def table(self) -> tuple[pd.DataFrame, dict[str, float]]:
+        if self.other is not None:
+            mesh = np.meshgrid(*self.other.sizes.values(), range(self.seeds), indexing="ij")
+            named = dict(zip((*self.columns, "seed"), (a.ravel() for a in mesh), strict=True))
+            return pd.DataFrame({"n_samples": 1.0} | named), self.other.params
         axes = [
             1e5 * 10.0 ** np.linspace(0, span, n)
             for n, span in zip(self.levels, self.decades, strict=True)
@@ -119,6 +151,16 @@ HUBER = FitOptions(loss="huber", n_draws=200)
 CHECKPOINTS = replace(
     S1, levels=(6, 16), decades=(2.0, 2.0), seeds=1, noise=0.01, trajectory=0.04, unnamed_runs=True
 )
+# Amplitudes are 0.1 at the centre of three decades.
+TABLES = Other(
+    "embeddings",
+    {"E": 0.4, "alpha": 0.3, "beta": 0.3, "gamma": 0.4}
+    | {name: 0.1 * 10 ** (6.5 * e) for name, e in (("A", 0.3), ("B", 0.3), ("F", 0.4))},
+    dict.fromkeys(("n_params", "n_samples", "n_embedding_params"), np.geomspace(1e5, 1e8, 4)),
+)
+# About as the runs of Gadre et al. 2024 on C4: the mean error of 17 tasks, and HellaSwag's.
+LOSSES = {"n_params": np.linspace(2.4, 6.0, 34)}
+SINGLE = replace(S1, seeds=1, noise=0.005, amplitude=1.0, rising=True)
 SETTINGS = {
     "S1": S1,
     "S2": replace(S1, what="S2: 5 x 5, 1.5 x 2 decades, weak model axis", decades=(1.5, 2.0)),
@@ -183,6 +225,20 @@ SETTINGS = {
         S1, what="S1, bottleneck law with g = 0.4: the smaller term hardly counts", g=0.4,
     ),
     "bottleneck-additive": replace(S1, what="S1, the bottleneck law fitted to an additive world (g = 1)", g=1.0),
+    "embeddings": replace(S1, what="embeddings law, 4 x 4 x 4 sizes, 3 decades", other=TABLES),
+    "exponential": replace(
+        SINGLE, what="exponential law, 34 runs, an error of 17 tasks",
+        other=Other("exponential", {"E": 0.84, "A": 3.05, "w": 1.11}, LOSSES),
+    ),
+    "sigmoid": replace(
+        SINGLE, what="sigmoid law, 34 runs, an error of one task",
+        other=Other("sigmoid", {"E": 0.75, "A": 0.68, "x0": 2.57, "w": 0.29}, LOSSES),
+    ),
+    "sigmoid-auc": replace(
+        SINGLE, what="sigmoid law, 40 runs, AUC between .65 and .75, ends held at .5 and 1", rising=False, noise=0.0013,
+        options=FitOptions(fixed={"E": 0.5, "A": 0.5}),
+        other=Other("sigmoid", {"E": 0.5, "A": 0.5, "x0": 0.586, "w": 0.093}, {"n_params": np.linspace(0.49, 0.53, 40)}),
+    ),
     "control": replace(
         S1, what="negative control, must fail: S4, intervals as if all errors were independent",
         column=0.01 * 3**0.5, naive=True, bounds=(0.0, 0.8),
@@ -230,10 +286,10 @@ def measure(name: str, setting: Setting, worlds: int) -> dict[str, Any]:
     """Coverage, widths and notes over the worlds of a setting."""
     table, params = setting.table()
     law = setting.law()
-    mean = law(params, table["n_params"], table["n_samples"])
+    mean = law(params, *(table[column] for column in setting.columns))
     # the name is part of the seed: a renamed setting has other numbers
     rng = np.random.default_rng([sum(name.encode()), worlds])
-    far = 10 * table["n_params"].max(), 10 * table["n_samples"].max()
+    far = setting.far(table)
     true = float(law(params, *far))
     names = setting.names
     held = dict.fromkeys(names, 0)
@@ -290,7 +346,7 @@ def markdown(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, setting in SETTINGS.items():
-        if name not in results or setting.g is not None:
+        if name not in results or setting.g is not None or setting.other is not None:
             continue
         result = results[name]
         cover = " | ".join(f"{100 * result['coverage'][n]:.1f}" for n in NAMES)
@@ -317,6 +373,20 @@ def markdown(results: dict[str, Any]) -> str:
             rest = (shares["prediction"], shares["additive refused"], 1 - shares["unidentified"])
             lines.append(
                 f"| {result['what']} | {cover} | {' | '.join(f'{100 * r:.1f}' for r in rest)} |"
+            )
+    lines += [
+        "",
+        "| studies | at 10 x, or a tenth lower | coverage | identified |",
+        "|---|---|---|---|",
+    ]
+    for name, setting in SETTINGS.items():
+        if name in results and setting.other is not None:
+            result = results[name]
+            shares = result["shares"]
+            cover = ", ".join(f"{n} {100 * share:.1f}" for n, share in result["coverage"].items())
+            lines.append(
+                f"| {result['what']} | {100 * shares['prediction']:.1f} | {cover} "
+                f"| {100 * (1 - shares['unidentified']):.1f} |"
             )
     return "\n".join(lines)
 
