@@ -220,7 +220,7 @@ def main() -> None:
             f"{result['probability_at_crossing_inside']} | {'holds' if result['holds'] else 'FAILS'}",
             flush=True,
         )
-        if arguments.worlds >= 200:
+        if arguments.worlds >= 500:
             known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"settings": {}}
             known["settings"][name] = result
             known["date"] = dt.datetime.now(dt.UTC).date().isoformat()
