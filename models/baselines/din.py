@@ -148,7 +148,10 @@ class ActivationUnit(nn.Module):
     def forward(self, target_BMD: Tensor, history_BLD: Tensor, read_BML: Tensor) -> Tensor:
         """Return the scores [B, M, L]; zero for pairs that are not read."""
         read_BLM = read_BML.transpose(1, 2)
-        pairs = read_BLM.reshape(-1).nonzero().squeeze(1)
+        if read_BLM.is_meta:  # which pairs are read is not known: all of them
+            pairs = torch.arange(read_BLM.numel(), device="meta")
+        else:
+            pairs = read_BLM.reshape(-1).nonzero().squeeze(1)
         if 2 * len(pairs) < read_BLM.numel():
             hidden_RA = self._first_of_pairs(target_BMD, history_BLD, pairs)
         else:

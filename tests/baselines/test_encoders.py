@@ -1,6 +1,7 @@
 """What holds for all encoders: packing, padding, gradients, sizes, refusals."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from models.baselines import (
     RankMixerOptions,
     SIMOptions,
 )
-from models.encoder import Encoder
+from models.encoder import Encoder, EncoderInput
 from models.grades import Grade
 
 GRADE, SCHEMA = Grade(2, 2, 4, 12), SmallSchema()
@@ -49,6 +50,7 @@ ENCODERS = [
     (SIM, SIMOptions(k=3)),
     (SIM, SIMOptions(search="hard", category="item", k=2)),
 ]
+TENSORS = [f.name for f in fields(EncoderInput) if f.name not in ("ends", "present")]
 every_encoder = pytest.mark.parametrize(("kind", "options"), ENCODERS, ids=str)
 
 
@@ -144,18 +146,43 @@ def test_every_parameter_gets_a_gradient(kind, options):
     assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
 
 
+def count_flops(kind, options, n_candidates, *, device="cpu", backward=False):
+    encoder = build(kind, options).train().to(device)
+    inputs = random_inputs([12, 12], 12, n_candidates)
+    moved = {name: getattr(inputs, name).to(device) for name in TENSORS}
+    with FlopCounterMode(display=False) as counter:
+        out = encoder(replace(inputs, **moved))
+        if backward:
+            out.sum().backward()
+    return counter.get_total_flops()
+
+
+# torch's counter does not know the fused attention of a CPU
+countable = [(kind, options) for kind, options in ENCODERS if kind is not BST]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "options"), countable, ids=str)
+def test_flops_can_be_counted_without_memory(kind, options):
+    count = partial(count_flops, kind, options, 2, backward=True)
+    assert count(device="meta") == count(device="cpu") > 0
+
+
+@pytest.mark.slow
+def test_flops_of_bst():
+    """12 N W^2 + 4 N^2 W for each block and pass, and the mean of all outputs."""
+    n_tokens, width = 13, 16
+    expected = 2 * (12 * n_tokens * width**2 + 4 * n_tokens**2 * width) + 2 * n_tokens * width
+    options = BSTOptions(causal=False, pooling="mean")
+    assert count_flops(BST, options, 1, device="meta") == 2 * expected
+
+
 @pytest.mark.slow
 @every_encoder
 def test_candidates_share_the_work_where_the_history_is_encoded_once(kind, options):
     """Six candidates then cost less than half of six passes."""
 
-    def flops(n_candidates):
-        with FlopCounterMode(display=False) as counter:
-            encoder(random_inputs([12, 12], 12, n_candidates))
-        return counter.get_total_flops()
-
-    encoder = build(kind, options)
-    one, six = flops(1), flops(6)
+    one, six = (count_flops(kind, options, n_candidates) for n_candidates in (1, 6))
     assert (six < 3 * one) == kind.encodes_once(options)
 
 
