@@ -118,6 +118,7 @@ class Dice(nn.Module):
 
     def forward(self, x_RA: Tensor) -> Tensor:
         """Return [R, A]; in training the statistics are those of the R rows."""
+        x_RA = x_RA.to(self.alpha.dtype)  # statistics need full precision
         n_rows = len(x_RA)
         of_batch = self.training and n_rows > 1  # one row has no variance
         if of_batch:

@@ -157,6 +157,19 @@ def count_flops(kind, options, n_candidates, *, device="cpu", backward=False):
     return counter.get_total_flops()
 
 
+@every_encoder
+def test_mixed_precision_is_near(kind, options):
+    """bfloat16 rounds each number to 1 in 256, and there are two blocks."""
+    encoder, inputs = build(kind, options).float().train(), random_inputs([9, 4], 9, 3)
+    kinds = ("history_BLD", "candidate_BMD", "own_BMC", "profile_BPd")
+    inputs = replace(inputs, **{name: getattr(inputs, name).float() for name in kinds})
+    exact = encoder(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = encoder(inputs)
+        rounded.float().sum().backward()
+    assert (rounded - exact).abs().max() < 0.03 * exact.abs().max()
+
+
 # torch's counter does not know the fused attention of a CPU
 countable = [(kind, options) for kind, options in ENCODERS if kind is not BST]
 
