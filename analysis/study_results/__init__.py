@@ -14,6 +14,7 @@ from analysis.study_results.best_rates import (
 from analysis.study_results.component_slopes import LearnedParts, learned_parts
 from analysis.study_results.extrapolation import CUTS, Cut, holdout, largest_cells, score_holdout
 from analysis.study_results.paired_runs import paired_differences
+from analysis.study_results.rate_choice import why_keep
 from analysis.study_results.study_fits import (
     MetricFits,
     StudyFits,
@@ -45,4 +46,5 @@ __all__ = [
     "paired_differences",
     "score_holdout",
     "truth_verdict",
+    "why_keep",
 ]

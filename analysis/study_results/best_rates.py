@@ -88,15 +88,21 @@ class RateFit:
     """A law of the best rates.
 
     Attributes:
-        low: ends of the 95 % intervals of `learning_rate`, `width_exponent` and `samples_exponent`, as far as fitted.
+        low: ends of the 95 % intervals of `factor`, `width_exponent` and `samples_exponent`, as far as fitted.
         high: the same.
-        kept: exponents that stay at the recipe's value, and why.
+        kept: which of them stay at the recipe's value (a factor of 1, exponents of 0), and why.
+        rates: the law's rate at each corner.
+        errors: standard error of the logarithm of each of these rates.
+        n_free: degrees of freedom behind them.
     """
 
     law: RateLaw
     low: Mapping[str, float]
     high: Mapping[str, float]
     kept: Mapping[str, str]
+    rates: tuple[float, ...]
+    errors: tuple[float, ...]
+    n_free: int
 
 
 def find_best_rates(scans: Sequence[ScannedRates]) -> list[BestRate]:
@@ -185,19 +191,19 @@ def _reach(scan: ScannedRates, best: int, side: int) -> float:
 
 
 def fit_rate_law(
-    best: Sequence[BestRate], *, width_exponent: float, samples_exponent: float | None
+    best: Sequence[BestRate], recipe_rates: Sequence[float], *, one_rate: bool = False
 ) -> RateFit:
-    """Fit log rate = a + w log(width) + s log(samples) to the best rates, weighted by their standard errors.
+    """Fit log(rate / recipe's rate) = a + w log(width) + s log(samples) to the best rates, weighted by their standard errors.
 
     The law will be used far beyond its scan, where a small error of an exponent is a large one of the rate. An
-    exponent therefore stays at the recipe's value while its interval holds that, and where the scan has one value only.
+    exponent therefore stays 0, as in the recipe, while its interval holds that, and where the scan has one value only.
+    If both stay, so does the factor while its interval holds 1, unless a run at the recipe's rate diverged.
 
     Args:
         best: the best rates.
-        width_exponent: the recipe's.
-        samples_exponent: the recipe's; None: one rate holds for all data sizes, the exponent is 0.
+        recipe_rates: the recipe's rate at each corner.
+        one_rate: one rate holds for all data sizes, so their exponent is 0.
     """
-    given = {"width_exponent": width_exponent, "samples_exponent": samples_exponent or 0.0}
     widths = np.array([one.scanned.token_width for one in best], float)
     sizes = np.array([one.scanned.n_samples for one in best], float)
     reference = (
@@ -211,63 +217,78 @@ def fit_rate_law(
     kept: dict[str, str] = {}
     if len(np.unique(widths)) == 1:
         kept["width_exponent"] = "the scan has one width"
-    if samples_exponent is None:
+    if one_rate:
         kept["samples_exponent"] = "all data sizes have one rate"
     elif len(np.unique(sizes)) == 1:
         kept["samples_exponent"] = "the scan has one data size"
-    values, lows, highs = _regress(best, columns, given, kept)
+    y = np.log([one.rate / recipe for one, recipe in zip(best, recipe_rates, strict=True)])
+    found = _regress(best, y, {k: v for k, v in columns.items() if k not in kept})
+    lows, highs = found.low, found.high
     holds = {
         name: "its interval holds the recipe's value"
         for name in columns
-        if name not in kept and lows[name] <= given[name] <= highs[name]
+        if name not in kept and lows[name] <= 0 <= highs[name]
     }
+    kept |= holds
     if holds:
-        values, again_low, again_high = _regress(best, columns, given, {**kept, **holds})
-        lows, highs = {**lows, **again_low}, {**highs, **again_high}
+        found = _regress(best, y, {k: v for k, v in columns.items() if k not in kept})
+        lows, highs = {**lows, **found.low}, {**highs, **found.high}
+    is_finite = all(
+        math.isfinite(one.cost(rate)) for one, rate in zip(best, recipe_rates, strict=True)
+    )
+    if len(kept) == len(columns) and lows["level"] <= 0 <= highs["level"] and is_finite:
+        kept["factor"] = "its interval holds the recipe's value"
     law = RateLaw(
-        learning_rate=_rounded(math.exp(values["level"])),
         token_width=reference[0],
         n_samples=reference[1],
-        width_exponent=round(values["width_exponent"], 3),
-        samples_exponent=round(values["samples_exponent"], 3),
+        width_exponent=round(found.values.get("width_exponent", 0.0), 3),
+        samples_exponent=round(found.values.get("samples_exponent", 0.0), 3),
+        factor=1.0 if "factor" in kept else _rounded(math.exp(found.values["level"])),
     )
-    lows["learning_rate"], highs["learning_rate"] = (
+    lows["factor"], highs["factor"] = (
         math.exp(np.clip(ends.pop("level"), -_LARGEST_LOG, _LARGEST_LOG)) for ends in (lows, highs)
     )
-    return RateFit(law, lows, highs, {**kept, **holds})
+    rates = tuple(
+        law.rate(one.scanned.token_width, one.scanned.n_samples, recipe)
+        for one, recipe in zip(best, recipe_rates, strict=True)
+    )
+    return RateFit(law, lows, highs, kept, rates, found.errors, found.n_free)
 
 
-def _regress(
-    best: Sequence[BestRate],
-    columns: Mapping[str, Floats],
-    given: Mapping[str, float],
-    kept: Mapping[str, str],
-) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
-    """Return values and interval ends of the level and the exponents that are not kept; kept ones have no interval.
+@dataclass(frozen=True)
+class _Regression:
+    """Values and ends of the intervals of `level` and the free exponents; standard errors of the corners' log rates."""
+
+    values: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
+    errors: tuple[float, ...]
+    n_free: int
+
+
+def _regress(best: Sequence[BestRate], y: Floats, columns: Mapping[str, Floats]) -> _Regression:
+    """Regress log rates `y`, (corners), on the columns.
 
     If the best rates scatter more about the law than their standard errors say, the intervals are wider by that.
     """
     errors = np.array([one.standard_error for one in best])
-    y = np.array([math.log(one.rate) for one in best])
-    free = [name for name in columns if name not in kept]
-    y = y - sum((given[name] * columns[name] for name in columns if name in kept), np.zeros(len(y)))
-    design = np.column_stack([np.ones(len(y)), *(columns[name] for name in free)])
+    design = np.column_stack([np.ones(len(y)), *columns.values()])
     weighted = design / errors[:, None]
     covariance = np.linalg.pinv(weighted.T @ weighted)
     solution = covariance @ weighted.T @ (y / errors)
-    n_free = len(y) - design.shape[1]
-    excess = 1.0
-    if n_free > 0:
-        excess = max(1.0, float(np.sum(((y - design @ solution) / errors) ** 2)) / n_free)
-    half = _quantile(max(1, n_free + best[0].n_free)) * np.sqrt(np.diag(covariance) * excess)
-    names = ["level", *free]
-    values = {
-        **{name: given[name] for name in kept},
-        **dict(zip(names, map(float, solution), strict=True)),
-    }
-    lows = dict(zip(names, map(float, solution - half), strict=True))
-    highs = dict(zip(names, map(float, solution + half), strict=True))
-    return values, lows, highs
+    n_left = len(y) - design.shape[1]
+    if n_left > 0:
+        scatter = float(np.sum(((y - design @ solution) / errors) ** 2)) / n_left
+        covariance = covariance * max(1.0, scatter)
+    n_free = max(1, n_left + best[0].n_free)
+    half = _quantile(n_free) * np.sqrt(np.diag(covariance))
+    names = ["level", *columns]
+    values, low, high = (
+        dict(zip(names, map(float, v), strict=True))
+        for v in (solution, solution - half, solution + half)
+    )
+    at_corners = np.sqrt(np.einsum("ij,jk,ik->i", design, covariance, design))
+    return _Regression(values, low, high, tuple(map(float, at_corners)), n_free)
 
 
 def _quantile(n_free: int) -> float:

@@ -1,5 +1,6 @@
 """Writes a rate law into the text of a study file and leaves all other text as it is."""
 
+import re
 import tomllib
 from dataclasses import asdict
 
@@ -11,8 +12,13 @@ __all__ = ["with_rate_law"]
 
 _HEADER = """\
 [train.rate_law]  # fitted by `scaling tune`
-# peak rate = learning_rate (D / token_width)^width_exponent (n / n_samples)^samples_exponent
+# peak rate = factor x the recipe's x (width / token_width)^width_exponent (D / n_samples)^samples_exponent
 """
+# The comment and the level of laws up to version 0.1.
+_OLD_FORMULA = (
+    "# peak rate = learning_rate (D / token_width)^width_exponent (n / n_samples)^samples_exponent"
+)
+_LEVEL = re.compile(r"(?ms)(^\s*\[\s*train\s*\.\s*rate_law\s*\].*?^\s*)learning_rate(\s*=)")
 
 
 def with_rate_law(text: str, law: RateLaw) -> str:
@@ -26,12 +32,18 @@ def with_rate_law(text: str, law: RateLaw) -> str:
     import tomlkit  # here, because every plan imports this room, and few write a law
 
     expected = tomllib.loads(text)
-    values = asdict(law)
+    first = {"factor": law.factor, "learning_rate": law.learning_rate}
+    values = {k: v for k, v in {**first, **asdict(law)}.items() if v is not None}
     lines = "".join(f"{key} = {value!r}\n" for key, value in values.items())
     train = expected.setdefault("train", {})
+    if "factor" in values and "learning_rate" in train.get("rate_law", {}):
+        text = _LEVEL.sub(r"\1factor\2", text, count=1)
+        text = text.replace(_OLD_FORMULA, _HEADER.splitlines()[1])
     document = tomlkit.parse(text)
     if "rate_law" in train:
         there = document["train"]["rate_law"]
+        for key in set(first).difference(values).intersection(there):
+            del there[key]
         for key, value in values.items():
             there[key] = value
         new = document.as_string()

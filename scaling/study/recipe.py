@@ -33,7 +33,7 @@ GROWING_WARMUP = 25  # steps of 16 impressions: a tenth of an epoch of 4,096
 _DENSE_RATE, _EMBEDDING_RATE = 2e-3, 0.032
 _REFERENCE_WIDTH = 48
 # Fewer samples than this at the reference width lower the dense rate; the number is in proportion to the dense
-# parameters, which grow as D^2.
+# parameters, which grow as the square of the width.
 _ENOUGH_SAMPLES = 16_384
 _SHORTAGE_EXPONENT = 0.4
 # In recipe 1, the dense rate is inversely proportional to the width down to an eighth of the reference, and the rate of
@@ -57,11 +57,11 @@ class Recipe:
 
 
 def recipe_for(n_samples: int, token_width: int, version: RecipeVersion | None = None) -> Recipe:
-    """Return the settings for a data size and a model of token width D = d x (behaviour features).
+    """Return the settings for a data size and a model of token width d x (behaviour features).
 
     The batch size gives about 512 steps (256 for the smallest data sizes). The dense rate falls with the square root
-    of D, and further if the samples are few for the dense parameters; the rate of the table does not depend on D (as
-    for Adam in Yang et al., Tensor Programs V, table 3). Both are proportional to the fourth root of the batch size.
+    of the width, and further if the samples are few for the dense parameters; the rate of the table does not depend on it
+    (as for Adam in Yang et al., Tensor Programs V, table 3). Both are proportional to the fourth root of the batch size.
     docs/recipe.md has the measurements, and recipe 1. Without a `version`, the latest recipe holds.
     """
     batch_size = 2 ** round(math.log2(max(1.0, n_samples / 512)))

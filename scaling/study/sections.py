@@ -71,7 +71,7 @@ class TrainConfig:
             cells. Default: the cell's own size; with `share_prefix`, the geometric mean of the smallest and
             the largest size; with a growing batch, the largest.
         embedding_rate: peak rate of the feature table.
-        rate_law: takes the place of the recipe's rate of the dense parameters; `scaling tune` fits it.
+        rate_law: changes the recipe's rate of the dense parameters, or takes its place; `scaling tune` fits it.
         recipe: version of the rule. Default: 2; a study whose finished runs are of recipe 1 goes on with that.
         batch_schedule: `fixed` has one batch size for all steps; with `growing`, batch size and learning rate
             follow the samples seen so far, up to the values of the recipe for the largest data size. One training can

@@ -14,7 +14,7 @@ from sweeps.planning.rate_scan import (
     RateScan,
     choose_scan,
     make_scan,
-    recipe_exponents,
+    shares_rate,
     wider,
 )
 from sweeps.planning.teacher_runs import teacher_folders, warn_of_teachers
@@ -32,7 +32,7 @@ __all__ = [
     "guess_text",
     "make_plan",
     "make_scan",
-    "recipe_exponents",
+    "shares_rate",
     "teacher_folders",
     "warn_of_teachers",
     "wider",

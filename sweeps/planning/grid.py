@@ -123,9 +123,10 @@ def _rule(train: TrainConfig, n_samples: int, grade: Grade, data: DataFacts) -> 
 
 
 def _rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade) -> float:
+    rule = _rule(train, n_samples, grade, data).learning_rate
     if train.rate_law is not None:
-        return train.rate_law.rate(grade.d * len(data.schema.behaviour), n_samples)
-    return train.learning_rate or _rule(train, n_samples, grade, data).learning_rate
+        return train.rate_law.rate(grade.d * len(data.schema.behaviour), n_samples, rule)
+    return train.learning_rate or rule
 
 
 def _embedding_rate(

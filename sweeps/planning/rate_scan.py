@@ -3,14 +3,13 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import linear_regression
 
-from scaling.study import DataFacts, DistillConfig, StudyConfig, recipe_for
+from scaling.study import DataFacts, DistillConfig, StudyConfig
 from sweeps.planning.cell_standing import PlannedCell
 from sweeps.planning.grid import data_sizes, grid_cells, typical_size
 from sweeps.planning.plan import Plan
 
-__all__ = ["Corner", "RateScan", "choose_scan", "make_scan", "recipe_exponents", "wider"]
+__all__ = ["Corner", "RateScan", "choose_scan", "make_scan", "shares_rate", "wider"]
 
 
 # How often a scan whose best rate is its lowest or highest goes on by a factor.
@@ -175,29 +174,7 @@ def wider(
     return chosen
 
 
-def recipe_exponents(study: StudyConfig, data: DataFacts) -> tuple[float, float | None]:
-    """Return the exponents of width and data size in the power law that is closest to the recipe on the study's grid.
-
-    The second one is None if all data sizes have one rate.
-    """
-    features, version = len(data.schema.behaviour), study.train.recipe
-    widths = sorted({study.grade(name).d * features for name in study.grid.grade})
-    sizes = sorted(data_sizes(study, data))
-    of_width = {w: recipe_for(sizes[0], w, version).learning_rate for w in _two(widths)}
-    of_size = {n: recipe_for(n, widths[0], version).learning_rate for n in _two(sizes)}
-    return _slope(of_width), None if _shares_rate(study) else _slope(of_size)
-
-
-def _two(values: list[int]) -> list[int]:
-    return values if len(values) > 1 else [values[0], 2 * values[0]]
-
-
-def _slope(rates: Mapping[int, float]) -> float:
-    """Return the slope of log rate on log size by least squares."""
-    return linear_regression(list(map(math.log, rates)), list(map(math.log, rates.values()))).slope
-
-
-def _shares_rate(study: StudyConfig) -> bool:
+def shares_rate(study: StudyConfig) -> bool:
     """Whether all data sizes of a grade have one rate, because the recipe is applied at one size."""
     train = study.train
     return (
@@ -243,7 +220,7 @@ def _share(some: Iterable[int], everything: Iterable[int]) -> float:
 
 def _one_size(study: StudyConfig, data: DataFacts) -> int | None:
     """Return the data size for which the recipe sets the rate of all data sizes; None: each has its own."""
-    if not _shares_rate(study):
+    if not shares_rate(study):
         return None
     sizes = data_sizes(study, data)
     return study.train.recipe_n_samples or typical_size(study.train, sizes, sizes[0])

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scaling.cli.app import main
@@ -54,8 +55,8 @@ def test_the_law_is_written_once(study_file, planted, tune):
     assert "+[train.rate_law]  # fitted by `scaling tune`" in out
     assert "[train.rate_law] written" in err
     law = load_study(study_file).train.rate_law
-    # the recipe's own slope where samples are few for the dense parameters is -0.5 - 2 x 0.4
-    assert law.width_exponent == pytest.approx(-0.5 - 0.8 + 0.8, abs=0.05)
+    assert law.width_exponent == pytest.approx(0.8, abs=0.05)  # beyond that of the recipe
+    assert law.learning_rate is None
     _, err = tune(*WIDTHS)
     assert study_file.read_text() == after
     assert "not changed, it has this law already" in err
@@ -72,7 +73,7 @@ def test_the_law_makes_the_largest_cost_small(planted, tune):
 def test_a_dry_run_shows_the_change_and_makes_none(study_file, planted, tune):
     before = study_file.read_text()
     out, err = tune("--dry-run")
-    assert "+learning_rate = " in out
+    assert "+factor = " in out
     assert "not changed (--dry-run)" in err
     assert study_file.read_text() == before
 
@@ -84,9 +85,37 @@ def test_a_good_rule_is_kept(study_file, monkeypatch, tune):
 
     monkeypatch.setattr(tune_verb, "train_scan", train)
     before = study_file.read_text()
-    _, err = tune()
+    out, err = tune()
+    assert "law: rate = 1 x the recipe's (width / 6)^0 (n_samples / 320)^0" in out
     assert "the rule so far is within 0.001 of the best rate at all corners" in err
     assert study_file.read_text() == before
+
+
+def test_noise_of_the_scan_does_not_replace_the_recipe(study_file, monkeypatch, tune):
+    def train(scan, *_, **__):
+        random = np.random.default_rng(0)
+        losses = {
+            corner: {
+                f: 0.5 + 0.004 * math.log(f / 1.5) ** 2 + random.normal(0, 0.003)
+                for f in scan.factors
+            }
+            for corner in scan.corners
+        }
+        return Scanned(losses, 20, 0, 60.0, "logloss")
+
+    monkeypatch.setattr(tune_verb, "train_scan", train)
+    before = study_file.read_text()
+    _, err = tune()
+    assert "not changed, no difference beyond the noise of the scan" in err
+    assert study_file.read_text() == before
+
+
+def test_a_law_of_an_earlier_version_is_the_rule_so_far(study_file, planted, tune):
+    old = "learning_rate = 1e-4\ntoken_width = 6\nn_samples = 320\nwidth_exponent = 0.0\nsamples_exponent = 0.0\n"
+    study_file.write_text(study_file.read_text() + "[train.rate_law]\n" + old)
+    _, err = tune(*WIDTHS)
+    assert "[train.rate_law] written" in err
+    assert load_study(study_file).train.rate_law.factor is not None
 
 
 def test_a_link_to_the_study_stays_a_link_and_the_file_keeps_its_mode(study_file, planted, tune):

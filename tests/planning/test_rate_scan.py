@@ -1,15 +1,13 @@
 """Which cells a scan of learning rates trains, and how it is extended."""
 
 import math
-from dataclasses import replace
 
 import pytest
 from small_studies import study_and_facts
 
 from scaling.errors import UserError
 from scaling.records import RunStore
-from scaling.study import recipe_for
-from sweeps.planning import choose_scan, grid_cells, make_plan, make_scan, recipe_exponents, wider
+from sweeps.planning import choose_scan, grid_cells, make_plan, make_scan, shares_rate, wider
 
 FACTORS = (0.5, 1.0, 2.0)
 FIVE = 'grid.grade=["SUAN-0","SUAN-1","SUAN-2","SUAN-3","SUAN-4"]'
@@ -78,7 +76,7 @@ def test_sizes_that_share_a_rate_are_scanned_about_one_rate(study_file, setting)
     (rule,) = {corner.rule for corner in scan.corners}
     assert rule == grid_cells(study, facts)[0].learning_rate
     assert len({corner.rate_samples for corner in scan.corners}) == 1
-    assert recipe_exponents(study, facts)[1] is None
+    assert shares_rate(study)
 
 
 def test_a_grade_or_size_that_is_not_there_is_refused(study_file):
@@ -87,16 +85,6 @@ def test_a_grade_or_size_that_is_not_there_is_refused(study_file):
         make_scan(study, facts, ["SUAN-99"], [160], FACTORS)
     with pytest.raises(UserError, match="1201 is more than the 1200 training impressions"):
         make_scan(study, facts, ["SUAN-0"], [1201], FACTORS)
-
-
-def test_the_recipes_exponents_are_its_slopes_on_the_grid(study_file):
-    study, facts = study_and_facts(study_file, FIVE, "grid.n_samples=[16384,131072]")
-    study = replace(study, train=replace(study.train, recipe=2))
-    facts = replace(facts, n_train=10**6)
-    width, samples = recipe_exponents(study, facts)
-    assert width == pytest.approx(-0.5)
-    ratio = recipe_for(131_072, 48).learning_rate / recipe_for(16_384, 48).learning_rate
-    assert samples == pytest.approx(math.log(ratio) / math.log(8))
 
 
 def extended(study_file, losses):

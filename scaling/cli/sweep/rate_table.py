@@ -33,8 +33,6 @@ _COLUMNS = {
     "twice": "twice",
     "so_far": "rule so far",
 }
-# Single runs tell no smaller differences apart, and another rule makes a study's finished runs useless.
-_TOLERANCE = 1e-3
 _COSTS = ("half", "once", "twice", "so_far")
 
 
@@ -78,8 +76,8 @@ class Tuned:
     def rows(self) -> list[dict[str, Any]]:
         """One row for each corner; costs are losses above the best rate's, inf where runs diverge."""
         rows = []
-        for corner, best in zip(self.scanned.losses, self.best, strict=True):
-            law = self.fit.law.rate(corner.token_width, corner.rate_samples)
+        corners = zip(self.scanned.losses, self.best, self.fit.rates, strict=True)
+        for corner, best, law in corners:
             rows.append(
                 {
                     "grade": corner.grade_name,
@@ -103,7 +101,7 @@ class Tuned:
     def _rate_so_far(self, corner: Corner) -> float:
         if self.so_far is None:
             return corner.rule
-        return self.so_far.rate(corner.token_width, corner.rate_samples)
+        return self.so_far.rate(corner.token_width, corner.rate_samples, corner.rule)
 
     @property
     def largest_cost(self) -> float:
@@ -118,13 +116,12 @@ class Tuned:
     @property
     def why_not(self) -> str:
         """Why the law is not worth writing; empty if it is."""
+        from analysis.study_results import why_keep
+
         if self.fit.law == self.so_far:
             return "it has this law already"
-        if self.largest_cost_so_far <= _TOLERANCE:
-            return f"the rule so far is within {_TOLERANCE:g} of the best rate at all corners"
-        if self.largest_cost_so_far <= self.largest_cost:
-            return "the rule so far is at least as good"
-        return ""
+        so_far = [self._rate_so_far(corner) for corner in self.scanned.losses]
+        return why_keep(self.best, self.fit, so_far)
 
     def text(self) -> list[str | Table]:
         """Return the table and the lines below it."""
@@ -138,10 +135,10 @@ class Tuned:
             "",
             f"low, high: 95 % interval of the best rate; half, once, twice, rule so far: {self.scanned.metric} above the "
             "best rate's at these multiples of the law's rate, and at the rate of the rule so far",
-            f"law: rate = {law.learning_rate:g} (D / {law.token_width})^{law.width_exponent:g} "
-            f"(n / {law.n_samples})^{law.samples_exponent:g}",
+            f"law: rate = {law.factor:g} x the recipe's (width / {law.token_width})^{law.width_exponent:g} "
+            f"(n_samples / {law.n_samples})^{law.samples_exponent:g}",
         ]
-        lines += [self._interval(name) for name in ("width_exponent", "samples_exponent")]
+        lines += [self._interval(name) for name in ("factor", "width_exponent", "samples_exponent")]
         lines.append(
             f"largest cost at a corner: {self.largest_cost:.4f} with the law, {self.largest_cost_so_far:.4f} with the rule so far"
         )

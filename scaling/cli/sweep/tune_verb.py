@@ -96,7 +96,7 @@ def tune(
     """Scan a few learning rates at the cheap corners of a study, fit a rate law, and write it into the study file.
 
     The runs are those of a study NAME-tune; finished ones are only read. The law is written if the rule so far costs
-    more than 0.001 of logloss at a scanned corner, and the law costs less. See docs/recipe.md.
+    more than 0.001 of logloss at a scanned corner, and the law less, beyond the noise of the scan. See docs/recipe.md.
 
     Example: scaling tune studies/quickstart.toml --dry-run
     """
@@ -197,7 +197,7 @@ def _check_tunable(path: Path, made: Plan, dry_run: bool) -> None:
 
 def _fit(made: Plan, scanned: Scanned, study_seconds: float) -> Tuned:
     from analysis.study_results import ScannedRates, find_best_rates, fit_rate_law
-    from sweeps.planning import recipe_exponents
+    from sweeps.planning import shares_rate
 
     scans = [
         ScannedRates(
@@ -209,12 +209,12 @@ def _fit(made: Plan, scanned: Scanned, study_seconds: float) -> Tuned:
         for corner, by_factor in scanned.losses.items()
     ]
     best = find_best_rates(scans)
-    width_exponent, samples_exponent = recipe_exponents(made.study, made.data)
-    fit = fit_rate_law(best, width_exponent=width_exponent, samples_exponent=samples_exponent)
+    one_rate = shares_rate(made.study)
+    fit = fit_rate_law(best, [corner.rule for corner in scanned.losses], one_rate=one_rate)
     configs = [cell.config for cell in made.cells]
     widths = max(config.grade.d for config in configs) * len(made.data.schema.behaviour)
     sizes = max(config.n_samples for config in configs)
-    reach = (widths, sizes if samples_exponent is not None else fit.law.n_samples)
+    reach = (widths, fit.law.n_samples if one_rate else sizes)
     return Tuned(scanned, best, fit, made.study.train.rate_law, study_seconds, reach)
 
 
