@@ -18,9 +18,9 @@ _ERROR_RATE = 0.05
 def why_keep(best: Sequence[BestRate], fit: RateFit, rates_so_far: Sequence[float]) -> str:
     """Return why the law is not better than the rule so far; empty if it is.
 
-    It is better if the rule costs more than 0.001 at a corner, the law's largest cost is smaller, and the rule would
-    still cost 0.001 more than the law if the law's rate were as near to the rule's as its one-sided 95 % bound,
-    corrected for the number of corners. Costs grow with the square of the distance in log rate.
+    It is better if the rule's largest cost is more than 0.001 above the law's, and the rule would at some corner still
+    cost 0.001 more than the law if the law's rate were as near to the rule's as its one-sided 95 % bound, corrected for
+    the number of corners. Costs grow with the square of the distance in log rate.
 
     Args:
         best: the best rate of each corner.
@@ -33,6 +33,8 @@ def why_keep(best: Sequence[BestRate], fit: RateFit, rates_so_far: Sequence[floa
         return f"the rule so far is within {_TOLERANCE:g} of the best rate at all corners"
     if max(so_far) <= max(law):
         return "the rule so far is at least as good"
+    if max(so_far) - max(law) <= _TOLERANCE:
+        return f"its largest cost is at most {_TOLERANCE:g} above the law's"
     quantile = float(stats.t.ppf(1 - _ERROR_RATE / len(best), fit.n_free))
     for k, error in enumerate(fit.errors):
         if math.isinf(so_far[k]) and math.isfinite(law[k]):

@@ -198,6 +198,18 @@ def test_a_recipe_that_is_wrong_by_a_factor_of_four_at_a_corner_is_mostly_replac
     assert sum(not why(scans) for scans in noisy(wrong, noise)) > 40
 
 
+def test_a_law_that_does_not_lower_the_largest_cost_is_not_written():
+    """One corner has its best rate where no power law can follow; the others ask for twice the recipe's rate."""
+    twice = RateLaw(24, 16_384, 0.0, 0.0, factor=2.0)
+    scans = scan(twice, noise=1e-5)
+    odd = scan(RateLaw(24, 16_384, 0.0, 0.0, factor=0.25), noise=1e-5)[0]
+    assert not why(scans)
+    assert why([odd, *scans[1:]]) in (
+        "its largest cost is at most 0.001 above the law's",
+        "the rule so far is at least as good",
+    )
+
+
 def test_noise_is_named_as_the_reason():
     reasons = {why(scans) for scans in noisy(RECIPE, 0.003, 20)}
     assert "no difference beyond the noise of the scan" in reasons

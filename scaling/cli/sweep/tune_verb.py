@@ -95,8 +95,8 @@ def tune(
 ) -> None:
     """Scan a few learning rates at the cheap corners of a study, fit a rate law, and write it into the study file.
 
-    The runs are those of a study NAME-tune; finished ones are only read. The law is written if the rule so far costs
-    more than 0.001 of logloss at a scanned corner, and the law less, beyond the noise of the scan. See docs/recipe.md.
+    The runs are those of a study NAME-tune; finished ones are only read. The law is written if the largest cost
+    of the rule so far at a scanned corner is more than 0.001 of logloss above the law's, beyond the noise of the scan. See docs/recipe.md.
 
     Example: scaling tune studies/quickstart.toml --dry-run
     """
