@@ -34,7 +34,7 @@ def why_keep(best: Sequence[BestRate], fit: RateFit, rates_so_far: Sequence[floa
     if max(so_far) <= max(law):
         return "the rule so far is at least as good"
     if max(so_far) - max(law) <= _TOLERANCE:
-        return f"its largest cost is at most {_TOLERANCE:g} above the law's"
+        return f"the largest cost of the rule so far is at most {_TOLERANCE:g} above the law's"
     quantile = float(stats.t.ppf(1 - _ERROR_RATE / len(best), fit.n_free))
     for k, error in enumerate(fit.errors):
         if math.isinf(so_far[k]) and math.isfinite(law[k]):

@@ -205,7 +205,7 @@ def test_a_law_that_does_not_lower_the_largest_cost_is_not_written():
     odd = scan(RateLaw(24, 16_384, 0.0, 0.0, factor=0.25), noise=1e-5)[0]
     assert not why(scans)
     assert why([odd, *scans[1:]]) in (
-        "its largest cost is at most 0.001 above the law's",
+        "the largest cost of the rule so far is at most 0.001 above the law's",
         "the rule so far is at least as good",
     )
 
