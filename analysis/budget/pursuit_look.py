@@ -59,13 +59,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is to look at: the goal (`at` in numbers), the finished runs, the rounds and the cost so far."""
+    """What there is to look at: the goal (`at` in numbers), the finished runs, the rounds, the cost so far, the units left."""
 
     goal: GoalConfig
     at: tuple[float, float] | None
     table: pd.DataFrame
     before: Sequence[PursuitRound]
     spent: float
+    n_left: int
 
     @property
     def metric(self) -> str:
@@ -131,6 +132,7 @@ class Evidence:
             is_reached=False,
             reason="",
             metric=self.metric,
+            n_left=self.n_left,
         )
 
     def reached_text(self, look: Look) -> str:

@@ -95,7 +95,7 @@ def next_round(
     Raises:
         UserError: the runs cannot be fitted together, or a parameter cannot be held at its value.
     """
-    data = Evidence(goal, at, table, before, spent)
+    data = Evidence(goal, at, table, before, spent, len(units))
     look = data.look(*declared(before, table))
     if look.reaches(goal.width):
         return replace(data.seen(look), is_reached=True, reason=data.reached_text(look))

@@ -45,6 +45,8 @@ class PursuitRound:
         reason: for people.
         metric: column that was fitted; "" before the first run, None in rounds of earlier versions.
         next_is_last: whether the next look was declared as the last one; False in rounds of earlier versions.
+        n_left: groups of cells that one process trains together and that were not trained yet; None in rounds of
+            earlier versions.
     """
 
     number: int
@@ -72,6 +74,7 @@ class PursuitRound:
     reason: str
     metric: str | None = None
     next_is_last: bool = False
+    n_left: int | None = None
 
     @property
     def width(self) -> float | None:

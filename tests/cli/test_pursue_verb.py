@@ -211,12 +211,22 @@ def test_another_metric_in_the_same_log_is_refused(pursued):
     assert "is reached" in pursued("--set", "goal.metric=logloss")
 
 
+def test_sizes_that_are_added_after_the_end_go_on(pursued):
+    small = GRID.replace("20, 40, 80, 160, 320", "20, 40, 80").replace("n_seeds = 3", "n_seeds = 1")
+    pursued.write(goal(width=1e-4), small)
+    assert "every cell of the grid is trained; add sizes" in pursued(code=1)
+    n_rounds = len(pursued.rounds)
+    pursued.write(goal(width=1e-4), small.replace("80]", "80, 160]"))
+    pursued("--once")
+    assert len(pursued.rounds) > n_rounds
+
+
 def test_a_log_of_an_earlier_version_goes_on(pursued):
     pursued()
     path = pursued.root / PURSUIT_LOG
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
-        del line["metric"], line["next_is_last"]
+        del line["metric"], line["next_is_last"], line["n_left"]
         line["quantity"] = "alpha (additive)"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "is reached" in pursued()

@@ -199,7 +199,8 @@ class _Pursuit:
                 )
                 return 1
             table = self._table(made)
-            if last and last.kind == "end" and self._is_old(last, table):
+            n_left = len(prices.trainable())
+            if last and last.kind == "end" and self._is_old(last, len(table), n_left):
                 print(_round_text(last), flush=True)
                 return 0 if last.is_reached else 1
             one = self._look(made, prices, table, rounds)
@@ -245,10 +246,11 @@ class _Pursuit:
         own = {cell.config.signature for cell in made.cells}
         return table[table["signature"].isin(own)].reset_index(drop=True)
 
-    def _is_old(self, last: PursuitRound, table: pd.DataFrame) -> bool:
+    def _is_old(self, last: PursuitRound, n_runs: int, n_left: int) -> bool:
         """Whether nothing has changed since the pursuit ended."""
-        same = (last.goal_width, last.budget, last.unit, last.n_runs)
-        return same == (self.goal.width, self.goal.budget, self.goal.unit, len(table))
+        before = (last.goal_width, last.budget, last.unit, last.n_runs)
+        same = before == (self.goal.width, self.goal.budget, self.goal.unit, n_runs)
+        return same and last.n_left in (None, n_left)
 
     def _look(
         self, made: Plan, prices: Prices, table: pd.DataFrame, rounds: list[PursuitRound]
