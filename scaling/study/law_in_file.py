@@ -14,7 +14,7 @@ _HEADER = """\
 [train.rate_law]  # fitted by `scaling tune`
 # peak rate = factor x the recipe's x (width / token_width)^width_exponent (D / n_samples)^samples_exponent
 """
-# The comment and the level of laws up to version 0.1.
+# The comment and the level of the laws that were written at first.
 _OLD_FORMULA = (
     "# peak rate = learning_rate (D / token_width)^width_exponent (n / n_samples)^samples_exponent"
 )

@@ -17,7 +17,7 @@ class RateLaw:
 
     The rate is `factor` times the recipe's, times `(width / token_width)^width_exponent (D / n_samples)^samples_exponent`,
     for a model of token width d x (behaviour features) and a data size D. Exponents of 0 and a factor of 1 are the
-    recipe itself. With `learning_rate` in place of `factor` (as `scaling tune` wrote it up to version 0.1), the recipe's
+    recipe itself. With `learning_rate` in place of `factor` (as `scaling tune` wrote it at first), the recipe's
     rate has no part in it. Batch size and warm-up stay the recipe's.
 
     Attributes:
