@@ -26,10 +26,13 @@ study: $(VENV)/.runtime
 	@echo "== study: scaling run studies/quickstart.toml"
 	@$(BIN)/scaling run studies/quickstart.toml
 
-test: $(VENV)/.test
+# COVERAGE=1 notes which lines they ran, for a later `make check TESTS=slow`
+test: $(if $(COVERAGE),$(VENV)/.dev,$(VENV)/.test)
 	@echo "== test: the fast tests"
-	@$(PYTEST)
+	@$(PYTEST) $(if $(COVERAGE),--cov --cov-report= --cov-fail-under=0)
 
+# slow: after `make test COVERAGE=1`, only the slow ones
+TESTS ?= all
 check: $(VENV)/.dev
 	@echo "== lint: ruff check"
 	@$(BIN)/ruff check .
@@ -41,8 +44,9 @@ check: $(VENV)/.dev
 	@$(BIN)/lint-imports
 	@echo "== spelling: codespell"
 	@$(BIN)/codespell $$(git ls-files -- '*.py' '*.md' '*.toml' Makefile .ci)
-	@echo "== tests: the slow ones too, with branch coverage"
-	@$(PYTEST) -m "not gpu and not slurm" --cov --cov-report=term
+	@echo "== tests: $(TESTS), with branch coverage"
+	@$(PYTEST) -m "$(if $(filter slow,$(TESTS)),slow and )not gpu and not slurm" \
+	  --cov $(if $(filter slow,$(TESTS)),--cov-append) --cov-report=term
 
 slurm-test: $(VENV)/.test
 	@echo "== slurm: sweeps on a cluster of several nodes on this machine"

@@ -12,7 +12,8 @@ from sweeps.planning import grid_cells
 
 STUDIES = Path(scaling.__file__).parents[1] / "studies"
 # the quickstart of the first version; the file has another grid now
-QUICKSTART = Path(__file__).parents[1] / "golden" / "studies" / "quickstart-0.1.toml"
+GOLDEN = Path(__file__).parents[1] / "golden" / "studies"
+QUICKSTART = GOLDEN / "quickstart-0.1.toml"
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ QUICKSTART = Path(__file__).parents[1] / "golden" / "studies" / "quickstart-0.1.
     [
         (QUICKSTART, "a3072081b90c5a7b"),
         (STUDIES / "movielens-1m.toml", "18afa59597e50b56"),
-        (STUDIES / "learning-rate.toml", "f44ebdc93853328c"),
+        (GOLDEN / "learning-rate.toml", "f44ebdc93853328c"),
         (STUDIES / "packing.toml", "957114972f735c37"),
         (STUDIES / "distill-teachers.toml", "23bb25348af7cb64"),
     ],
