@@ -205,7 +205,11 @@ class Problem:
         coefficients = projection.coefficients(solution.x, index)
         theta = np.column_stack([coefficients, solution.x])
         theta[:, 0] = self.law.bound + self.law.sign * coefficients[:, 0]
-        theta[:, 1:m] = np.log(np.maximum(coefficients[:, 1:], np.exp(lower[1:m])))
+        # An amplitude of zero must not show at any point, however steep its term is.
+        phi, _ = self.law.basis(objective.logs, solution.x)
+        reach = np.column_stack([np.max(np.abs(one), axis=1) for one in phi])
+        smallest = lower[1:m] - np.log(np.maximum(reach, 1.0))
+        theta[:, 1:m] = np.log(np.maximum(coefficients[:, 1:], np.exp(smallest)))
         return replace(solution, x=np.where(held, guess, theta))
 
     def _starts(self) -> FloatArray:
