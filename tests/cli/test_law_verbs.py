@@ -367,7 +367,7 @@ def test_next_and_allocate_name_the_columns_of_a_foreign_table(run, tmp_path):
 
 
 def test_next_ranks_cells(run, csv):
-    code, out, _ = run("next", csv, "--quantity", "loss", "--at", "1e8,1e8", "--limit", "3")
+    code, out, _ = run("next", csv, "--quantity", "loss", "--at", "1e8,1e8", "--most", "3")
     assert code == 0
     assert len(out.splitlines()) == 6
     _, out, _ = run("next", csv, "--json")

@@ -1,21 +1,29 @@
 """The options of a fit that several verbs on laws take, each with its help; they become `analysis.fit.FitOptions`."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scaling.cli.fit_inputs.law_choices import LossName, ResidualName, WeightsName
+from scaling.cli.fit_inputs.sources import parse_numbers
+
+if TYPE_CHECKING:
+    from analysis.fit import FitOptions
 
 __all__ = [
     "BestOf",
     "BootstrapSeed",
     "Delta",
     "Embeddings",
+    "Hold",
     "LimitOfE",
     "Loss",
     "Residual",
     "Rising",
     "Weights",
+    "chosen_options",
 ]
 
 
@@ -26,6 +34,10 @@ Embeddings = Annotated[
     typer.Option(
         help="Column of the size of the embedding tables, for --law embeddings: parameters, rows or a hash size."
     ),
+]
+Hold = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Hold a parameter at a value; repeatable."),
 ]
 Residual = Annotated[
     ResidualName | None,
@@ -53,3 +65,26 @@ BestOf = Annotated[
 LimitOfE = Annotated[
     float | None, typer.Option(help="Limit that E cannot cross [default: 0 falling, 1 rising].")
 ]
+
+
+def chosen_options(
+    loss: LossName,
+    delta: float | None,
+    residual: ResidualName | None,
+    weights: WeightsName,
+    hold: list[str] | None,
+) -> FitOptions:
+    """The fit options of a verb that does not choose the kind of interval.
+
+    Raises:
+        UserError: a number cannot be read, or the options contradict each other.
+    """
+    from analysis.fit import FitOptions
+
+    return FitOptions(
+        loss=loss.value,
+        delta=delta,
+        residual=residual.value if residual else None,
+        weights=weights.value,
+        fixed=parse_numbers(hold),
+    )

@@ -199,6 +199,8 @@ def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where")
     Raises:
         UserError: a condition is malformed, or no row is left.
     """
+    import pandas as pd
+
     from analysis.table import value_text
 
     found = rows[rows.columns[0]].notna() | True
@@ -212,12 +214,22 @@ def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where")
             example = shlex.quote(f"{column}={texts[found].mode().iloc[0]}")
             raise UserError(f"{option} {condition}: expected COLUMN=VALUE, e.g. {example}")
         here = found & ((texts == wanted) | (rows[column].astype(str) == wanted))
+        if not here.any() and pd.api.types.is_numeric_dtype(rows[column]):
+            here = found & (rows[column] == _number(wanted))  # 1e-3 for 0.001
         if not here.any():
             raise UserError(
                 f"{option} {condition}: no such row{choices(wanted, set(texts[found]))}"
             )
         found = here
     return found
+
+
+def _number(text: str) -> float:
+    """The number that a text is; NaN, which equals nothing, if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def choices(name: str, valid: Iterable[str], most: int = 12) -> str:

@@ -9,9 +9,18 @@ import typer
 from scaling.atomic_files import json_values
 from scaling.cli.fit_inputs import (
     BestOf,
+    Delta,
+    Hold,
     JointLaw,
+    LimitOfE,
     Loaded,
+    Loss,
+    LossName,
+    Residual,
     Rising,
+    Weights,
+    WeightsName,
+    chosen_options,
     load_table,
     parse_sizes,
     rows_of_law,
@@ -36,7 +45,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.budget import Allocation, Unit
-    from analysis.fit import LawFit
+    from analysis.fit import FitOptions, LawFit
 
 __all__ = ["add_verbs"]
 
@@ -56,7 +65,9 @@ def _fit(
     data: str,
     y: str | None,
     law: JointLaw,
+    options: FitOptions,
     rising: bool | None,
+    limit: float | None,
     best_of: str | None,
 ) -> tuple[pd.DataFrame, LawFit]:
     from analysis.fit import fit_law
@@ -65,8 +76,8 @@ def _fit(
     rows = rows_of_law(loaded.table, [x, data], y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics
-    form = build_law(law.value, rising=rows.rising[metric])
-    return rows.table, fit_law(form, rows.table, x=x, data=data, y=metric)
+    form = build_law(law.value, rising=rows.rising[metric], limit=limit)
+    return rows.table, fit_law(form, rows.table, x=x, data=data, y=metric, options=options)
 
 
 def allocate(
@@ -87,7 +98,13 @@ def allocate(
     data: Data = "n_samples",
     y: Y = None,
     law: Law = JointLaw.ADDITIVE,
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
+    hold: Hold = None,
     rising: Rising = None,
+    limit: LimitOfE = None,
     best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
@@ -106,7 +123,8 @@ def allocate(
     if (flops is None) == (gpu_hours is None):
         raise UserError("give one budget: --flops or --gpu-hours")
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
-    rows, fit = _fit(loaded, x, data, y, law, rising, best_of)
+    options = chosen_options(loss, delta, residual, weights, hold)
+    rows, fit = _fit(loaded, x, data, y, law, options, rising, limit, best_of)
     unit: Unit = "flops" if gpu_hours is None else "gpu-hours"
     budget = flops if gpu_hours is None else gpu_hours
     assert budget is not None
@@ -153,6 +171,10 @@ def _split_text(fit: LawFit, result: Allocation) -> list[str | Table]:
         + f"; N = {fit.columns['N']}, D = {fit.columns['D']}",
         Table(header, frontier),
     ]
+    here = result.best
+    lines.append(
+        f"from N {here.n_params[0]:.3g}, D {here.n_samples[0]:.3g}, the best split of the budget:"
+    )
     lines += [
         f"{gain.what:<16} improves {fit.y} by {ends(gain.improvement, '.5f')}"
         for gain in result.gains
@@ -186,9 +208,7 @@ def next_runs(
         str | None, typer.Option(metavar="N,D", help="Sizes for --quantity loss.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs per cell.")] = 3,
-    limit: Annotated[
-        int, typer.Option(min=1, help="Cells to print; all of them with --json.")
-    ] = 10,
+    most: Annotated[int, typer.Option(min=1, help="Cells to print; all of them with --json.")] = 10,
     gpu_hours: Annotated[
         bool,
         typer.Option("--gpu-hours", help="Measure costs in hours (train_seconds), not in FLOPs."),
@@ -197,7 +217,13 @@ def next_runs(
     data: Data = "n_samples",
     y: Y = None,
     law: Law = JointLaw.ADDITIVE,
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
+    hold: Hold = None,
     rising: Rising = None,
+    limit: LimitOfE = None,
     best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
@@ -213,7 +239,8 @@ def next_runs(
     from analysis.budget import next_cells, read_cost
 
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
-    rows, fit = _fit(loaded, x, data, y, law, rising, best_of)
+    options = chosen_options(loss, delta, residual, weights, hold)
+    rows, fit = _fit(loaded, x, data, y, law, options, rising, limit, best_of)
     cost = read_cost(rows, "gpu-hours" if gpu_hours else "flops", x=x, data=data)
     table = next_cells(
         fit, cost, quantity=quantity, at=parse_sizes(at, 2) if at else None, seeds=seeds
@@ -226,14 +253,14 @@ def next_runs(
             int(v) if name == "n_runs" else f"{v:.1%}" if name == "shrinks" else f"{v:.4g}"
             for name, v in row.items()
         ]
-        for row in table.head(limit).to_dict("records")
+        for row in table.head(most).to_dict("records")
     ]
-    most = table.iloc[int(table["shrinks"].to_numpy().argmax())]
+    best = table.iloc[int(table["shrinks"].to_numpy().argmax())]
     parts: list[str | Table] = [
         f"{seeds} runs in one cell against the interval of {quantity}, most per cost first",
         Table(header, cells),
-        f"largest effect: {x} {most['n_params']:.4g}, {data} {most['n_samples']:.4g}, "
-        f"{most['shrinks']:.1%} for {most['cost']:.3g} {cost.unit}",
+        f"largest effect: {x} {best['n_params']:.4g}, {data} {best['n_samples']:.4g}, "
+        f"{best['shrinks']:.1%} for {best['cost']:.3g} {cost.unit}",
     ]
     if not fit.success:
         parts.insert(0, f"only a direction: {fit.status}, {fit.message}")

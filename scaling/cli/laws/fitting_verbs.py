@@ -15,6 +15,7 @@ from scaling.cli.fit_inputs import (
     CutName,
     Delta,
     Embeddings,
+    Hold,
     IntervalName,
     JointLaw,
     LawName,
@@ -26,6 +27,7 @@ from scaling.cli.fit_inputs import (
     Rising,
     Weights,
     WeightsName,
+    chosen_options,
     direction_for,
     load_table,
     parse_numbers,
@@ -169,10 +171,7 @@ def fit(
     ] = 1.0,
     residual: Residual = None,
     weights: Weights = WeightsName.NONE,
-    hold: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Hold a parameter at a value; repeatable."),
-    ] = None,
+    hold: Hold = None,
     length: Annotated[
         str, typer.Option(help="Column of the sequence length, for --law length.")
     ] = "max_len",
@@ -261,7 +260,13 @@ def holdout(
         bool,
         typer.Option("--every-level", help="Hold out the largest level, then the two largest, ..."),
     ] = False,
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
+    hold: Hold = None,
     rising: Rising = None,
+    limit: LimitOfE = None,
     best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
@@ -282,9 +287,21 @@ def holdout(
     rows = rows_of_law(loaded.table, [x, data], y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics
-    laws = [build_law(name.value, rising=rows.rising[metric]) for name in law or JointLaw]
+    rises = rows.rising[metric]
+    laws = [build_law(name.value, rising=rises, limit=limit) for name in law or JointLaw]
+    # only predictions are used, so no intervals of parameters are computed
+    options = replace(chosen_options(loss, delta, residual, weights, hold), interval="none")
     cuts: list[Cut] = [name.value for name in cut or CutName]
-    cells = hold_out(laws, rows.table, x=x, data=data, y=metric, cuts=cuts, every_level=every_level)
+    cells = hold_out(
+        laws,
+        rows.table,
+        x=x,
+        data=data,
+        y=metric,
+        cuts=cuts,
+        every_level=every_level,
+        options=options,
+    )
     scores = score_holdout(cells)
     largest = largest_cells(cells)
     parts = {"scores": scores.to_dict("records"), "largest": largest.to_dict("records")}

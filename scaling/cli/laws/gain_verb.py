@@ -10,9 +10,18 @@ import typer
 from scaling.atomic_files import json_values
 from scaling.cli.fit_inputs import (
     BestOf,
+    Delta,
     Embeddings,
+    Hold,
     LawName,
+    LimitOfE,
+    Loss,
+    LossName,
+    Residual,
     Rising,
+    Weights,
+    WeightsName,
+    chosen_options,
     load_table,
     refuse_law_of_metric,
     rows_of_law,
@@ -54,7 +63,13 @@ def gain(
     y: Y = None,
     law: Annotated[LawName, typer.Option(help="The law to fit.")] = LawName.ADDITIVE,
     embeddings: Embeddings = "n_embedding_params",
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
+    hold: Hold = None,
     rising: Rising = None,
+    limit: LimitOfE = None,
     best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
@@ -81,12 +96,15 @@ def gain(
             "use it with scaling fit"
         )
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
+    options = chosen_options(loss, delta, residual, weights, hold)
     sizes = size_columns(law.value, x, data, embeddings=embeddings)
     rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics
-    form = build_law(law.value, rising=rows.rising[metric])
-    fit = fit_law(form, rows.table, x=x, data=data, y=metric, embeddings=embeddings)
+    form = build_law(law.value, rising=rows.rising[metric], limit=limit)
+    fit = fit_law(
+        form, rows.table, x=x, data=data, y=metric, embeddings=embeddings, options=options
+    )
     cost: Cost | None = None
     absent = f"law {form.name} does not split a cost between a model size and a data size"
     if form.variables == ("N", "D") and "flops" not in (x, data):
