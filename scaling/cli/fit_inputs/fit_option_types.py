@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -73,8 +73,20 @@ def chosen_options(
     residual: ResidualName | None,
     weights: WeightsName,
     hold: list[str] | None,
+    *,
+    hold_option: str = "--hold",
+    **others: Any,
 ) -> FitOptions:
-    """The fit options of a verb that does not choose the kind of interval.
+    """The fit options of a verb.
+
+    Args:
+        loss: as the verb's option.
+        delta: as the verb's option.
+        residual: as the verb's option.
+        weights: as the verb's option.
+        hold: texts NAME=VALUE.
+        hold_option: the verb's name for them.
+        others: fields of `FitOptions` that only some verbs offer.
 
     Raises:
         UserError: a number cannot be read, or the options contradict each other.
@@ -86,5 +98,6 @@ def chosen_options(
         delta=delta,
         residual=residual.value if residual else None,
         weights=weights.value,
-        fixed=parse_numbers(hold),
+        fixed=parse_numbers(hold, hold_option),
+        **others,
     )

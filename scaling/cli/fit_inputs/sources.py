@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Loaded",
     "choices",
+    "is_number",
     "load_table",
     "load_tables",
     "matching",
@@ -214,8 +215,8 @@ def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where")
             example = shlex.quote(f"{column}={texts[found].mode().iloc[0]}")
             raise UserError(f"{option} {condition}: expected COLUMN=VALUE, e.g. {example}")
         here = found & ((texts == wanted) | (rows[column].astype(str) == wanted))
-        if not here.any() and pd.api.types.is_numeric_dtype(rows[column]):
-            here = found & (rows[column] == _number(wanted))  # 1e-3 for 0.001
+        if not here.any() and is_number(wanted) and pd.api.types.is_numeric_dtype(rows[column]):
+            here = found & (rows[column] == float(wanted))  # 1e-3 for 0.001
         if not here.any():
             raise UserError(
                 f"{option} {condition}: no such row{choices(wanted, set(texts[found]))}"
@@ -224,12 +225,13 @@ def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where")
     return found
 
 
-def _number(text: str) -> float:
-    """The number that a text is; NaN, which equals nothing, if it is none."""
+def is_number(text: str) -> bool:
+    """Whether Python reads the text as a number."""
     try:
-        return float(text)
+        float(text)
     except ValueError:
-        return float("nan")
+        return False
+    return True
 
 
 def choices(name: str, valid: Iterable[str], most: int = 12) -> str:

@@ -21,11 +21,11 @@ from scaling.cli.fit_inputs import (
     Rising,
     Weights,
     WeightsName,
+    chosen_options,
     load_table,
     load_tables,
     matching,
     metrics_of,
-    parse_numbers,
     rows_of_law,
     size_columns,
 )
@@ -131,18 +131,10 @@ def compute_gain(
     Example: scaling compute-gain studies/packing.toml --reference packing=none
     """
     from analysis.budget import compute_gains
-    from analysis.fit import FitOptions
 
     table = _table(source, runs, where, overrides, whole_folder)
     variants, name = _variants(table, reference, x)
-    options = FitOptions(
-        loss=loss.value,
-        delta=delta,
-        residual=residual.value if residual else None,
-        weights=weights.value,
-        fixed=parse_numbers(hold),
-        level=confidence,
-    )
+    options = chosen_options(loss, delta, residual, weights, hold, level=confidence)
     (metric,) = metrics_of(table, [y] if y else None)[:1]
     laws = [
         _law_of(

@@ -30,7 +30,6 @@ from scaling.cli.fit_inputs import (
     chosen_options,
     direction_for,
     load_table,
-    parse_numbers,
     rows_of_law,
     size_columns,
     whole_numbers,
@@ -209,16 +208,16 @@ def fit(
     Example: scaling fit runs.csv --x n_params --data n_samples --y logloss --law additive
     """
     from analysis.budget import with_advice
-    from analysis.fit import FitOptions, fit_law
+    from analysis.fit import fit_law
     from analysis.laws import build_law
 
-    options = FitOptions(
-        loss=loss.value,
-        delta=delta,
+    options = chosen_options(
+        loss,
+        delta,
+        residual,
+        weights,
+        hold,
         over=over,
-        residual=residual.value if residual else None,
-        weights=weights.value,
-        fixed=parse_numbers(hold),
         interval=interval.value if interval else None,
         n_draws=bootstrap,
         seed=seed,
@@ -290,7 +289,7 @@ def holdout(
     rises = rows.rising[metric]
     laws = [build_law(name.value, rising=rises, limit=limit) for name in law or JointLaw]
     # only predictions are used, so no intervals of parameters are computed
-    options = replace(chosen_options(loss, delta, residual, weights, hold), interval="none")
+    options = chosen_options(loss, delta, residual, weights, hold, interval="none")
     cuts: list[Cut] = [name.value for name in cut or CutName]
     cells = hold_out(
         laws,

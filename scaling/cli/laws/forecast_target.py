@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from scaling.cli.fit_inputs import choices, parse_sizes
+from scaling.cli.fit_inputs import choices, is_number, parse_sizes
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def parse_target(
     """
     columns = list(fit.columns.values())
     first, comma, rest = text.partition(",")
-    if not comma or len(columns) < 2 or _is_number(first):
+    if not comma or len(columns) < 2 or is_number(first):
         target = dict(zip(columns, parse_sizes(text, len(columns)), strict=True))
         _warn_if_not_planned(text, target, planned)
         return _grade_of(target, table, planned), target
@@ -49,14 +49,6 @@ def parse_target(
     target = dict(zip(columns, [sizes[first], *others], strict=True))
     _warn_if_not_planned(text, target, planned)
     return first, target
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _grade_of(

@@ -22,10 +22,10 @@ from scaling.cli.fit_inputs import (
     Rising,
     Weights,
     WeightsName,
+    chosen_options,
     direction_for,
     load_table,
     matching,
-    parse_numbers,
     refuse_law_of_metric,
     rows_of_law,
     size_columns,
@@ -115,7 +115,7 @@ def forecast(
 
     Example: scaling forecast studies/quickstart.toml --at W16,1048576 --assume E=0.3890
     """
-    from analysis.fit import FitOptions, fit_law
+    from analysis.fit import fit_law
     from analysis.forecasts import LEDGER_FOLDER
     from analysis.laws import build_law
 
@@ -127,12 +127,13 @@ def forecast(
     if score:
         _score(loaded, folder, where, as_json=as_json, output=output)
         return
-    options = FitOptions(
-        loss=loss.value,
-        delta=delta,
-        residual=residual.value if residual else None,
-        weights=weights.value,
-        fixed=parse_numbers(assume, "--assume"),
+    options = chosen_options(
+        loss,
+        delta,
+        residual,
+        weights,
+        assume,
+        hold_option="--assume",
         n_draws=bootstrap,
         seed=seed,
     )
