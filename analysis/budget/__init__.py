@@ -4,7 +4,7 @@ Not here: fitting.
 """
 
 from analysis.budget.allocation import Allocation, allocate, iso_cost, iso_loss
-from analysis.budget.approach_table import Approach, envelope, three_approaches
+from analysis.budget.approach_table import Approach, envelope, exponents_of_law, three_approaches
 from analysis.budget.best_split import cheapest, frontier
 from analysis.budget.budget_profile import Profile
 from analysis.budget.compute_gain import (
@@ -40,6 +40,7 @@ __all__ = [
     "check_goal",
     "compute_gains",
     "envelope",
+    "exponents_of_law",
     "frontier",
     "gains",
     "goal_text",
