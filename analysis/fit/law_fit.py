@@ -109,6 +109,11 @@ class LawFit:
         """The kind of the intervals; "none" if there are none."""
         return self.options.interval_method if self.intervals else "none"
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The parameters to tell people: without an offset, the formula has no E."""
+        return tuple(name for name in self.law.names if name not in self.law.fixed)
+
     def predict(self, *sizes: npt.ArrayLike) -> FloatArray:
         """The law's value at sizes, one argument for each variable, e.g. `(n_params, n_samples)`."""
         return self.band(*sizes).mean
@@ -253,7 +258,7 @@ class LawFit:
             f"  status     {self.status}" + ("" if self.success else f": {self.message}"),
         ]
         if self.has_curve:
-            lines += [f"  {name:<10} {self.estimate(name)}" for name in self.law.names]
+            lines += [f"  {name:<10} {self.estimate(name)}" for name in self.shown]
             delta = self.options.threshold
             kind = f"huber {delta:g}" if delta is not None else "gaussian"
             lines.append(

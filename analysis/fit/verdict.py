@@ -248,7 +248,7 @@ def _status(
         )
         return "not_identified", (
             f"the data hardly determine {' and '.join(unidentified)} ({spans}): "
-            "widen the span, add seeds, or hold E"
+            f"widen the span{' or add seeds' if 'E' in problem.fixed else ', add seeds, or hold E'}"
         )
     return "converged", "converged"
 

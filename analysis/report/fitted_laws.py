@@ -19,6 +19,9 @@ from analysis.table import size_label
 __all__ = ["variant_sections"]
 
 
+_KINDS = {"profile": "profile-likelihood", "bootstrap": "bootstrap", "wald": "Wald"}
+
+
 def variant_sections(study: StudyFits, figures: Mapping[str, Picture]) -> list[Section]:
     """One section per metric of a variant: cells, laws, held-out scores and figures."""
     prefix = f"{study.label}: " if study.label else ""
@@ -33,10 +36,10 @@ def variant_sections(study: StudyFits, figures: Mapping[str, Picture]) -> list[S
             Section(
                 f"{prefix}{metric}",
                 [
-                    _cells(study, metric),
+                    _cells(study, metric) if study.has_both else _sizes(study, metric),
                     *drawn[:2],
                     _joint(fits),
-                    _single(study, fits),
+                    *([_single(study, fits)] if study.has_both else []),
                     _held_out(fits),
                     Section("More figures", drawn[2:], 3),
                 ],
@@ -60,32 +63,43 @@ def _cells(study: StudyFits, metric: str) -> Section:
         whole = int(model) if model.is_integer() else model
         rows.append([grade, whole, *(texts.get(size, "–") for size in sizes)])
     header = [study.grade, "N", *(f"D = {size_label(float(size))}" for size in sizes)]
-    error = means["mean_stderr"] * np.sqrt(n_seeds)
+    return Section("Cells", [Table(header, rows), _noise_of_seeds(study, metric)], 3)
+
+
+def _sizes(study: StudyFits, metric: str) -> Section:
+    """The cells of a law of one size."""
+    x, n_seeds = study.size.column, study.cells.n_seeds.to_numpy()
+    mean = study.cells.metrics[metric]["mean"].to_numpy()
+    own = [] if study.grade == x else ["grade"]
+    rows = []
+    for grade, part in study.by_grade():
+        size, cell = float(part[x].iloc[0]), part.index[0]
+        named = [grade] if own else []
+        whole = int(size) if size.is_integer() else size
+        rows.append([*named, whole, f"{mean[cell]:.5f} ({n_seeds[cell]})"])
+    return Section("Cells", [Table([*own, x, metric], rows), _noise_of_seeds(study, metric)], 3)
+
+
+def _noise_of_seeds(study: StudyFits, metric: str) -> Paragraph:
+    error = study.cells.metrics[metric]["mean_stderr"] * np.sqrt(study.cells.n_seeds.to_numpy())
     noise = (
         f"The standard deviation over the seeds of a cell is {float(error.iloc[0]):.5f} (pooled)."
         if np.isfinite(error.iloc[0])
         else "No cell has two seeds, so the noise of the seeds is not known."
     )
-    return Section(
-        "Cells",
-        [
-            Table(header, rows),
-            Paragraph(f"Mean over seeds (number of seeds). {noise}", "note"),
-        ],
-        3,
-    )
+    return Paragraph(f"Mean over seeds (number of seeds). {noise}", "note")
 
 
 def _joint(fits: MetricFits) -> Section:
-    rows = [_law_row("joint", fits.joint)]
+    joint = fits.joint
+    both = len(joint.columns) > 1
+    rows = [_law_row("joint" if both else joint.law.name, joint)]
     if fits.known is not None:
         rows.append(_law_row("E held at the truth", fits.known))
-    header = ["fit", "status", "E", "A", "B", "alpha", "beta", "R²", "condition", "noise sd"]
-    joint = fits.joint
+    header = ["fit", "status", *joint.shown, "R²", "condition", "noise sd"]
+    named = ", ".join(f"{variable} = {column}" for variable, column in joint.columns.items())
     parts: list[Block] = [
-        Paragraph(
-            f"{fits.metric} = {joint.law.equation}, N = {joint.columns['N']}, D = {joint.columns['D']}."
-        ),
+        Paragraph(f"{fits.metric} = {joint.law.equation}, {named}."),
         Table(header, rows),
     ]
     if not joint.success:
@@ -101,7 +115,7 @@ def _joint(fits: MetricFits) -> Section:
         source = "the seeds' pooled variance" if joint.noise.source == "seeds" else "the residuals"
         parts.append(
             Paragraph(
-                f"Brackets: {joint.options.level:.0%} profile-likelihood intervals, noise from {source} "
+                f"Brackets: {joint.options.level:.0%} {_KINDS[joint.interval_method]} intervals, noise from {source} "
                 f"({joint.noise.dof} degrees of freedom). The data do not determine an open end. R² "
                 "says nothing about E or the form: trust the intervals and the held-out cells.",
                 "note",
@@ -109,14 +123,14 @@ def _joint(fits: MetricFits) -> Section:
         )
         parts.append(Paragraph(f"{joint.noise_text()[0].upper()}{joint.noise_text()[1:]}.", "note"))
     parts += [Paragraph(f"Note: {note}.", "warn") for note in joint.notes]
-    return Section("Joint law", parts, 3)
+    return Section("Joint law" if both else "Law", parts, 3)
 
 
 def _law_row(name: str, fit: LawFit) -> list[str]:
     return [
         name,
         fit.status.replace("_", " "),
-        *(fit.estimate(parameter) for parameter in fit.law.names),
+        *(fit.estimate(parameter) for parameter in fit.shown),
         number(fit.r_squared),
         number(fit.condition, 3),
         f"{fit.noise.sd:.2g}",
@@ -178,8 +192,7 @@ def _held_out(fits: MetricFits) -> Section:
             Table(header, rows),
             Paragraph(_additive_verdict(fits)),
             Paragraph(
-                "Each law is fitted to the cells below the cut and predicts the cells above it: the "
-                "largest data size, the largest model, or both (corner). Errors are relative, and "
+                f"Each law is fitted to the cells below the cut and predicts the cells above it: {_cut_text(fits)}. Errors are relative, and "
                 "positive if the prediction is too high. Choose a law by these errors, not by AICc, "
                 "which favours curved forms.",
                 "note",
@@ -188,6 +201,12 @@ def _held_out(fits: MetricFits) -> Section:
         ],
         3,
     )
+
+
+def _cut_text(fits: MetricFits) -> str:
+    if len(fits.joint.columns) == 1:
+        return "the largest size"
+    return "the largest data size, the largest model, or both (corner)"
 
 
 def _additive_verdict(fits: MetricFits) -> str:
@@ -204,14 +223,13 @@ def _largest(fits: MetricFits) -> list[Block]:
     largest = largest_cells(fits.held_out)
     rows = []
     for cell in largest.to_dict("records"):
-        size, data = (cell[name] for name in largest.columns[3:5])
+        sizes = [size_label(float(cell[name])) for name in largest.columns[3:-5]]
         held = {1.0: "yes", 0.0: "no"}.get(cell["inside"], "–")
         interval = f"[{number(cell['lower'])}, {number(cell['upper'])}]"
         rows.append(
             [
                 cell["cut"],
-                size_label(float(size)),
-                size_label(float(data)),
+                *sizes,
                 cell["law"],
                 number(cell["measured"]),
                 number(cell["predicted"]),
@@ -220,7 +238,7 @@ def _largest(fits: MetricFits) -> list[Block]:
             ]
         )
     header = [
-        "held out", "N", "D", "law", "measured", "predicted", "95 % interval", "holds it",
+        "held out", *fits.joint.columns, "law", "measured", "predicted", "95 % interval", "holds it",
     ]  # fmt: skip
     text = "The largest held-out cell of each cut: nearest prediction first."
     return [Paragraph(text if rows else ""), Table(header, rows)]

@@ -63,7 +63,8 @@ def gains_section(studies: Sequence[StudyFits]) -> Section:
         [
             Table([*variant, "metric", "from", "more of", "improvement"], rows),
             Paragraph(
-                "By the joint law, with 95 % intervals. N, D: model size and data size."
+                f"By the {'joint ' * studies[0].has_both}law, with 95 % intervals."
+                + " N, D: model size and data size." * studies[0].has_both
                 if rows
                 else "",
                 "note",
@@ -110,9 +111,11 @@ def _sizes_text(column: pd.Series) -> str:
 def _facts(table: pd.DataFrame, studies: Sequence[StudyFits], n_grades: int) -> str:
     data, unit = studies[0].data, studies[0].data.unit
     models = "grade" if studies[0].grade != studies[0].size.column else "model size"
-    facts = [
-        f"{n_grades} {models}{'s' * (n_grades > 1)}, {_sizes_text(table[data.column])} {unit or data.column}."
-    ]
+    if studies[0].has_both:
+        sizes = f", {_sizes_text(table[data.column])} {unit or data.column}."
+    else:
+        models, sizes = "size", f" of {data.column}."
+    facts = [f"{n_grades} {models}{'s' * (n_grades > 1)}{sizes}"]
     if "seed" in table.columns:
         counts = pd.concat([study.cells.n_seeds for study in studies])
         few, many = int(counts.min()), int(counts.max())

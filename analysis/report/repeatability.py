@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.fit import LawFit
 from analysis.report.html_page import Definitions, Section, percent
 from analysis.study_results import StudyFits
 from analysis.table import Size, first_few
@@ -20,6 +21,11 @@ def checklist_section(studies: Sequence[StudyFits]) -> Section:
     size, data = studies[0].size, studies[0].data
     left_out = sorted({note for s in studies for f in s.metrics.values() for note in f.joint.notes})
     left_out = [note for note in left_out if note.startswith(("row ", "line "))]
+    named = [("N", _meaning(size)), ("D", _meaning(data))]
+    if not studies[0].has_both:
+        named = [("x", _meaning(size))]
+    fixed = first.joint.options.fixed
+    held = [("Held", ", ".join(f"{n} {v:g}" for n, v in fixed.items()))] if fixed else []
     span = {c: (table[c].min(), table[c].max()) for c in (size.column, data.column)}
     ranges = ", ".join(
         f"{c} {low:,} to {high:,} ({np.log10(high / low):.1f} decades)"
@@ -36,23 +42,48 @@ def checklist_section(studies: Sequence[StudyFits]) -> Section:
             Definitions(
                 [
                     ("Form", f"{first.joint.law.equation}, {first.joint.n_free} free parameters"),
-                    ("N", _meaning(size)),
-                    ("D", _meaning(data)),
+                    *named,
                     ("Runs", f"{len(table)}; {ranges}"),
                     ("Left out", "; ".join(left_out) or "none"),
-                    ("Loss", "least squares on the cell means, weighted by the number of seeds"),
+                    ("Loss", _loss_text(first.joint)),
                     (
                         "Optimiser",
                         "variable projection: the linear part is solved exactly within its bounds, the "
                         "exponents start on a grid, and BFGS with analytic gradients refines the best four",
                     ),
-                    ("Bounds", "0 <= E for falling, E <= 1 for rising metrics; A, B >= 0"),
-                    ("Intervals", "95 % profile likelihood, no bootstrap"),
+                    ("Bounds", _bounds_text(first.joint)),
+                    *held,
+                    ("Intervals", _intervals_text(first.joint)),
                     ("Held-out error", f"{first.metric}: {errors or 'none could be computed'}"),
                 ]
             )
         ],
     )
+
+
+def _loss_text(fit: LawFit) -> str:
+    options = fit.options
+    if options.threshold is None:
+        text = "least squares on the cell means, weighted by the number of seeds"
+    else:
+        text = f"Huber's, with threshold {options.threshold:g}, on every row"
+    if options.weights == "stderr":
+        text += "; rows weighted by 1 / stderr squared"
+    return text + ("; residuals of logs" if options.residual_scale == "log" else "")
+
+
+def _bounds_text(fit: LawFit) -> str:
+    amplitudes = ", ".join(fit.law.amplitudes)
+    if fit.law.limit is None:
+        return f"0 <= E for falling, E <= 1 for rising metrics; {amplitudes} >= 0"
+    return f"E {'<=' if fit.law.rising else '>='} {fit.law.bound:g}; {amplitudes} >= 0"
+
+
+def _intervals_text(fit: LawFit) -> str:
+    level = f"{fit.options.level:.0%}".replace("%", " %")
+    if fit.options.interval_method == "bootstrap":
+        return f"{level} bootstrap, {fit.options.resamples} resamples"
+    return f"{level} profile likelihood, no bootstrap"
 
 
 def _meaning(size: Size) -> str:

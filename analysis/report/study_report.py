@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.fit import LawFit
 from analysis.forecasts import LEDGER_FOLDER, Score, read_ledger, score_forecasts
 from analysis.latency import Served, measured_counts, served_models
+from analysis.laws import build_law
 from analysis.plots import Picture, draw_figures, draw_latency
 from analysis.report.ageing_section import ageing_section
 from analysis.report.fitted_laws import variant_sections
@@ -25,7 +26,7 @@ from analysis.report.pursuit_rounds import pursuit_section
 from analysis.report.repeatability import checklist_section, provenance_section, run_provenance
 from analysis.report.safe_names import FIGURE_BYTES, file_names
 from analysis.report.served_models import served_section, teachers_section
-from analysis.study_results import StudyFits, fit_study
+from analysis.study_results import StudyFits, StudyLaw, fit_study, study_text
 from analysis.table import (
     days_table,
     default_metrics,
@@ -45,6 +46,7 @@ __all__ = ["AnalysisResult", "analyse", "analyse_table"]
 _CANDIDATES = 100
 # Bytes of the variant's part of a file name.
 _VARIANT = 80
+_ADDITIVE = StudyLaw()
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def analyse(
     x: str = "n_params",
     data: str = "n_samples",
     rising: Mapping[str, bool] | None = None,
+    law: StudyLaw = _ADDITIVE,
     notes: Sequence[str] = (),
 ) -> AnalysisResult:
     """Analyse the finished runs of a study: write its table, fits, figures and report.
@@ -90,6 +93,7 @@ def analyse(
         x: the column of the model size.
         data: the column of the data size.
         rising: whether larger is better, for metrics whose names do not tell it.
+        law: the law of all rows, and the options of every fit.
         notes: remarks on the table, for the report.
 
     Raises:
@@ -126,6 +130,7 @@ def analyse(
         x=x,
         data=data,
         rising=rising,
+        law=law,
         planned=planned,
         notes=notes,
         served=served,
@@ -145,6 +150,7 @@ def analyse_table(
     x: str = "n_params",
     data: str = "n_samples",
     rising: Mapping[str, bool] | None = None,
+    law: StudyLaw = _ADDITIVE,
     planned: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
     served: Sequence[Served] = (),
@@ -165,6 +171,7 @@ def analyse_table(
         x: the column of the model size.
         data: the column of the data size.
         rising: whether larger is better, for metrics whose names do not tell it.
+        law: the law of all rows, and the options of every fit.
         planned: planned runs, or None.
         notes: remarks on the table, for the report.
         served: models with their latencies, for each metric.
@@ -179,18 +186,21 @@ def analyse_table(
     metrics = list(metrics or default_metrics(table))
     if not metrics:
         raise UserError("table: neither a column logloss nor auc; name the metrics")
-    sized = sized_rows(table, x, data, metrics)
+    one = len(build_law(law.name).variables) == 1
+    sized = sized_rows(table, x, x if one else data, metrics)
     studies = [
-        fit_study(part, metrics, label, x=x, data=data, rising=rising)
+        fit_study(part, metrics, label, x=x, data=data, rising=rising, law=law)
         for label, part in split_variants(sized, x).items()
     ]
     pictures = {study.label: draw_figures(study) for study in studies}
     latencies = draw_latency(served)
     sections = [
         gains_section(studies),
-        overview_section(studies, planned, [*notes, *_size_notes(table, sized, x, data)]),
+        overview_section(
+            studies, planned, [*notes, *_size_notes(table, sized, x, x if one else data)]
+        ),
         teachers_section(table, metrics),
-        *(truth_section(study) for study in studies),
+        *(truth_section(study) for study in studies if study.has_both),
         *(part for study in studies for part in variant_sections(study, pictures[study.label])),
         forecast_section(forecasts),
         pursuit_section(rounds),
@@ -236,7 +246,7 @@ def _text(
 ) -> str:
     absent = absent_text(planned) if planned is not None else ""
     files = "\n".join(f"{kind:<8} {path}" for kind, path in paths.items())
-    return "\n\n".join([*(study.text() for study in studies), *filter(None, [absent]), files])
+    return "\n\n".join([*(study_text(study) for study in studies), *filter(None, [absent]), files])
 
 
 def _by_file(
@@ -260,7 +270,7 @@ def _by_file(
 
 def _size_notes(table: pd.DataFrame, sized: pd.DataFrame, x: str, data: str) -> list[str]:
     notes = []
-    if (x, data) != ("n_params", "n_samples"):
+    if (x, data) != ("n_params", "n_samples") and x != data:
         notes.append(f"N is the column {x}, D the column {data}.")
     if absent := len(table) - len(sized):
         notes.append(f"{absent} of {len(table)} runs have no teacher, so no {x}: left out.")

@@ -13,16 +13,18 @@ from analysis.study_results.best_rates import (
 )
 from analysis.study_results.component_slopes import LearnedParts, learned_parts
 from analysis.study_results.extrapolation import CUTS, Cut, holdout, largest_cells, score_holdout
+from analysis.study_results.fits_as_text import study_text, truth_verdict
 from analysis.study_results.paired_runs import paired_differences
 from analysis.study_results.rate_choice import why_keep
 from analysis.study_results.study_fits import (
     MetricFits,
     StudyFits,
-    fit_study,
+    StudyLaw,
     grade_label,
     joint_laws,
-    truth_verdict,
+    single_laws,
 )
+from analysis.study_results.study_fitting import fit_study
 
 __all__ = [
     "CUTS",
@@ -34,6 +36,7 @@ __all__ = [
     "RateFit",
     "ScannedRates",
     "StudyFits",
+    "StudyLaw",
     "find_ageing",
     "find_best_rates",
     "fit_rate_law",
@@ -45,6 +48,8 @@ __all__ = [
     "learned_parts",
     "paired_differences",
     "score_holdout",
+    "single_laws",
+    "study_text",
     "truth_verdict",
     "why_keep",
 ]

@@ -5,7 +5,7 @@ extrapolates worst (docs/fitting.md).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +15,9 @@ import pandas as pd
 from analysis.fit import FitOptions, LawFit, fit_law
 from analysis.laws import Law
 from analysis.table import require_columns
+from scaling.errors import UserError
 
-__all__ = ["CUTS", "Cut", "holdout", "largest_cells", "score_holdout"]
+__all__ = ["CUTS", "Cut", "holdout", "largest_cells", "options_for", "score_holdout"]
 
 
 Cut = Literal["data", "size", "corner", "flops"]
@@ -35,6 +36,12 @@ _AS_WELL, _MUCH_WORSE = 1.25, 2.0
 _NO_INTERVAL = FitOptions(interval="none")
 
 
+def options_for(law: Law, options: FitOptions) -> FitOptions:
+    """The options of a fit of one of several laws: it holds those parameters that it has."""
+    held = {name: value for name, value in options.fixed.items() if name in law.names}
+    return replace(options, fixed=held)
+
+
 def holdout(
     laws: Sequence[Law],
     table: pd.DataFrame,
@@ -49,37 +56,41 @@ def holdout(
     """Predict held-out cells with each law; one row per law, cut and held-out cell.
 
     Args:
-        laws: joint laws, oriented as the metric is.
+        laws: of model size and data size, or all of one size, oriented as the metric is.
         table: one row per run.
-        x: column of the model's size.
-        data: column of the data size.
+        x: column of the model's size, or of the only size.
+        data: column of the data size; laws of one size do not use it.
         y: column of the metric.
-        cuts: what to hold out, see `CUTS`; "flops" cuts at the column `flops`, or at size x data.
+        cuts: what to hold out, see `CUTS`; "flops" cuts at the column `flops`, or at size x data; of laws of one size, only
+            "size".
         every_level: hold out the largest level, then the two largest, and so on, instead of one only.
-        options: of each fit; no intervals of parameters by default, as only predictions are used.
+        options: of each fit; no intervals of parameters by default, as only predictions are used. A law holds those
+            parameters that it has.
 
     Returns:
         Columns law, cut, held_out (levels), n_train (runs), fit_error (root mean square relative
         residual of the training cells), status, reach (largest held-out over largest training size, on
-        the axis that is cut), the two sizes under their own names (`NAME (size)` if NAME is one of these
+        the axis that is cut), the sizes under their own names (`NAME (size)` if NAME is one of these
         columns), n_seeds, measured, predicted, relative_error, lower, upper (95 % prediction interval of
         the cell's mean), inside. A law that cannot be fitted below the cut has NaN predictions and gives
         the reason in `status`.
 
     Raises:
-        UserError: a column is missing.
+        UserError: a column is missing, laws are of different sizes or of more than two, or a cut needs another size.
     """
-    require_columns(table, [x, data, y])
+    _check_laws(laws, cuts)
+    sizes = [x] if laws and laws[0].variables == ("x",) else [x, data]
+    require_columns(table, [*sizes, y])
     table = table[np.isfinite(table[y])]
     rows = []
     for cut in cuts:
-        for held_out, axis, above in _splits(table, cut, x, data, every_level):
+        for held_out, axis, above in _splits(table, cut, sizes, every_level):
             train, test = table[~above], table[above]
-            cells = _held_out_cells(test, x, data, y)
+            cells = _held_out_cells(test, sizes, y)
             # Without a training run there is no largest training size.
             reach = axis[above].max() / axis[~above].max() if len(train) else float("nan")
             for law in laws:
-                fit = fit_law(law, train, x=x, data=data, y=y, options=options)
+                fit = fit_law(law, train, x=x, data=data, y=y, options=options_for(law, options))
                 base = {
                     "law": law.name,
                     "cut": cut,
@@ -91,6 +102,23 @@ def holdout(
                 }
                 rows.append(_predict(base, fit, cells))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["law", "cut"])
+
+
+def _check_laws(laws: Sequence[Law], cuts: Sequence[Cut]) -> None:
+    for law in laws:
+        if law.variables not in (("N", "D"), ("x",)):
+            raise UserError(
+                f"{law.name} law: cells are held out along one size or two, not {len(law.variables)}"
+            )
+        if law.variables != laws[0].variables:
+            raise UserError(
+                f"laws {laws[0].name} and {law.name} are of different sizes; score them one after the other"
+            )
+        if law.variables == ("x",) and set(cuts) != {"size"}:
+            other = next(cut for cut in cuts if cut != "size")
+            raise UserError(
+                f"cut {other}: the {law.name} law has one size, so the only cut is size"
+            )
 
 
 @dataclass(frozen=True)
@@ -108,10 +136,10 @@ class _Cells:
     n_seeds: npt.NDArray[np.integer[Any]]
 
 
-def _held_out_cells(test: pd.DataFrame, x: str, data: str, y: str) -> _Cells:
-    groups = test.groupby([x, data])[y]
+def _held_out_cells(test: pd.DataFrame, columns: Sequence[str], y: str) -> _Cells:
+    groups = test.groupby(list(columns))[y]
     means, counts = groups.mean(), groups.size()
-    sizes = {name: means.index.get_level_values(name).to_numpy() for name in (x, data)}
+    sizes = {name: means.index.get_level_values(name).to_numpy() for name in columns}
     return _Cells(sizes, means.to_numpy(dtype=float), counts.to_numpy())
 
 
@@ -123,9 +151,10 @@ def _fit_error(fit: LawFit) -> float:
 
 
 def _splits(
-    table: pd.DataFrame, cut: Cut, x: str, data: str, every_level: bool
+    table: pd.DataFrame, cut: Cut, sizes: Sequence[str], every_level: bool
 ) -> list[tuple[int, "pd.Series[float]", "pd.Series[bool]"]]:
     """Number of levels held out, the axis that is cut, and the rows above the cut."""
+    x, data = sizes[0], sizes[-1]
     if cut == "flops":
         if "flops" in table.columns:
             require_columns(table, ["flops"])
@@ -177,7 +206,7 @@ def largest_cells(rows: pd.DataFrame) -> pd.DataFrame:
         rows: of `holdout`.
 
     Returns:
-        Columns cut, held_out, law, the two sizes, measured, predicted, lower, upper, inside.
+        Columns cut, held_out, law, the sizes, measured, predicted, lower, upper, inside.
     """
     if rows.empty:
         return pd.DataFrame(columns=["cut", "law"])
@@ -187,8 +216,8 @@ def largest_cells(rows: pd.DataFrame) -> pd.DataFrame:
     largest = cells.groupby(["cut", "held_out"], sort=False)["_size"].transform("max")
     found = cells[np.isclose(cells["_size"], largest, rtol=1e-12)]
     # of a scattered table, several cells may be equally large: take the one with the most data
-    most = found.groupby(["cut", "held_out"], sort=False)[sizes[1]].transform("max")
-    found = found[found[sizes[1]] == most]
+    most = found.groupby(["cut", "held_out"], sort=False)[sizes[-1]].transform("max")
+    found = found[found[sizes[-1]] == most]
     order = [list(rows["cut"].unique()).index(cut) for cut in found["cut"]]
     found = found.assign(_cut=order, _error=found["relative_error"].abs())
     found = found.sort_values(["_cut", "held_out", "_error"], ignore_index=True)

@@ -76,13 +76,13 @@ def check_sizes(table: pd.DataFrame, x: str, data: str, metrics: Sequence[str] =
     Args:
         table: one row per run.
         x: column of the model's size.
-        data: column of the data size.
+        data: column of the data size; `x` again if there is only one size.
         metrics: columns that are metrics, in addition to those whose names say so.
 
     Raises:
         UserError: there is no such column, it contains no numbers, or it is a metric.
     """
-    require_columns(table, [x, data])
+    require_columns(table, list(dict.fromkeys([x, data])))
     for name in (x, data):
         if name in metrics or _is_metric(table, name):
             raise UserError(f"table: column {name} is a metric, not a size")
