@@ -8,8 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.budget import ComputeGains, isoflop, read_cost
+from analysis.budget import isoflop, read_cost
 from analysis.fit import LawFit
+from analysis.gain import ComputeGains
 from analysis.latency import Served, best_under
 from analysis.plots.accuracy_latency import plot_latency
 from analysis.plots.ageing_days import plot_ageing
@@ -20,6 +21,7 @@ from analysis.plots.isoflop_profiles import plot_isoflop
 from analysis.plots.law_curves import plot_curves
 from analysis.plots.learned_components import plot_learned
 from analysis.plots.residuals import plot_residuals
+from analysis.plots.single_size import draw_single
 from analysis.study_results import Ageing, LearnedParts, MetricFits, StudyFits
 from analysis.uncertainty import format_estimate
 from scaling.errors import UserError
@@ -59,7 +61,7 @@ def draw_figures(study: StudyFits, kinds: Sequence[str] | None = None) -> dict[s
     pictures = {}
     for metric, fits in study.metrics.items():
         for kind in kinds or tuple(KINDS):
-            drawn = KINDS[kind](study, fits)
+            drawn = KINDS[kind](study, fits) if study.has_both else draw_single(study, fits, kind)
             if drawn is not None:
                 pictures[f"{metric}-{kind}"] = _picture(*drawn)
     return pictures
