@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from analysis.budget import ComputeGains, Cost, VariantLaw, compute_gains
+from analysis.budget import Cost
 from analysis.fit import FitOptions, fit_law
+from analysis.gain import ComputeGains, VariantLaw, compute_gains
 from analysis.laws import Law, build_law
 from scaling.arrays import FloatArray
 from scaling.atomic_files import write_json

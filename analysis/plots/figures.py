@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from analysis.budget import isoflop, read_cost
 from analysis.fit import LawFit
 from analysis.gain import ComputeGains
+from analysis.gain import ComputeGains
 from analysis.latency import Served, best_under
 from analysis.plots.accuracy_latency import plot_latency
 from analysis.plots.ageing_days import plot_ageing

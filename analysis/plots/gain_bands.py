@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.budget import ComputeGains
+from analysis.gain import ComputeGains
 from analysis.plots.style import GREY, colour_of, dress, new_axes, plain
 from analysis.table import LABELS
 

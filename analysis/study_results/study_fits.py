@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.budget import GainsFrom
 from analysis.fit import FitOptions, LawFit
+from analysis.gain import GainsFrom
 from analysis.laws import LAWS, Law
 from analysis.table import Cells, Size, size_label, value_text
 
@@ -45,7 +45,7 @@ class MetricFits:
         rivals: every law of the same sizes, by name; without intervals.
         held_out: rows of `holdout`.
         scores: its summary by `score_holdout`.
-        tenfold: what ten times each size buys by the joint law (`analysis.budget.size_gains`); empty unless it converged.
+        tenfold: what ten times each size buys by the joint law (`analysis.gain.size_gains`); empty unless it converged.
     """
 
     metric: str

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.budget import GainsFrom, gains, read_cost, with_advice
+from analysis.budget import read_cost, with_advice
 from analysis.fit import LawFit, fit_law
+from analysis.gain import GainsFrom, gains
 from analysis.laws import Saturating, build_law
 from analysis.study_results.extrapolation import holdout, options_for, score_holdout
 from analysis.study_results.study_fits import (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.budget import ComputeGains, Crossing, GainAt
+from analysis.gain import ComputeGains, Crossing, GainAt
 from analysis.plots.gain_bands import plot_gains
 
 

@@ -37,8 +37,8 @@ from scaling.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.budget import ComputeGains, VariantLaw
     from analysis.fit import FitOptions
+    from analysis.gain import ComputeGains, VariantLaw
 
 __all__ = ["add_verbs"]
 
@@ -130,7 +130,7 @@ def compute_gain(
 
     Example: scaling compute-gain studies/packing.toml --reference packing=none
     """
-    from analysis.budget import compute_gains
+    from analysis.gain import compute_gains
 
     table = _table(source, runs, where, overrides, whole_folder)
     variants, name = _variants(table, reference, x)
@@ -246,8 +246,9 @@ def _law_of(
     limit: float | None,
     best_of: str | None,
 ) -> VariantLaw:
-    from analysis.budget import VariantLaw, read_cost
+    from analysis.budget import read_cost
     from analysis.fit import fit_law
+    from analysis.gain import VariantLaw
     from analysis.laws import build_law
 
     x, data, metric = columns
@@ -264,7 +265,7 @@ def _draw(path: Path, laws: list[VariantLaw], found: ComputeGains, unit: str) ->
     """Draw the shares from the smallest budget that was asked or run to the largest."""
     import numpy as np
 
-    from analysis.budget import compute_gains
+    from analysis.gain import compute_gains
     from analysis.plots import draw_gains
     from scaling.atomic_files import atomic_path
 

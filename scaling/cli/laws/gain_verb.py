@@ -44,8 +44,9 @@ from scaling.cli.tables import Table
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.budget import Cost, GainsFrom
+    from analysis.budget import Cost
     from analysis.fit import LawFit
+    from analysis.gain import GainsFrom
 
 __all__ = ["add_verbs"]
 
@@ -61,7 +62,10 @@ def gain(
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
-    law: Annotated[LawName, typer.Option(help="The law to fit.")] = LawName.ADDITIVE,
+    law: Annotated[
+        LawName | None,
+        typer.Option(help="The law [default: additive; saturating for a table with one size]."),
+    ] = None,
     embeddings: Embeddings = "n_embedding_params",
     loss: Loss = LossName.GAUSSIAN,
     delta: Delta = None,
@@ -85,8 +89,9 @@ def gain(
 
     Example: scaling gain runs.csv --y logloss
     """
-    from analysis.budget import gains, read_cost
+    from analysis.budget import read_cost
     from analysis.fit import fit_law
+    from analysis.gain import gains
     from analysis.laws import build_law
 
     refuse_law_of_metric(law.value)

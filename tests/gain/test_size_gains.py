@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.budget import Cost, allocate, gains
+from analysis.budget import Cost, allocate
 from analysis.fit import fit_law
+from analysis.gain import gains
 from analysis.laws import Additive, build_law
 from scaling.errors import UserError
 

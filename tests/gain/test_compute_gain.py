@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.budget import Cost, VariantLaw, allocate, compute_gains
+from analysis.budget import Cost, allocate
 from analysis.fit import FittedRows, common_errors, fit_law
+from analysis.gain import VariantLaw, compute_gains
 from analysis.laws import build_law
 from scaling.errors import UserError
 

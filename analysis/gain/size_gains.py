@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.budget.allocation import Gain, gain_of
-from analysis.budget.best_split import check_terms, frontier
-from analysis.budget.cost import Cost
+from analysis.budget import Cost, Gain, check_terms, frontier, gain_of
 from analysis.fit import LawFit
 from analysis.table import size_of
 from scaling.errors import UserError
