@@ -43,7 +43,9 @@ def draw_single(study: StudyFits, fits: MetricFits, kind: str) -> tuple[Axes | F
     fit, foreign = fits.joint, is_foreign(study.table)
     if kind == "size":
         curve = "the fitted law with its 95 % confidence band" if fit.success else "no trusted law"
-        caption = f"{fits.metric} against {study.size.column}; curve: {curve}, dashed beyond the runs."
+        caption = (
+            f"{fits.metric} against {study.size.column}; curve: {curve}, dashed beyond the runs."
+        )
         return plot_size(fit, study.size, foreign=foreign), caption
     if kind == "excess" and fit.success and fit.law.saturates:
         return plot_size(fit, study.size, foreign=foreign, minus=fit.params["E"]), (
@@ -119,9 +121,9 @@ def _draw(ax: Axes, fit: LawFit, sign: float, offset: float) -> None:
         look: dict[str, Any] = {"color": colour, "lw": 1.5, "ls": line if fit.success else "--"}
         ax.plot(along[part], curve[part], zorder=2, **look)
     low, high = ax.get_ylim()
-    ends = [np.clip(sign * (side - offset), low, high) for side in (band.lower, band.upper)]
-    if fit.success and np.isfinite(ends).all():
-        ax.fill_between(along, *ends, color=colour, alpha=0.13, lw=0, zorder=1)
+    one, other = (np.clip(sign * (side - offset), low, high) for side in (band.lower, band.upper))
+    if fit.success and np.isfinite([one, other]).all():
+        ax.fill_between(along, one, other, color=colour, alpha=0.13, lw=0, zorder=1)
     ax.set_ylim(low, high)
     ax.axvspan(last, along[-1], color="black", alpha=0.045, lw=0, zorder=0)
     ax.annotate(

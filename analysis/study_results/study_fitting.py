@@ -11,7 +11,7 @@ from analysis.budget import read_cost, with_advice
 from analysis.fit import LawFit, fit_law
 from analysis.gain import GainsFrom, gains
 from analysis.laws import Saturating, build_law
-from analysis.study_results.extrapolation import holdout, options_for, score_holdout
+from analysis.study_results.extrapolation import Cut, holdout, options_for, score_holdout
 from analysis.study_results.study_fits import (
     MetricFits,
     StudyFits,
@@ -123,7 +123,7 @@ def _fit_metric(
     rivals = {
         one.name: fit_law(one, table, **both, options=options_for(one, quick)) for one in laws
     }
-    cuts = ("data", "size", "corner") if x != data else ("size",)
+    cuts: tuple[Cut, ...] = ("data", "size", "corner") if x != data else ("size",)
     held_out = holdout(laws, table, **both, cuts=cuts, options=quick)
     return MetricFits(
         metric,

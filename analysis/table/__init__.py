@@ -22,6 +22,7 @@ from analysis.table.settings_in_cells import (
     BestSettings,
     best_settings,
     differing_settings,
+    possible_sizes,
 )
 from analysis.table.variants import (
     describe_differences,
@@ -64,6 +65,7 @@ __all__ = [
     "law_columns",
     "place_of",
     "plain_columns",
+    "possible_sizes",
     "read_table",
     "require_columns",
     "rises",

@@ -15,7 +15,7 @@ from analysis.table.places import source_of
 from scaling.errors import UserError, nearest
 from scaling.metrics import is_stderr
 
-__all__ = ["SETTINGS", "BestSettings", "best_settings", "differing_settings"]
+__all__ = ["SETTINGS", "BestSettings", "best_settings", "differing_settings", "possible_sizes"]
 
 
 # Known columns of settings that a study may sweep within a cell.
@@ -45,13 +45,45 @@ def differing_settings(
     groups = table.groupby(list(sizes), dropna=False)
     found = []
     for name in map(str, table.columns):
-        none = name in _KNOWN or name.lower() in _NAMES or name in (*sizes, *metrics)
-        if none or is_stderr(name) or direction(name) is not None or name.startswith("model."):
+        if name in (*sizes, *metrics) or _is_result(name):
             continue
         values = table[name]
         if values.nunique() < len(values.dropna()) and groups[name].nunique(dropna=False).max() > 1:
             found.append(name)
     return found
+
+
+def possible_sizes(table: pd.DataFrame, known: Sequence[str]) -> list[str]:
+    """The columns that may be a size, beside the known ones: positive numbers that differ, and no result, seed or name.
+
+    Args:
+        table: one row per run.
+        known: columns whose role is known.
+    """
+    found = []
+    for name in map(str, table.columns):
+        values = table[name]
+        if name in known or (_is_result(name) and name != "flops"):
+            continue
+        if (
+            pd.api.types.is_numeric_dtype(values)
+            and not pd.api.types.is_bool_dtype(values)
+            and len(values.unique()) > 1
+            and (values.dropna() > 0).all()
+        ):
+            found.append(name)
+    return found
+
+
+def _is_result(name: str) -> bool:
+    """Whether a column is known to be a result, a metric, a seed or a name, or follows from the sizes of a run."""
+    return (
+        name in _KNOWN
+        or name.lower() in _NAMES
+        or is_stderr(name)
+        or direction(name) is not None
+        or name.startswith("model.")
+    )
 
 
 @dataclass(frozen=True)

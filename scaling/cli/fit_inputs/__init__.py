@@ -3,6 +3,7 @@
 Not here: the verbs (`scaling.cli.laws`).
 """
 
+from scaling.cli.fit_inputs.default_law import law_of_table, need_both
 from scaling.cli.fit_inputs.fit_option_types import (
     BestOf,
     BootstrapSeed,
@@ -14,6 +15,7 @@ from scaling.cli.fit_inputs.fit_option_types import (
     Residual,
     Rising,
     Weights,
+    check_held,
     chosen_options,
 )
 from scaling.cli.fit_inputs.fit_rows import (
@@ -33,6 +35,7 @@ from scaling.cli.fit_inputs.law_choices import (
     LawName,
     LossName,
     ResidualName,
+    SizeLaw,
     WeightsName,
 )
 from scaling.cli.fit_inputs.sources import (
@@ -64,16 +67,20 @@ __all__ = [
     "Residual",
     "ResidualName",
     "Rising",
+    "SizeLaw",
     "Weights",
     "WeightsName",
+    "check_held",
     "choices",
     "chosen_options",
     "direction_for",
     "is_number",
+    "law_of_table",
     "load_table",
     "load_tables",
     "matching",
     "metrics_of",
+    "need_both",
     "one_variant",
     "parse_sizes",
     "refuse_law_of_metric",

@@ -8,9 +8,13 @@ import typer
 
 from scaling.cli.fit_inputs.law_choices import LossName, ResidualName, WeightsName
 from scaling.cli.fit_inputs.sources import parse_numbers
+from scaling.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from analysis.fit import FitOptions
+    from analysis.laws import Law
 
 __all__ = [
     "BestOf",
@@ -23,6 +27,7 @@ __all__ = [
     "Residual",
     "Rising",
     "Weights",
+    "check_held",
     "chosen_options",
 ]
 
@@ -101,3 +106,15 @@ def chosen_options(
         fixed=parse_numbers(hold, hold_option),
         **others,
     )
+
+
+def check_held(laws: Sequence[Law], options: FitOptions) -> None:
+    """Check that each held parameter is one of a law's, for a verb that fits several laws.
+
+    Raises:
+        UserError: no law has it.
+    """
+    names = list(dict.fromkeys(name for law in laws for name in law.names))
+    for name, value in options.fixed.items():
+        if name not in names:
+            raise UserError(f"--hold {name}={value:g}: no law has it{nearest(name, names)}")

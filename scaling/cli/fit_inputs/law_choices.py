@@ -14,6 +14,7 @@ __all__ = [
     "LawName",
     "LossName",
     "ResidualName",
+    "SizeLaw",
     "WeightsName",
 ]
 
@@ -57,6 +58,21 @@ class JointLaw(StrEnum):
     KAPLAN = "kaplan"
     INTERACTION = "interaction"
     BOTTLENECK = "bottleneck"
+
+
+class SizeLaw(StrEnum):
+    """A law of a metric by model size and data size, or by one size."""
+
+    ADDITIVE = "additive"
+    TIED = "tied"
+    MULTIPLICATIVE = "multiplicative"
+    KAPLAN = "kaplan"
+    INTERACTION = "interaction"
+    BOTTLENECK = "bottleneck"
+    SATURATING = "saturating"
+    POWER = "power"
+    SHIFTED = "shifted"
+    BROKEN = "broken"
 
 
 class LawName(StrEnum):

@@ -22,6 +22,7 @@ from scaling.cli.fit_inputs import (
     WeightsName,
     chosen_options,
     load_table,
+    need_both,
     parse_sizes,
     rows_of_law,
 )
@@ -53,6 +54,11 @@ __all__ = ["add_verbs"]
 Law = Annotated[JointLaw, typer.Option(help="A law of model size and data size.")]
 
 
+# Why a table with one size is not enough.
+_SPLIT = "a budget is split between a model size and a data size"
+_CELLS = "a cell to run has a model size and a data size, which make its cost"
+
+
 def add_verbs(app: typer.Typer) -> None:
     """Register the verbs on the command `scaling`."""
     for name, verb in (("allocate", allocate), ("next", next_runs)):
@@ -69,10 +75,12 @@ def _fit(
     rising: bool | None,
     limit: float | None,
     best_of: str | None,
+    why: str,
 ) -> tuple[pd.DataFrame, LawFit]:
     from analysis.fit import fit_law
     from analysis.laws import build_law
 
+    need_both(loaded.table, x, data, why)
     rows = rows_of_law(loaded.table, [x, data], y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics
@@ -124,7 +132,7 @@ def allocate(
         raise UserError("give one budget: --flops or --gpu-hours")
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     options = chosen_options(loss, delta, residual, weights, hold)
-    rows, fit = _fit(loaded, x, data, y, law, options, rising, limit, best_of)
+    rows, fit = _fit(loaded, x, data, y, law, options, rising, limit, best_of, _SPLIT)
     unit: Unit = "flops" if gpu_hours is None else "gpu-hours"
     budget = flops if gpu_hours is None else gpu_hours
     assert budget is not None
@@ -240,7 +248,7 @@ def next_runs(
 
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     options = chosen_options(loss, delta, residual, weights, hold)
-    rows, fit = _fit(loaded, x, data, y, law, options, rising, limit, best_of)
+    rows, fit = _fit(loaded, x, data, y, law, options, rising, limit, best_of, _CELLS)
     cost = read_cost(rows, "gpu-hours" if gpu_hours else "flops", x=x, data=data)
     table = next_cells(
         fit, cost, quantity=quantity, at=parse_sizes(at, 2) if at else None, seeds=seeds

@@ -22,6 +22,7 @@ from scaling.cli.fit_inputs import (
     Weights,
     WeightsName,
     chosen_options,
+    law_of_table,
     load_table,
     load_tables,
     matching,
@@ -89,11 +90,12 @@ def compute_gain(
         ),
     ] = None,
     law: Annotated[
-        LawName,
+        LawName | None,
         typer.Option(
-            help="A law of model size and data size, or of one size: then the budget is --x."
+            help="A law of model size and data size, or of one size: then the budget is --x [default: additive; "
+            "saturating for tables with one size]."
         ),
-    ] = LawName.ADDITIVE,
+    ] = None,
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
@@ -133,6 +135,8 @@ def compute_gain(
     from analysis.gain import compute_gains
 
     table = _table(source, runs, where, overrides, whole_folder)
+    named = [condition.partition("=")[0] for condition in reference]
+    form, x = law_of_table(law, table, x, data, [*named, *([y] if y else [])])
     variants, name = _variants(table, reference, x)
     options = chosen_options(loss, delta, residual, weights, hold, level=confidence)
     (metric,) = metrics_of(table, [y] if y else None)[:1]
@@ -140,7 +144,7 @@ def compute_gain(
         _law_of(
             label,
             rows,
-            law.value,
+            form,
             (x, data, metric),
             options,
             rising=rising,
@@ -151,7 +155,7 @@ def compute_gain(
     ]
     found = compute_gains(laws, name, flops, multiples=at_multiple or (), level=confidence)
     fits = {one.name: one.fit for one in laws}
-    document: dict[str, Any] = {"y": metric, "law": law.value, "reference": name}
+    document: dict[str, Any] = {"y": metric, "law": form, "reference": name}
     document |= {"budget": laws[0].cost.unit if laws[0].cost else x, "level": confidence}
     document |= {
         "fits": {

@@ -17,7 +17,6 @@ from scaling.cli.fit_inputs import (
     Embeddings,
     Hold,
     IntervalName,
-    JointLaw,
     LawName,
     LimitOfE,
     Loaded,
@@ -25,10 +24,13 @@ from scaling.cli.fit_inputs import (
     LossName,
     Residual,
     Rising,
+    SizeLaw,
     Weights,
     WeightsName,
+    check_held,
     chosen_options,
     direction_for,
+    law_of_table,
     load_table,
     rows_of_law,
     size_columns,
@@ -71,6 +73,17 @@ _TABLE_COLUMNS = (
     "day",
     "flops",
     "train_seconds",
+)
+
+
+# What the columns of the scores are.
+_COLUMNS = (
+    "held_out: levels (sizes) above the cut; n_train: runs below it; n_test: cells above it; reach: largest size held out over "
+    "the largest below.",
+    "mean_absolute_error, mean_error, worst_error: prediction over measurement less 1, of the cells above the cut; fit_error: "
+    "the same below it, root mean square.",
+    "inside: share of the cells within their 95 % prediction interval; verdict: best, or only fits (as good below the cut, "
+    "twice as far off above it).",
 )
 
 
@@ -155,14 +168,14 @@ def fit(
     data: Data = "n_samples",
     y: Y = None,
     law: Annotated[
-        LawName,
+        LawName | None,
         typer.Option(
-            help="The law: additive to interaction use --x and --data, length to data-constrained "
+            help="The law: additive to bottleneck use --x and --data, length to data-constrained "
             "also use a third size, and the others use only --x. For a metric as a function of a loss --x: exponential, "
             "sigmoid. For best sizes, batches and rates: log-linear (--x) and log-linear-joint (--x and --data), exponents "
-            "of either sign."
+            "of either sign. [default: additive; saturating for a table with one size]"
         ),
-    ] = LawName.ADDITIVE,
+    ] = None,
     loss: Loss = LossName.GAUSSIAN,
     delta: Delta = None,
     over: Annotated[
@@ -223,11 +236,12 @@ def fit(
         seed=seed,
     )
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
-    sizes = size_columns(law.value, x, data, length, epochs, embeddings)
-    rising = direction_for(law.value, rising, loaded.table, x, y)
+    name, x = law_of_table(law, loaded.table, x, data, [y] if y else [])
+    sizes = size_columns(name, x, data, length, epochs, embeddings)
+    rising = direction_for(name, rising, loaded.table, x, y)
     rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
     (metric,) = rows.metrics
-    form = build_law(law.value, rising=rows.rising[metric], limit=limit)
+    form = build_law(name, rising=rows.rising[metric], limit=limit)
     columns = {"x": x, "data": data, "y": metric, "length": length, "epochs": epochs}
     columns |= {"embeddings": embeddings}
     result = with_advice(fit_law(form, rows.table, **columns, options=options))
@@ -248,12 +262,17 @@ def holdout(
     data: Data = "n_samples",
     y: Y = None,
     law: Annotated[
-        list[JointLaw] | None,
-        typer.Option(help="A law of model size and data size; repeatable [default: all]."),
+        list[SizeLaw] | None,
+        typer.Option(
+            help="A law of model size and data size, or of one size; repeatable [default: all of both sizes, or of one "
+            "for a table with one]."
+        ),
     ] = None,
     cut: Annotated[
         list[CutName] | None,
-        typer.Option(help="Which largest runs to hold out; repeatable [default: all]."),
+        typer.Option(
+            help="Which largest runs to hold out; repeatable [default: all; a law of one size has only the cut size]."
+        ),
     ] = None,
     every_level: Annotated[
         bool,
@@ -280,17 +299,23 @@ def holdout(
     """
     from analysis.laws import build_law
     from analysis.study_results import holdout as hold_out
-    from analysis.study_results import largest_cells, score_holdout
+    from analysis.study_results import joint_laws, largest_cells, score_holdout, single_laws
 
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
-    rows = rows_of_law(loaded.table, [x, data], y, rising=rising, best_of=best_of)
+    first, x = law_of_table(law[0] if law else None, loaded.table, x, data, [y] if y else [])
+    sizes = size_columns(first, x, data)
+    rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics
-    rises = rows.rising[metric]
-    laws = [build_law(name.value, rising=rises, limit=limit) for name in law or JointLaw]
+    rises, single = rows.rising[metric], len(sizes) == 1
+    every = single_laws if single else joint_laws
+    names = [name.value for name in law] if law else [one.name for one in every()]
+    laws = [build_law(name, rising=rises, limit=limit) for name in names]
     # only predictions are used, so no intervals of parameters are computed
     options = chosen_options(loss, delta, residual, weights, hold, interval="none")
-    cuts: list[Cut] = [name.value for name in cut or CutName]
+    check_held(laws, options)
+    possible = [CutName.SIZE] if single else list(CutName)
+    cuts: list[Cut] = [name.value for name in cut or possible]
     cells = hold_out(
         laws,
         rows.table,
@@ -306,7 +331,7 @@ def holdout(
     parts = {"scores": scores.to_dict("records"), "largest": largest.to_dict("records")}
     document = json_values({"metric": metric, **parts, "cells": cells.to_dict("records")})
     heading = "\nthe largest held-out cell, with 95 % prediction intervals:"
-    text = [_as_text(scores), heading, _as_text(_held(largest))]
+    text = [_as_text(scores), *_COLUMNS, heading, _as_text(_held(largest))]
     emit(text, document, as_json=as_json, output=output)
     if scores.empty or scores["mean_absolute_error"].isna().all():
         logger.error("nothing could be scored: no law can be fitted below a cut")

@@ -24,6 +24,7 @@ from scaling.cli.fit_inputs import (
     WeightsName,
     chosen_options,
     direction_for,
+    law_of_table,
     load_table,
     matching,
     refuse_law_of_metric,
@@ -86,7 +87,12 @@ def forecast(
             help="Folder of the forecasts [default: forecasts/ in the study's run folder, or beside the CSV]."
         ),
     ] = None,
-    law: Annotated[LawName, typer.Option(help="The law, as for fit.")] = LawName.ADDITIVE,
+    law: Annotated[
+        LawName | None,
+        typer.Option(
+            help="The law, as for fit [default: additive; saturating for a table with one size]."
+        ),
+    ] = None,
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
@@ -121,7 +127,8 @@ def forecast(
 
     if score == bool(at):
         raise UserError("give sizes to forecast (--at N,D), or --score, one of them")
-    refuse_law_of_metric(law.value)
+    if law is not None:
+        refuse_law_of_metric(law.value)
     loaded = load_table(source, runs, None, overrides=overrides, whole_folder=whole_folder)
     folder = ledger or _home(source, loaded) / LEDGER_FOLDER
     if score:
@@ -138,12 +145,13 @@ def forecast(
         seed=seed,
     )
     table = loaded.table[matching(loaded.table, where or [])]
-    sizes = size_columns(law.value, x, data)
-    rising = direction_for(law.value, rising, table, x, y)
+    name, x = law_of_table(law, table, x, data, [y] if y else [])
+    sizes = size_columns(name, x, data)
+    rising = direction_for(name, rising, table, x, y)
     rows = rows_of_law(table, sizes, y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics
-    form = build_law(law.value, rising=rows.rising[metric], limit=limit)
+    form = build_law(name, rising=rows.rising[metric], limit=limit)
     fit = fit_law(form, rows.table, x=x, data=data, y=metric, options=options)
     if not fit.success:
         logger.warning("the law is only a direction: %s, %s", fit.status, fit.message)

@@ -22,6 +22,7 @@ from scaling.cli.fit_inputs import (
     Weights,
     WeightsName,
     chosen_options,
+    law_of_table,
     load_table,
     refuse_law_of_metric,
     rows_of_law,
@@ -94,19 +95,21 @@ def gain(
     from analysis.gain import gains
     from analysis.laws import build_law
 
-    refuse_law_of_metric(law.value)
-    if build_law(law.value).in_logs:
+    if law is not None:
+        refuse_law_of_metric(law.value)
+    if law is not None and build_law(law.value).in_logs:
         raise UserError(
             f"--law {law.value}: it is no law of a metric but of what is best at each size, which is neither good nor bad; "
             "use it with scaling fit"
         )
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     options = chosen_options(loss, delta, residual, weights, hold)
-    sizes = size_columns(law.value, x, data, embeddings=embeddings)
+    name, x = law_of_table(law, loaded.table, x, data, [y] if y else [])
+    sizes = size_columns(name, x, data, embeddings=embeddings)
     rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics
-    form = build_law(law.value, rising=rows.rising[metric], limit=limit)
+    form = build_law(name, rising=rows.rising[metric], limit=limit)
     fit = fit_law(
         form, rows.table, x=x, data=data, y=metric, embeddings=embeddings, options=options
     )

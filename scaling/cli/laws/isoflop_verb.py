@@ -8,7 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.atomic_files import json_values
-from scaling.cli.fit_inputs import BestOf, JointLaw, Rising, load_table, rows_of_law
+from scaling.cli.fit_inputs import (
+    BestOf,
+    Delta,
+    Hold,
+    JointLaw,
+    LimitOfE,
+    Loss,
+    LossName,
+    Residual,
+    Rising,
+    Weights,
+    WeightsName,
+    chosen_options,
+    load_table,
+    need_both,
+    rows_of_law,
+)
 from scaling.cli.options import (
     AsJson,
     Data,
@@ -57,7 +73,13 @@ def isoflop(
     data: Data = "n_samples",
     y: Y = None,
     law: Annotated[JointLaw, typer.Option(help="The joint law of approach 3.")] = JointLaw.ADDITIVE,
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
+    hold: Hold = None,
     rising: Rising = None,
+    limit: LimitOfE = None,
     best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
@@ -78,11 +100,13 @@ def isoflop(
     from analysis.laws import build_law
 
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
+    options = chosen_options(loss, delta, residual, weights, hold)
+    need_both(loaded.table, x, data, "a budget is split between a model size and a data size")
     rows = rows_of_law(loaded.table, [x, data], y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics
-    form = build_law(law.value, rising=rows.rising[metric])
-    fit = fit_law(form, rows.table, x=x, data=data, y=metric)
+    form = build_law(law.value, rising=rows.rising[metric], limit=limit)
+    fit = fit_law(form, rows.table, x=x, data=data, y=metric, options=options)
     if flops in (x, data):
         raise UserError(f"--flops {flops}: it is also a size; a budget is split between two others")
     others = [column for column in ("flops",) if column != flops]

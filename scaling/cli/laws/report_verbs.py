@@ -11,9 +11,21 @@ import typer
 
 from scaling.cli.fit_inputs import (
     BestOf,
+    Delta,
     FigureKind,
+    Hold,
+    LimitOfE,
     Loaded,
+    Loss,
+    LossName,
+    Residual,
     Rising,
+    SizeLaw,
+    Weights,
+    WeightsName,
+    check_held,
+    chosen_options,
+    law_of_table,
     load_table,
     metrics_of,
     one_variant,
@@ -23,7 +35,9 @@ from scaling.cli.options import Data, Metrics, Overrides, Runs, Source, Where, W
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
+    from analysis.fit import FitOptions
     from analysis.plots import Picture
+    from analysis.study_results import StudyLaw
 
 __all__ = ["add_verbs"]
 
@@ -31,6 +45,14 @@ logger = logging.getLogger(__name__)
 # Characters of an error that is logged as a warning.
 _MOST_LOGGED = 300
 _MOST_BUDGET_MS = 1e6
+
+
+Law = Annotated[
+    SizeLaw | None,
+    typer.Option(
+        help="A law of model size and data size, or of one size [default: additive; saturating for a table with one size]."
+    ),
+]
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -57,7 +79,14 @@ def plot(
     budget_ms: Annotated[
         float, typer.Option(help="Time budget of a request in ms, for the latency frontier.")
     ] = 10.0,
+    law: Law = None,
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
+    hold: Hold = None,
     rising: Rising = None,
+    limit: LimitOfE = None,
     best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
@@ -84,8 +113,10 @@ def plot(
         raise UserError(
             f"--budget-ms {budget_ms:g}: expected a positive number of milliseconds, at most {_MOST_BUDGET_MS:g}"
         )
+    options = chosen_options(loss, delta, residual, weights, hold)
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     metrics = metrics_of(loaded.table, y)
+    how, x, data = _study_law(loaded, law, x, data, metrics, limit, options)
     check_sizes(loaded.table, x, data, metrics)  # before the latency figures are drawn
     pictures: dict[str, Picture] = {}
     kinds = [name.value for name in kind or FigureKind]
@@ -97,10 +128,11 @@ def plot(
                 raise
             logger.warning("no figure of latency: %s", error)
     try:
-        chosen = rows_to_fit(loaded.table, [x, data], metrics, rising=rising, best_of=best_of)
+        sizes = list(dict.fromkeys([x, data]))
+        chosen = rows_to_fit(loaded.table, sizes, metrics, rising=rising, best_of=best_of)
         chosen.warn()
         rows = sized_rows(one_variant(chosen.table, x), x, data, metrics)
-        study = fit_study(rows, metrics, x=x, data=data, rising=chosen.rising)
+        study = fit_study(rows, metrics, x=x, data=data, rising=chosen.rising, law=how)
         pictures |= draw_figures(study, kinds)
     except UserError as error:
         if kinds != ["frontier"]:
@@ -123,6 +155,34 @@ def plot(
         with atomic_path(path) as temporary:
             temporary.write_bytes(pictures[label].png)
         print(path)
+
+
+def _study_law(
+    loaded: Loaded,
+    law: SizeLaw | None,
+    x: str,
+    data: str,
+    metrics: list[str],
+    limit: float | None,
+    options: FitOptions,
+) -> tuple[StudyLaw, str, str]:
+    """The law of a study, and its columns of sizes, which are the same for a law of one size.
+
+    Raises:
+        UserError: a limit or a held parameter is given for several metrics, or no law has such a parameter.
+    """
+    from analysis.laws import build_law
+    from analysis.study_results import StudyLaw
+
+    name, x = law_of_table(law, loaded.table, x, data, metrics)
+    form = build_law(name)
+    check_held([form], options)
+    given = "--limit" if limit is not None else "--hold" if options.fixed else ""
+    if given and len(metrics) > 1:
+        raise UserError(
+            f"{given}: it is that of one metric, here are {len(metrics)} ({', '.join(metrics)}); name one with --y"
+        )
+    return StudyLaw(name, limit, options), x, data if len(form.variables) > 1 else x
 
 
 def _latency_figures(
@@ -150,7 +210,14 @@ def report(
     x: X = "n_params",
     data: Data = "n_samples",
     y: Metrics = None,
+    law: Law = None,
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
+    hold: Hold = None,
     rising: Rising = None,
+    limit: LimitOfE = None,
     best_of: BestOf = None,
     runs: Runs = None,
     where: Where = None,
@@ -171,12 +238,15 @@ def report(
     from analysis.report import analyse, analyse_table
     from analysis.table import check_sizes
 
+    options = chosen_options(loss, delta, residual, weights, hold)
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     metrics = metrics_of(loaded.table, y)
+    form, x, data = _study_law(loaded, law, x, data, metrics, limit, options)
     check_sizes(loaded.table, x, data, metrics)
-    rows = rows_to_fit(loaded.table, [x, data], metrics, rising=rising, best_of=best_of)
+    sizes = list(dict.fromkeys([x, data]))
+    rows = rows_to_fit(loaded.table, sizes, metrics, rising=rising, best_of=best_of)
     how: dict[str, Any] = {"title": loaded.title, "metrics": metrics, "x": x, "data": data}
-    how |= {"rising": rows.rising}
+    how |= {"rising": rows.rising, "law": form}
     only = [f"Only runs with {', '.join(where)}."] if where else []
     how["notes"] = [*only, *loaded.notes, *(f"{note}." for note in rows.notes)]
     if loaded.is_study:
