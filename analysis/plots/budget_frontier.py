@@ -4,11 +4,27 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
-from analysis.budget import Cost, frontier
+from analysis.budget import Cost, exponents_of_law, frontier
 from analysis.fit import LawFit
-from analysis.plots.style import DOUBTFUL, GREY, colour_of, dress, law_title, new_axes, set_title
+from analysis.plots.style import (
+    ACCENT,
+    DOUBTFUL,
+    GREY,
+    colour_of,
+    dress,
+    key_label,
+    law_title,
+    metric_label,
+    new_axes,
+    set_title,
+)
 from analysis.table import LABELS, Size, size_of
+from analysis.uncertainty import format_estimate
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
@@ -17,12 +33,18 @@ __all__ = ["plot_frontier"]
 
 # The map ends at this many times the largest sizes.
 _REACH = 10.0
-_ACCENT = "#c44e52"
-_CONTOURS = 10
+_CONTOURS = 9
+_FONT = 7.5
 
 
 def plot_frontier(
-    fit: LawFit, cost: Cost, *, sizes: tuple[Size, Size] | None = None, ax: Axes | None = None
+    fit: LawFit,
+    cost: Cost,
+    *,
+    sizes: tuple[Size, Size] | None = None,
+    cost_label: str | None = None,
+    foreign: bool = False,
+    ax: Axes | None = None,
 ) -> Axes:
     """Plot a joint law as a map: iso-metric curves, iso-cost lines, the frontier with its interval, the runs.
 
@@ -30,6 +52,8 @@ def plot_frontier(
         fit: of a joint law of N and D, with a curve.
         cost: of a run.
         sizes: N and D, for the labels; default: by the names of their columns.
+        cost_label: of the cost; default: by its unit.
+        foreign: the table is not of our runs, so that the metric's unit is not known.
         ax: axes to plot on; default: those of a new figure.
     """
     if ax is None:
@@ -38,21 +62,12 @@ def plot_frontier(
     (n_low, n_high), (d_low, d_high) = fit.spans["N"], fit.spans["D"]
     n = np.geomspace(n_low / 1.5, n_high * _REACH, 120)
     d = np.geomspace(d_low / 1.5, d_high * _REACH, 120)
-    size, data = np.meshgrid(n, d)
     # Before the contours: their labels are placed, and the gaps for them cut, on the axes of that moment.
     ax.set(xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))
-    levels, digits = _levels(fit.predict(n, d))
-    look: dict[str, Any] = (
-        {"colors": [colour_of(i, len(levels)) for i in range(len(levels))]}
-        if fit.success
-        else {"colors": DOUBTFUL, "linestyles": "--"}
-    )
-    drawn = ax.contour(size, data, fit.predict(size, data), levels=levels, linewidths=1.1, **look)
-    ax.clabel(drawn, fontsize=7.5, fmt=f"%.{digits}f")
     low, high = (float(cost(n[k], d[k])) for k in (0, -1))
     for budget in 10.0 ** np.arange(np.ceil(np.log10(low)), np.log10(high)):
         ax.plot(n, cost.samples(budget, n), color=GREY, lw=0.6, ls=":", zorder=1)
-    _draw_frontier(ax, fit, cost, np.geomspace(low, high, 13))
+    lines = _draw_frontier(ax, fit, cost, np.geomspace(low, high, 13))
     ax.plot(
         fit.cell_sizes[:, 0], fit.cell_sizes[:, 1], "o", color="black", ms=3.5, ls="",
         label="runs", zorder=4,
@@ -60,18 +75,97 @@ def plot_frontier(
     ax.set_xlabel(n_size.label)
     ax.set_ylabel(d_size.label)
     dress(ax)
-    set_title(ax, law_title(fit))
-    ax.plot(
-        [],
-        [],
-        color=GREY,
-        lw=0.6,
-        ls=":",
-        label=f"equal {LABELS.get(cost.unit, cost.unit)} (decades)",
-    )
+    title = "\n".join([law_title(fit), *_exponent(fit, cost, bool(lines))])
+    set_title(ax, title, doubtful=not fit.success)
+    budgets = key_label(f"equal {cost_label or LABELS.get(cost.unit, cost.unit)}, by decades")
+    ax.plot([], [], color=GREY, lw=0.6, ls=":", label=budgets)
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
-              title=f"curves: {LABELS.get(fit.y, fit.y)}", alignment="left")  # fmt: skip
+              title=key_label(f"curves: equal {metric_label(fit.y, foreign=foreign)}"), alignment="left")  # fmt: skip
+    _draw_contours(ax, fit, n, d, np.concatenate([fit.cell_sizes, *lines]))
     return ax
+
+
+def _exponent(fit: LawFit, cost: Cost, has_frontier: bool) -> list[str]:
+    """How the best size grows among the runs, as a line of the title; none if the data do not determine it."""
+    if not (has_frontier and fit.success):
+        return []
+    budgets = cost(fit.cell_sizes[:, 0], fit.cell_sizes[:, 1])
+    try:
+        law, _ = exponents_of_law(fit, cost, float(budgets.min()), float(budgets.max()))
+    except UserError:  # e.g. a single budget
+        return []
+    return [
+        f"best split by the joint law: $N^*$ ∝ $C^a$, a = {format_estimate(law.exponent, law.interval)}"
+    ]
+
+
+def _draw_contours(ax: Axes, fit: LawFit, n: FloatArray, d: FloatArray, busy: FloatArray) -> None:
+    """Curves of equal metric, each with a label that covers no other; a curve without room for one is left out.
+
+    Args:
+        ax: complete but for the contours, so that its layout is known.
+        fit: of the law.
+        n: (k,) model sizes of the map.
+        d: (k,) data sizes of the map.
+        busy: (m, 2) what the labels should keep clear of.
+    """
+    levels, digits = _levels(fit.predict(n, d))
+    size, data = np.meshgrid(n, d)
+    values = fit.predict(size, data)
+
+    def draw(levels: FloatArray) -> QuadContourSet:
+        look: dict[str, Any] = (
+            {"colors": [colour_of(i, len(levels)) for i in range(len(levels))]}
+            if fit.success
+            else {"colors": DOUBTFUL, "linestyles": "--"}
+        )
+        return ax.contour(size, data, values, levels=levels, linewidths=1.1, **look)
+
+    drawn = draw(levels)
+    places = _label_places(ax, drawn, digits, busy)
+    if len(places) < len(levels):
+        drawn.remove()
+        levels = np.array(sorted(places))
+        drawn = draw(levels)
+    for level in levels:
+        ax.clabel(drawn, levels=[level], manual=[places[level]], fontsize=_FONT, fmt=f"%.{digits}f",
+                  colors="black", inline_spacing=2)  # fmt: skip
+
+
+def _label_places(
+    ax: Axes, drawn: QuadContourSet, digits: int, busy: FloatArray
+) -> dict[float, tuple[float, float]]:
+    """For each level with room, the place of its label: no two overlap, and few runs and lines lie beneath."""
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    if not hasattr(figure.canvas, "get_renderer"):
+        FigureCanvasAgg(figure)
+    figure.draw_without_rendering()  # lays the axes out
+    busy = ax.transData.transform(busy)
+    frame, taken = ax.bbox.padded(-2), list[Bbox]()
+    places = {}
+    for level, path in zip(drawn.levels, drawn.get_paths(), strict=True):
+        text = ax.text(0, 0, f"{level:.{digits}f}", fontsize=_FONT)
+        box = text.get_window_extent()
+        text.remove()
+        vertices = np.asarray(path.vertices, dtype=float)
+        line = ax.transData.transform(vertices) if len(vertices) > 4 else np.empty((0, 2))
+        found: list[tuple[float, float, int, Bbox]] = []
+        for i in range(2, len(line) - 2):
+            along = np.abs(line[i + 2] - line[i - 2])
+            cos, sin = along / max(float(np.hypot(*along)), 1e-9)
+            width, height = box.width * cos + box.height * sin, box.width * sin + box.height * cos
+            corner = line[i] - np.array([width, height]) / 2
+            place = Bbox.from_bounds(corner[0], corner[1], width, height).padded(3)
+            inside = frame.contains(*place.min) and frame.contains(*place.max)
+            if inside and not any(place.overlaps(other) for other in taken):
+                beneath = ((busy >= place.min) & (busy <= place.max)).all(axis=1).sum()
+                found.append((float(beneath), abs(i / len(line) - 0.7), i, place))
+        if found:
+            best = min(found, key=lambda one: one[:3])
+            taken.append(best[3])
+            places[float(level)] = (float(vertices[best[2], 0]), float(vertices[best[2], 1]))
+    return places
 
 
 def _levels(along: FloatArray) -> tuple[FloatArray, int]:
@@ -88,18 +182,28 @@ def _levels(along: FloatArray) -> tuple[FloatArray, int]:
     return np.unique(values.round(digits)), digits
 
 
-def _draw_frontier(ax: Axes, fit: LawFit, cost: Cost, budgets: FloatArray) -> None:
+def _draw_frontier(ax: Axes, fit: LawFit, cost: Cost, budgets: FloatArray) -> list[FloatArray]:
+    """Draw the best split of each budget with its interval; points (k, 2) along the lines."""
     try:
         points = frontier(fit, cost, budgets.tolist())
     except UserError:
-        return  # the law has no best split, so there is no frontier
-    look: dict[str, Any] = {"color": _ACCENT if fit.success else DOUBTFUL}
+        return []  # the law has no best split, so there is no frontier
+    look: dict[str, Any] = {"color": ACCENT if fit.success else DOUBTFUL}
     ends = np.array([[*point.n_params, *point.n_samples] for point in points])
+    # Along one budget the upper end of N belongs to the lower end of D.
+    lines = [ends[:, [0, 3]]]
     ax.plot(
-        ends[:, 0], ends[:, 3], lw=2.0, ls="-" if fit.success else "--", label="best split",
-        zorder=3, **look,
-    )  # fmt: skip
+        *lines[0].T, lw=2.0, ls="-" if fit.success else "--", label="best split", zorder=3, **look
+    )
     if np.isfinite(ends).all():
-        # Along one budget the upper end of N belongs to the lower end of D.
-        ax.plot(ends[:, 1], ends[:, 5], lw=0.9, ls="--", label="its interval", **look)
-        ax.plot(ends[:, 2], ends[:, 4], lw=0.9, ls="--", **look)
+        lines += [ends[:, [1, 5]], ends[:, [2, 4]]]
+        for line, label in zip(
+            lines[1:], (f"its {fit.options.level:.0%} interval", None), strict=True
+        ):
+            ax.plot(*line.T, lw=0.9, ls="--", label=label, **look)
+    fine = np.linspace(0, len(budgets) - 1, 300)
+    at = np.arange(len(budgets))
+    return [
+        np.exp(np.column_stack([np.interp(fine, at, np.log(line[:, k])) for k in (0, 1)]))
+        for line in lines
+    ]

@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 from analysis.budget import isoflop, read_cost
 from analysis.fit import LawFit
 from analysis.gain import ComputeGains
-from analysis.gain import ComputeGains
 from analysis.latency import Served, best_under
 from analysis.plots.accuracy_latency import plot_latency
 from analysis.plots.ageing_days import plot_ageing
 from analysis.plots.budget_frontier import plot_frontier
-from analysis.plots.gain_bands import plot_gains
+from analysis.plots.gain_bands import gain_text, plot_gains
 from analysis.plots.held_out import plot_holdout
 from analysis.plots.isoflop_profiles import plot_isoflop
 from analysis.plots.law_curves import plot_curves
@@ -24,6 +23,7 @@ from analysis.plots.learned_components import plot_learned
 from analysis.plots.residuals import plot_residuals
 from analysis.plots.single_size import draw_single
 from analysis.study_results import Ageing, LearnedParts, MetricFits, StudyFits
+from analysis.table import is_foreign, size_of
 from analysis.uncertainty import format_estimate
 from scaling.errors import UserError
 
@@ -83,10 +83,22 @@ def draw_latency(served: Sequence[Served], *, budget_ms: float = 10.0) -> dict[s
     return pictures
 
 
-def draw_gains(found: ComputeGains, unit: str, metric: str) -> Picture:
-    """Draw the share of a reference's budget with which variants reach its metric, against the budget."""
+def draw_gains(
+    found: ComputeGains, unit: str, metric: str, fits: Mapping[str, LawFit] | None = None
+) -> Picture:
+    """Draw the share of a reference's budget with which variants reach its metric, against the budget.
+
+    Args:
+        found: at a grid of budgets.
+        unit: column or unit of the budget.
+        metric: that is reached.
+        fits: the law of each variant, for its name and status.
+    """
     caption = f"Share of the {unit} with which variants reach the {metric} of {found.reference}, {found.level:.0%} bands."
-    return _picture(plot_gains(found, unit, metric), caption)
+    inside = [gain for gain in found.gains if gain.beyond == 1 and gain.variant != found.reference]
+    last = {gain.variant: gain for gain in inside}
+    caption += "".join(f" {gain_text(gain, found, unit, metric)}." for gain in last.values())
+    return _picture(plot_gains(found, unit, metric, fits=fits), caption)
 
 
 def draw_learned(parts: LearnedParts) -> Picture:
@@ -128,13 +140,14 @@ def _against_data(study: StudyFits, fits: MetricFits) -> tuple[Axes, str]:
     fit = fits.joint if fits.joint.has_curve else fits.by_data
     ax = _curves_of(study, fits, fit, x=study.data.column, truth=fits.truth)
     groups = study.grade if study.grade == study.size.column else "grade"
-    return ax, f"{fits.metric} against data size, one colour per {groups}. {_curves(fits)}"
+    return ax, f"{fits.metric} against {study.data.name}, one colour per {groups}. {_curves(fits)}"
 
 
 def _against_size(study: StudyFits, fits: MetricFits) -> tuple[Axes, str]:
     fit = fits.joint if fits.joint.has_curve else fits.by_size
     ax = _curves_of(study, fits, fit, x=study.size.column, truth=fits.truth)
-    return ax, f"{fits.metric} against model size, one colour per data size. {_curves(fits)}"
+    what = f"{fits.metric} against {study.size.name}, one colour per value of {study.data.name}"
+    return ax, f"{what}. {_curves(fits)}"
 
 
 def _against_flops(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
@@ -153,7 +166,7 @@ def _excess(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
         ax = _curves_of(study, fits, fits.known, x=study.data.column, minus=fits.truth)
         return ax, (
             f"Distance of {fits.metric} to that of the true probabilities, on logarithmic axes; "
-            "curves: the joint law with E held there."
+            f"curves: the joint law with E held there."
         )
     if not fits.joint.success:
         return None
@@ -171,15 +184,31 @@ def _residuals(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
     )
 
 
-def _holdout(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
+def _holdout(study: StudyFits, fits: MetricFits) -> tuple[Figure, str] | None:
     rows = fits.held_out
     law = fits.joint.law.name
     if rows.empty or not (rows["predicted"].notna() & (rows["law"] == law)).any():
         return None
-    return plot_holdout(rows, law=law, y=fits.metric, sizes=(study.size, study.data)), (
-        f"Held-out cells of {fits.metric}: prediction from the smaller cells less measurement, with "
-        "95 % prediction intervals; what was held out side by side for each cell."
+    foreign = is_foreign(study.table)
+    figure = plot_holdout(
+        rows,
+        law=law,
+        y=fits.metric,
+        sizes=(study.size, study.data),
+        whole=fits.joint,
+        foreign=foreign,
     )
+    return figure, (
+        f"Held-out cells of {fits.metric}: prediction from the smaller cells less measurement, with "
+        "95 % prediction intervals, from the smallest cell up; a panel for each choice of what was held out."
+    )
+
+
+def _flops_label(study: StudyFits) -> str:
+    """The label of training FLOPs; without their column, they are 6 N D."""
+    if "flops" in study.table.columns:
+        return size_of("flops", foreign=is_foreign(study.table)).label
+    return "FLOPs $6\\,N\\,D$"
 
 
 def _frontier(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
@@ -189,39 +218,55 @@ def _frontier(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
     if "flops" in (x, data):
         return None  # the cost is itself an axis, so there is nothing to split
     cost = read_cost(study.table, "flops", x=x, data=data)
-    return plot_frontier(fits.joint, cost, sizes=(study.size, study.data)), (
+    foreign = is_foreign(study.table)
+    ax = plot_frontier(
+        fits.joint,
+        cost,
+        sizes=(study.size, study.data),
+        cost_label=_flops_label(study),
+        foreign=foreign,
+    )
+    return ax, (
         f"Curves of equal {fits.metric} by the joint law, and the best model and data size for each "
         "training cost with its 95 % interval; everything beyond the runs is extrapolated."
     )
 
 
-def _isoflop(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
+def _isoflop(study: StudyFits, fits: MetricFits) -> tuple[Figure, str] | None:
     x, data = study.size.column, study.data.column
     if "flops" in (x, data):
         return None
+    rising = fits.joint.law.rising
     try:
-        found = isoflop(study.table, fits.metric, x=x, data=data, rising=fits.joint.law.rising)
+        found = isoflop(study.table, fits.metric, x=x, data=data, rising=rising)
     except UserError:  # most studies are grids, whose runs share no budgets
         return None
     exponent = format_estimate(found.size.exponent, found.size.interval)
-    return plot_isoflop(found, fits.metric, study.size), (
-        f"Runs of equal training FLOPs with a parabola in log size for each budget, and its best size; N* grows as C^{exponent}."
+    figure = plot_isoflop(
+        found, fits.metric, study.size, budget_label=_flops_label(study), rising=rising,
+        foreign=is_foreign(study.table),
+    )  # fmt: skip
+    return figure, (
+        "Runs of equal training FLOPs with a parabola in log size for each budget, and the best sizes with their power law; "
+        f"N* grows as C^a with a = {exponent}."
     )
 
 
 def _curves(fits: MetricFits) -> str:
-    if not fits.joint.has_curve:
-        return f"No joint law: {fits.joint.message}; curves are fitted to each group alone."
+    joint = fits.joint
+    if not joint.has_curve:
+        return f"No joint law: {joint.message}; curves are fitted to each group alone."
     points = "Points: means over seeds with pooled standard errors; curves: the joint law"
-    bar = " Bar at the right edge: the 95 % interval of E." if "E" in fits.joint.intervals else ""
-    if not fits.joint.success:
-        status = fits.joint.status.replace("_", " ")
-        return f"{points}, whose status is {status}, so that they are dashed and grey and have no band.{bar}"
-    return f"{points} with its 95 % confidence band, dashed beyond the largest size of each colour.{bar}"
+    offset = "" if "E" in joint.fixed else f" E = {joint.estimate('E')}."
+    if not joint.success:
+        status = joint.status.replace("_", " ")
+        return f"{points}, whose status is {status}, so that they are dashed and grey and have no band.{offset}"
+    level = f"{joint.options.level:.0%}"
+    return f"{points} with its {level} confidence band, dashed beyond the largest size of each colour.{offset}"
 
 
 # Name -> how it is drawn; the names are those of `scaling plot --kind`.
-KINDS: dict[str, Callable[[StudyFits, MetricFits], tuple[Axes, str] | None]] = {
+KINDS: dict[str, Callable[[StudyFits, MetricFits], tuple[Axes | Figure, str] | None]] = {
     "data": _against_data,
     "size": _against_size,
     "flops": _against_flops,

@@ -1,21 +1,26 @@
 """The figure of held-out cells: the error of each prediction, with its interval."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from analysis.plots.style import GREY, MARKERS, colour_of, dress, new_axes, set_title
-from analysis.table import LABELS, Size, size_label, size_of
+from analysis.fit import LawFit
+from analysis.plots.style import ACCENT, GREY, dress, key_label, metric_label, set_title
+from analysis.table import Size, size_label, size_of
 
 __all__ = ["plot_holdout"]
 
 
-# Distance of two cuts of one cell, of 1 between cells.
-_DODGE = 0.26
-# More names of cells than this overlap.
+# A panel has as many names of cells as do not overlap.
 _NAMED_CELLS = 30
+_PANEL_WIDTH = 5.0  # inches
+_PANEL_HEIGHT = 2.1
+# Points between two cells without names; a marker is smaller than its cell is wide.
+_LARGEST_MARKER = 5.0
+_MISSED = "#d55e00"
 
 
 def plot_holdout(
@@ -23,75 +28,109 @@ def plot_holdout(
     *,
     law: str = "additive",
     y: str = "logloss",
-    sizes: tuple[Size, Size] | None = None,
-    ax: Axes | None = None,
-    **point_kws: Any,
-) -> Axes:
-    """Held-out cells: predicted less measured, with the 95 % prediction interval, from the smallest cell up.
+    sizes: Sequence[Size] | None = None,
+    whole: LawFit | None = None,
+    foreign: bool = False,
+) -> Figure:
+    """Held-out cells: predicted less measured, with the 95 % prediction interval; one panel for each cut.
 
-    Each cell has a place of its own, in which the cuts that hold it out stand side by side. Open grey
-    points come from training cells that do not determine the law.
+    In a panel each cell has a place of its own, from the smallest up. Open grey points come from training cells that do
+    not determine the law.
 
     Args:
         rows: from `analysis.study_results.extrapolation.holdout`.
         law: the law to plot.
         y: column of the metric, for the label.
-        sizes: N and D; default: n_params and n_samples.
-        ax: axes to plot on; default: those of a new figure.
-        point_kws: passed to matplotlib for the points.
+        sizes: of the cells; default: n_params and n_samples.
+        whole: the fit to all cells, whose status the title tells as well.
+        foreign: the table is not of our runs, so that the metric's unit is not known.
     """
-    if ax is None:
-        ax = new_axes()
     sizes = sizes or (size_of("n_params"), size_of("n_samples"))
     columns = [s.column if s.column in rows else f"{s.column} (size)" for s in sizes]
     rows = rows[(rows["law"] == law) & rows["predicted"].notna()].sort_values(columns)
-    keys = list(zip(*(rows[column] for column in columns), strict=True))
-    cells = list(dict.fromkeys(keys))
-    at = np.array([cells.index(key) for key in keys], dtype=float)
     cuts = [cut for cut in _CUT_LABELS if cut in set(rows["cut"])]
-    for i, cut in enumerate(cuts):
-        for sound in (True, False):
-            chosen = ((rows["cut"] == cut) & ((rows["status"] == "converged") == sound)).to_numpy()
-            if not chosen.any():
-                continue
-            part, colour = rows[chosen], colour_of(i, len(cuts)) if sound else GREY
-            ends = np.abs(part[["lower", "upper"]].to_numpy().T - part["predicted"].to_numpy())
-            label = _CUT_LABELS[cut] + ("" if sound else " (law not determined)")
-            ax.errorbar(
-                at[chosen] + _DODGE * (i - (len(cuts) - 1) / 2), part["predicted"] - part["measured"],
-                yerr=np.nan_to_num(ends),
-                **{
-                    "fmt": MARKERS[i], "color": colour, "ms": 5, "mec": colour,
-                    "mfc": colour if sound else "white", "elinewidth": 1.0, "capsize": 2.0,
-                    "label": label, **point_kws,
-                },
-            )  # fmt: skip
-    ax.axhline(0.0, color=GREY, lw=1.0, zorder=1)
+    figure = Figure(figsize=(7.2, 1.2 + _PANEL_HEIGHT * max(len(cuts), 1)), layout="constrained")
+    panels = list(figure.subplots(max(len(cuts), 1), 1, sharey=True, squeeze=False)[:, 0])
+    for ax, cut in zip(panels, cuts, strict=False):
+        _draw_panel(ax, rows[rows["cut"] == cut], columns)
+        ax.annotate(
+            f"held out: {_CUT_LABELS[cut]}", (1.0, 1.0), (0, 2), xycoords="axes fraction",
+            textcoords="offset points", ha="right", va="bottom", fontsize=8, color=GREY,
+        )  # fmt: skip
+    doubtful = (whole is not None and not whole.success) or bool(
+        (rows["status"] != "converged").any()
+    )
+    set_title(panels[0], _title(rows, law, whole), doubtful=doubtful)
+    panels[-1].set_xlabel(" / ".join(size.label for size in sizes))
+    figure.supylabel(f"predicted − measured {metric_label(y, foreign=foreign)}", fontsize=10)
     if len(rows):
-        ax.legend(title="held out", frameon=False, fontsize=9, alignment="left",
-                  loc="upper left", bbox_to_anchor=(1.01, 1.0))  # fmt: skip
-    step = -(-len(cells) // _NAMED_CELLS) or 1
-    named = [" / ".join(size_label(float(v)) for v in cell) for cell in cells[::step]]
-    ax.set_xticks(range(0, len(cells), step), named, rotation=90, fontsize=8)
-    ax.set_xlabel(" / ".join(size.label for size in sizes))
-    ax.set_ylabel(f"predicted − measured\n{LABELS.get(y, y)}")
-    set_title(ax, _title(rows, law))
+        handles = {
+            label: one
+            for ax in panels
+            for one, label in zip(*ax.get_legend_handles_labels(), strict=True)
+        }
+        panels[0].legend(handles.values(), handles.keys(), title=key_label("95 % prediction interval"), frameon=False, fontsize=9,
+                         alignment="left", loc="upper left", bbox_to_anchor=(1.01, 1.0))  # fmt: skip
+    return figure
+
+
+def _draw_panel(ax: Axes, part: pd.DataFrame, columns: Sequence[str]) -> None:
+    """The cells of one cut, which may appear several times if several levels are held out."""
+    at = np.arange(len(part))
+    room = _PANEL_WIDTH * 72 / max(len(part), 1)
+    sound, inside = (part["status"] == "converged").to_numpy(), part["inside"].to_numpy() == 1.0
+    kinds = (
+        ("holds the measurement", sound & inside, ACCENT, "o", ACCENT),
+        ("misses it", sound & ~inside, _MISSED, "X", _MISSED),
+        ("of a law that is not determined", ~sound, GREY, "o", "white"),
+    )
+    for label, chosen, colour, marker, face in kinds:
+        if not chosen.any():
+            continue
+        cells = part[chosen]
+        ends = np.abs(cells[["lower", "upper"]].to_numpy().T - cells["predicted"].to_numpy())
+        ax.errorbar(
+            at[chosen], cells["predicted"] - cells["measured"], yerr=np.nan_to_num(ends), fmt=marker,
+            color=colour, ms=min(_LARGEST_MARKER, 0.8 * room), mec=colour, mfc=face,
+            elinewidth=min(1.0, 0.3 * room), capsize=2.0 if room > 8 else 0.0, label=key_label(label),
+        )  # fmt: skip
+    ax.axhline(0.0, color=GREY, lw=1.0, zorder=1)
+    step = -(-len(part) // _NAMED_CELLS) or 1
+    named = [
+        " / ".join(size_label(value) for value in cell)
+        for cell in part[list(columns)].to_numpy(dtype=float)[::step]
+    ]
+    ax.set_xticks(at[::step], named, rotation=90, fontsize=8)
+    ax.set_xlim(-0.7, len(part) - 0.3)
     dress(ax)
     ax.grid(False, axis="x")
-    return ax
 
 
-def _title(rows: pd.DataFrame, law: str) -> str:
+def _title(rows: pd.DataFrame, law: str, whole: LawFit | None) -> str:
+    """How many intervals hold their cell, and the status of the fits below each cut and of that to all cells."""
+    known = rows[rows["lower"].notna()] if "lower" in rows else rows
+    lines = []
+    if len(known):
+        hits = int((known["inside"] == 1.0).sum())
+        lines.append(f"{law} law: {hits} of {len(known)} held-out cells lie in their 95 % interval")
     by_cut = rows.drop_duplicates("cut")
-    doubtful = by_cut[by_cut["status"] != "converged"]
-    said = f"{law} law, fitted to the smaller cells"
-    if doubtful.empty:
-        return f"{said}, converged"
-    names = ", ".join(
-        f"{_CUT_LABELS[cut]}: {status.replace('_', ' ').upper()}"
-        for cut, status in zip(doubtful["cut"], doubtful["status"], strict=True)
-    )
-    return f"{said} (without {names}; grey)"
+    statuses = {
+        _CUT_LABELS[cut]: _status(status)
+        for cut, status in zip(by_cut["cut"], by_cut["status"], strict=True)
+    }
+    if len(set(statuses.values())) == 1:
+        told = next(iter(statuses.values()))
+    else:
+        told = ", ".join(f"{status} (without {name})" for name, status in statuses.items())
+    lines.append(f"fits to the smaller cells: {told or 'none'}")
+    if whole is not None:
+        which = f" ({', '.join(whole.unidentified)})" if whole.status == "not_identified" else ""
+        lines.append(f"fit to all cells: {_status(whole.status)}{which}")
+    return "\n".join(lines)
+
+
+def _status(status: str) -> str:
+    return status if status == "converged" else status.replace("_", " ").upper()
 
 
 _CUT_LABELS = {

@@ -2,7 +2,8 @@
 
 Colour follows the order of the groups (grades or data sizes) on a scale for colour-blind readers; the
 marker is the second cue. Whatever lies beyond the measured span is dashed and shaded. The curves of a
-fit that the data do not determine are dashed and grey over their whole length, without a band.
+fit that the data do not determine are dashed and grey over their whole length, without a band. Of many
+groups, some have a curve.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +23,14 @@ from analysis.plots.style import (
     colour_of,
     dress,
     group_bar,
+    key_label,
     law_title,
+    log_ticks,
+    metric_label,
     new_axes,
-    plain,
     set_title,
 )
-from analysis.table import LABELS, cell_table, grade_column, is_foreign, rises, size_label, size_of
-from analysis.uncertainty import format_estimate
+from analysis.table import cell_table, grade_column, is_foreign, rises, size_label, size_of
 from scaling.arrays import FloatArray
 
 __all__ = ["plot_curves"]
@@ -36,6 +38,8 @@ __all__ = ["plot_curves"]
 
 # How far curves run beyond the largest size.
 _REACH = 4.0
+# A limit further from the points than this share of their range would set the scale of the axis.
+_NEAR = 0.35
 
 
 def plot_curves(
@@ -88,46 +92,60 @@ def plot_curves(
 
     end = float(cells[x].max()) * _REACH
     names = [str(v) if isinstance(v, str) else size_label(float(v)) for v in levels]
+    many = len(levels) > LEGEND_ENTRIES
+    with_curve = _chosen(len(levels))
+    heights = height(values)
+    curves: list[FloatArray] = []
     for i, level in enumerate(levels):
         part = cells[cells[group] == level].sort_values(x)
-        colour, marker = colour_of(i, len(levels)), MARKERS[i % len(MARKERS)]
+        colour, marker = colour_of(i, len(levels)), "o" if many else MARKERS[i % len(MARKERS)]
         ax.errorbar(
-            part[x], height(values[part.index]), yerr=means["mean_stderr"][part.index].fillna(0.0),
-            fmt=marker, color=colour, ms=6.5, mec="white", mew=0.6, elinewidth=1.0, capsize=2.0,
-            label=names[i], zorder=3,
+            part[x], heights[part.index], yerr=means["mean_stderr"][part.index].fillna(0.0),
+            fmt=marker, color=colour, ms=4.5 if many else 6.5, mec="white", mew=0.6, elinewidth=1.0,
+            capsize=2.0, label=names[i], zorder=3,
         )  # fmt: skip
         own = fit.get(level) if isinstance(fit, Mapping) else fit
-        if own is not None and own.has_curve:
-            limits = _limits(height(values))
-            _draw_curve(
-                ax, own, cells, part, x, size, end, height, limits, {"color": colour, **line_kws}
-            )
+        if own is not None and own.has_curve and i in with_curve:
+            look = {"color": colour, **line_kws}
+            limits = _limits(heights, minus is not None)
+            curves.append(_draw_curve(ax, own, cells, part, x, size, end, height, limits, look))
     ax.set_xscale("log")
-    fits = list(fit.values()) if isinstance(fit, Mapping) else [fit]
-    drawn = any(one is not None and one.has_curve for one in fits)
-    _mark_span(ax, cells, x, end if drawn else float(cells[x].max()), foot=up and minus is None)
+    _mark_span(ax, cells, x, end if curves else float(cells[x].max()), foot=up and minus is None)
+    foreign = is_foreign(table)
+    name = metric_label(y, foreign=foreign)
     if minus is None:
         _draw_limits(ax, fit if isinstance(fit, LawFit) else None, values, truth, y)
-        ax.set_ylabel(LABELS.get(y, y))
+        ax.set_ylabel(name)
     else:
-        ax.set_yscale("log")
-        name = LABELS.get(y, y)
         ax.set_ylabel(f"{minus:.4f} − {name}" if up else f"{name} − {minus:.4f}")
-        ax.yaxis.set_major_formatter(plain)
-        ax.yaxis.set_minor_formatter(plain)
-    ax.set_xlabel(size_of(x, foreign=is_foreign(table)).label)
+        _set_log_height(ax, [heights, *curves])
+    ax.set_xlabel(size_of(x, foreign=foreign).label)
     dress(ax)
+    title = size_of(group, foreign=foreign).title
     if fit is not None:
-        set_title(ax, _title(fit, size_of(group).title))
-    if minus is None and isinstance(fit, LawFit):
-        _mark_interval(ax, fit)
-    _key(ax, names, size_of(group).title, upwards=up and minus is None)
+        said = _title(fit, title, minus)
+        if curves and many:
+            said += f"\ncurves: {len(curves)} of {len(levels)} values of {title}"
+        if minus is not None and (below := int((heights <= 0).sum())):
+            said += f"\n{below} of {len(heights)} cells lie beyond {minus:.4f} and cannot be shown"
+        set_title(ax, said, doubtful=_is_doubtful(fit))
+    _key(ax, names, title, upwards=up and minus is None)
     return ax
 
 
-def _title(fit: LawFit | Mapping[Any, LawFit], group: str) -> str:
+def _chosen(n: int) -> set[int]:
+    """Places of the groups that get a curve: all, or some at even distances."""
+    return set(np.linspace(0, n - 1, min(n, LEGEND_ENTRIES)).round().astype(int).tolist())
+
+
+def _is_doubtful(fit: LawFit | Mapping[Any, LawFit]) -> bool:
+    fits = [fit] if isinstance(fit, LawFit) else list(fit.values())
+    return not all(one.success for one in fits if one.has_curve or isinstance(fit, LawFit))
+
+
+def _title(fit: LawFit | Mapping[Any, LawFit], group: str, minus: float | None) -> str:
     if isinstance(fit, LawFit):
-        return law_title(fit)
+        return law_title(fit, minus=minus)
     drawn = [one for one in fit.values() if one.has_curve]
     if not drawn:
         return f"no curve: too few sizes to fit each value of {group} alone"
@@ -135,7 +153,12 @@ def _title(fit: LawFit | Mapping[Any, LawFit], group: str) -> str:
     said = (
         f"{doubtful} of {len(drawn)} NOT DETERMINED (dashed and grey)" if doubtful else "converged"
     )
-    return f"{drawn[0].law.name} law of each value of {group} alone, {said}"
+    cells = sorted({one.n_cells for one in drawn})
+    count = " to ".join(str(n) for n in dict.fromkeys((cells[0], cells[-1])))
+    return (
+        f"{drawn[0].law.name} law of each value of {group} alone, {said}\n"
+        f"{drawn[0].n_free} parameters from {count} cells each, so a close curve says little"
+    )
 
 
 def _draw_curve(
@@ -149,8 +172,8 @@ def _draw_curve(
     height: Any,
     limits: tuple[float, float],
     kws: dict[str, Any],
-) -> None:
-    """One group's curve with its confidence band, dashed beyond the group's largest size."""
+) -> FloatArray:
+    """Draw one group's curve with its confidence band, dashed beyond the group's largest size; its heights."""
     last = float(part[x].max())
     along = np.unique([*np.geomspace(float(cells[x].min()), end, 120), last])
     sizes = _sizes(fit, cells, part, x, size, along)
@@ -160,13 +183,14 @@ def _draw_curve(
     if not fit.success:
         look = {**style, "color": DOUBTFUL, "ls": "--", "lw": 1.2}
         ax.plot(along, height(band.mean), **look)
-        return
+        return np.asarray(height(band.mean))
     ax.plot(along[inside], height(band.mean[inside]), **style)
     ax.plot(along[beyond], height(band.mean[beyond]), **{**style, "ls": "--", "lw": 1.2})
     # Far beyond the points the band is very wide and would set the scale of the axis.
     low, high = (np.clip(height(side), *limits) for side in (band.lower, band.upper))
     if np.isfinite(low).all():
         ax.fill_between(along, low, high, color=style["color"], alpha=0.13, lw=0, zorder=1)
+    return np.asarray(height(band.mean))
 
 
 def _sizes(
@@ -199,41 +223,37 @@ def _followed(cells: pd.DataFrame, x: str, column: str, along: FloatArray) -> Fl
     return np.asarray(np.exp(np.interp(at, *logs) + beyond * slope))
 
 
-def _limits(values: FloatArray) -> tuple[float, float]:
+def _limits(heights: FloatArray, is_log: bool) -> tuple[float, float]:
     """How far from the points anything is drawn, so that it does not set the scale of the axis."""
-    reach = 1.5 * float(np.ptp(values))
-    return float(values.min()) - reach, float(values.max()) + reach
+    if is_log:
+        seen = heights[heights > 0]
+        return (seen.min() / 1e3, seen.max() * 1e3) if len(seen) else (1e-9, 1e9)
+    reach = 1.5 * float(np.ptp(heights))
+    return float(heights.min()) - reach, float(heights.max()) + reach
+
+
+def _set_log_height(ax: Axes, drawn: Sequence[FloatArray]) -> None:
+    """A logarithmic axis for what lies above zero; the bands, whose lower ends may not, do not set its range."""
+    ax.set_yscale("log")
+    seen = np.concatenate([np.ravel(values) for values in drawn])
+    seen = seen[np.isfinite(seen) & (seen > 0)]
+    if len(seen):
+        ax.set_ylim(seen.min() / 1.25, seen.max() * 1.25)
+    log_ticks(ax.yaxis)
 
 
 def _draw_limits(
     ax: Axes, fit: LawFit | None, values: FloatArray, truth: float | None, y: str
 ) -> None:
     """Lines of the fitted offset and of the known limit, if they are near the points."""
-    low, high = _limits(values)
+    reach = _NEAR * float(np.ptp(values))
+    low, high = float(values.min()) - reach, float(values.max()) + reach
     if fit is not None and fit.has_curve and low <= fit.params["E"] <= high:
-        offset, interval = fit.params["E"], fit.intervals.get("E")
-        label = f"fitted $E$ = {format_estimate(offset, interval)}"
-        ax.axhline(offset, color=GREY, lw=1.2, ls=":", label=label, zorder=1)
+        ax.axhline(fit.params["E"], color=GREY, lw=1.2, ls=":", label="fitted $E$", zorder=1)
     if truth is not None and np.isfinite(truth) and low <= truth <= high:
         kind = "AUC" if rises(y) else "logloss"
-        ax.axhline(
-            truth, color="black", lw=1.0, ls="-.", label=f"true probabilities' {kind} {truth:.4f}"
-        )
-
-
-def _mark_interval(ax: Axes, fit: LawFit) -> None:
-    """E's interval as a thin bar at the right edge; its ends are in the legend."""
-    bottom, top = ax.get_ylim()
-    interval = fit.intervals.get("E")
-    if interval is None or not bottom <= fit.params["E"] <= top:
-        return
-    # An end beyond the axes must not stretch them.
-    ends = np.clip([interval.lower, interval.upper], bottom, top)
-    ax.plot(
-        [0.99, 0.99], ends, transform=ax.get_yaxis_transform(), color=GREY, lw=2.5,
-        solid_capstyle="butt", zorder=4, gid="interval of E",
-    )  # fmt: skip
-    ax.set_ylim(bottom, top)
+        label = key_label(f"true probabilities' {kind} {truth:.4f}")
+        ax.axhline(truth, color="black", lw=1.0, ls="-.", label=label)
 
 
 def _mark_span(ax: Axes, cells: pd.DataFrame, x: str, end: float, *, foot: bool) -> None:

@@ -6,22 +6,35 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter, NullLocator
 
 from analysis.fit import LawFit
+from analysis.table import LABELS
+from analysis.uncertainty import format_estimate
 
 __all__ = ["dress", "new_axes"]
 
 
 MARKERS = "osD^vP*X<>"
 GREY = "#666666"
-# Curves of a fit that is not to be trusted.
+# Curves of a fit that is not to be trusted, and the title that says so.
 DOUBTFUL = "#8c8c8c"
+WARNING = "#a11d33"
+# What a law gives for a budget: best splits, power laws of the best size.
+ACCENT = "#0072b2"
 # A legend with more groups does not fit beside the axes; a colour bar does.
 LEGEND_ENTRIES = 8
 _BAR_LABELS = 16
+_TITLE_WIDTH = 84
+_KEY_WIDTH = 26
+# Inferno without its ends: black looks like an axis, and orange beyond this has a contrast below 3 on white.
+_DARKEST, _PALEST = 0.12, 0.66
+# Below so many cells for each parameter, R2 is high whatever the law.
+_FEW_CELLS = 2
 
 
 def new_axes() -> Axes:
@@ -31,36 +44,90 @@ def new_axes() -> Axes:
 
 
 def colour_of(i: int, n: int) -> tuple[float, float, float, float]:
-    # Viridis without its palest end, which is hard to see on white.
-    return colormaps["viridis"](0.0 if n == 1 else 0.88 * i / (n - 1))
+    """Colour i of n: distinct for colour-blind readers, with a contrast of at least 3 on white."""
+    share = 0.0 if n == 1 else i / (n - 1)
+    return colormaps["inferno"](_DARKEST + (_PALEST - _DARKEST) * share)
+
+
+def sizes_map() -> LinearSegmentedColormap:
+    """The colours of `colour_of` as a continuous map."""
+    return LinearSegmentedColormap.from_list("sizes", [colour_of(i, 16) for i in range(16)])
+
+
+def metric_label(metric: str, *, foreign: bool = False) -> str:
+    """The label of a metric; a column of a foreign table keeps its name, as its unit is not known."""
+    return metric if foreign else LABELS.get(metric, metric)
 
 
 def plain(value: float, _position: float = 0.0) -> str:
-    """Tick labels 0.2, 0.1, 0.05, ... of a logarithmic axis; the others are empty, as they would overlap."""
-    digit = f"{value:e}"[0]
-    return f"{value:g}" if digit in "12357" else ""
+    """Tick labels 0.2, 0.1, 0.05, ... instead of powers of ten."""
+    return f"{value:g}"
 
 
-def law_title(fit: LawFit, *, curves: bool = True) -> str:
-    """The law of a figure and its status; how its curves, if any, look if the data do not determine it."""
+def log_ticks(axis: Axis) -> None:
+    """Set as many labelled ticks on a logarithmic axis as its range has room for."""
+    low, high = axis.get_view_interval()
+    decades = float(np.log10(high / low))
+    if decades < 0.8:
+        axis.set_major_locator(AutoLocator())
+    else:
+        subs = (1.0, 2.0, 3.0, 5.0, 7.0) if decades < 1.6 else (1.0, 2.0, 5.0)
+        axis.set_major_locator(LogLocator(subs=subs if decades < 3 else (1.0,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(plain)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def law_title(fit: LawFit, *, curves: bool = True, minus: float | None = None) -> str:
+    """The law of a figure, its status, E and R2 with what it does not say.
+
+    Args:
+        fit: of the law.
+        curves: whether the figure has curves, whose look marks a law that the data do not determine.
+        minus: offset that the figure takes off the metric.
+    """
     law = f"{fit.law.name} law"
     if fit.options.fixed:
         held = ", ".join(f"{name} held at {value:.4g}" for name, value in fit.options.fixed.items())
         law += f" with {held}"
     status = fit.status.replace("_", " ")
-    if fit.success:
-        return f"{law}, {status}"
     if not fit.has_curve:
         return f"{law}: {status}, no curve"
-    names = fit.at_bound if fit.status == "at_bound" else fit.unidentified
-    which = f" ({', '.join(names)})" if names else ""
-    look = "; its curves are dashed and grey" if curves else ""
-    return f"{law}: {status.upper()}{which}{look}"
+    first = f"{law}, {status}"
+    if not fit.success:
+        names = fit.at_bound if fit.status == "at_bound" else fit.unidentified
+        which = f" ({', '.join(names)})" if names else ""
+        look = "; its curves are dashed and grey" if curves else ""
+        first = f"{law}: {status.upper()}{which}{look}"
+    own = [] if "E" in fit.fixed or "E" not in fit.params else [_offset_text(fit)]
+    return "\n".join([first, "; ".join([*own, *_r_squared_text(fit, minus)])]).rstrip()
 
 
-def set_title(ax: Axes, text: str) -> None:
-    """A small title at the left, in as many lines as it needs."""
-    ax.set_title(textwrap.fill(text, 84), fontsize=9, loc="left")
+def _offset_text(fit: LawFit) -> str:
+    return f"E = {format_estimate(fit.params['E'], fit.intervals.get('E'))}"
+
+
+def _r_squared_text(fit: LawFit, minus: float | None) -> list[str]:
+    if not np.isfinite(fit.r_squared):
+        return []
+    of = f" of {fit.y} itself" if minus is not None else ""
+    text = f"R² = {fit.r_squared:.4f}{of}"
+    if fit.n_cells < _FEW_CELLS * fit.n_free:
+        return [
+            f"{text} means little: {fit.n_cells} cells, {fit.n_free} parameters to fit them with"
+        ]
+    return [f"{text}, {fit.n_cells} cells; it tests neither E nor the form"]
+
+
+def set_title(ax: Axes, text: str, *, doubtful: bool = False) -> None:
+    """A small title at the left, each line in as many lines as it needs, red if the data do not determine the law."""
+    lines = [textwrap.fill(line, _TITLE_WIDTH, break_long_words=False) for line in text.split("\n")]
+    ax.set_title("\n".join(lines), fontsize=9, loc="left", color=WARNING if doubtful else "black")
+
+
+def key_label(text: str) -> str:
+    """A label of a legend beside the axes, in lines so short that the axes keep their room."""
+    return textwrap.fill(text, _KEY_WIDTH, break_long_words=False)
 
 
 def group_bar(ax: Axes, labels: Sequence[str], title: str) -> None:
