@@ -24,8 +24,8 @@ from train_step import random_batch, schema
 
 from models.accounting import model_size
 from models.grades import GRADES
+from models.kinds.building import build_model
 from models.model_options import SuanOptions
-from models.suan import build_suan
 from scaling.study import BETAS
 from scaling.training import autocast, build_optimisers, compile_blocks
 
@@ -120,7 +120,7 @@ def measure(name: str, device: str, batch_size: int) -> list[dict[str, object]]:
         ways += [("ours", "float32", True), ("ours", "bf16", True)]
     rows = []
     for what, precision, compiled in ways:
-        model = build_suan(grade, SuanOptions(), features, base_rate=0.3, seed=0)
+        model = build_model(grade, SuanOptions(), features, base_rate=0.3, seed=0)
         if what == "plain eager":
             model = PlainSUAN(model, features).to(device)
             optimisers = [torch.optim.AdamW(model.parameters(), betas=BETAS)]

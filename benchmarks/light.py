@@ -29,10 +29,10 @@ from models.attention import (
 )
 from models.attention import bias as bias_module
 from models.grades import Grade
+from models.kinds.building import build_model
 from models.model_options import SuanOptions
 from models.scoring import Scorer, compile_scoring
 from models.sparse_pattern import SparsePattern, fit_tiles
-from models.suan import build_suan
 from scaling.process import prepare_process
 from scaling.serving.latency_bench import random_candidates, random_history, ways_to_score
 from scaling.store import Feature, Schema
@@ -225,7 +225,7 @@ def serving(n_candidates: int = 100) -> list[dict[str, float]]:
     }
     for length in light:
         for options in (SuanOptions(), light[length]):
-            model = build_suan(Grade(2, 4, 16, length), options, features, base_rate=0.3, seed=0)
+            model = build_model(Grade(2, 4, 16, length), options, features, base_rate=0.3, seed=0)
             model.eval()
             history = random_history(features, length, rng)
             request = random_candidates(features, n_candidates, int(history.times[-1]) + 60, rng)
@@ -270,7 +270,7 @@ def compiled(n_candidates: int = 100) -> list[dict[str, float]]:
     rows, features, rng = [], schema(), np.random.default_rng(0)
     for length, window, dilation in ((200, 8, 16), (1000, 32, 32)):
         options = SuanOptions(kind="lightsuan", window=window, dilation=dilation)
-        model = build_suan(Grade(2, 4, 16, length), options, features, base_rate=0.3, seed=0)
+        model = build_model(Grade(2, 4, 16, length), options, features, base_rate=0.3, seed=0)
         eager, ahead = Scorer(model, features), Scorer(model, features)
         history = random_history(features, length, rng)
         request = random_candidates(features, n_candidates, int(history.times[-1]) + 60, rng)

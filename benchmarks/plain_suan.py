@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.suan import SUAN, Batch
+from models.ctr_model import Batch, CTRModel
 
 
 class PlainSUAN(nn.Module):
     """The paper's options with pooling over behaviours; weights are copied from one of our models."""
 
-    def __init__(self, source: SUAN, schema) -> None:
+    def __init__(self, source: CTRModel, schema) -> None:
         super().__init__()
         grade, self.schema, self.grade = source.grade, schema, source.grade
         self.tables = nn.ModuleDict()
@@ -24,16 +24,18 @@ class PlainSUAN(nn.Module):
             weight[0] = 0
             self.tables[name] = nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=0)
             first += size - 1
-        self.position = nn.Parameter(source.position.detach().clone())
-        self.hour = nn.Embedding.from_pretrained(source.hour.detach().clone(), freeze=False)
-        self.hour_to_token = copy_linear(source.hour_to_token)
+        self.position = nn.Parameter(source.encoder.position.detach().clone())
+        self.hour = nn.Embedding.from_pretrained(source.encoder.hour.detach().clone(), freeze=False)
+        self.hour_to_token = copy_linear(source.encoder.hour_to_token)
         self.position_bias = nn.Embedding.from_pretrained(
-            source.bias.position.detach()[:, None].clone(), freeze=False
+            source.encoder.bias.position.detach()[:, None].clone(), freeze=False
         )
         self.time_bias = nn.Embedding.from_pretrained(
-            source.bias.time.detach()[:, None].clone(), freeze=False
+            source.encoder.bias.time.detach()[:, None].clone(), freeze=False
         )
-        self.blocks = nn.ModuleList(PlainBlock(block, grade.n_heads) for block in source.blocks)
+        self.blocks = nn.ModuleList(
+            PlainBlock(block, grade.n_heads) for block in source.encoder.blocks
+        )
         self.head = nn.Sequential(
             *(copy_linear(m) if isinstance(m, nn.Linear) else nn.SiLU() for m in source.head)
         )

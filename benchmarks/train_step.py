@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from plain_suan import PlainSUAN
 
 from models.accounting import model_size
+from models.ctr_model import Batch
 from models.grades import Grade
+from models.kinds.building import build_model
 from models.model_options import SuanOptions
-from models.suan import Batch, build_suan
 from scaling.process import prepare_process
 from scaling.store import Feature, Schema
 from scaling.study import BETAS, TOKENS_PER_PART
@@ -144,7 +145,7 @@ def gemm_flops_per_second(size: int = 512) -> float:
 def against_plain(length: int, batch_size: int) -> dict[str, float]:
     features = schema()
     grade = Grade(2, 2, 8, length)
-    ours = build_suan(grade, SuanOptions(), features, base_rate=0.3, seed=0)
+    ours = build_model(grade, SuanOptions(), features, base_rate=0.3, seed=0)
     plain = PlainSUAN(ours, features)
     batches = [random_batch(features, batch_size, length, seed) for seed in range(4)]
     seconds = alternate({"plain": plain_step(plain), "ours": our_step(ours)}, batches)
@@ -159,7 +160,7 @@ def against_plain(length: int, batch_size: int) -> dict[str, float]:
 
 def utilisation(grade: Grade, batch_size: int, peak: float) -> dict[str, float]:
     features = schema()
-    model = build_suan(grade, SuanOptions(), features, base_rate=0.3, seed=0)
+    model = build_model(grade, SuanOptions(), features, base_rate=0.3, seed=0)
     batches = [random_batch(features, batch_size, grade.max_len, seed) for seed in range(3)]
     seconds = alternate({"ours": our_step(model)}, batches, rounds=3)["ours"]
     flops = model_size(grade, SuanOptions(), features).training_flops(batch_size)
@@ -178,7 +179,7 @@ def packed(
 ) -> dict[str, float]:
     """One pass for a request's candidates against one pass each, the same impressions."""
     features = schema()
-    model = build_suan(
+    model = build_model(
         Grade(n_layers, 2, 8, length), SuanOptions(), features, base_rate=0.3, seed=0
     )
     single, shared = [], []
@@ -229,7 +230,7 @@ def table_sizes() -> list[dict[str, float]]:
     steps, all_batches = {}, {}
     for n_items in (10**4, 10**5, 10**6, 10**7):
         features = schema(n_items)
-        model = build_suan(grade, SuanOptions(), features, base_rate=0.3, seed=0)
+        model = build_model(grade, SuanOptions(), features, base_rate=0.3, seed=0)
         steps[n_items] = our_step(model)
         all_batches[n_items] = [random_batch(features, 256, 50, seed) for seed in range(4)]
     times = {n: [] for n in steps}
@@ -248,7 +249,7 @@ def table_sizes() -> list[dict[str, float]]:
 def worker() -> None:
     """Train for some seconds and print samples per second of wall-clock time."""
     features = schema()
-    step = our_step(build_suan(Grade(2, 2, 8, 50), SuanOptions(), features, base_rate=0.3, seed=0))
+    step = our_step(build_model(Grade(2, 2, 8, 50), SuanOptions(), features, base_rate=0.3, seed=0))
     batches = [random_batch(features, 256, 50, seed) for seed in range(4)]
     cpu_seconds(step, batches)
     print("ready", flush=True)

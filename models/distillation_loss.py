@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.suan import Batch
+from models.ctr_model import Batch
 
 __all__ = ["distillation_loss", "latest_behaviours"]
 

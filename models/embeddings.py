@@ -8,7 +8,11 @@ from torch.nn import functional as F
 
 from models.input_schema import InputSchema
 
-__all__ = ["FeatureEmbeddings", "sum_rows"]
+__all__ = ["EMBEDDING_STD", "FeatureEmbeddings", "sum_rows"]
+
+
+# Standard deviation of the initial embeddings; see docs/recipe.md.
+EMBEDDING_STD = 0.1
 
 
 def sum_rows(rows: Tensor, values: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,42 +29,56 @@ class EncoderInput:
     """What an encoder reads of B passes; behaviours are oldest first and padded on the left.
 
     Attributes:
-        history_BLD: embedded behaviours; zero where padded.
-        candidate_BMD: the candidates in the slots of a behaviour; a slot that candidates lack is zero.
+        tokens_BND: embedded behaviours, zero where padded; after them the candidates in the slots of a behaviour, [B, L + M, D].
+            A slot that candidates lack is zero. `history_BLD` and `candidate_BMD` are its parts.
         own_BMC: embeddings of all candidate and context features, side by side.
         profile_BPd: embeddings of the user's features.
         times: unix seconds of behaviours and, last, of the requests, int64 [B, L + M].
         hours: hour of the day plus one of the same, int64 [B, L + M]; 0 where padded.
         lengths: valid behaviours, int64 [B].
-        history_ids: rows of the embedding table that `history_BLD` holds, int64 [B, L, n1]; 0 where padded. Two are equal
-            where a behaviour and a candidate have a value in common.
-        candidate_ids: the same for `candidate_BMD`, int64 [B, M, n1].
+        token_ids: rows of the embedding table that `tokens_BND` holds, int64 [B, L + M, n1]; 0 where padded. Two are equal
+            where a behaviour and a candidate have a value in common. `history_ids` and `candidate_ids` are its parts.
+        n_candidates: M.
         ends: [B, M] columns of the history before each candidate's request, if the pass covers a stretch of a user's log;
             None: all of them.
         present: bool [B, M], False where a pass has fewer candidates; None: no candidate is missing.
     """
 
-    history_BLD: Tensor
-    candidate_BMD: Tensor
+    tokens_BND: Tensor
     own_BMC: Tensor
     profile_BPd: Tensor
     times: Tensor
     hours: Tensor
     lengths: Tensor
-    history_ids: Tensor
-    candidate_ids: Tensor
+    token_ids: Tensor
+    n_candidates: int
     ends: Tensor | None = None
     present: Tensor | None = None
 
     @property
     def n_history(self) -> int:
-        """L."""
-        return self.history_BLD.shape[1]
+        """L, the columns of the longest history."""
+        return self.times.shape[1] - self.n_candidates
 
     @property
-    def n_candidates(self) -> int:
-        """M."""
-        return self.candidate_BMD.shape[1]
+    def history_BLD(self) -> Tensor:
+        """The embedded behaviours, [B, L, D]."""
+        return self.tokens_BND[:, : self.n_history]
+
+    @property
+    def candidate_BMD(self) -> Tensor:
+        """The embedded candidates, [B, M, D]."""
+        return self.tokens_BND[:, self.n_history :]
+
+    @property
+    def history_ids(self) -> Tensor:
+        """Rows of the embedding table that `history_BLD` holds, int64 [B, L, n1]."""
+        return self.token_ids[:, : self.n_history]
+
+    @property
+    def candidate_ids(self) -> Tensor:
+        """Rows of the embedding table that `candidate_BMD` holds, int64 [B, M, n1]."""
+        return self.token_ids[:, self.n_history :]
 
     @cached_property
     def valid(self) -> Tensor:
@@ -99,9 +113,16 @@ class Encoder(nn.Module, ABC):
         options_type: a frozen dataclass of the encoder's options; its `__post_init__` refuses wrong values with a
             ValueError that names the option, its value and what was expected.
         n_out: width of the vector per candidate.
+        packing_needs: which options packing needs, for the message where it is refused.
+        tables: names of the parameters that are looked up by row; they count as embedding parameters.
+        reads_tokens: whether it reads behaviours and candidates as tokens; otherwise none are looked up.
+        dropout_generator: draws dropout masks; None uses torch's global generator.
     """
 
     options_type: ClassVar[type[Any]]
+    packing_needs: ClassVar[str] = "it can only be trained without packing"
+    tables: ClassVar[tuple[str, ...]] = ()
+    reads_tokens: ClassVar[bool] = True
     n_out: int
 
     def __init__(self, grade: Grade, options: Any, schema: InputSchema) -> None:
@@ -112,6 +133,7 @@ class Encoder(nn.Module, ABC):
                 f"expected {self.options_type.__name__}"
             )
         self.grade, self.options = grade, options
+        self.dropout_generator: torch.Generator | None = None
 
     @classmethod
     def packing(cls, options: Any) -> tuple[Packing, ...]:
@@ -125,6 +147,10 @@ class Encoder(nn.Module, ABC):
     def encodes_once(cls, options: Any) -> bool:
         """Whether the history is encoded without the candidate, so that candidates of a request share this work."""
         return False
+
+    def parts_to_compile(self) -> tuple[nn.Module, ...]:
+        """Return the modules that a GPU may run compiled, one by one."""
+        return (self,)
 
     @abstractmethod
     def forward(self, inputs: EncoderInput) -> Tensor:

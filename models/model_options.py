@@ -1,12 +1,14 @@
-"""The options of a SUAN or LightSUAN model: the variations of the paper. Needs no torch."""
+"""The options of a model: those of SUAN and LightSUAN, the paper's variations, and those of any other encoder. Needs no torch."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from models.input_schema import InputSchema
 from models.sparse_pattern import SparsePattern
 
-__all__ = ["N_TIME_BUCKETS", "SuanOptions"]
+__all__ = ["N_TIME_BUCKETS", "EncoderOptions", "ModelOptions", "SuanOptions", "settings_of_model"]
 
 
 # No user's history is longer than this.
@@ -70,8 +72,48 @@ class SuanOptions:
         return self if schema.profile else replace(self, fusion="none")
 
     @property
+    def packing(self) -> tuple[Literal["request", "stretch"], ...]:
+        """Which packed passes give the same outputs as one pass for each candidate (`models.encoder.Encoder.packing`)."""
+        if self.fusion == "dual" and self.pooling == "all":
+            return ()
+        running = self.fusion != "dual" or self.pooling == "running"
+        if running and self.positions == "start" and self.target_aware:
+            return ("request", "stretch")
+        return ("request",)
+
+    @property
     def pattern(self) -> SparsePattern | None:
         """Which earlier tokens a token attends to; None: all of them."""
         if self.kind == "suan" or self.window is None or self.dilation is None:
             return None
         return SparsePattern(self.window, self.dilation)
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """The options of an encoder other than SUAN, as its class completed them.
+
+    Attributes:
+        kind: a name of `models.kinds.KINDS`, or MODULE:CLASS.
+        values: all options of the class, as plain values of JSON.
+        source: 16 hex digits of the sources that define a class from elsewhere; empty for one of this package.
+    """
+
+    kind: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    def __hash__(self) -> int:
+        """Equal options have equal texts."""
+        return hash(json.dumps(asdict(self), sort_keys=True))
+
+
+ModelOptions = SuanOptions | EncoderOptions
+
+
+def settings_of_model(options: ModelOptions) -> dict[str, Any]:
+    """Return the options by name, `kind` included, as columns of a table show them."""
+    if isinstance(options, SuanOptions):
+        return asdict(options)
+    source = {"source": options.source} if options.source else {}
+    return {"kind": options.kind, **source, **options.values}

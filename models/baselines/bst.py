@@ -113,6 +113,8 @@ class BST(Encoder):
     """The candidate after it has read its history, [B, M, D + d]."""
 
     options_type = BSTOptions
+    packing_needs = 'stretch needs causal = true and positions = "start"'
+    tables = ("position",)
 
     def __init__(self, grade: Grade, options: BSTOptions, schema: InputSchema) -> None:
         super().__init__(grade, options, schema)
@@ -139,7 +141,7 @@ class BST(Encoder):
             ValueError: a stretch for options under which it is not exact.
         """
         if inputs.ends is not None and "stretch" not in self.packing(self.options):
-            raise ValueError('a stretch of several requests needs causal and positions = "start"')
+            raise ValueError(self.packing_needs)
         layout = Layout(inputs.lengths, inputs.n_history, inputs.n_candidates, inputs.ends)
         positions = layout.positions(self.grade.max_len, self.options.positions)
         place = self.position.index_select(0, positions.reshape(-1)).view(*positions.shape, -1)

@@ -64,6 +64,7 @@ class DCNv2(Encoder):
     """The crossed features and the deep network's output, [B, M, 2 W]."""
 
     options_type = DCNv2Options
+    reads_tokens = False
 
     def __init__(self, grade: Grade, options: DCNv2Options, schema: InputSchema) -> None:
         super().__init__(grade, options, schema)

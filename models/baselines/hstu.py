@@ -131,6 +131,8 @@ class HSTU(Encoder):
     """The candidate after it has read its history, [B, M, D]."""
 
     options_type = HSTUOptions
+    packing_needs = 'stretch needs form = "research"'
+    tables = ("position", "time")
 
     def __init__(self, grade: Grade, options: HSTUOptions, schema: InputSchema) -> None:
         super().__init__(grade, options, schema)
@@ -161,7 +163,7 @@ class HSTU(Encoder):
             ValueError: a stretch in the ranking form.
         """
         if inputs.ends is not None and self.options.form == "ranking":
-            raise ValueError('a stretch of several requests needs form = "research"')
+            raise ValueError(self.packing_needs)
         n_history, n_candidates = inputs.n_history, inputs.n_candidates
         layout = Layout(inputs.lengths, n_history, n_candidates, inputs.ends)
         pairs = find_pairs(layout, inputs.seen, inputs.times)

@@ -63,6 +63,7 @@ class SIM(Encoder):
     """The candidate after it has read the behaviours that were found for it, [B, M, D]."""
 
     options_type = SIMOptions
+    tables = ("gap",)
 
     def __init__(self, grade: Grade, options: SIMOptions, schema: InputSchema) -> None:
         super().__init__(grade, options, schema)

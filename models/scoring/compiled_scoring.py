@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.ctr_model import CTRModel
 from models.scoring.user_state import UserState, fingerprint, score_candidates
-from models.suan import SUAN
 
 __all__ = ["MOST_CANDIDATES", "compile_scoring", "load_scoring"]
 
@@ -30,7 +30,7 @@ _MODEL = "ctr_scaling_model"
 class _Scoring(nn.Module):
     """`score_candidates` with a state taken apart."""
 
-    def __init__(self, model: SUAN) -> None:
+    def __init__(self, model: CTRModel) -> None:
         super().__init__()
         self.model = model
 
@@ -47,7 +47,7 @@ class _Scoring(nn.Module):
 
 
 @torch.no_grad()
-def compile_scoring(model: SUAN, state: UserState, path: Path | str) -> None:
+def compile_scoring(model: CTRModel, state: UserState, path: Path | str) -> None:
     """Compile the scoring of any number of candidates for any user, and write it to `path` (.pt2).
 
     Args:

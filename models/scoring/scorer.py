@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from models.ctr_model import CTRModel
 from models.grades import Grade
 from models.input_schema import InputSchema
-from models.model_options import SuanOptions
+from models.kinds.building import empty_model
+from models.model_options import EncoderOptions, ModelOptions, SuanOptions
 from models.scoring.compiled_scoring import MOST_CANDIDATES, load_scoring
 from models.scoring.request import Candidates, History, SchemaError, read_candidates, read_history
 from models.scoring.user_state import UserState, encode_user, fingerprint, score_candidates
-from models.suan import SUAN
 
 __all__ = ["Scorer"]
 
@@ -37,7 +38,7 @@ class Scorer:
         model: in evaluation mode.
     """
 
-    def __init__(self, model: SUAN, schema: InputSchema, utc_offset_seconds: int = 0) -> None:
+    def __init__(self, model: CTRModel, schema: InputSchema, utc_offset_seconds: int = 0) -> None:
         """Wrap a model.
 
         Args:
@@ -87,7 +88,7 @@ class Scorer:
             facts = {name: json.loads(header[name]) for name in _TOLD}
             utc_offset_seconds = int(header.get("utc_offset_seconds", 0))
             schema = _Schema.from_document(facts["schema"])
-            model = SUAN(Grade(**facts["grade"]), SuanOptions(**facts["options"]), schema)
+            model = empty_model(Grade(**facts["grade"]), _options(facts["options"]), schema)
             model.load_state_dict(tensors)
         except OSError as error:
             raise OSError(f"{path}: cannot be read: {error}") from error
@@ -191,6 +192,11 @@ class Scorer:
 
 def _line(error: Exception) -> str:
     return textwrap.shorten(str(error), 160, placeholder=" ...")
+
+
+def _options(document: Mapping[str, Any]) -> ModelOptions:
+    own = document.get("kind", "suan") in ("suan", "lightsuan")
+    return SuanOptions(**document) if own else EncoderOptions(**document)
 
 
 class _Feature(NamedTuple):

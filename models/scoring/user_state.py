@@ -20,11 +20,13 @@ from models.attention import (
     Bias,
     CandidateKeys,
     Layout,
+    RelativeBias,
     RunningMean,
     SparseBias,
     attend_history,
     gap_buckets,
 )
+from models.ctr_model import CTRModel
 from models.suan import SUAN, UnifiedAttentionBlock
 
 __all__ = ["BlockState", "UserState", "encode_user", "fingerprint", "score_candidates"]
@@ -77,12 +79,13 @@ class UserState:
         return tuple(parts)
 
     @classmethod
-    def from_tensors(cls, model: SUAN, tensors: Sequence[Tensor]) -> "UserState":
+    def from_tensors(cls, model: CTRModel, tensors: Sequence[Tensor]) -> "UserState":
         """Rebuild the state of `model`, unnamed, from these tensors."""
-        parts, options = iter(tensors), model.options
+        parts, encoder = iter(tensors), suan_of(model)
+        options = encoder.options
         profile, n_behaviours, key_times, key_bias, last = (next(parts) for _ in range(5))
         blocks = []
-        for _ in model.blocks:
+        for _ in encoder.blocks:
             kept: dict[str, tuple[Tensor, ...]] = {}
             keys_values = next(parts)
             if options.fusion != "none":
@@ -98,21 +101,28 @@ class UserState:
         return sum(part.numel() * part.element_size() for part in self.tensors)
 
 
-def fingerprint(model: SUAN) -> str:
+def suan_of(model: CTRModel) -> SUAN:
+    """Return the model's encoder, which has to be a SUAN."""
+    assert isinstance(model.encoder, SUAN)
+    return model.encoder
+
+
+def fingerprint(model: CTRModel) -> str:
     """Return 64 hex digits that identify a model by its grade, options, inputs and parameters."""
     inputs = {
         group: getattr(model.embeddings, f"_{group}")
         for group in ("behaviour", "candidate", "context", "profile")
     }
-    digest = hashlib.sha256(repr((model.grade, model.options, model._slots)).encode())
+    digest = hashlib.sha256(repr((model.grade, model.options, model.slots)).encode())
     for name, part in {**inputs, **model.state_dict()}.items():
+        name = name.removeprefix("encoder.")
         digest.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
         digest.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
 def encode_user(
-    model: SUAN, behaviours: Tensor, times: Tensor, hours: Tensor, profile: Tensor, name: str
+    model: CTRModel, behaviours: Tensor, times: Tensor, hours: Tensor, profile: Tensor, name: str
 ) -> UserState:
     """Encode a history.
 
@@ -127,34 +137,35 @@ def encode_user(
     embedded = embed(model, "profile", profile[None])
     if len(times) == 0:
         return _encode_nobody(model, times, embedded, name)
-    options, n_behaviours = model.options, len(times)
+    encoder, n_behaviours = suan_of(model), len(times)
+    options = encoder.options
     lengths = torch.tensor([n_behaviours], device=times.device)
     layout = Layout(lengths, n_behaviours, 0, None, options.pattern)
     x_BND = embed(model, "behaviour", behaviours[None]).flatten(2)
     positions = layout.positions(model.grade.max_len, options.positions)
-    x_BND = model.place_tokens(x_BND, positions, hours[None])
+    x_BND = encoder.place_tokens(x_BND, positions, hours[None])
     distances = torch.arange(n_behaviours, 0, -1, device=times.device)
     if options.pattern is not None:
         distances = distances.new_tensor(options.pattern.distances(n_behaviours + 1))
     columns = n_behaviours - distances
-    bias = model.bias(times[None], layout, x_BND.dtype, skip_future=False)
+    bias = encoder.bias(times[None], layout, x_BND.dtype, skip_future=False)
     reader = _HistoryReader(layout, bias, columns, embedded)
     states = []
-    for block in model.blocks:
+    for block in encoder.blocks:
         assert isinstance(block, UnifiedAttentionBlock)
-        done = block is model.blocks[-1] and options.target_aware
+        done = block is encoder.blocks[-1] and options.target_aware
         x_BND, state = reader.read(block, x_BND, keep_tokens=not done)
         states.append(state)
-    table = model.bias.position
+    table = encoder.bias.position
     key_bias = x_BND.new_zeros(len(columns)) if table is None else table[distances]
     last = x_BND[:, -1:]
     return UserState(tuple(states), embedded, lengths, times[columns], key_bias, last, name)
 
 
-def _encode_nobody(model: SUAN, times: Tensor, profile_BPd: Tensor, name: str) -> UserState:
+def _encode_nobody(model: CTRModel, times: Tensor, profile_BPd: Tensor, name: str) -> UserState:
     """A user without a history: candidates read themselves, and its means are zero."""
     states = []
-    for block in model.blocks:
+    for block in suan_of(model).blocks:
         assert isinstance(block, UnifiedAttentionBlock)
         width = block.attention.qkv.in_features
         zero, fusion = profile_BPd.new_zeros(1, 1, width), block.fusion
@@ -226,7 +237,7 @@ class _HistoryReader:
 
 
 def score_candidates(
-    model: SUAN,
+    model: CTRModel,
     state: UserState,
     request: tuple[Tensor, Tensor],
     ids: tuple[Tensor, Tensor],
@@ -245,30 +256,31 @@ def score_candidates(
     candidate, context = ids
     own = [embed(model, "candidate", candidate), embed(model, "context", context)]
     read_BMD = state.last.expand(-1, candidate.shape[0], -1)  # len() would fix it in an export
-    if model.options.target_aware:
+    encoder = suan_of(model)
+    if encoder.options.target_aware:
         rows = model.token_rows(model.embeddings.rows("candidate", candidate))
         x_BMD = F.embedding(rows, model.embeddings.weight).flatten(1)[None]
-        at_end = model.options.positions == "end"
+        at_end = encoder.options.positions == "end"
         place = hour.new_tensor([model.grade.max_len]) if at_end else state.n_behaviours
-        x_BMD = model.place_tokens(x_BMD, place, hour[None])
-        keys = _candidate_keys(model, state, time)
-        for block, cached in zip(model.blocks, state.blocks, strict=True):
+        x_BMD = encoder.place_tokens(x_BMD, place, hour[None])
+        keys = _candidate_keys(encoder.bias, state, time)
+        for block, cached in zip(encoder.blocks, state.blocks, strict=True):
             assert isinstance(block, UnifiedAttentionBlock)
             x_BMD = _read_state(block, x_BMD, cached, keys, state.n_behaviours)
         read_BMD = x_BMD
-    flat = [part.flatten(1)[None] for part in own]
-    logits: Tensor = model.predict(read_BMD, state.profile, flat, numeric[None])[0]
+    own_BMC = torch.cat([part.flatten(1) for part in own], 1)[None]
+    logits: Tensor = model.predict(read_BMD, state.profile, own_BMC, numeric[None])[0]
     return logits
 
 
-def _candidate_keys(model: SUAN, state: UserState, time: Tensor) -> CandidateKeys:
+def _candidate_keys(table: RelativeBias, state: UserState, time: Tensor) -> CandidateKeys:
     """The bias of the keys that candidates read, themselves last; their request is the same."""
     bias, own = state.key_bias, state.key_bias.new_zeros(1)
-    if model.bias.position is not None:
-        own = own + model.bias.position[:1]
-    if model.bias.time is not None:
-        bias = bias + model.bias.time[gap_buckets(time - state.key_times)]
-        own = own + model.bias.time[:1]
+    if table.position is not None:
+        own = own + table.position[:1]
+    if table.time is not None:
+        bias = bias + table.time[gap_buckets(time - state.key_times)]
+        own = own + table.time[:1]
     return CandidateKeys(None, torch.cat([bias, own])[None, None])
 
 
@@ -307,6 +319,6 @@ def _read_state(
     return block.residual(block.norm_ffn, block.ffn, x_BMD, n_candidates, None)
 
 
-def embed(model: SUAN, group: str, ids: Tensor) -> Tensor:
+def embed(model: CTRModel, group: str, ids: Tensor) -> Tensor:
     """Return the embeddings [..., features, d] of a group's ids."""
     return F.embedding(model.embeddings.rows(group, ids), model.embeddings.weight)

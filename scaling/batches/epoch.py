@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.suan import Batch
+from models.ctr_model import Batch
 from scaling.batches.gather import iterate_training
 from scaling.batches.packing import (
     Groups,

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.suan import Batch
+from models.ctr_model import Batch
 from scaling.batches.permutation import permuted_rows
 from scaling.store import EventStore
 from scaling.study import TOKENS_PER_PART

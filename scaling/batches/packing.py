@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.suan import Batch
+from models.ctr_model import Batch
 from scaling.batches.gather import gather_packed
 from scaling.batches.permutation import permuted_rows
 from scaling.store import EventStore

@@ -29,7 +29,7 @@ COMMAND_VARIABLE = "SCALING_COMMAND"
 # All that a training run imports; tests/records/test_provenance.py checks this.
 _TRAINED = (
     "models/*.py",
-    "models/attention/*.py",
+    *(f"models/{room}/*.py" for room in ("attention", "baselines", "kinds")),
     *(
         f"scaling/{name}.py"
         for name in ("arrays", "atomic_files", "errors", "metrics", "strict_values")

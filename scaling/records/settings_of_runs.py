@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from models.model_options import settings_of_model
 from scaling.records.record import RunRecord
 from scaling.study import NO_TEACHER
 
@@ -68,7 +69,7 @@ def run_settings(record: RunRecord) -> dict[str, object]:
         "embedding_rate": config.table_rate,
         "data_fingerprint": config.data_fingerprint[:12],
         **_teacher_settings(record),
-        **{f"model.{name}": value for name, value in asdict(config.model).items()},
+        **{f"model.{name}": value for name, value in settings_of_model(config.model).items()},
     }
 
 
@@ -98,7 +99,8 @@ def _teacher_settings(record: RunRecord) -> dict[str, object]:
 def settings_columns(records: Iterable[RunRecord]) -> dict[str, list[Any]]:
     """Return `run_settings` of several runs as columns."""
     rows = [run_settings(record) for record in records]
-    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def varied_settings(runs: Columns, *more: str) -> list[str]:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.ctr_model import Batch, CTRModel
 from models.scoring import Candidates, History, Scorer
-from models.suan import SUAN, Batch
 from scaling.records import describe_environment
 from scaling.serving.latency_report import Latency, ServingReport
 from scaling.store import Schema
@@ -67,7 +67,7 @@ def bench_serving(
     )
 
 
-def ways_to_score(model: SUAN, schema: Schema, cached: History) -> dict[str, Score]:
+def ways_to_score(model: CTRModel, schema: Schema, cached: History) -> dict[str, Score]:
     """Return one scoring function per way (`WAYS`) that the model allows.
 
     Args:
@@ -109,7 +109,7 @@ def _ids(schema: Schema, vocabulary: str, n: int, rng: np.random.Generator) -> N
 
 
 @torch.inference_mode()
-def _single(model: SUAN, schema: Schema, history: History, request: Candidates) -> list[float]:
+def _single(model: CTRModel, schema: Schema, history: History, request: Candidates) -> list[float]:
     n_candidates = len(next(iter(request.features.values())))  # type: ignore[arg-type]
     return [
         torch.sigmoid(model(_batch(schema, history, request, slice(row, row + 1)))).item()
@@ -118,7 +118,7 @@ def _single(model: SUAN, schema: Schema, history: History, request: Candidates) 
 
 
 @torch.inference_mode()
-def _repeated(model: SUAN, schema: Schema, history: History, request: Candidates) -> object:
+def _repeated(model: CTRModel, schema: Schema, history: History, request: Candidates) -> object:
     return torch.sigmoid(model(_batch(schema, history, request, slice(None)))).numpy()
 
 

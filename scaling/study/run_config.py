@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from typing import Any, Literal
 
 from models.grades import Grade
-from models.model_options import SuanOptions
+from models.model_options import EncoderOptions, ModelOptions
 from scaling.strict_values import require_positive
 from scaling.study.batch_growth import BatchSchedule, count_steps
 from scaling.study.recipe import RECIPE_1_EMBEDDING
@@ -41,7 +41,7 @@ class RunConfig:
 
     grade_name: str
     grade: Grade
-    model: SuanOptions
+    model: ModelOptions
     n_samples: int
     seed: int
     batch_size: int
@@ -100,7 +100,8 @@ class RunConfig:
     def label(self) -> str:
         """A short name for messages, e.g. `SUAN-2 D=16384 s0`."""
         teacher = "" if self.distill is None else f" after {self.distill.teacher_name}"
-        return f"{self.grade_name}{teacher} D={self.n_samples} s{self.seed}"
+        kind = f"{self.model.kind} " if isinstance(self.model, EncoderOptions) else ""
+        return f"{kind}{self.grade_name}{teacher} D={self.n_samples} s{self.seed}"
 
     @property
     def max_len(self) -> int:
@@ -150,12 +151,14 @@ def _digest(config: RunConfig, *left_out: str) -> str:
 
 
 @cache
-def _document(part: Grade | SuanOptions | Distillation) -> dict[str, Any]:
+def _document(part: Grade | ModelOptions | Distillation) -> dict[str, Any]:
     return asdict(part)
 
 
 @cache
-def _options(options: SuanOptions) -> dict[str, Any]:
+def _options(options: ModelOptions) -> dict[str, Any]:
+    if isinstance(options, EncoderOptions):
+        return _document(options)
     light = () if options.kind == "lightsuan" else ("kind", "window", "dilation")
     # leave out what is newer than the first SUAN runs, so that these keep their signatures
     return {key: value for key, value in _document(options).items() if key not in light}

@@ -1,13 +1,17 @@
 """The sections of a study file as frozen values; `scaling.study.study_file` reads and checks the file."""
 
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from functools import cache
 from itertools import product
 from typing import Any, Literal
 
 from models.grades import GRADES, Grade
-from models.model_options import SuanOptions
+from models.kinds import ModelError, options_of, options_type
+from models.model_options import ModelOptions, SuanOptions
 from scaling.errors import SettingError, nearest
-from scaling.strict_values import require_positive
+from scaling.strict_values import from_document, require_positive
 from scaling.study.batch_growth import BatchSchedule
 from scaling.study.goal_settings import GoalConfig
 from scaling.study.rate_law import RateLaw
@@ -15,7 +19,7 @@ from scaling.study.recipe import RecipeVersion
 from scaling.study.slurm_settings import SlurmConfig
 from scaling.study.teacher_settings import DistillConfig
 
-__all__ = ["DataConfig", "GridConfig", "RunOptions", "StudyConfig", "TrainConfig"]
+__all__ = ["DataConfig", "GridConfig", "ModelConfig", "RunOptions", "StudyConfig", "TrainConfig"]
 
 
 # this before the name of a grade means a LightSUAN with the sizes of that grade
@@ -61,6 +65,20 @@ class GridConfig:
 
 
 @dataclass(frozen=True)
+class ModelConfig:
+    """`[model]`: which model is trained.
+
+    Attributes:
+        kind: `suan`, `lightsuan`, a baseline (`din`, `bst`, `hstu`, `rankmixer`, `dcnv2`, `sim`), or MODULE:CLASS for an
+            encoder of your own (docs/extending.md).
+        options: the other keys of the section: options of the kind. In a grid over several kinds each takes those that it has.
+    """
+
+    kind: str = "suan"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """`[train]`: values that are None follow the recipe (`scaling.study.recipe`).
 
@@ -71,6 +89,7 @@ class TrainConfig:
             cells. Default: the cell's own size; with `share_prefix`, the geometric mean of the smallest and
             the largest size; with a growing batch, the largest.
         embedding_rate: peak rate of the feature table.
+        rate_of_kind: multiples of the rate for kinds of models, e.g. `{din = 2.0}`; 1 for those not named.
         rate_law: changes the recipe's rate of the dense parameters, or takes its place; `scaling tune` fits it.
         recipe: version of the rule. Default: 2; a study whose finished runs are of recipe 1 goes on with that.
         batch_schedule: `fixed` has one batch size for all steps; with `growing`, batch size and learning rate
@@ -90,6 +109,7 @@ class TrainConfig:
     batch_size: int | None = None
     learning_rate: float | None = None
     embedding_rate: float | None = None
+    rate_of_kind: dict[str, float] = field(default_factory=dict)
     rate_law: RateLaw | None = None
     recipe: RecipeVersion | None = None
     recipe_n_samples: int | None = None
@@ -105,6 +125,9 @@ class TrainConfig:
         require_positive(self, "batch_size", "learning_rate", "embedding_rate", "recipe_n_samples")
         if self.learning_rate is not None and self.rate_law is not None:
             raise ValueError("learning_rate and rate_law both set the rate; remove one of them")
+        for kind, multiple in self.rate_of_kind.items():
+            if not 0 < multiple < math.inf:
+                raise ValueError(f"rate_of_kind.{kind} is {multiple}, expected a positive number")
         if self.share_prefix and self.data_order == "recent":
             raise ValueError(
                 'share_prefix needs data sizes that begin alike, but with data_order = "recent" a smaller one '
@@ -140,7 +163,7 @@ class StudyConfig:
     study: StudyHeader
     data: DataConfig
     grid: GridConfig
-    model: SuanOptions = field(default_factory=SuanOptions)
+    model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     grades: dict[str, Grade] = field(default_factory=dict)
@@ -174,13 +197,51 @@ class StudyConfig:
         """Whether the name of a grade stands for a LightSUAN."""
         return name.startswith(_LIGHT) and name not in self.grades
 
-    def options(self, name: str, options: SuanOptions) -> SuanOptions:
-        """Return `options` as they are for a grade, whose name may set the kind of model."""
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of models in the grid."""
+        kinds = self.grid.axes.get("model.kind", (self.model.kind,))
+        light = ["lightsuan"] if any(self.is_light(name) for name in self.grid.grade) else []
+        return tuple(dict.fromkeys([*map(str, kinds), *light]))
+
+    def options(
+        self, name: str, values: Mapping[str, Any] | None = None, where: str = ""
+    ) -> ModelOptions:
+        """Return the options of the model of a grade, whose name may set the kind.
+
+        Args:
+            name: of the grade.
+            values: options of `[model]` that axes of the grid set.
+            where: place in the study file of what is read, for messages.
+
+        Raises:
+            SettingError: there is no such kind of model.
+            UserError: an option has a wrong value.
+        """
+        given = {**self.model.options, **(values or {})}
+        kind = str(given.pop("kind", self.model.kind))
+        if self.is_light(name):
+            if kind not in ("suan", "lightsuan"):
+                raise SettingError("grid.grade", f"{name} is a LightSUAN, but model.kind is {kind}")
+            kind = "lightsuan"
+        try:
+            wanted = options_type(kind)
+            known = {f.name for f in fields(wanted)}
+            own = {option: value for option, value in given.items() if option in known}
+            if wanted is SuanOptions:
+                own["kind"] = kind
+                if kind == "suan":  # it reads the whole history
+                    own |= {"window": None, "dilation": None}
+            return options_of(kind, from_document(_section(wanted), {"model": own}, where).model)
+        except ModelError as error:
+            raise SettingError("model.kind", str(error)) from error
+
+    def teacher_options(self, name: str, student: ModelOptions) -> ModelOptions:
+        """Return the options of a teacher: those of a student that is a SUAN, otherwise the default ones."""
+        options = student if isinstance(student, SuanOptions) else SuanOptions()
         if self.is_light(name):
             return replace(options, kind="lightsuan")
-        if options.kind == "suan":
-            return replace(options, window=None, dilation=None)
-        return options
+        return replace(options, kind="suan", window=None, dilation=None)
 
     @property
     def teachers(self) -> tuple[DistillConfig, ...]:
@@ -192,3 +253,9 @@ class StudyConfig:
             replace(self.distill, **dict(zip(axes, values, strict=True)))
             for values in product(*axes.values())
         )
+
+
+@cache
+def _section(options: type) -> Any:
+    """The section `[model]` with these options, so that messages name its keys."""
+    return make_dataclass("Section", [("model", options)], frozen=True)

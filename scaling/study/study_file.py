@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from models.grades import GRADES
-from models.model_options import SuanOptions
+from models.kinds import ModelError, options_type
 from scaling.errors import UserError, nearest
 from scaling.strict_values import from_document
-from scaling.study.sections import GridConfig, StudyConfig, TrainConfig
+from scaling.study.sections import GridConfig, ModelConfig, StudyConfig, TrainConfig
 from scaling.study.teacher_settings import NO_TEACHER, DistillConfig
 
 __all__ = ["load_study"]
@@ -19,7 +19,7 @@ __all__ = ["load_study"]
 
 # sections whose options can be axes of the grid
 _AXIS_SECTIONS: dict[str, type] = {
-    "model": SuanOptions,
+    "model": ModelConfig,
     "train": TrainConfig,
     "distill": DistillConfig,
 }
@@ -65,6 +65,10 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         if "grade" not in grid and isinstance(distill, dict) and "student" in distill:
             student = distill["student"]
             grid["grade"] = [student] if isinstance(student, str) else student
+    model = document.get("model")
+    if isinstance(model, dict):
+        options = {key: value for key, value in model.items() if key != "kind"}
+        document["model"] = {k: v for k, v in model.items() if k == "kind"} | {"options": options}
     study = from_document(StudyConfig, document, str(path))
     try:
         _check(study)
@@ -138,16 +142,26 @@ def _check_distinct(key: str, values: Sequence[Any]) -> None:
 
 
 def _check_kinds(study: StudyConfig) -> None:
-    grid = study.grid
-    kinds = {study.model.kind, *grid.axes.get("model.kind", ())}
-    if any(study.is_light(grade) for grade in grid.grade):
-        kinds.add("lightsuan")
-    for option in ("window", "dilation"):
-        given = getattr(study.model, option) is not None or f"model.{option}" in grid.axes
-        if given and "lightsuan" not in kinds:
+    grid, kinds = study.grid, study.kinds
+    named = [axis.partition(".")[2] for axis in grid.axes if axis.startswith("model.")]
+    given = [name for name in (*study.model.options, *named) if name != "kind"]
+    try:
+        known = {f.name for kind in kinds for f in fields(options_type(kind))} - {"kind"}
+    except ModelError as error:
+        raise UserError(f"model.kind: {error}") from error
+    for option in given:
+        place = f"grid.model.{option}" if option in named else f"model.{option}"
+        if option in ("window", "dilation") and option in known and "lightsuan" not in kinds:
             raise UserError(
                 f'model.{option}: a SUAN reads the whole history; set kind = "lightsuan" in [model]'
             )
+        if option not in known:
+            text = "there is no such option" if option in named else "unknown key"
+            of = f" of {', '.join(kinds)}" if kinds != ("suan",) else ""
+            raise UserError(f"{place}: {text}{of}{nearest(option, known)}")
+    for kind in kinds:
+        grade = next((one for one in grid.grade if not study.is_light(one)), grid.grade[0])
+        study.options(grade, None if study.is_light(grade) else {"kind": kind}, "model")
 
 
 def _check_axes(study: StudyConfig) -> None:
@@ -155,6 +169,9 @@ def _check_axes(study: StudyConfig) -> None:
         section, _, option = axis.partition(".")
         if section not in _AXIS_SECTIONS:
             raise UserError(f"grid.{axis}: an axis is model.OPTION, train.OPTION or distill.OPTION")
+        if section == "model":
+            _check_model_axis(study, axis, option, values)
+            continue
         valid = [f.name for f in fields(_AXIS_SECTIONS[section])]
         if option not in valid:
             raise UserError(f"grid.{axis}: there is no such option{nearest(option, valid)}")
@@ -166,6 +183,16 @@ def _check_axes(study: StudyConfig) -> None:
         for value in values:
             current = asdict(getattr(study, section))
             from_document(_AXIS_SECTIONS[section], {**current, option: value}, f"grid.{axis}")
+
+
+def _check_model_axis(study: StudyConfig, axis: str, option: str, values: Sequence[Any]) -> None:
+    if not values:
+        raise UserError(f"grid.{axis}: empty; expected at least one value")
+    _check_distinct(f"grid.{axis}", values)
+    grade = next((one for one in study.grid.grade if not study.is_light(one)), None)
+    for value in values if option != "kind" and grade is not None else ():
+        for kind in study.kinds:
+            study.options(grade or "", {"kind": kind, option: value}, f"grid.{axis}")
 
 
 def _check_teachers(study: StudyConfig) -> None:

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from models.accounting import model_size
 from models.grades import Grade
 from models.input_schema import InputSchema
-from models.model_options import SuanOptions
+from models.kinds import size_of
+from models.model_options import ModelOptions
 
 __all__ = ["NO_TEACHER", "DistillConfig", "Distillation", "teacher_flops"]
 
@@ -72,7 +72,7 @@ class Distillation:
 
     teacher_name: str
     teacher: Grade
-    model: SuanOptions
+    model: ModelOptions
     learning_rate: float | None
     weight: float
     temperature: float
@@ -100,7 +100,7 @@ class Distillation:
 
 def teacher_flops(settings: Distillation, n_samples: int, schema: InputSchema) -> int:
     """Return the teacher's FLOPs in a run over `n_samples` impressions; a frozen one has no backward pass."""
-    size = model_size(settings.teacher, settings.model, schema)
+    size = size_of(settings.teacher, settings.model, schema)
     return size.training_flops(n_samples) // (3 if settings.is_frozen else 1)
 
 

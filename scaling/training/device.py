@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import torch
 
-from models.suan import SUAN, Batch
+from models.ctr_model import Batch, CTRModel
 from scaling.study import TOKENS_PER_PART
 
 __all__ = ["autocast", "compile_blocks", "on_device", "tokens_per_part"]
@@ -33,7 +33,7 @@ def autocast(device: str, precision: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def compile_blocks(model: SUAN, device: str) -> None:
+def compile_blocks(model: CTRModel, device: str) -> None:
     """Compile the blocks and the head for a GPU, to run as CUDA graphs; nothing on a CPU.
 
     A small grade needs the graphs, because its kernels take less time than their launches. On a CPU our
@@ -41,7 +41,7 @@ def compile_blocks(model: SUAN, device: str) -> None:
     """
     if device == "cpu":
         return
-    for part in (*model.blocks, model.head):
+    for part in (*model.encoder.parts_to_compile(), model.head):
         part.compile(mode="reduce-overhead", dynamic=False)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.accounting import model_size
-from models.suan import SUAN
+from models.ctr_model import CTRModel
+from models.kinds import size_of
 from scaling.batches import Epoch
 from scaling.metrics import evaluate, learned_components
 from scaling.records import DayMetrics, RunRecord, TeacherRecord, describe_environment
@@ -35,7 +35,7 @@ class Evaluation:
 
 
 def evaluate_run(
-    model: SUAN, training: Training, store: EventStore, beat: Callable[[], None]
+    model: CTRModel, training: Training, store: EventStore, beat: Callable[[], None]
 ) -> Evaluation:
     """Score the whole test part with the training's model, or its teacher's; `beat` is called per batch.
 
@@ -76,7 +76,7 @@ def evaluate_teacher(
     settings, teacher = epoch.config.distill, training.teacher
     if settings is None or teacher is None:
         return None
-    size = model_size(settings.teacher, settings.model, store.schema)
+    size = size_of(settings.teacher, settings.model, store.schema)
     n_samples, n_new = samples_before(epoch, store, folders)
     return TeacherRecord(
         n_params=size.n_params,
@@ -109,7 +109,7 @@ def make_record(
         teacher: of a distilled run.
     """
     config, last = epoch.config, attempts[-1]
-    size = model_size(config.grade, config.model, store.schema)
+    size = size_of(config.grade, config.model, store.schema)
     flops = size.training_flops(config.n_samples)
     if config.distill is not None:
         flops += teacher_flops(config.distill, config.n_samples, store.schema)

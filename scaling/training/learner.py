@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from models.suan import SUAN, build_suan
+from models.ctr_model import CTRModel
+from models.kinds.building import build_model
 from scaling.batches import order_key
 from scaling.store import EventStore
 from scaling.study import GRADIENT_CLIP, RunConfig
@@ -28,8 +29,8 @@ class Learner:
         device: str,
         *,
         compiled: bool = False,
-        model: SUAN | None = None,
-        table_of: SUAN | None = None,
+        model: CTRModel | None = None,
+        table_of: CTRModel | None = None,
     ) -> None:
         """Start at step 0.
 
@@ -41,7 +42,7 @@ class Learner:
             model: a trained model to continue from; None: from scratch.
             table_of: the model whose feature table this one shares without training it.
         """
-        self.model = model or build_suan(
+        self.model = model or build_model(
             config.grade,
             config.model,
             store.schema,
@@ -54,7 +55,7 @@ class Learner:
             self.model.embeddings = table_of.embeddings
         seed = order_key("dropout", config.seed) % 2**63
         self._generator = torch.Generator(device).manual_seed(seed)
-        self.model.dropout_generator = self._generator
+        self.model.encoder.dropout_generator = self._generator
         dense, table = build_optimisers(self.model)
         self._optimisers = (
             [(dense, 1.0)]

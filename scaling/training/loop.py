@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.ctr_model import Batch, CTRModel
 from models.distillation_loss import latest_behaviours
-from models.suan import SUAN, Batch
 from scaling.batches import Epoch, find_groups, iterate_test
 from scaling.store import EventStore
 from scaling.study import RunConfig
@@ -41,7 +41,7 @@ class NonFiniteLossError(Exception):
 
 def train_model(
     config: RunConfig, store: EventStore, device: str = "cpu", progress: Progress | None = None
-) -> tuple[SUAN, float]:
+) -> tuple[CTRModel, float]:
     """Train one epoch and return the model and the mean loss, each sample before it was trained on.
 
     Initialisation, order and dropout have seeds of their own, all drawn from the config's: the same
@@ -235,7 +235,7 @@ def _n_samples(part: Batch) -> int:
 
 
 def predict(
-    model: SUAN,
+    model: CTRModel,
     store: EventStore,
     max_len: int,
     device: str = "cpu",

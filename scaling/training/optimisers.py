@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from models.ctr_model import CTRModel
 from models.embeddings import sum_rows
-from models.suan import SUAN
 from scaling.study import BETAS
 
 __all__ = ["LazyAdam", "build_optimisers"]
@@ -42,7 +42,7 @@ class LazyAdam(torch.optim.Optimizer):
         table[rows] -= mean.div_(square.sqrt_().add_(group["eps"])).mul_(rate)
 
 
-def build_optimisers(model: SUAN) -> tuple[torch.optim.AdamW, LazyAdam]:
+def build_optimisers(model: CTRModel) -> tuple[torch.optim.AdamW, LazyAdam]:
     """Return AdamW for the dense part and lazy Adam for the feature table; set their rates each step."""
     dense = [p for p in model.parameters() if p is not model.embeddings.weight]
     return (

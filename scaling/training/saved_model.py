@@ -9,9 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from models.ctr_model import CTRModel
 from models.grades import Grade
-from models.model_options import SuanOptions
-from models.suan import SUAN
+from models.kinds.building import empty_model
+from models.model_options import ModelOptions
 from scaling.atomic_files import atomic_path
 from scaling.errors import StorageError, UserError
 from scaling.records import MODEL_FILE
@@ -23,7 +24,7 @@ __all__ = ["load_model", "read_model", "save_model"]
 
 
 def save_model(
-    folder: Path, model: SUAN, config: RunConfig, schema: Schema, utc_offset_seconds: int = 0
+    folder: Path, model: CTRModel, config: RunConfig, schema: Schema, utc_offset_seconds: int = 0
 ) -> Path:
     """Write the model's parameters, grade, options, input features and the time zone of its hours.
 
@@ -50,7 +51,7 @@ def save_model(
     return path
 
 
-def load_model(run_folder: Path, device: str = "cpu") -> SUAN:
+def load_model(run_folder: Path, device: str = "cpu") -> CTRModel:
     """Return the saved model of a finished run, ready to score.
 
     Raises:
@@ -59,7 +60,7 @@ def load_model(run_folder: Path, device: str = "cpu") -> SUAN:
     return read_model(run_folder, device)[0]
 
 
-def read_model(run_folder: Path, device: str = "cpu") -> tuple[SUAN, Schema]:
+def read_model(run_folder: Path, device: str = "cpu") -> tuple[CTRModel, Schema]:
     """Return the saved model of a finished run, ready to score, and its input features.
 
     Raises:
@@ -75,9 +76,9 @@ def read_model(run_folder: Path, device: str = "cpu") -> tuple[SUAN, Schema]:
             facts = {key: json.loads(value) for key, value in opened.metadata().items()}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         schema = _schema(facts["schema"])
-        model = SUAN(
+        model = empty_model(
             from_document(Grade, facts["grade"], str(path)),
-            from_document(SuanOptions, facts["options"], str(path)),
+            from_document(ModelOptions, facts["options"], str(path)),  # type: ignore[arg-type]
             schema,
         )
         model.load_state_dict(tensors)

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.ctr_model import Batch, CTRModel
 from models.distillation_loss import distillation_loss, latest_behaviours
-from models.suan import SUAN, Batch
+from models.kinds import read_options
+from models.model_options import SuanOptions
 from scaling.batches import Epoch, find_groups
 from scaling.errors import UserError
 from scaling.records import MODEL_FILE, RunStore
@@ -28,7 +30,7 @@ class Teacher:
         learner: its optimisers and training state; None if it is frozen.
     """
 
-    def __init__(self, model: SUAN, settings: Distillation, learner: Learner | None) -> None:
+    def __init__(self, model: CTRModel, settings: Distillation, learner: Learner | None) -> None:
         self.model, self.learner, self._settings = model, learner, settings
 
     def logits(self, batch: Batch) -> Tensor:
@@ -52,7 +54,7 @@ def build_teacher(
     store: EventStore,
     device: str,
     *,
-    student: SUAN,
+    student: CTRModel,
     folders: Sequence[Path] = (),
     compiled: bool = False,
 ) -> Teacher | None:
@@ -105,14 +107,17 @@ def samples_before(epoch: Epoch, store: EventStore, folders: Sequence[Path]) -> 
 
 def _kept_model(
     settings: Distillation, store: EventStore, device: str, folders: Sequence[Path]
-) -> SUAN:
+) -> CTRModel:
     folder = _run_folder(settings.teacher_init or "", folders)
     model, schema = read_model(folder, device)
     if schema != store.schema or list(schema.vocabularies) != list(store.schema.vocabularies):
         raise UserError(
             f"{folder}: the teacher was trained on features that differ from those of {store.path}"
         )
-    if (model.grade, model.options) != (settings.teacher, settings.model.on(schema)):
+    expected = read_options(settings.model)
+    if isinstance(expected, SuanOptions):
+        expected = expected.on(schema)
+    if (model.grade, model.options) != (settings.teacher, expected):
         raise UserError(f"{folder}: its model is not {settings.teacher_name}")
     return model
 

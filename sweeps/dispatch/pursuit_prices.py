@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from models.accounting import model_size
+from models.kinds import size_of
 from scaling.errors import UserError
 from scaling.records import PursuitRound, RunStore
 from scaling.strict_values import from_document
@@ -123,7 +123,7 @@ def _paid_off_grid(plan: Plan, goal: GoalConfig, names: Iterable[str], runs: Run
         return sum(hours) / 3600
     flops = 0
     for group in group_runs(configs, plan.study.train.share_prefix).values():
-        size = model_size(group[0].grade, group[0].model, plan.data.schema)
+        size = size_of(group[0].grade, group[0].model, plan.data.schema)
         flops += size.training_flops(trained_samples(group))
     return float(flops)
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
-from models.accounting import model_size
 from models.grades import GRADES
+from models.kinds import size_of
 from models.model_options import SuanOptions
 from scaling.atomic_files import write_json
 from scaling.batches import Epoch, find_groups
@@ -218,7 +218,7 @@ class _EnoughError(Exception):
 
 
 def _activation_bytes(config: RunConfig, store: EventStore) -> int:
-    return model_size(config.grade, config.model, store.schema).activation_bytes
+    return size_of(config.grade, config.model, store.schema).activation_bytes
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from models.accounting import ModelSize, model_size
+from models.accounting import ModelSize
 from models.grades import Grade
-from models.model_options import SuanOptions
+from models.kinds import size_of
+from models.model_options import ModelOptions
 from scaling.errors import UserError
 from scaling.strict_values import from_document
 from scaling.study import TOKENS_PER_PART, BatchSchedule, DataFacts, RunConfig, count_steps
@@ -72,7 +73,7 @@ class Throughput:
     """Result of `scaling benchmark` for a grade: a step takes `step_seconds + batch_size * sample_seconds`."""
 
     grade: Grade
-    model: SuanOptions
+    model: ModelOptions
     packing: str
     data: str
     device: str
@@ -133,8 +134,8 @@ def measurements(
         config = record.get("config", {})
         if config.get("data_fingerprint") == data:
             key = (
-                tuple(sorted(config["grade"].items())),
-                tuple(sorted(config["model"].items())),
+                _text(config["grade"]),
+                _text(config["model"]),
                 config["packing"],
                 _teacher_key(config.get("distill")),
             )
@@ -146,7 +147,7 @@ def measurements(
             )
             runs.setdefault(key, {}).setdefault(epoch, []).append(facts)
     known = {
-        (_items(one.grade), _items(one.model), one.packing, None, one.device == "cpu"): one
+        (_document(one.grade), _document(one.model), one.packing, None, one.device == "cpu"): one
         for one in sorted(benchmarks, key=lambda one: one.data == data)
     }
     return Measurements(runs, known)
@@ -173,7 +174,7 @@ def estimate(
     """
     n_samples = config.n_samples if n_trained is None else n_trained
     teacher = None if config.distill is None else _teacher_key(asdict(config.distill))
-    key = (_items(config.grade), _items(config.model), config.packing, teacher)
+    key = (_document(config.grade), _document(config.model), config.packing, teacher)
     if (closest := known.closest(key, config.n_samples)) is not None:
         return _from_runs(config, data, closest, n_samples)
     if config.distill is not None and (taught := config.teacher_alone) is not None:
@@ -196,7 +197,7 @@ def estimate(
     speed = GpuSpeed() if on_gpu else measure_machine()
     evaluation = evaluation_seconds(config, data, speed)
     seconds = _last_samples_seconds(config, data, speed, n_samples) + evaluation
-    size = model_size(config.grade, config.model, data.schema)
+    size = size_of(config.grade, config.model, data.schema)
     return Estimate(seconds, evaluation, _guess_memory(config, size, on_gpu), "guess")
 
 
@@ -269,10 +270,15 @@ def _teacher_key(distill: dict[str, Any] | None) -> tuple[Any, ...] | None:
     """Return the parts of a `Distillation` document that the time of a run depends on."""
     if distill is None:
         return None
-    teacher = tuple(tuple(sorted(distill[part].items())) for part in ("teacher", "model"))
+    teacher = tuple(_text(distill[part]) for part in ("teacher", "model"))
     return (*teacher, distill["learning_rate"] is None)
 
 
 @lru_cache(maxsize=4096)
-def _items(value: Grade | SuanOptions) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(asdict(value).items()))
+def _document(value: Grade | ModelOptions) -> str:
+    return _text(asdict(value))
+
+
+def _text(document: dict[str, Any]) -> str:
+    """The document as text, which is equal for equal documents."""
+    return json.dumps(document, sort_keys=True)

@@ -1,14 +1,15 @@
 """The cells of a study: grades x data sizes x further axes x seeds, each a resolved `RunConfig`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
 from models.grades import Grade
-from models.model_options import SuanOptions
+from models.kinds import ModelError, check_model, encoder_class, exact_packing
+from models.model_options import ModelOptions, settings_of_model
 from scaling.errors import SettingError
 from scaling.strict_values import from_document
 from scaling.study import (
@@ -31,7 +32,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     """Return all cells of the grid, in the order of its grades, data sizes and further axes.
 
     A cell without a teacher occurs once, however many values the other `[distill]` axes have. In the same
-    way a SUAN occurs once, whatever the window and dilation of the LightSUANs are.
+    way a model occurs once for all values of an option that it lacks, as a SUAN lacks LightSUAN's window.
 
     Raises:
         UserError: a data size is larger than the training part, two cells are the same run, or a teacher
@@ -42,21 +43,33 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     n_seeds_of = (grid.n_seeds,) * len(sizes) if isinstance(grid.n_seeds, int) else grid.n_seeds
     cells: dict[str, RunConfig] = {}
     axes = {axis: v for axis, v in grid.axes.items() if not axis.startswith("distill.")}
-    sparse = {"model.window", "model.dilation"} & axes.keys()
+    model_axes = {axis.partition(".")[2] for axis in axes if axis.startswith("model.")}
+    check = cache(partial(_check_model, data))
+
+    def lacking(options: ModelOptions) -> bool:
+        """Whether the model lacks an option that is an axis, so that it occurs once for all values."""
+        sparse = {"window", "dilation"} if options.kind == "suan" else set()
+        return bool(model_axes - (settings_of_model(options).keys() - sparse))
+
     ways, teachers = study.teachers, Teachers(study, data)
     for grade_name, (n_samples, n_seeds), values in product(
         grid.grade, zip(sizes, n_seeds_of, strict=True), product(*axes.values())
     ):
-        options, train = _apply(study, dict(zip(axes, values, strict=True)))
+        own = dict(zip(axes, values, strict=True))
+        options, train = (
+            study.options(grade_name, _values(own, "model"), "grid"),
+            _train(study, own),
+        )
         if train.data_order == "recent" and not data.by_time:
             raise SettingError(
                 "train.data_order",
                 f'"recent" needs a log that is split by time, but {data.path} is split by user; '
                 'set "independent" or "shared", or import it with split=time',
             )
-        options, grade = study.options(grade_name, options), study.grade(grade_name)
+        grade = study.grade(grade_name)
+        check(grade, options, train.packing)
         typical = train.recipe_n_samples or typical_size(train, sizes, n_samples)
-        rate_of = partial(_rate, train, typical, data)
+        rate_of = partial(_rate, train, typical, data, kind=options.kind)
         batch_size = train.batch_size or _rule(train, typical, grade, data).batch_size
         alike: dict[str, RunConfig] = {}
         for way, seed in product(ways, range(n_seeds)):
@@ -82,8 +95,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
             alike.setdefault(config.signature, config)
         for config in alike.values():
             twin = cells.setdefault(config.signature, config)
-            whole = sparse and options.kind == "suan" and twin.grade_name == grade_name
-            if twin is not config and not whole:
+            if twin is not config and not (lacking(options) and twin.grade_name == grade_name):
                 raise SettingError(
                     "grid",
                     f"{twin.label} and {config.label} are the same run"
@@ -122,7 +134,11 @@ def _rule(train: TrainConfig, n_samples: int, grade: Grade, data: DataFacts) -> 
     return recipe_for(n_samples, grade.d * len(data.schema.behaviour), train.recipe)
 
 
-def _rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade) -> float:
+def _rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade, *, kind: str) -> float:
+    return _base_rate(train, n_samples, data, grade) * train.rate_of_kind.get(kind, 1.0)
+
+
+def _base_rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade) -> float:
     rule = _rule(train, n_samples, grade, data).learning_rate
     if train.rate_law is not None:
         return train.rate_law.rate(grade.d * len(data.schema.behaviour), n_samples, rule)
@@ -135,12 +151,31 @@ def _embedding_rate(
     return train.embedding_rate or _rule(train, n_samples, grade, data).embedding_rate
 
 
-def _apply(study: StudyConfig, values: dict[str, Any]) -> tuple[SuanOptions, TrainConfig]:
-    """Return the study's options with the values of the axes, which are checked like those of a study file."""
-    sections: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
-    for axis, value in values.items():
-        section, _, option = axis.partition(".")
-        sections[section][option] = value
-    model = {**asdict(study.model), **sections["model"]}
-    train = {**asdict(study.train), **sections["train"]}
-    return from_document(SuanOptions, model, "grid"), from_document(TrainConfig, train, "grid")
+def _values(axes: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The values of the axes that are options of a section."""
+    start = f"{section}."
+    return {axis.removeprefix(start): v for axis, v in axes.items() if axis.startswith(start)}
+
+
+def _train(study: StudyConfig, axes: Mapping[str, Any]) -> TrainConfig:
+    """The study's [train] with the values of the axes, which are checked like those of a study file."""
+    values = {**asdict(study.train), **_values(axes, "train")}
+    return from_document(TrainConfig, values, "grid")
+
+
+def _check_model(data: DataFacts, grade: Grade, options: ModelOptions, packing: str) -> None:
+    """Check that the model can be trained as planned.
+
+    Raises:
+        SettingError: packing is not exact for it, or a class from elsewhere does not keep the protocol.
+    """
+    try:
+        if packing != "none" and packing not in exact_packing(options):
+            needs = encoder_class(options.kind).packing_needs
+            raise SettingError(
+                "train.packing",
+                f"{packing} is not exact for this {options.kind}: {needs}",
+            )
+        check_model(grade, options, data.schema)
+    except ModelError as error:
+        raise SettingError("model.kind", str(error)) from error

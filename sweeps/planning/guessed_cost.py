@@ -7,9 +7,9 @@ The constants are a fit to measured steps: `benchmarks/plan_guess.py` compares g
 import math
 from dataclasses import dataclass, replace
 
-from models.accounting import model_size
 from models.grades import Grade
-from models.model_options import SuanOptions
+from models.kinds import measured_flops, size_of
+from models.model_options import EncoderOptions, ModelOptions
 from scaling.store import LogShape, Schema
 from scaling.study import TOKENS_PER_PART, DataFacts, RunConfig, batch_phases
 from sweeps.planning.machine_speed import MachineSpeed
@@ -78,7 +78,7 @@ def _step_seconds(
     work = _work(config.grade, config.model, data.schema, n_tokens / n_passes, n_candidates)
     if isinstance(speed, GpuSpeed):
         return speed.step_seconds + 3 * n_passes * work.n_flops / speed.flops_per_second
-    n_params = model_size(config.grade, config.model, data.schema).n_params
+    n_params = size_of(config.grade, config.model, data.schema).n_params
     return (
         _CALLS_PER_STEP * speed.call_seconds
         + _EXPS_PER_PARAMETER * n_params * speed.exp_seconds
@@ -125,13 +125,18 @@ def _parts_seconds(
 
 
 def _work(
-    grade: Grade, options: SuanOptions, schema: Schema, n_tokens: float, n_read: float
+    grade: Grade, options: ModelOptions, schema: Schema, n_tokens: float, n_read: float
 ) -> _Work:
     """Count what the code computes in a pass of `n_tokens`, of which the head reads `n_read`.
 
-    `models.accounting` counts the whole model, as the paper describes it. In the code, only the tokens that the head
+    For a SUAN, `models.accounting` counts the whole model, as the paper describes it. In the code, only the tokens that the head
     reads pass through fusion and feed-forward of the last block.
     """
+    if isinstance(options, EncoderOptions):
+        n_candidates = max(1, round(n_read))
+        n_history = min(grade.max_len, max(1, round(n_tokens) - n_candidates))
+        flops, n_bytes = measured_flops(grade, options, schema, n_history, n_candidates)
+        return _Work(n_tokens * len(schema.behaviour), n_bytes / 4, flops)
     options = options.on(schema)
     d, width = grade.d, grade.d * len(schema.behaviour)
     pattern = options.pattern
@@ -143,10 +148,10 @@ def _work(
     rest = (3 if options.ffn == "swiglu" else 2) * 6 * width**2
     if options.fusion != "none":
         rest += 4 * width**2 + 4 * len(schema.profile) * width
-    flops = grade.n_layers * attention + ((grade.n_layers - 1) * n_tokens + n_read) * rest
+    n_flops = grade.n_layers * attention + ((grade.n_layers - 1) * n_tokens + n_read) * rest
     n_flat = len(schema.profile) + len(schema.candidate) + len(schema.context)
-    flops += n_read * 32 * d * (width + n_flat * d + 8 * d + 0.5) + 2 * n_tokens * d * width
+    n_flops += n_read * 32 * d * (width + n_flat * d + 8 * d + 0.5) + 2 * n_tokens * d * width
     # counted for whole numbers of tokens
-    size = model_size(replace(grade, max_len=max(1, round(n_tokens) - 1)), options, schema)
+    size = size_of(replace(grade, max_len=max(1, round(n_tokens) - 1)), options, schema)
     n_floats = size.activation_bytes / 4 + n_read * (11 * width + 50 * d)
-    return _Work(n_tokens * len(schema.behaviour), n_floats, flops)
+    return _Work(n_tokens * len(schema.behaviour), n_floats, n_flops)

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from models.accounting import model_size
+from models.kinds import size_of
 from scaling.records import RunState, RunStore
 from scaling.study import (
     NO_TEACHER,
@@ -188,7 +188,7 @@ def make_plan(
     share = study.train.share_prefix
     n_trained = _n_trained(configs, share)
     # most cells differ from another one only in their seed
-    size_of = lru_cache(maxsize=None)(lambda grade, model: model_size(grade, model, data.schema))
+    own_size = lru_cache(maxsize=None)(lambda grade, model: size_of(grade, model, data.schema))
     costs_of = _costs(study, data, known)
     cells = []
     for config in configs:
@@ -205,7 +205,7 @@ def make_plan(
             PlannedCell(
                 config=config,
                 key=key,
-                size=size_of(config.grade, config.model),
+                size=own_size(config.grade, config.model),
                 state=state,
                 seconds=costs.seconds,
                 evaluation_seconds=costs.evaluation_seconds,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.accounting import model_size
 from models.grades import Grade
+from models.kinds import size_of
 from scaling.errors import SettingError
 from scaling.records import MODEL_FILE, RunStore
 from scaling.study import NO_TEACHER, DataFacts, Distillation, DistillConfig, RunConfig, StudyConfig
@@ -45,7 +45,7 @@ class Teachers:
             return None
         study = self._study
         grade = study.grade(wanted.teacher, "distill.teacher")
-        options = study.options(wanted.teacher, replace(student.model, kind="suan"))
+        options = study.teacher_options(wanted.teacher, student.model)
         if wanted.share_embeddings and grade.d != student.grade.d:
             raise SettingError(
                 "distill.share_embeddings",
@@ -166,7 +166,7 @@ def warn_of_teachers(study: StudyConfig, configs: Sequence[RunConfig], data: Dat
         )
 
     def cost(config: RunConfig) -> int:
-        return model_size(config.grade, config.model, data.schema).flops_per_sample
+        return size_of(config.grade, config.model, data.schema).flops_per_sample
 
     pairs = {(c.grade_name, c.distill.teacher_name): c for c in configs if c.distill is not None}
     for (student, teacher), config in pairs.items():

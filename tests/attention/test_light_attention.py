@@ -6,8 +6,8 @@ import torch
 
 from models.attention import bias
 from models.grades import Grade
+from models.kinds.building import build_model
 from models.model_options import SuanOptions
-from models.suan import build_suan
 from scaling.batches.gather import gather_batch, gather_packed
 
 GRADE = Grade(2, 2, 8, 20)
@@ -23,7 +23,7 @@ OPTIONS = [
 
 
 def model_and_batch(store, options):
-    model = build_suan(GRADE, options, store.schema, base_rate=0.3, seed=1).double().eval()
+    model = build_model(GRADE, options, store.schema, base_rate=0.3, seed=1).double().eval()
     generator = torch.Generator().manual_seed(2)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3, generator=generator)

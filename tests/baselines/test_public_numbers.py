@@ -216,7 +216,14 @@ def run_bst(case, options, target, history, valid):
     encoder = BST(Grade(case.meta["layers"], case.meta["heads"], 8, 7), options, schema)
     unused = torch.zeros(len(valid), 8, dtype=torch.int64)
     inputs = EncoderInput(
-        history, target.unsqueeze(1), unused, unused, unused, unused, valid.sum(1), unused, unused
+        tokens_BND=torch.cat([history, target.unsqueeze(1)], 1),
+        own_BMC=unused,
+        profile_BPd=unused,
+        times=unused,
+        hours=unused,
+        lengths=valid.sum(1),
+        token_ids=unused,
+        n_candidates=1,
     )
     return case.apply(encoder, "bst", inputs).squeeze(1)
 

@@ -8,8 +8,8 @@ import torch
 from steps import step_ends
 
 from models.grades import Grade
+from models.kinds.building import build_model
 from models.model_options import SuanOptions
-from models.suan import build_suan
 from scaling.batches.gather import gather_batch, gather_packed
 from scaling.batches.packing import group_requests, group_stretches, iterate_packed
 from scaling.study import TOKENS_PER_PART
@@ -18,7 +18,7 @@ START = SuanOptions(pooling="running", positions="start")
 
 
 def random_model(store, options, n_layers, max_len):
-    model = build_suan(Grade(n_layers, 2, 8, max_len), options, store.schema, base_rate=0.3, seed=1)
+    model = build_model(Grade(n_layers, 2, 8, max_len), options, store.schema, base_rate=0.3, seed=1)
     generator = torch.Generator().manual_seed(2)
     model.double().eval()
     for parameter in model.parameters():

@@ -22,7 +22,11 @@ MODULES = sorted(
     if path.name not in ("__init__.py", "__main__.py")
 )
 # A face that handed these on would import torch, so they are imported by name.
-NEEDS_TORCH = ("scaling.serving.latency_bench", "sweeps.planning.benchmark")
+NEEDS_TORCH = (
+    "models.kinds.building",
+    "scaling.serving.latency_bench",
+    "sweeps.planning.benchmark",
+)
 GOLDEN = ROOT / "tests" / "golden" / "faces.json"
 
 

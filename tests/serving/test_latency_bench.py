@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from models.grades import Grade
+from models.kinds.building import build_model
 from models.model_options import SuanOptions
-from models.suan import build_suan
 from scaling.cli.app import main
 from scaling.errors import UserError
 from scaling.records import MODEL_FILE, RunRecord, RunStore, TeacherRecord
@@ -49,7 +49,7 @@ def configure(store, options=LIGHT, **change):
 
 
 def keep(store, folder, options):
-    model = build_suan(GRADE, options, store.schema, base_rate=0.3, seed=0)
+    model = build_model(GRADE, options, store.schema, base_rate=0.3, seed=0)
     save_model(folder, model, configure(store, options), store.schema)
 
 
@@ -85,7 +85,7 @@ QUICK = ("--candidates", "2", "--seconds", "0")
 def test_all_ways_give_the_same_scores(tiny_store, options):
     """To 1e-5, float32."""
     rng = np.random.default_rng(3)
-    model = build_suan(GRADE, options, tiny_store.schema, base_rate=0.3, seed=0).eval()
+    model = build_model(GRADE, options, tiny_store.schema, base_rate=0.3, seed=0).eval()
     generator = torch.Generator().manual_seed(2)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3, generator=generator)

@@ -11,11 +11,11 @@ import torch
 
 from models.attention import bias
 from models.grades import Grade
+from models.kinds.building import build_model
 from models.model_options import SuanOptions
 from models.scoring import Candidates, History, Scorer, compile_scoring
 from models.scoring.request import SchemaError
 from models.scoring.user_state import fingerprint
-from models.suan import build_suan
 from scaling.batches.gather import gather_batch
 from scaling.study import RunConfig
 from scaling.training.saved_model import save_model
@@ -35,7 +35,7 @@ OPTIONS = [
 
 
 def make_model(store, options, dtype=torch.float64):
-    model = build_suan(GRADE, options, store.schema, base_rate=0.3, seed=1).to(dtype).eval()
+    model = build_model(GRADE, options, store.schema, base_rate=0.3, seed=1).to(dtype).eval()
     generator = torch.Generator().manual_seed(2)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3, generator=generator)
@@ -267,7 +267,7 @@ def test_no_candidates_have_no_scores(tiny_store):
 
 def test_a_number_that_is_not_finite_is_refused(tiny_store):
     schema = replace(tiny_store.schema, numeric=("price",))
-    scorer = Scorer(build_suan(GRADE, SuanOptions(), schema, base_rate=0.3, seed=1), schema)
+    scorer = Scorer(build_model(GRADE, SuanOptions(), schema, base_rate=0.3, seed=1), schema)
     state = scorer.encode(user_of(tiny_store, 400))
     request = replace(candidates_of(tiny_store, 400, ITEMS), numeric={"price": float("nan")})
     with pytest.raises(SchemaError, match=r"^numeric price: .* expected finite numbers"):
@@ -324,7 +324,7 @@ def test_a_state_can_be_kept_for_the_same_model(tiny_store):
 )
 def test_the_same_weights_for_other_inputs_are_another_model(tiny_store, change):
     model = make_model(tiny_store, SuanOptions())
-    other = build_suan(GRADE, SuanOptions(), change(tiny_store.schema), base_rate=0.3, seed=1)
+    other = build_model(GRADE, SuanOptions(), change(tiny_store.schema), base_rate=0.3, seed=1)
     other.double().load_state_dict(model.state_dict())
     assert fingerprint(other) != fingerprint(model)
 

@@ -192,7 +192,7 @@ def test_the_recipes_size_is_not_an_axis(study):
             "dilation is -3, expected 1 to 1,000,000 events",
         ),
         ('kind = "lightsuan"\nwindow = 2.5', "model.window: .*2.5"),
-        ('kind = "lightsaun"', "model.kind: 'lightsaun' is not one of 'suan' or 'lightsuan'"),
+        ('kind = "lightsaun"', "model.kind: there is no kind lightsaun .did you mean lightsuan"),
         ("window = 8", 'model.window: a SUAN reads the whole history; set kind = "lightsuan"'),
     ],
 )
@@ -214,7 +214,7 @@ def test_overrides_are_typed(study):
     config = load_study(study, ["train.learning_rate=3e-4", "grid.n_seeds=3", "model.ffn=relu"])
     assert config.train.learning_rate == 3e-4
     assert config.grid.n_seeds == 3
-    assert config.model.ffn == "relu"
+    assert config.options("SUAN-1").ffn == "relu"
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.accounting import model_size
+from models.ctr_model import Batch
 from models.grades import GRADES, Grade
+from models.kinds.building import build_model, empty_model
 from models.model_options import SuanOptions
-from models.suan import SUAN, Batch, build_suan
 from scaling.store import Feature, Schema
 
 SCHEMA = Schema(
@@ -54,13 +55,13 @@ def random_batch(n, length):
 
 
 def parameters(model, *, embedding):
-    tables = {"embeddings.weight", "position", "hour"}
+    tables = {"embeddings.weight", "encoder.position", "encoder.hour"}
     return sum(p.numel() for name, p in model.named_parameters() if (name in tables) == embedding)
 
 
 @pytest.mark.parametrize("options", VARIATIONS, ids=str)
 def test_parameters_are_those_of_the_module(options):
-    model = build_suan(SMALL, options, SCHEMA, base_rate=0.5, seed=0)
+    model = build_model(SMALL, options, SCHEMA, base_rate=0.5, seed=0)
     size = model_size(SMALL, options, SCHEMA)
     assert size.n_params == parameters(model, embedding=False)
     assert size.n_embedding_params == parameters(model, embedding=True)
@@ -70,7 +71,7 @@ def test_parameters_are_those_of_the_module(options):
 @pytest.mark.parametrize("name", GRADES)
 def test_parameters_of_the_ladder_are_those_of_the_module(name, options):
     with torch.device("meta"):  # shapes without memory
-        model = SUAN(GRADES[name], options, SCHEMA)
+        model = empty_model(GRADES[name], options, SCHEMA)
     size = model_size(GRADES[name], options, SCHEMA)
     assert size.n_params == parameters(model, embedding=False)
     assert size.n_embedding_params == parameters(model, embedding=True)
@@ -136,7 +137,7 @@ def bytes_kept(model, batch):
 @pytest.mark.parametrize("options", VARIATIONS, ids=str)
 @pytest.mark.parametrize("grade", [Grade(3, 2, 8, 50), Grade(2, 2, 16, 150)], ids=str)
 def test_activations_are_those_that_the_backward_pass_keeps(grade, options):
-    model = build_suan(grade, options, SCHEMA, base_rate=0.5, seed=0)
+    model = build_model(grade, options, SCHEMA, base_rate=0.5, seed=0)
     few, many = (bytes_kept(model, random_batch(n, grade.max_len)) for n in (4, 8))
     expected = model_size(grade, options, SCHEMA).activation_bytes
     # indices, the head and the small tensors of a sample are not counted

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from models.grades import Grade
+from models.kinds.building import build_model
 from models.model_options import SuanOptions
-from models.suan import build_suan
 from scaling.batches.gather import gather_batch
 
 _path = Path(__file__).parents[2] / "benchmarks" / "plain_suan.py"
@@ -21,7 +21,7 @@ _spec.loader.exec_module(plain_suan)
 def test_it_equals_the_plain_model(tiny_store, max_len):
     torch.manual_seed(0)
     grade = Grade(2, 2, 4, max_len)
-    ours = build_suan(grade, SuanOptions(), tiny_store.schema, base_rate=0.3, seed=0).double()
+    ours = build_model(grade, SuanOptions(), tiny_store.schema, base_rate=0.3, seed=0).double()
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     plain = plain_suan.PlainSUAN(ours, tiny_store.schema)
@@ -40,4 +40,4 @@ def test_it_equals_the_plain_model(tiny_store, max_len):
     mine = ours.embeddings.weight.grad.to_dense()[start : start + len(reference)]
     assert (mine - reference).abs().max() < 1e-10 * reference.abs().max()
     bias = plain.time_bias.weight.grad[:, 0]
-    assert (ours.bias.time.grad - bias).abs().max() < 1e-10 * bias.abs().max()
+    assert (ours.encoder.bias.time.grad - bias).abs().max() < 1e-10 * bias.abs().max()

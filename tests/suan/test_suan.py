@@ -8,20 +8,20 @@ from models.accounting import model_size
 from models.attention import Layout
 from models.fusion import AdaptiveFusion
 from models.grades import Grade
+from models.kinds.building import build_model
 from models.model_options import SuanOptions
-from models.suan import build_suan
 from scaling.batches.gather import gather_batch
 
 GRADE = Grade(2, 2, 8, 20)
 ROWS = np.arange(0, 1200, 60)
-TABLES = {"embeddings.weight", "position", "hour"}
+TABLES = {"embeddings.weight", "encoder.position", "encoder.hour"}
 
 
 PAPER = SuanOptions()
 
 
 def model_and_batch(store, options=PAPER, rows=ROWS):
-    model = build_suan(GRADE, options, store.schema, base_rate=0.3, seed=1).double().eval()
+    model = build_model(GRADE, options, store.schema, base_rate=0.3, seed=1).double().eval()
     generator = torch.Generator().manual_seed(2)
     for parameter in model.parameters():  # leave the small start, so that differences show
         torch.nn.init.normal_(parameter, std=0.3, generator=generator)
@@ -68,7 +68,7 @@ def test_a_sample_does_not_depend_on_its_batch(tiny_store, options):
 def test_cutting_the_last_block_changes_nothing(tiny_store):
     model, batch = model_and_batch(tiny_store)
     cut = model(batch)
-    for block in model.blocks:
+    for block in model.encoder.blocks:
         forward = block.forward
         block.forward = lambda *a, forward=forward, **k: forward(
             *a, **{**k, "n_out": a[0].shape[1]}
@@ -83,7 +83,9 @@ def test_the_history_ignores_the_candidate_only_with_pooling_over_behaviours(
     """Padding rows attend to everything, but nothing reads them."""
     model, batch = model_and_batch(tiny_store, SuanOptions(pooling=pooling))
     seen = []
-    model.blocks[0].register_forward_hook(lambda module, args, output: seen.append(output[:, :-1]))
+    model.encoder.blocks[0].register_forward_hook(
+        lambda module, args, output: seen.append(output[:, :-1])
+    )
     model(batch)
     model(replace(batch, candidate=batch.candidate.flip(0)))
     width = batch.behaviours.shape[1]
@@ -124,7 +126,7 @@ def test_an_empty_history_is_scored(tiny_store):
 
 
 def test_it_starts_near_the_base_rate(tiny_store):
-    model = build_suan(GRADE, SuanOptions(), tiny_store.schema, base_rate=0.3, seed=1).eval()
+    model = build_model(GRADE, SuanOptions(), tiny_store.schema, base_rate=0.3, seed=1).eval()
     p = torch.sigmoid(model(gather_batch(tiny_store, ROWS, GRADE.max_len)))
     assert (p - 0.3).abs().max() < 0.05
 
@@ -133,7 +135,8 @@ def test_a_seed_fixes_the_start_and_leaves_torchs_generator_alone(tiny_store):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     one, two = (
-        build_suan(GRADE, SuanOptions(), tiny_store.schema, base_rate=0.3, seed=9) for _ in range(2)
+        build_model(GRADE, SuanOptions(), tiny_store.schema, base_rate=0.3, seed=9)
+        for _ in range(2)
     )
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert torch.equal(before, torch.random.get_rng_state())
@@ -144,7 +147,7 @@ def test_dropout_draws_from_its_own_generator(tiny_store):
     model.train()
 
     def logits(seed):
-        model.dropout_generator = torch.Generator().manual_seed(seed)
+        model.encoder.dropout_generator = torch.Generator().manual_seed(seed)
         return model(batch)
 
     assert torch.equal(logits(1), logits(1))
@@ -153,8 +156,8 @@ def test_dropout_draws_from_its_own_generator(tiny_store):
 
 def test_without_a_profile_there_is_no_fusion(tiny_store):
     schema = replace(tiny_store.schema, profile=())
-    model = build_suan(GRADE, SuanOptions(), schema, base_rate=0.3, seed=1).eval()
-    bare = build_suan(GRADE, SuanOptions(fusion="none"), schema, base_rate=0.3, seed=1).eval()
+    model = build_model(GRADE, SuanOptions(), schema, base_rate=0.3, seed=1).eval()
+    bare = build_model(GRADE, SuanOptions(fusion="none"), schema, base_rate=0.3, seed=1).eval()
     batch = gather_batch(tiny_store, ROWS, GRADE.max_len)
     batch = replace(batch, profile=batch.profile[:, :0])
     assert torch.equal(model(batch), bare(batch))

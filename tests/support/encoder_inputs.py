@@ -35,15 +35,14 @@ def embed(inputs, table, schema=SmallSchema()):
 
     own_ids = [inputs["candidate_ids"][..., : len(schema.candidate)], inputs["context_ids"]]
     return EncoderInput(
-        history_BLD=flat(inputs["history_ids"]),
-        candidate_BMD=flat(inputs["candidate_ids"]),
+        tokens_BND=flat(torch.cat([inputs["history_ids"], inputs["candidate_ids"]], 1)),
         own_BMC=flat(torch.cat(own_ids, -1)),
         profile_BPd=table[inputs["profile_ids"]],
         times=inputs["times"],
         hours=(inputs["times"] // 3600 % 24 + 1) * (inputs["times"] > 0),
         lengths=inputs["lengths"],
-        history_ids=inputs["history_ids"],
-        candidate_ids=inputs["candidate_ids"],
+        token_ids=torch.cat([inputs["history_ids"], inputs["candidate_ids"]], 1),
+        n_candidates=inputs["candidate_ids"].shape[1],
     )
 
 
@@ -84,13 +83,13 @@ def only_candidate(inputs, index):
     n_history, one = inputs.n_history, slice(index, index + 1)
     changed = {
         name: getattr(inputs, name)[:, one]
-        for name in ("candidate_BMD", "own_BMC", "candidate_ids", "present")
+        for name in ("own_BMC", "present")
         if getattr(inputs, name) is not None
     }
-    for name in ("times", "hours"):
+    for name in ("tokens_BND", "token_ids", "times", "hours"):
         value = getattr(inputs, name)
         changed[name] = torch.cat([value[:, :n_history], value[:, n_history:][:, one]], 1)
-    return replace(inputs, **changed)
+    return replace(inputs, **changed, n_candidates=1)
 
 
 def only_pass(inputs, index):
@@ -99,7 +98,7 @@ def only_pass(inputs, index):
     cut = {
         f.name: getattr(inputs, f.name)[one]
         for f in fields(inputs)
-        if getattr(inputs, f.name) is not None
+        if isinstance(getattr(inputs, f.name), torch.Tensor)
     }
     return trim(replace(inputs, **cut), inputs.n_history - int(inputs.lengths[index]))
 
@@ -116,7 +115,7 @@ def trim(inputs, n):
         def shift(x):
             return x[:, n:]
 
-    names = ("history_BLD", "history_ids", "times", "hours")
+    names = ("tokens_BND", "token_ids", "times", "hours")
     changed = {name: shift(getattr(inputs, name)) for name in names}
     if inputs.ends is not None:
         changed["ends"] = inputs.ends - n
@@ -126,8 +125,8 @@ def trim(inputs, n):
 def cut_at(inputs, end):
     """One pass whose history ends before column `end`."""
     n_history = inputs.n_history
-    changed = {name: getattr(inputs, name)[:, :end] for name in ("history_BLD", "history_ids")}
-    for name in ("times", "hours"):
+    changed = {}
+    for name in ("tokens_BND", "token_ids", "times", "hours"):
         value = getattr(inputs, name)
         changed[name] = torch.cat([value[:, :end], value[:, n_history:]], 1)
     lengths = inputs.lengths - (n_history - end)

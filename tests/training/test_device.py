@@ -12,8 +12,8 @@ import models.attention.dense
 import models.fusion
 import models.layers
 from models.grades import GRADES, Grade
+from models.kinds.building import build_model
 from models.model_options import SuanOptions
-from models.suan import build_suan
 from scaling.batches import iterate_training
 from scaling.batches.gather import gather_batch, gather_packed
 from scaling.batches.packing import group_requests
@@ -51,7 +51,7 @@ def outputs_and_gradients(model, batch):
 )
 def test_torchs_operations_give_what_ours_give(tiny_store, options, monkeypatch):
     """What a GPU computes is this path; histories are ragged, so padding is in it."""
-    model = build_suan(Grade(2, 2, 8, 70), options, tiny_store.schema, base_rate=0.3, seed=1)
+    model = build_model(Grade(2, 2, 8, 70), options, tiny_store.schema, base_rate=0.3, seed=1)
     model.double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -67,7 +67,7 @@ def test_torchs_operations_give_what_ours_give(tiny_store, options, monkeypatch)
 
 
 def test_packed_candidates_take_torchs_operations_too(tiny_store, monkeypatch):
-    model = build_suan(Grade(2, 2, 8, 70), SuanOptions(), tiny_store.schema, base_rate=0.3, seed=1)
+    model = build_model(Grade(2, 2, 8, 70), SuanOptions(), tiny_store.schema, base_rate=0.3, seed=1)
     model.double()
     groups = group_requests(tiny_store, 70)
     counts = groups.counts[:20]
@@ -96,15 +96,15 @@ def test_bfloat16_trains_to_nearly_the_same_loss(tiny_store):
 def test_a_cpu_keeps_its_batches_and_compiles_nothing(tiny_store):
     batches = list(iterate_training(tiny_store, step_ends(64, 32), 20, 7))
     assert [id(parts) for parts in on_device(batches, "cpu")] == [id(parts) for parts in batches]
-    model = build_suan(GRADES["SUAN-0"], SuanOptions(), tiny_store.schema, base_rate=0.3, seed=0)
+    model = build_model(GRADES["SUAN-0"], SuanOptions(), tiny_store.schema, base_rate=0.3, seed=0)
     compile_blocks(model, "cpu")
-    assert model.blocks[0]._compiled_call_impl is None
+    assert model.encoder.blocks[0]._compiled_call_impl is None
 
 
 @pytest.mark.gpu
 def test_a_gpu_gets_the_same_batches_and_numbers(tiny_store):
     batches = list(iterate_training(tiny_store, step_ends(64, 32), 20, 7, tokens_per_part=1000))
-    model = build_suan(GRADES["SUAN-2"], SuanOptions(), tiny_store.schema, base_rate=0.3, seed=0)
+    model = build_model(GRADES["SUAN-2"], SuanOptions(), tiny_store.schema, base_rate=0.3, seed=0)
     expected = [model(part).detach() for parts in batches for part in parts]
     model.to("cuda")
     compile_blocks(model, "cuda")

@@ -158,7 +158,7 @@ def test_training_beats_the_base_rate(easy_store, config, packing):
 
 def test_untouched_embedding_rows_keep_their_start(config, tiny_store):
     """Lazy Adam: only rows that a batch touches are updated."""
-    before = scaling.training.learner.build_suan(
+    before = scaling.training.learner.build_model(
         config.grade, config.model, tiny_store.schema,
         base_rate=tiny_store.base_rate["train"], seed=scaling.training.learner.order_key("init", 0) % 2**63,
     )  # fmt: skip

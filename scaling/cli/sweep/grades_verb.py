@@ -35,25 +35,25 @@ def grades(
 
     Example: scaling grades --data data/movielens-1m
     """
-    from models.accounting import model_size
     from models.grades import GRADES
-    from models.model_options import SuanOptions
+    from models.kinds import size_of
+    from models.model_options import ModelOptions, SuanOptions
     from scaling.store import open_store
     from scaling.study import load_study
     from scaling.synthetic import SyntheticConfig, synthetic_schema
 
     ladder = dict(GRADES)
-    options = SuanOptions()
+    options: dict[str, ModelOptions] = {}
     if study is not None:
         config = load_study(study)
         ladder |= config.grades
-        options = config.model
+        options = {name: config.options(name) for name in ladder}
     schema = (
         synthetic_schema(SyntheticConfig(n_train=1)) if data is None else open_store(data).schema
     )
     documents = []
     for name, grade in ladder.items():
-        size = model_size(grade, options, schema)
+        size = size_of(grade, options.get(name, SuanOptions()), schema)
         documents.append(
             {
                 "grade": name,

@@ -318,11 +318,11 @@ def _target(made: Plan, goal: GoalConfig) -> tuple[float, float] | None:
     model, n_samples = goal.at
     if not isinstance(model, str):
         return float(model), float(n_samples)
-    from models.accounting import model_size
+    from models.kinds import size_of
 
     study = made.study
-    options = study.options(model, study.model)
-    size = model_size(study.grade(model, "goal.at"), options, made.data.schema)
+    options = study.options(model)
+    size = size_of(study.grade(model, "goal.at"), options, made.data.schema)
     return float(size.n_params), float(n_samples)
 
 

@@ -1,0 +1,160 @@
+"""The whole model: embeddings of all features, an encoder of history and candidates, the head to one logit.
+
+Shapes: B passes, M candidates, L behaviours, N = L + M tokens, d embedding width, D token width (n1 d).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.embeddings import EMBEDDING_STD, FeatureEmbeddings
+from models.encoder import Encoder, EncoderInput
+from models.input_schema import InputSchema
+
+__all__ = ["Batch", "CTRModel"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of B passes; behaviours are oldest first and padded on the left.
+
+    A pass scores one candidate, and the M dimension is absent; or it scores M candidates that share a
+    history (packed): those of one request, or with `ends` those of a stretch of the user's log.
+
+    Attributes:
+        behaviours: ids [B, L, n1], int64, 0 where padded.
+        times: unix seconds of behaviours and, last, of the requests, int64 [B, L + M].
+        hours: hour of the day plus one (local time) of the same, int64 [B, L + M]; 0 where padded.
+        lengths: valid behaviours [B], int64.
+        candidate: ids [B, M, nc]. context: ids [B, M, nx]. profile: ids [B, n2].
+        numeric: [B, M, nf] float32.
+        label: [B, M] float32.
+        present: [B, M] bool, False where a packed pass has fewer candidates; None: no candidate is missing.
+        ends: [B, M] columns of the history before each candidate's request; None: all of them.
+    """
+
+    behaviours: Tensor
+    times: Tensor
+    hours: Tensor
+    lengths: Tensor
+    candidate: Tensor
+    context: Tensor
+    profile: Tensor
+    numeric: Tensor
+    label: Tensor
+    present: Tensor | None = None
+    ends: Tensor | None = None
+
+
+class CTRModel(nn.Module):
+    """Embeddings, an encoder and the head's network to one logit.
+
+    Attributes:
+        encoder: reads history and candidates.
+        grade: the encoder's sizes.
+        options: the encoder's options.
+    """
+
+    def __init__(
+        self, encoder_type: type[Encoder], grade: Any, options: Any, schema: InputSchema
+    ) -> None:
+        """Build embeddings, encoder and head, in this order of random numbers."""
+        super().__init__()
+        d = grade.d
+        self.embeddings = FeatureEmbeddings(schema, d, EMBEDDING_STD)
+        self.encoder = encoder_type(grade, options, schema)
+        self.grade, self.options = grade, self.encoder.options
+        self._width = d * len(schema.behaviour)
+        names = [feature.name for feature in schema.candidate]
+        # index of the candidate feature for each slot of the token; -1: the candidate has no such feature
+        self.slots = [names.index(f.name) if f.name in names else -1 for f in schema.behaviour]
+        n_flat = len(schema.profile) + len(schema.candidate) + len(schema.context)
+        self.normalize_numeric = nn.BatchNorm1d(len(schema.numeric)) if schema.numeric else None
+        self.head = nn.Sequential(
+            nn.Linear(self.encoder.n_out + n_flat * d + len(schema.numeric), 16 * d),
+            nn.SiLU(),
+            nn.Linear(16 * d, 8 * d),
+            nn.SiLU(),
+            nn.Linear(8 * d, 1),
+        )
+        self.register_load_state_dict_pre_hook(_rename_old)  # type: ignore[no-untyped-call]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the logits, of the shape of `batch.label`.
+
+        Raises:
+            ValueError: a packed batch for options under which packing is not exact.
+        """
+        if batch.candidate.dim() == 2:
+            one = {"candidate", "context", "numeric"}
+            single = replace(batch, **{name: getattr(batch, name).unsqueeze(1) for name in one})
+            return self._score(single).squeeze(-1)
+        kind = "request" if batch.ends is None else "stretch"
+        if kind not in self.encoder.packing(self.options):
+            raise ValueError(
+                f"{type(self.encoder).__name__}: packing {kind} is not exact with these options: "
+                f"{self.encoder.packing_needs}"
+            )
+        return self._score(batch)
+
+    def _score(self, batch: Batch) -> Tensor:
+        """Return the logits [B, M]."""
+        n_batch, n_candidates = batch.candidate.shape[:2]
+        rows = self.embeddings.rows
+        candidate, profile = rows("candidate", batch.candidate), rows("profile", batch.profile)
+        tokens = batch.behaviours[:, :0]
+        if self.encoder.reads_tokens:
+            tokens = torch.cat([rows("behaviour", batch.behaviours), self.token_rows(candidate)], 1)
+        flat = [
+            part.flatten(1) for part in (tokens, profile, candidate, rows("context", batch.context))
+        ]
+        embedded = self.embeddings(torch.cat(flat, 1)).split([part.shape[1] for part in flat], 1)
+        own = [part.reshape(n_batch, n_candidates, -1) for part in embedded[2:]]
+        inputs = EncoderInput(
+            tokens_BND=embedded[0].view(n_batch, tokens.shape[1], self._width),
+            own_BMC=torch.cat(own, -1),
+            profile_BPd=embedded[1],
+            times=batch.times,
+            hours=batch.hours,
+            lengths=batch.lengths,
+            token_ids=tokens,
+            n_candidates=n_candidates,
+            ends=batch.ends,
+            present=batch.present,
+        )
+        return self.predict(self.encoder(inputs), embedded[1], inputs.own_BMC, batch.numeric)
+
+    def token_rows(self, candidate_rows: Tensor) -> Tensor:
+        """Arrange the table rows of candidates [B, M, nc] in the slots of a token, [B, M, n1]."""
+        zero = torch.zeros_like(candidate_rows[..., 0])
+        slots = [candidate_rows[..., slot] if slot >= 0 else zero for slot in self.slots]
+        return torch.stack(slots, -1)
+
+    def predict(
+        self, read_BMX: Tensor, profile_BPd: Tensor, own_BMC: Tensor, numeric: Tensor
+    ) -> Tensor:
+        """Return the logits [B, M] from what the encoder returned.
+
+        Args:
+            read_BMX: one vector for each candidate.
+            profile_BPd: the user's embeddings.
+            own_BMC: the candidates' and the contexts' embeddings, side by side.
+            numeric: [B, M, nf].
+        """
+        shared = profile_BPd.flatten(1).unsqueeze(1).expand(-1, read_BMX.shape[1], -1)
+        inputs = [read_BMX, shared, own_BMC]
+        if self.normalize_numeric is not None:
+            inputs.append(self.normalize_numeric(numeric.flatten(0, 1)).view_as(numeric))
+        logits: Tensor = self.head(torch.cat(inputs, -1)).squeeze(-1)
+        return logits
+
+
+def _rename_old(model: nn.Module, tensors: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Read the parameters of a SUAN that was saved before it was one encoder of several."""
+    parts = ("embeddings", "encoder", "normalize_numeric", "head")
+    for name in list(tensors):
+        own = name.removeprefix(prefix)
+        if name.startswith(prefix) and own.partition(".")[0] not in parts:
+            tensors[f"{prefix}encoder.{own}"] = tensors.pop(name)

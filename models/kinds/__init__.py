@@ -1,0 +1,32 @@
+"""The kinds of models that a study can train: SUAN, LightSUAN, the baselines, and classes from elsewhere.
+
+The face works without torch, which is imported where a kind other than SUAN occurs. `models.kinds.building`, which builds
+a model, is imported by name. Not here: the encoders themselves (`models.suan`, `models.baselines`), their protocol
+(`models.encoder`).
+"""
+
+from models.kinds.known_kinds import (
+    KINDS,
+    ModelError,
+    check_model,
+    encoder_class,
+    exact_packing,
+    measured_flops,
+    options_of,
+    options_type,
+    read_options,
+    size_of,
+)
+
+__all__ = [
+    "KINDS",
+    "ModelError",
+    "check_model",
+    "encoder_class",
+    "exact_packing",
+    "measured_flops",
+    "options_of",
+    "options_type",
+    "read_options",
+    "size_of",
+]

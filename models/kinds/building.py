@@ -1,0 +1,43 @@
+"""Builds a model of any kind."""
+
+import torch
+from torch import nn
+
+from models.ctr_model import CTRModel
+from models.grades import Grade
+from models.input_schema import InputSchema
+from models.kinds.known_kinds import encoder_class, read_options
+from models.model_options import ModelOptions
+
+__all__ = ["build_model", "empty_model"]
+
+
+def empty_model(grade: Grade, options: ModelOptions, schema: InputSchema) -> CTRModel:
+    """Return a model whose parameters are to be loaded.
+
+    Raises:
+        ModelError: the encoder's class is not there, or does not take the options.
+    """
+    return CTRModel(encoder_class(options.kind), grade, read_options(options), schema)
+
+
+def build_model(
+    grade: Grade, options: ModelOptions, schema: InputSchema, *, base_rate: float, seed: int
+) -> CTRModel:
+    """Build a model with its own seed; its first predictions lie close to the base rate.
+
+    The last layer starts small with the base rate's log-odds as its bias, so that the first steps
+    are not spent on finding the mean.
+
+    Raises:
+        ModelError: the encoder's class is not there, or does not take the options.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = empty_model(grade, options, schema)
+        final = model.head[-1]
+        assert isinstance(final, nn.Linear)
+        with torch.no_grad():
+            final.weight *= 0.1
+            final.bias.fill_(torch.logit(torch.tensor(base_rate, dtype=torch.float64)).item())
+    return model
