@@ -21,7 +21,7 @@ from analysis.plots.style import (
     set_title,
 )
 from analysis.study_results import MetricFits, StudyFits
-from analysis.table import Size, is_foreign
+from analysis.table import Size, is_foreign, size_label
 
 __all__ = ["draw_single", "plot_size"]
 
@@ -95,6 +95,7 @@ def plot_size(
             ax.set_yscale("log")
         _draw(ax, fit, sign, minus or 0.0)
         log_ticks(ax.xaxis)
+        ax.xaxis.set_major_formatter(lambda value, _: size_label(value))
         if ax.get_yscale() == "log":
             log_ticks(ax.yaxis)
     set_title(ax, law_title(fit, minus=minus), doubtful=not fit.success)
