@@ -19,11 +19,12 @@ from analysis.plots.style import (
     dress,
     key_label,
     law_title,
+    log_ticks,
     metric_label,
     new_axes,
     set_title,
 )
-from analysis.table import LABELS, Size, size_of
+from analysis.table import LABELS, Size, size_label, size_of
 from analysis.uncertainty import format_estimate
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
@@ -64,6 +65,8 @@ def plot_frontier(
     d = np.geomspace(d_low / 1.5, d_high * _REACH, 120)
     # Before the contours: their labels are placed, and the gaps for them cut, on the axes of that moment.
     ax.set(xscale="log", yscale="log", xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))
+    log_ticks(ax.xaxis, size_label)
+    log_ticks(ax.yaxis, size_label)
     low, high = (float(cost(n[k], d[k])) for k in (0, -1))
     for budget in 10.0 ** np.arange(np.ceil(np.log10(low)), np.log10(high)):
         ax.plot(n, cost.samples(budget, n), color=GREY, lw=0.6, ls=":", zorder=1)
@@ -198,7 +201,7 @@ def _draw_frontier(ax: Axes, fit: LawFit, cost: Cost, budgets: FloatArray) -> li
     if np.isfinite(ends).all():
         lines += [ends[:, [1, 5]], ends[:, [2, 4]]]
         for line, label in zip(
-            lines[1:], (f"its {fit.options.level:.0%} interval", None), strict=True
+            lines[1:], (f"its {100 * fit.options.level:g} % interval", None), strict=True
         ):
             ax.plot(*line.T, lw=0.9, ls="--", label=label, **look)
     fine = np.linspace(0, len(budgets) - 1, 300)

@@ -94,7 +94,7 @@ def draw_gains(
         metric: that is reached.
         fits: the law of each variant, for its name and status.
     """
-    caption = f"Share of the {unit} with which variants reach the {metric} of {found.reference}, {found.level:.0%} bands."
+    caption = f"Share of the {unit} with which variants reach the {metric} of {found.reference}, {100 * found.level:g} % bands."
     inside = [gain for gain in found.gains if gain.beyond == 1 and gain.variant != found.reference]
     last = {gain.variant: gain for gain in inside}
     caption += "".join(f" {gain_text(gain, found, unit, metric)}." for gain in last.values())
@@ -261,7 +261,7 @@ def _curves(fits: MetricFits) -> str:
     if not joint.success:
         status = joint.status.replace("_", " ")
         return f"{points}, whose status is {status}, so that they are dashed and grey and have no band.{offset}"
-    level = f"{joint.options.level:.0%}"
+    level = f"{100 * joint.options.level:g} %"
     return f"{points} with its {level} confidence band, dashed beyond the largest size of each colour.{offset}"
 
 

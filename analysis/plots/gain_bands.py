@@ -86,10 +86,14 @@ def plot_gains(
 def gain_text(gain: GainAt, found: ComputeGains, unit: str, metric: str) -> str:
     """One line: the share of a variant at a budget, with its interval."""
     share, low, high = gain.share
-    reached = f"with {share:.3g}x" if np.isfinite(share) else "at no budget: share"
+    if not np.isfinite(share):
+        return (
+            f"{gain.variant} does not reach the {metric} of {found.reference} at {gain.budget:.2g} {unit}; "
+            f"it needs at least {low:.3g}x"
+        )
     return (
-        f"{gain.variant} reaches the {metric} of {found.reference} {reached} [{low:.3g}, {high:.3g}] of its {unit} "
-        f"at {gain.budget:.2g}"
+        f"{gain.variant} needs {share:.3g}x [{low:.3g}, {high:.3g}] of the {gain.budget:.2g} {unit} of {found.reference} "
+        f"for equal {metric}"
     )
 
 
@@ -130,7 +134,7 @@ def _key(ax: Axes, found: ComputeGains) -> None:
         Patch(color=GREY, alpha=0.3, lw=0),
         Patch(color=GREY, alpha=0.1, lw=0),
     ]
-    labels += [f"{found.level:.0%} interval", "beyond the runs"]
+    labels += [f"{100 * found.level:g} % interval", "beyond the runs"]
     ax.legend(
         handles, [key_label(label) for label in labels], loc="upper left", bbox_to_anchor=(1.01, 1.0),
         frameon=False, fontsize=9, alignment="left",

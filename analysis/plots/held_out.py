@@ -136,6 +136,6 @@ def _status(status: str) -> str:
 _CUT_LABELS = {
     "data": "largest data size",
     "size": "largest model",
-    "corner": "both",
+    "corner": "largest data size and largest model",
     "flops": "most FLOPs",
 }

@@ -17,9 +17,10 @@ from analysis.plots.style import (
     colour_of,
     dress,
     key_label,
+    log_ticks,
     metric_label,
 )
-from analysis.table import Size, size_of
+from analysis.table import Size, size_label, size_of
 from analysis.uncertainty import format_estimate
 from scaling.arrays import FloatArray
 
@@ -59,7 +60,7 @@ def plot_isoflop(
     used, out = found.used, [profile for profile in found.profiles if profile.left_out]
     step = -(-len(used) // LEGEND_ENTRIES)
     shown = [(i, profile) for i, profile in enumerate(used) if i % step == 0]
-    for profile in out:
+    for profile in out if len(out) <= LEGEND_ENTRIES else ():
         left.plot(profile.sizes, profile.metric, "x", color=GREY, ms=4, mew=0.8, zorder=1)
     for i, profile in shown:
         _draw_profile(left, profile, colour_of(i, len(used)), MARKERS[i // step % len(MARKERS)])
@@ -73,6 +74,7 @@ def plot_isoflop(
     low, high = left.get_ylim()
     left.set_ylim(max(low, close.min() - margin), min(high, close.max() + margin))
     left.set_xscale("log")
+    log_ticks(left.xaxis, size_label)
     left.set_xlabel(size.label)
     left.set_ylabel(metric_label(metric, foreign=foreign))
     dress(left)
@@ -125,6 +127,8 @@ def _draw_law(ax: Axes, found: IsoFlop, size: Size, budget_label: str) -> None:
         mec="white", mew=0.6, zorder=5,
     )  # fmt: skip
     ax.set(xscale="log", yscale="log")
+    log_ticks(ax.xaxis)
+    log_ticks(ax.yaxis, size_label)
     ax.set_xlabel(budget_label)
     ax.set_ylabel(f"best {size.label}")
     dress(ax)
@@ -155,7 +159,7 @@ def _key(ax: Axes, found: IsoFlop, step: int, best: str, budget_label: str) -> N
             "open: too far from it, not fitted",
             any((~p.near).any() for p in used),
         ),
-        ("x", GREY, GREY, f"{n_out} budgets left out", n_out > 0),
+        ("x", GREY, GREY, f"{n_out} budgets left out", 0 < n_out <= LEGEND_ENTRIES),
     ]
     handles += [
         Line2D([], [], ls="", marker=marker, mfc=face, mec=edge, ms=6, label=key_label(label))

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, TwoSlopeNorm
 from matplotlib.ticker import NullFormatter
 
 from analysis.fit import LawFit
-from analysis.plots.style import GREY, dress, law_title, new_axes, set_title, sizes_map
+from analysis.plots.style import GREY, dress, law_title, log_ticks, new_axes, set_title, sizes_map
 from analysis.table import Size, size_label, size_of
 
 __all__ = ["plot_residuals"]
@@ -101,4 +101,5 @@ def _draw_points(ax: Axes, cells: pd.DataFrame, colour: Size | None) -> None:
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
     ax.axhline(0.0, color=GREY, lw=1.0)
     ax.set_xscale("log")
+    log_ticks(ax.xaxis, size_label)
     dress(ax)

@@ -1,16 +1,16 @@
 """The common style of all figures: axes, colours, markers, tick labels, titles, keys."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from analysis.fit import LawFit
 from analysis.table import LABELS
@@ -29,7 +29,7 @@ ACCENT = "#0072b2"
 # A legend with more groups does not fit beside the axes; a colour bar does.
 LEGEND_ENTRIES = 8
 _BAR_LABELS = 16
-_TITLE_WIDTH = 84
+_TITLE_WIDTH = 88
 _KEY_WIDTH = 26
 # Inferno without its ends: black looks like an axis, and orange beyond this has a contrast below 3 on white.
 _DARKEST, _PALEST = 0.12, 0.66
@@ -64,17 +64,24 @@ def plain(value: float, _position: float = 0.0) -> str:
     return f"{value:g}"
 
 
-def log_ticks(axis: Axis) -> None:
-    """Set as many labelled ticks on a logarithmic axis as its range has room for."""
+def log_ticks(axis: Axis, label: Callable[[float], str] = plain) -> None:
+    """Set as many labelled ticks on a logarithmic axis as its range has room for.
+
+    Args:
+        axis: with its final limits.
+        label: of a tick, e.g. `analysis.table.size_label`.
+    """
     low, high = axis.get_view_interval()
     decades = float(np.log10(high / low))
-    if decades < 0.8:
-        axis.set_major_locator(AutoLocator())
+    # a horizontal axis has room for fewer
+    room = 0.7 if isinstance(axis, XAxis) else 1.0
+    if decades < 0.8 * room:
+        axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     else:
-        subs = (1.0, 2.0, 3.0, 5.0, 7.0) if decades < 1.6 else (1.0, 2.0, 5.0)
-        axis.set_major_locator(LogLocator(subs=subs if decades < 3 else (1.0,)))
+        subs = (1.0, 2.0, 3.0, 5.0, 7.0) if decades < 1.6 * room else (1.0, 2.0, 5.0)
+        axis.set_major_locator(LogLocator(subs=subs if decades < 3 * room else (1.0,)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(plain)
+    axis.set_major_formatter(lambda value, _: label(value))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -113,10 +120,8 @@ def _r_squared_text(fit: LawFit, minus: float | None) -> list[str]:
     of = f" of {fit.y} itself" if minus is not None else ""
     text = f"R² = {fit.r_squared:.4f}{of}"
     if fit.n_cells < _FEW_CELLS * fit.n_free:
-        return [
-            f"{text} means little: {fit.n_cells} cells, {fit.n_free} parameters to fit them with"
-        ]
-    return [f"{text}, {fit.n_cells} cells; it tests neither E nor the form"]
+        return [f"{text} says little: {fit.n_cells} cells, {fit.n_free} free parameters"]
+    return [f"{text}, {fit.n_cells} cells: no test of E or the form"]
 
 
 def set_title(ax: Axes, text: str, *, doubtful: bool = False) -> None:

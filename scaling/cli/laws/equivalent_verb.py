@@ -274,10 +274,12 @@ def _draw(path: Path, laws: list[VariantLaw], found: ComputeGains, unit: str) ->
     from scaling.atomic_files import atomic_path
 
     ends = [*found.range, *(gain.budget for gain in found.gains)]
-    grid = np.geomspace(min(ends), max(ends), _CURVE).tolist()
+    # the title tells of the largest budget of the runs
+    grid = [*np.geomspace(min(ends), max(ends), _CURVE).tolist(), found.range[1]]
     curves = compute_gains(laws, found.reference, grid, level=found.level)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(draw_gains(curves, unit, laws[0].fit.y).png)
+        fits = {one.name: one.fit for one in laws}
+        temporary.write_bytes(draw_gains(curves, unit, laws[0].fit.y, fits).png)
 
 
 def _parts(found: ComputeGains, laws: list[VariantLaw], unit: str) -> list[str | Table]:
