@@ -33,6 +33,8 @@ _BUDGETS = 400
 _STEP = 1e-4
 # Below this p-value the profiles are no parabolas.
 _SKEW_P = 0.01
+# A difference between the shapes of profiles is told if it is more than this share of the interval.
+_TOLD = 0.1
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def three_approaches(
         found.append(Approach("1 envelope", None, None, str(error)))
     try:
         profiles = isoflop(table, fit.y, tolerance=tolerance, within=within, level=level, **options)
-        remark = _profile_remark(profiles, tolerance) + _row_remark(table)
+        remark = _profile_remark(profiles, tolerance)
         found.append(Approach("2 profiles", profiles.size, profiles.samples, remark))
     except UserError as error:
         found.append(Approach("2 profiles", None, None, str(error)))
@@ -125,15 +127,22 @@ def _profile_remark(found: IsoFlop, tolerance: float) -> str:
     steps = np.diff(np.log([profile.budget for profile in found.profiles]))
     if (close := int((steps < np.log1p(2 * tolerance)).sum())) and len(found.used) < len(steps) + 1:
         text += f"; {close} budgets are close to the next: raise the tolerance of {tolerance:g} if their runs belong together"
+    interval = found.size.interval
+    if interval and abs(found.by_sides - found.size.exponent) > _TOLD * (
+        interval.upper - interval.lower
+    ):
+        text += (
+            f"; with sides that rise as powers, as those of the additive law, a is {found.by_sides:.3g}: the sizes lie far apart or "
+            "not around the minima, and the intervals hold both"
+        )
+    if found.n_runs:
+        text += (
+            f"; no interval, as {found.n_runs} runs (column trajectory) have several rows, whose errors are not independent: "
+            "approach 3 has one"
+        )
     if found.n_without:
         text += f"; {found.n_without} rows without a value are skipped"
     return text
-
-
-def _row_remark(table: pd.DataFrame) -> str:
-    if "trajectory" in table.columns and table["trajectory"].dropna().duplicated().any():
-        return "; the points of one run (column trajectory) count as independent"
-    return ""
 
 
 def exponents_of_law(fit: LawFit, cost: Cost, low: float, high: float) -> tuple[PowerLaw, PowerLaw]:

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from scaling.arrays import BoolArray, FloatArray
+from scaling.errors import UserError
 
 __all__ = [
     "FEWEST_SIZES",
     "WITHIN",
     "Profile",
     "at_budgets",
+    "check_apart",
     "extreme",
     "powers",
     "profile_of",
@@ -67,6 +70,21 @@ def split_budgets(rows: FloatArray, ratio: float) -> list[FloatArray]:
             parts.append(rows[start:i])
             start = i
     return parts
+
+
+def check_apart(groups: Sequence[FloatArray], ratio: float, what: str) -> None:
+    """Refuse budgets most of which follow on one another without a gap, so that chance decides which rows meet in one.
+
+    Raises:
+        UserError: more than half of the gaps between rows (n, 4) of neighbouring budgets are below `ratio`.
+    """
+    gaps = [after[0, 0] / before[-1, 0] for before, after in pairwise(groups)]
+    close = sum(gap < ratio for gap in gaps)
+    if close > len(gaps) / 2:
+        raise UserError(
+            f"{what} form no budgets: {close} of {len(gaps)} groups follow on the one before by a factor below {ratio:g}, so that "
+            "chance decides which rows meet (checkpoints?); a profile needs runs at equal FLOPs, a joint law does not"
+        )
 
 
 def at_budgets(groups: Sequence[FloatArray], used: Sequence[Profile]) -> list[FloatArray]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,13 @@ from analysis.budget.budget_profile import (
     WITHIN,
     Profile,
     at_budgets,
+    check_apart,
     extreme,
     powers,
     profile_of,
     split_budgets,
 )
+from analysis.budget.profile_shape import minima_by_sides
 from analysis.table import place_of, require_columns, source_of
 from analysis.uncertainty import Interval
 from scaling.arrays import FloatArray
@@ -63,6 +65,9 @@ class IsoFlop:
         skew: mean over the budgets of the cubic's part at the ends of a profile, relative to the parabola's; NaN if
             no budget has five sizes.
         skew_p: p-value of no cubic part in any profile.
+        by_sides: exponent of N* by profiles whose sides rise as powers of the size, as those of an additive law do;
+            the intervals hold it. NaN if there are too few runs for it.
+        n_runs: that gave several rows; such rows share an error, so the laws have no intervals.
         n_without: runs without a value of one of the columns, which are skipped.
     """
 
@@ -72,6 +77,8 @@ class IsoFlop:
     scatter_p: float
     skew: float
     skew_p: float
+    by_sides: float
+    n_runs: int = 0
     n_without: int = 0
 
     @property
@@ -102,9 +109,11 @@ def isoflop(
 
     Intervals are t intervals with the bootstrap's standard error: residuals of the parabolas are drawn within each
     budget. If the minima scatter more than these residuals explain (F test at 5 %), whole budgets are drawn instead.
+    A profile of fitted laws is no parabola, so the minimum depends on where the sizes lie around it: each interval is
+    extended by the difference to profiles with sides that rise as powers (`analysis.budget.profile_shape`).
 
     Args:
-        table: one row per run.
+        table: one row per run. If a run has several (column `trajectory`), there are no intervals.
         metric: its column.
         x: column of the model's size.
         data: column of the data size.
@@ -117,8 +126,8 @@ def isoflop(
         level: of the intervals.
 
     Raises:
-        UserError: a column is missing, FLOPs are not positive, or fewer than three budgets have a minimum among their
-            runs.
+        UserError: a column is missing, FLOPs are not positive, they form no budgets (checkpoints), or fewer than three
+            budgets have a minimum among their runs.
     """
     if not 0 <= tolerance < 1:
         raise UserError(f"the tolerance is {tolerance:g}, expected a number from 0 to below 1")
@@ -129,10 +138,12 @@ def isoflop(
     table = with_flops(table, x, data, flops)
     require_columns(table, [x, data, flops, metric])
     values = table[[flops, x, data, metric]].to_numpy(dtype=float)
-    rows = values[np.isfinite(values).all(axis=1)]
+    complete = np.isfinite(values).all(axis=1)
+    rows = values[complete]
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     sign = -1.0 if rising else 1.0
     groups = split_budgets(rows, 1 + tolerance)
+    check_apart(groups, 1 + tolerance, f"{source_of(table)}: the {flops}")
     profiles = tuple(profile_of(group, sign, within) for group in groups)
     groups = at_budgets(groups, [profile for profile in profiles if not profile.left_out])
     profiles = tuple(profile_of(group, sign, within) for group in groups)
@@ -143,8 +154,13 @@ def isoflop(
             f"{_FEWEST_BUDGETS}{_reasons(profiles)}: train {FEWEST_SIZES} or more sizes on both sides of it at equal {flops}, or "
             f"raise the tolerance of {tolerance:g} if the {flops} of a budget differ by more"
         )
-    size, samples, p = _laws(used, n_draws, seed, level)
-    return IsoFlop(profiles, size, samples, p, *_skew(used), len(values) - len(rows))
+    size, samples, p, by_sides = _laws(used, n_draws, seed, level)
+    names = table["trajectory"][complete].dropna() if "trajectory" in table.columns else []
+    n_runs = len({name for name, count in Counter(names).items() if count > 1})
+    if n_runs:
+        size, samples = replace(size, interval=None), replace(samples, interval=None)
+    left_out = len(values) - len(rows)
+    return IsoFlop(profiles, size, samples, p, *_skew(used), by_sides, n_runs, left_out)
 
 
 def _reasons(profiles: Sequence[Profile]) -> str:
@@ -173,8 +189,8 @@ def with_flops(table: pd.DataFrame, x: str, data: str, flops: str) -> pd.DataFra
 
 def _laws(
     used: Sequence[Profile], n_draws: int, seed: int, level: float
-) -> tuple[PowerLaw, PowerLaw, float]:
-    """N*(C), D*(C), and the p-value of the scatter of the minima."""
+) -> tuple[PowerLaw, PowerLaw, float, float]:
+    """N*(C), D*(C), the p-value of the scatter of the minima, and the exponent of N* by power-law sides."""
     random = np.random.default_rng(seed)
     logs = np.log([profile.budget for profile in used])
     drawn = [_drawn_minima(profile, n_draws, random) for profile in used]
@@ -184,7 +200,8 @@ def _laws(
     dof = sum(int(profile.near.sum()) - 3 for profile in used)
     n = len(used)
     p = _scatter_p(logs, best_sizes, shifts, dof)
-    laws = []
+    moves = minima_by_sides(used) - best_sizes
+    laws, shape = [], float("nan")
     for i, values in enumerate((best_sizes, best_samples)):
         if p < _SCATTER_P:
             weights = random.multinomial(n, np.full(n, 1 / n), size=n_draws).astype(float)
@@ -198,10 +215,28 @@ def _laws(
             quantile = stats.t.ppf(0.5 + level / 2, _dof_of_slope(logs, shifts, used))
         half = float(quantile * np.std(resampled, ddof=1))
         slope = float(slopes(logs, values[None], np.ones((1, n)))[0])
-        interval = Interval(slope - half, slope + half)
+        moved = moves * (1.0 if i == 0 else _along_budget(used))
+        change = _change(logs, moved)
+        interval = Interval(slope - half + min(change, 0.0), slope + half + max(change, 0.0))
+        if i == 0 and np.isfinite(moves).sum() >= _FEWEST_BUDGETS:
+            shape = slope + change
         middle = float(np.exp(logs.mean())), float(np.exp(values.mean()))
         laws.append(PowerLaw(slope, interval, *middle))
-    return laws[0], laws[1], p
+    return laws[0], laws[1], p, shape
+
+
+def _along_budget(used: Sequence[Profile]) -> FloatArray:
+    """The slope (n,) of log samples by log size within each budget."""
+    logs = [np.log([p.sizes[p.near], p.samples[p.near]]) for p in used]
+    return np.array([np.polyfit(size, samples, 1)[0] for size, samples in logs])
+
+
+def _change(logs: FloatArray, moves: FloatArray) -> float:
+    """What moves (n,) of the minima do to the slope; none if fewer than three are known."""
+    known = np.isfinite(moves)
+    if known.sum() < _FEWEST_BUDGETS:
+        return 0.0
+    return float(slopes(logs[known], moves[None, known], np.ones((1, int(known.sum()))))[0])
 
 
 def _dof_of_slope(logs: FloatArray, shifts: FloatArray, used: Sequence[Profile]) -> float:

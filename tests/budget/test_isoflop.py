@@ -224,3 +224,61 @@ def test_real_isoflop_runs_use_every_budget():
     found = isoflop(pd.read_csv(points), "loss")
     assert (len(found.profiles), len(found.used)) == (6, 6)
     assert isoflop(pd.read_csv(points), "loss", within=1e3).skew_p < 1e-6
+
+
+def checkpoints(seed=0, n_samples=np.geomspace(1e6, 1e10, 30)):
+    """Nine models with 30 checkpoints each, whose FLOPs are met by another model's by chance only."""
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e5, 1e8, 9), n_samples, indexing="ij"))
+    loss = Additive()(PARAMS, n, d) + np.random.default_rng(seed).normal(0, 0.003, len(n))
+    return pd.DataFrame({"n_params": n, "n_samples": d, "flops": 6 * n * d, "loss": loss})
+
+
+@pytest.mark.parametrize("tolerance", [0.1, 0.2, 0.4])
+@pytest.mark.parametrize("seed", range(3))
+def test_checkpoints_that_share_no_budgets_are_refused(seed, tolerance):
+    """Their few budgets would give an exponent of .46 where .52 is true, with an interval of .05."""
+    with pytest.raises(UserError, match=r"the flops form no budgets: \d+ of \d+ groups follow"):
+        isoflop(checkpoints(seed), "loss", tolerance=tolerance)
+
+
+def test_checkpoints_at_common_budgets_have_an_exponent_without_interval():
+    n = np.geomspace(1e5, 1e8, 19)
+    rows = pd.concat(
+        pd.DataFrame({"n_params": n, "n_samples": c / 6 / n, "flops": c})
+        for c in np.geomspace(1e13, 1e16, 6)
+    )
+    rows["loss"] = Additive()(PARAMS, rows["n_params"], rows["n_samples"])
+    rows["trajectory"] = rows["n_params"].map("{:.0f}".format)
+    found = isoflop(rows, "loss")
+    assert found.size.exponent == pytest.approx(TRUE, abs=0.02)
+    assert (found.size.interval, found.samples.interval, found.n_runs) == (None, None, 19)
+
+
+def far_apart(seed):
+    """Four sizes in steps of a factor of 2.4, the same at every budget, while the best size grows by a factor of 6."""
+    budgets = np.geomspace(1e18, 3e19, 20)
+    sizes = best_size(2.8e18) * 2.4 ** (np.arange(4) - 1.0)
+    n, c = (a.ravel() for a in np.meshgrid(sizes, budgets))
+    loss = Additive()(PARAMS, n, c / 6 / n) + np.random.default_rng(seed).normal(0, 0.001, len(n))
+    return pd.DataFrame({"n_params": n, "n_samples": c / 6 / n, "flops": c, "loss": loss})
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_intervals_hold_what_profiles_with_power_law_sides_say(seed):
+    """A parabola through sizes that the minimum wanders across is off by .02, and its residuals tell of .01 only."""
+    found = isoflop(far_apart(seed), "loss", tolerance=0.05)
+    size = found.size
+    assert TRUE in size.interval
+    assert 1 - TRUE in found.samples.interval
+    assert found.by_sides in size.interval
+    assert abs(found.by_sides - TRUE) < 0.5 * abs(size.exponent - TRUE)
+
+
+def test_a_difference_between_shapes_of_profiles_is_told():
+    rows = far_apart(0)
+    fit = fit_law(Additive(), rows, y="loss")
+    approaches, _ = three_approaches(rows, fit, Cost("flops", 6.0, 1.0), tolerance=0.05)
+    assert (
+        "with sides that rise as powers, as those of the additive law, a is 0.52"
+        in approaches[1].remark
+    )
