@@ -47,14 +47,18 @@ def read_table(path: Path) -> pd.DataFrame:
     from 1, `attrs["source"]` the file's name, both for messages.
 
     Raises:
-        UserError: it cannot be read, is not UTF-8, is of another dialect, has no row, a row has more or fewer fields than
-            the header, a column has no name or the name of another, or a number is too large or small for a float.
+        UserError: it cannot be read, is not UTF-8, is of another dialect, has comments or no row, a row is empty or has more
+            or fewer fields than the header, a column has no name or the name of another, or a number is too large or small for a float.
     """
     name = "stdin" if str(path) == "-" else str(path)
     rows = _rows(name, _text(name, path))
     if not rows:
         raise UserError(f"{name}: not a CSV table: it is empty")
     (first, header), body = rows[0], rows[1:]
+    if _is_comment(header) and any(len(fields) != len(header) for _, fields in body):
+        raise UserError(
+            f"{name}: line {first}: {','.join(header)!r} is a comment, expected the names of the columns; remove it"
+        )
     columns = _columns(name, first, header, body)
     if not body:
         raise UserError(f"{name}: the table has no row")
@@ -160,6 +164,10 @@ def _columns(
 def _check_row(name: str, line: int, fields: Sequence[str], columns: Sequence[str]) -> None:
     """Check that a row has a field for each column, none of them a number with commas or several numbers."""
     if len(fields) != len(columns):
+        if _is_comment(fields):
+            raise UserError(
+                f"{name}: line {line}: {','.join(fields)!r} is a comment, expected {len(columns)} fields; remove it"
+            )
         count = f"{len(fields)} field{'s' if len(fields) != 1 else ''}"
         if len(fields) > len(columns):
             last = columns[-1]
@@ -170,6 +178,10 @@ def _check_row(name: str, line: int, fields: Sequence[str], columns: Sequence[st
                 f"column {columns[len(fields)]} has none; write an empty field for a missing value"
             )
         raise UserError(f"{name}: line {line} has {count}, the header {len(columns)}: {hint}")
+    if len(columns) > 1 and not any(text.strip() for text in fields):
+        raise UserError(
+            f"{name}: line {line}: {','.join(fields)!r} holds no value, expected a run; remove the line"
+        )
     for column, text in zip(columns, fields, strict=True):
         cell = text.strip()
         if "," in cell and _WITH_COMMA.fullmatch(cell):
@@ -207,6 +219,10 @@ def _column(name: str, column: str, lines: Sequence[int], texts: Sequence[str]) 
                 "number; change its unit"
             )
     return numbers
+
+
+def _is_comment(fields: Sequence[str]) -> bool:
+    return fields[0].lstrip().startswith("#")
 
 
 def _is_number(cell: str) -> bool:

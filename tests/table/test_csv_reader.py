@@ -72,6 +72,11 @@ def test_one_table_in_several_spellings(read, content):
         ("a,b\n1,2\n3,\u00e9\n".encode("latin-1"), "t.csv: line 3, character 3: byte 0xe9 is not UTF-8"),
         ("a,b\n1,2\n".encode("utf-16"), "t.csv: not UTF-8 but UTF-16"),
         ("a,b\n1,2\n".encode("utf-16-le"), "t.csv: line 1: not a CSV table: it holds a NUL"),
+        ("a,b\n1,2\n,\n", "t.csv: line 3: ',' holds no value, expected a run; remove the line"),
+        ("a,b\n1,2\n , \n3,4\n", "t.csv: line 3: .* holds no value, expected a run"),
+        ("# mine\na,b\n1,2\n", "t.csv: line 1: '# mine' is a comment, expected the names of the columns; remove it"),
+        ("# mine, old, bad\na,b\n1,2\n", "t.csv: line 1: .* is a comment, expected the names of the columns"),
+        ("a,b\n1,2\n# end\n", "t.csv: line 3: '# end' is a comment, expected 2 fields; remove it"),
         (b"\x1f\x8b\x08\x00", "t.csv: not a CSV table: it is compressed"),
     ],
 )  # fmt: skip
@@ -113,6 +118,14 @@ def test_missing_and_infinite_cells(read):
 
 def test_a_signature_that_looks_like_a_number_is_a_name(read):
     assert read("signature,a\n1234e567,1\n12,2\n")["signature"].tolist() == ["1234e567", "12"]
+
+
+def test_a_name_may_begin_as_a_comment_does(read):
+    assert list(read("# a,b\n1,2\n").columns) == ["# a", "b"]
+
+
+def test_a_column_may_have_missing_values_only_in_a_table_of_one(read):
+    assert read('a\n""\n1\n')["a"].isna().tolist() == [True, False]
 
 
 def test_truth_values_are_no_numbers(read):
