@@ -89,7 +89,8 @@ class TrainConfig:
             cells. Default: the cell's own size; with `share_prefix`, the geometric mean of the smallest and
             the largest size; with a growing batch, the largest.
         embedding_rate: peak rate of the feature table.
-        rate_of_kind: multiples of the rate for kinds of models, e.g. `{din = 2.0}`; 1 for those not named.
+        rate_multiple: factor on the rate of the dense parameters, e.g. as an axis to see what a wrong rate costs.
+        rate_of_kind: further factors for kinds of models, e.g. `{din = 2.0}`; 1 for those not named.
         rate_law: changes the recipe's rate of the dense parameters, or takes its place; `scaling tune` fits it.
         recipe: version of the rule. Default: 2; a study whose finished runs are of recipe 1 goes on with that.
         batch_schedule: `fixed` has one batch size for all steps; with `growing`, batch size and learning rate
@@ -109,6 +110,7 @@ class TrainConfig:
     batch_size: int | None = None
     learning_rate: float | None = None
     embedding_rate: float | None = None
+    rate_multiple: float = 1.0
     rate_of_kind: dict[str, float] = field(default_factory=dict)
     rate_law: RateLaw | None = None
     recipe: RecipeVersion | None = None
@@ -123,6 +125,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check that all sizes and rates are positive, and that the rate is set once."""
         require_positive(self, "batch_size", "learning_rate", "embedding_rate", "recipe_n_samples")
+        require_positive(self, "rate_multiple")
         if self.learning_rate is not None and self.rate_law is not None:
             raise ValueError("learning_rate and rate_law both set the rate; remove one of them")
         for kind, multiple in self.rate_of_kind.items():

@@ -135,7 +135,8 @@ def _rule(train: TrainConfig, n_samples: int, grade: Grade, data: DataFacts) -> 
 
 
 def _rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade, *, kind: str) -> float:
-    return _base_rate(train, n_samples, data, grade) * train.rate_of_kind.get(kind, 1.0)
+    multiple = train.rate_multiple * train.rate_of_kind.get(kind, 1.0)
+    return multiple * _base_rate(train, n_samples, data, grade)
 
 
 def _base_rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade) -> float:
