@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 from small_studies import plan_of
 
+from analysis.fit import fit_law
 from analysis.laws import Additive
+from scaling.cli.fit_inputs import load_table
+from scaling.cli.laws.forecast_target import parse_target
 from scaling.records import RunRecord
 
 PARAMS = {"E": 0.8, "A": 0.5, "B": 0.5, "alpha": 0.25, "beta": 0.3}
@@ -171,6 +174,37 @@ def test_a_run_outside_the_grid_is_no_target_of_a_forecast(run, study):
     code, out, err = run("forecast", study, "--law", "power", "--x", "n_samples", "--where", "grade=SUAN-0", "--at", "480")  # fmt: skip
     assert (code, out) == (2, "")
     assert "1 finished run there, so this is no forecast" in err
+
+
+def test_a_forecast_knows_every_grade_of_the_ladder(run, study):
+    loaded = load_table(study, study.parent / "runs", None)
+    fit = fit_law(Additive(), loaded.table)
+    sizes = {one["grade"]: one for one in json.loads(run("grades", "--study", study, "--json")[1])}
+    expected = {"n_params": sizes["SUAN-5"]["n_params"], "n_samples": 1000}
+    assert parse_target("SUAN-5,1e3", fit, loaded) == ("SUAN-5", expected)
+
+
+def test_a_grade_that_is_nowhere_is_one_line(run, study):
+    arguments = ("--law", "power", "--x", "n_params", "--where", "n_samples=160")
+    code, out, err = run("forecast", study, *arguments, "--at", "SUAN-99")
+    assert (code, out) == (2, "")
+    assert "--at SUAN-99: no size n_params of SUAN-99 is known, did you mean SUAN-9?" in err
+
+
+def test_a_grade_has_no_data_size(run, study):
+    arguments = ("--law", "power", "--x", "n_samples", "--where", "grade=SUAN-0")
+    code, out, err = run("forecast", study, *arguments, "--at", "SUAN-5")
+    assert (code, out) == (2, "")
+    assert "--at SUAN-5: a grade has no n_samples" in err
+
+
+def test_a_forecast_reads_the_folder_once(run, study, monkeypatch):
+    from analysis import table
+
+    read, reads = table.runs_table, []
+    monkeypatch.setattr("analysis.table.runs_table", lambda *a: reads.append(a) or read(*a))
+    run("forecast", study, "--at", "9000,9000")
+    assert len(reads) == 1
 
 
 def test_set_changes_the_grid(run, study):

@@ -31,7 +31,9 @@ def test_fit_finds_the_planted_law(run, table):
     code, out, _ = run("fit", path, "--y", "loss", *options, "--json")
     fit = json.loads(out)
     assert (code, fit["law"]["name"]) == (0, "saturating")
-    assert fit["intervals"]["alpha"][0] <= PARAMS["alpha"] <= fit["intervals"]["alpha"][1]
+    assert (
+        fit["intervals"]["alpha"]["lower"] <= PARAMS["alpha"] <= fit["intervals"]["alpha"]["upper"]
+    )
 
 
 def test_a_data_column_of_another_name_is_the_size(run, tmp_path):

@@ -44,14 +44,18 @@ class Loaded:
         is_study: whether it comes from run records.
         planned: one row per planned run of a study file; None for other sources, or if the plan cannot be made.
         notes: remarks on the rows.
+        known: every row that was read: also runs outside the grid, and rows that do not meet the conditions.
+        study: of a study file; None for other sources.
     """
 
     table: pd.DataFrame
     folder: Path
     title: str
     is_study: bool
-    planned: pd.DataFrame | None = None
-    notes: tuple[str, ...] = ()
+    planned: pd.DataFrame | None
+    notes: tuple[str, ...]
+    known: pd.DataFrame
+    study: StudyConfig | None = None
 
 
 def load_table(
@@ -84,21 +88,23 @@ def load_table(
         study = load_study(source, overrides or ())
         folder = runs_root(runs) / study.name
         title = study.study.description or study.name
-        rows = runs_table(folder)
+        known = rows = runs_table(folder)
         planned = _planned(study, folder)
         _warn_of_missing(planned)
         notes: tuple[str, ...] = ()
         if planned is not None and not whole_folder:
             rows, notes = _of_the_grid(rows, planned, folder)
-        return Loaded(_filtered(rows, where), folder, title, True, planned, notes)
+        return Loaded(_filtered(rows, where), folder, title, True, planned, notes, known, study)
     if overrides:
         raise UserError(f"--set {overrides[0]}: only a study file has keys, {source} is none")
     if source.is_dir():
-        return Loaded(_filtered(runs_table(source), where), source, source.resolve().name, True)
+        rows = runs_table(source)
+        title = source.resolve().name
+        return Loaded(_filtered(rows, where), source, title, True, None, (), rows)
     rows = read_table(source)
     stem = "stdin" if str(source) == "-" else source.stem
     folder = source.parent / f"{stem}-analysis"
-    return Loaded(_filtered(rows, where), folder, stem, False)
+    return Loaded(_filtered(rows, where), folder, stem, False, None, (), rows)
 
 
 def load_tables(

@@ -9,9 +9,13 @@ from scaling.cli.fit_inputs import choices, is_number, parse_sizes
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
     from analysis.fit import LawFit
+    from scaling.cli.fit_inputs import Loaded
+    from scaling.study import StudyConfig
 
 __all__ = ["parse_target", "refuse_if_training", "target_flops"]
 
@@ -21,34 +25,74 @@ logger = logging.getLogger(__name__)
 _NEAR = 0.1
 
 
-def parse_target(
-    text: str, fit: LawFit, table: pd.DataFrame, planned: pd.DataFrame | None
-) -> tuple[str | None, dict[str, float]]:
+def parse_target(text: str, fit: LawFit, loaded: Loaded) -> tuple[str | None, dict[str, float]]:
     """The grade, if named, and the size by column that an `--at` means.
+
+    A grade is one of the table, of the plan, or, for a study, of the ladder.
 
     Raises:
         UserError: the text is not one size for each variable, or there is no such grade.
     """
+    table, planned = loaded.table, loaded.planned
     columns = list(fit.columns.values())
     first, comma, rest = text.partition(",")
-    if not comma or len(columns) < 2 or is_number(first):
+    if is_number(first) or (not comma and len(columns) > 1):
         target = dict(zip(columns, parse_sizes(text, len(columns)), strict=True))
         _warn_if_not_planned(text, target, planned)
         return _grade_of(target, table, planned), target
     sizes: dict[str, float] = {}
     for known in (table, planned):
         if known is not None and {"grade", columns[0]} <= set(known.columns):
-            sizes = {str(g): float(s) for g, s in zip(known["grade"], known[columns[0]], strict=True)} | sizes  # fmt: skip
+            sizes = _sizes_of_grades(known, columns[0]) | sizes
     if first not in sizes:
+        sizes |= _size_in_ladder(text, first, columns[0], loaded.study, sizes)
+    if (rest.count(",") + 1 if comma else 0) != len(columns) - 1:
         raise UserError(
-            f"--at {text}: no size {columns[0]} of {first} is known{choices(first, sizes)}"
+            f"--at {text}: expected {' and a size for '.join(['a grade', *columns[1:]])}"
         )
-    if rest.count(",") + 2 != len(columns):
-        raise UserError(f"--at {text}: expected a grade and a size for {', '.join(columns[1:])}")
-    others = parse_sizes(rest, len(columns) - 1)
+    others = parse_sizes(rest, len(columns) - 1) if comma else []
     target = dict(zip(columns, [sizes[first], *others], strict=True))
     _warn_if_not_planned(text, target, planned)
     return first, target
+
+
+def _sizes_of_grades(table: pd.DataFrame, column: str) -> dict[str, float]:
+    """The size of each grade; empty if the column, such as that of the data size, is none of a model."""
+    sizes = table.groupby("grade")[column].agg(["min", "max"])
+    if (sizes["min"] != sizes["max"]).any():
+        return {}
+    return {str(grade): float(size) for grade, size in sizes["min"].items()}
+
+
+def _size_in_ladder(
+    text: str, name: str, column: str, study: StudyConfig | None, known: Iterable[str]
+) -> dict[str, float]:
+    """The size of a grade that no run has, for the features and options of a study.
+
+    Raises:
+        UserError: there is no such grade, or the column is no size of a model that follows from its grade.
+    """
+    from models.grades import GRADES
+    from models.kinds import size_of
+    from scaling.study import data_facts
+
+    ladder = {**GRADES, **study.grades} if study is not None else {}
+    light = study is not None and study.is_light(name)
+    if study is None or (name.removeprefix("Light") if light else name) not in ladder:
+        valid = dict.fromkeys([*known, *ladder])
+        raise UserError(f"--at {text}: no size {column} of {name} is known{choices(name, valid)}")
+    grade = study.grade(name, "--at")
+    if column == "max_len":
+        return {name: float(grade.max_len)}
+    size = size_of(grade, study.options(name), data_facts(study.data).schema)
+    sizes = {
+        one: getattr(size, one) for one in ("n_params", "n_embedding_params", "flops_per_sample")
+    }
+    if column not in sizes:
+        raise UserError(
+            f"--at {text}: a grade has no {column}, only {', '.join([*sizes, 'max_len'])}; write the size as a number"
+        )
+    return {name: float(sizes[column])}
 
 
 def _grade_of(

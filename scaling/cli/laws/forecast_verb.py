@@ -70,7 +70,7 @@ def forecast(
         list[str] | None,
         typer.Option(
             metavar="N,D",
-            help="Sizes to forecast, or GRADE,D; only D for a law of one size; repeatable.",
+            help="Sizes to forecast, or GRADE,D (of a study, any grade); only D for a law of one size; repeatable.",
         ),
     ] = None,
     score: Annotated[
@@ -177,11 +177,11 @@ def _forecast(
 
     from analysis.forecasts import add_forecast, make_forecast, settings_of
 
-    known = _known_runs(loaded)
+    known = loaded.known
     settings = settings_of(rows, known, list(fit.columns.values()))
     made = []
     for text in dict.fromkeys(at):
-        grade, target = parse_target(text, fit, loaded.table, loaded.planned)
+        grade, target = parse_target(text, fit, loaded)
         refuse_if_training(text, target, loaded.planned)
         flops = target_flops(target, rows, loaded.planned)
         made.append(
@@ -207,15 +207,6 @@ def _forecast(
         lines.append(f"  {'written' if is_new else f'already there since {one.made}'}: {path}")
     documents = [{"file": str(path), "new": is_new, **asdict(one)} for one, path, is_new in kept]
     emit(lines, documents, as_json=as_json, output=output)
-
-
-def _known_runs(loaded: Loaded) -> pd.DataFrame:
-    """All finished runs of a study's folder, also those outside its grid; or the table."""
-    if not loaded.is_study:
-        return loaded.table
-    from analysis.table import runs_table
-
-    return runs_table(loaded.folder)
 
 
 def _score(
