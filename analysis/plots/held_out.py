@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.fit import LawFit
-from analysis.plots.style import ACCENT, GREY, dress, key_label, metric_label, set_title
+from analysis.plots.style import ACCENT, GREY, dress, key_label, metric_label, set_figure_title
 from analysis.table import Size, size_label, size_of
 
 __all__ = ["plot_holdout"]
@@ -53,14 +53,11 @@ def plot_holdout(
     panels = list(figure.subplots(max(len(cuts), 1), 1, sharey=True, squeeze=False)[:, 0])
     for ax, cut in zip(panels, cuts, strict=False):
         _draw_panel(ax, rows[rows["cut"] == cut], columns)
-        ax.annotate(
-            f"held out: {_CUT_LABELS[cut]}", (1.0, 1.0), (0, 2), xycoords="axes fraction",
-            textcoords="offset points", ha="right", va="bottom", fontsize=8, color=GREY,
-        )  # fmt: skip
+        ax.set_title(f"held out: {_CUT_LABELS[cut]}", fontsize=9, loc="left", color=GREY)
     doubtful = (whole is not None and not whole.success) or bool(
         (rows["status"] != "converged").any()
     )
-    set_title(panels[0], _title(rows, law, whole), doubtful=doubtful)
+    set_figure_title(figure, _title(rows, law, whole), doubtful=doubtful)
     panels[-1].set_xlabel(" / ".join(size.label for size in sizes))
     figure.supylabel(f"predicted − measured {metric_label(y, foreign=foreign)}", fontsize=10)
     if len(rows):

@@ -13,12 +13,12 @@ from analysis.plots.style import (
     GREY,
     LEGEND_ENTRIES,
     MARKERS,
-    WARNING,
     colour_of,
     dress,
     key_label,
     log_ticks,
     metric_label,
+    set_figure_title,
 )
 from analysis.table import Size, size_label, size_of
 from analysis.uncertainty import format_estimate
@@ -82,7 +82,7 @@ def plot_isoflop(
     best = "maximum" if rising else "minimum"
     _key(right, found, step, best, budget_label)
     said, doubtful = _title(found, best)
-    figure.suptitle(said, x=0.01, ha="left", fontsize=9, color=WARNING if doubtful else "black")
+    set_figure_title(figure, said, doubtful=doubtful)
     return figure
 
 

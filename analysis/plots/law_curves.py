@@ -39,7 +39,9 @@ __all__ = ["plot_curves"]
 # How far curves run beyond the largest size.
 _REACH = 4.0
 # A limit further from the points than this share of their range would set the scale of the axis.
-_NEAR = 0.35
+_NEAR = 0.5
+# Nor do curves that fall further below the points than this factor, where heights are logarithmic.
+_BELOW = 10.0
 
 
 def plot_curves(
@@ -118,7 +120,7 @@ def plot_curves(
         ax.set_ylabel(name)
     else:
         ax.set_ylabel(f"{minus:.4f} − {name}" if up else f"{name} − {minus:.4f}")
-        _set_log_height(ax, [heights, *curves])
+        _set_log_height(ax, heights, curves)
     ax.set_xlabel(size_of(x, foreign=foreign).label)
     dress(ax)
     title = size_of(group, foreign=foreign).title
@@ -232,12 +234,13 @@ def _limits(heights: FloatArray, is_log: bool) -> tuple[float, float]:
     return float(heights.min()) - reach, float(heights.max()) + reach
 
 
-def _set_log_height(ax: Axes, drawn: Sequence[FloatArray]) -> None:
+def _set_log_height(ax: Axes, heights: FloatArray, curves: Sequence[FloatArray]) -> None:
     """A logarithmic axis for what lies above zero; the bands, whose lower ends may not, do not set its range."""
     ax.set_yscale("log")
-    seen = np.concatenate([np.ravel(values) for values in drawn])
-    seen = seen[np.isfinite(seen) & (seen > 0)]
-    if len(seen):
+    points = heights[heights > 0]
+    if len(points):
+        seen = np.concatenate([points, *curves])
+        seen = seen[np.isfinite(seen) & (seen >= points.min() / _BELOW)]
         ax.set_ylim(seen.min() / 1.25, seen.max() * 1.25)
     log_ticks(ax.yaxis)
 

@@ -29,6 +29,7 @@ ACCENT = "#0072b2"
 # A legend with more groups does not fit beside the axes; a colour bar does.
 LEGEND_ENTRIES = 8
 _BAR_LABELS = 16
+_WIDTH = 7.2  # inches, of a figure of one panel
 _TITLE_WIDTH = 88
 _KEY_WIDTH = 26
 # Inferno without its ends: black looks like an axis, and orange beyond this has a contrast below 3 on white.
@@ -40,7 +41,7 @@ _FEW_CELLS = 2
 def new_axes() -> Axes:
     """The Axes of a new figure."""
     # Not from pyplot, so nobody has to close the figure.
-    return Figure(figsize=(7.2, 4.4), layout="constrained").subplots()
+    return Figure(figsize=(_WIDTH, 4.4), layout="constrained").subplots()
 
 
 def colour_of(i: int, n: int) -> tuple[float, float, float, float]:
@@ -126,8 +127,26 @@ def _r_squared_text(fit: LawFit, minus: float | None) -> list[str]:
 
 def set_title(ax: Axes, text: str, *, doubtful: bool = False) -> None:
     """A small title at the left, each line in as many lines as it needs, red if the data do not determine the law."""
-    lines = [textwrap.fill(line, _TITLE_WIDTH, break_long_words=False) for line in text.split("\n")]
-    ax.set_title("\n".join(lines), fontsize=9, loc="left", color=WARNING if doubtful else "black")
+    ax.set_title(
+        _wrapped(text, _TITLE_WIDTH), fontsize=9, loc="left", color=_title_colour(doubtful)
+    )
+
+
+def set_figure_title(figure: Figure, text: str, *, doubtful: bool = False) -> None:
+    """The same above all panels of a figure."""
+    width = int(_TITLE_WIDTH * figure.get_figwidth() / _WIDTH)
+    figure.suptitle(
+        _wrapped(text, width), x=0.01, ha="left", fontsize=9, color=_title_colour(doubtful)
+    )
+
+
+def _wrapped(text: str, width: int) -> str:
+    lines = [textwrap.fill(line, width, break_long_words=False) for line in text.split("\n")]
+    return "\n".join(lines)
+
+
+def _title_colour(doubtful: bool) -> str:
+    return WARNING if doubtful else "black"
 
 
 def key_label(text: str) -> str:

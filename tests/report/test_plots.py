@@ -20,6 +20,8 @@ from analysis.plots.law_curves import plot_curves
 from analysis.plots.residuals import plot_residuals
 from analysis.study_results import holdout
 from analysis.table import size_label, size_of
+from analysis.uncertainty import format_estimate
+from tests.support.figure_texts import figure_of, words
 
 PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
 
@@ -46,7 +48,7 @@ def fit(table):
 
 
 def labels(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
+    return [words(text.get_text()) for text in ax.get_legend().get_texts()]
 
 
 def test_a_figure_of_its_own_is_not_left_open(table, fit):
@@ -56,11 +58,9 @@ def test_a_figure_of_its_own_is_not_left_open(table, fit):
 
 
 def test_given_axes_are_used(table, fit):
-    figure, axes = plt.subplots(1, 3)
-    rows = holdout([Additive()], table)
+    figure, axes = plt.subplots(1, 2)
     assert plot_curves(table, fit, y="logloss", ax=axes[0]) is axes[0]
     assert plot_residuals(fit, ax=axes[1]) is axes[1]
-    assert plot_holdout(rows, ax=axes[2]) is axes[2]
     plt.close(figure)
 
 
@@ -106,9 +106,9 @@ def test_the_curve_is_the_law(table, fit):
 
 
 def test_limits_are_named_in_the_legend(table, fit):
-    texts = labels(plot_curves(table, fit, y="logloss", truth=0.4))
-    assert any(text.startswith("fitted $E$ = 0.3") or "0.4" in text for text in texts)
-    assert "true probabilities' logloss 0.4000" in texts
+    texts = labels(plot_curves(table, fit, y="logloss", truth=0.42))
+    assert "fitted $E$" in texts
+    assert "true probabilities' logloss 0.4200" in texts
 
 
 def test_a_rising_metric_lists_its_best_group_first(table):
@@ -220,7 +220,32 @@ def doubtful(fit):
 
 
 def test_the_title_names_law_and_status(table, fit):
-    assert plot_curves(table, fit, y="logloss").get_title("left") == "additive law, converged"
+    title = plot_curves(table, fit, y="logloss").get_title("left")
+    assert title.splitlines()[0] == "additive law, converged"
+
+
+def test_the_title_gives_the_interval_of_the_offset(table, fit):
+    assert f"E = {fit.estimate('E')}" in plot_curves(table, fit, y="logloss").get_title("left")
+
+
+def test_r_squared_never_stands_without_what_it_does_not_test(table, fit):
+    title = plot_curves(table, fit, y="logloss").get_title("left")
+    assert f"R² = {fit.r_squared:.4f}, 16 cells: no test of E or the form" in title
+
+
+def test_r_squared_of_few_cells_says_little(table, fit):
+    title = plot_residuals(replace(fit, n_cells=7)).get_title("left")
+    assert "says little: 7 cells, 5 free parameters" in title
+
+
+def test_r_squared_beside_a_distance_is_that_of_the_metric(table, fit):
+    title = plot_curves(table, fit, y="logloss", minus=0.3).get_title("left")
+    assert "of logloss itself" in title
+
+
+def test_the_title_of_an_undetermined_fit_is_red(table, fit, doubtful):
+    colours = [plot_residuals(one)._left_title.get_color() for one in (fit, doubtful)]
+    assert colours == ["black", "#a11d33"]
 
 
 def test_curves_of_an_undetermined_fit_are_grey_and_dashed_and_the_title_says_so(table, doubtful):
@@ -235,12 +260,23 @@ def test_contours_of_an_undetermined_fit_are_grey(doubtful):
     assert {to_hex(colour) for colour in ax.collections[0].get_edgecolor()} == {"#8c8c8c"}
 
 
-def test_the_interval_of_the_offset_is_a_bar_within_the_axes(table, fit):
-    ax = plot_curves(table, fit, y="logloss")
-    bar = next(line for line in ax.lines if line.get_gid() == "interval of E")
-    interval = fit.intervals["E"]
-    expected = np.clip([interval.lower, interval.upper], *ax.get_ylim())
-    np.testing.assert_allclose(bar.get_ydata(), expected)
+def test_an_offset_far_from_the_points_does_not_stretch_the_axis(table, fit):
+    far = replace(fit, params=fit.params | {"E": fit.params["E"] - 1.0})
+    low, _ = plot_curves(table, far, y="logloss").get_ylim()
+    assert low > fit.params["E"] - 0.2
+
+
+def test_bands_do_not_set_the_range_of_a_distance(table, fit):
+    ax = plot_curves(table, fit, y="logloss", minus=float(table["logloss"].min()) - 0.01)
+    low, _ = ax.get_ylim()
+    assert low > 1e-3
+
+
+def test_cells_beyond_the_offset_are_counted_in_the_title(table, fit):
+    middle = float(table["logloss"].median())
+    title = plot_curves(table, fit, y="logloss", minus=middle).get_title("left")
+    below = int((table.groupby(["n_params", "n_samples"])["logloss"].mean() <= middle).sum())
+    assert f"{below} of 16 cells lie beyond" in title
 
 
 def test_every_contour_has_its_label(fit):
@@ -259,10 +295,40 @@ def test_many_groups_have_a_colour_bar_instead_of_a_legend():
     assert [text.get_text() for text in bar.get_yticklabels()][::9] == ["1k", "1M"]
 
 
-def test_held_out_cells_never_share_a_place(table):
-    ax = plot_holdout(holdout([Additive()], table))
-    places = np.concatenate([c.lines[0].get_xdata() for c in ax.containers])
-    assert np.diff(np.sort(places)).min() > 0.15
+@pytest.fixture(scope="module")
+def held_out(table):
+    return holdout([Additive()], table)
+
+
+def test_each_cut_has_a_panel_of_its_own(held_out):
+    figure = plot_holdout(held_out)
+    assert [ax.get_title("left") for ax in figure.axes] == [
+        "held out: largest data size",
+        "held out: largest model",
+        "held out: largest data size and largest model",
+    ]
+
+
+@pytest.mark.parametrize("copies", [1, 20])
+def test_held_out_cells_never_cover_each_other(held_out, copies):
+    figure = figure_of(plot_holdout(pd.concat([held_out] * copies)))
+    for ax in figure.axes:
+        points = [c.lines[0] for c in ax.containers]
+        places = np.sort(np.concatenate([point.get_xdata() for point in points]))
+        gaps = np.diff(ax.transData.transform(np.column_stack([places, places]))[:, 0])
+        assert gaps.min() > max(p.get_markersize() for p in points) * figure.dpi / 72
+
+
+def test_the_title_of_held_out_cells_tells_the_status_of_the_fit_to_all(held_out, fit, doubtful):
+    titles = [plot_holdout(held_out, whole=one).get_suptitle() for one in (fit, doubtful)]
+    assert titles[0].endswith("fit to all cells: converged")
+    assert titles[1].endswith("fit to all cells: NOT IDENTIFIED (beta)")
+
+
+def test_the_title_of_held_out_cells_counts_those_that_were_predicted(held_out):
+    title = plot_holdout(held_out).get_suptitle()
+    hits = int((held_out["inside"] == 1.0).sum())
+    assert f"{hits} of {len(held_out)} held-out cells lie in their 95 % interval" in title
 
 
 def test_a_group_is_dashed_from_its_own_largest_size(table, fit):
@@ -298,13 +364,40 @@ def profiles(n_budgets):
 
 
 def test_the_key_of_many_budgets_names_some_of_them():
-    ax = plot_isoflop(profiles(40), "loss", size_of("n_params"))
-    assert len(labels(ax)) == 14 + 1
-    assert "1 of 3 budgets" in ax.get_legend().get_title().get_text()
+    found = profiles(40)
+    key = plot_isoflop(found, "loss", size_of("n_params")).axes[1].get_legend()
+    assert len([text for text in key.get_texts() if "e+" in text.get_text()]) == 8 + 1  # and N*(C)
+    assert f"1 of {-(-len(found.used) // 8)} budgets on the left" in key.get_title().get_text()
 
 
-def test_sizes_far_from_the_best_are_faint():
+def test_sizes_far_from_the_best_are_open_and_the_key_says_why():
     found = profiles(5)
-    ax = plot_isoflop(found, "loss", size_of("n_params"))
-    faint = sum(len(line.get_xdata()) for line in ax.get_lines() if line.get_alpha() == 0.35)
-    assert faint == sum(int((~profile.near).sum()) for profile in found.used) > 0
+    figure = plot_isoflop(found, "loss", size_of("n_params"))
+    lines = [line for line in figure.axes[0].get_lines() if line.get_gid() == "not fitted"]
+    n_far = sum(int((~profile.near).sum()) for profile in found.used)
+    assert sum(len(line.get_xdata()) for line in lines) == n_far > 0
+    assert {line.get_markerfacecolor() for line in lines} == {"white"}
+    assert "open: too far from it, not fitted" in labels(figure.axes[1])
+
+
+def test_the_second_panel_has_the_best_sizes_and_their_power_law():
+    found = profiles(5)
+    ax = plot_isoflop(found, "loss", size_of("n_params")).axes[1]
+    curve = next(
+        line for line in ax.get_lines() if line.get_linestyle() == "-" and len(line.get_xdata()) > 9
+    )
+    np.testing.assert_allclose(curve.get_ydata(), [found.size(c) for c in curve.get_xdata()])
+    stars = next(line for line in ax.get_lines() if line.get_marker() == "*")
+    np.testing.assert_allclose(stars.get_ydata(), [p.best_size for p in found.used])
+
+
+def test_the_title_of_the_profiles_states_the_exponent_with_its_interval():
+    found = profiles(5)
+    title = plot_isoflop(found, "loss", size_of("n_params")).get_suptitle()
+    estimate = format_estimate(found.size.exponent, found.size.interval)
+    assert title.startswith(f"$N^*$ ∝ $C^a$ with a = {estimate}: approach 2")
+
+
+def test_skewed_profiles_are_marked():
+    figure = plot_isoflop(replace(profiles(5), skew_p=1e-4), "loss", size_of("n_params"))
+    assert "SKEWED" in figure.get_suptitle()
