@@ -11,6 +11,7 @@ from models.encoder import EncoderInput
 from models.grades import Grade
 from models.input_schema import InputSchema
 from models.kinds.building import build_model
+from models.kinds.known_kinds import encoder_class, read_options
 from models.kinds.own_class import ModelError
 from models.model_options import ModelOptions
 
@@ -39,9 +40,10 @@ def check_contract(grade: Grade, options: ModelOptions, schema: InputSchema) -> 
 
 
 def _check(grade: Grade, options: ModelOptions, schema: InputSchema) -> None:
-    model = build_model(grade, options, schema, base_rate=0.3, seed=1)
-    if not isinstance(getattr(model.encoder, "n_out", None), int):
+    encoder = encoder_class(options.kind)(grade, read_options(options), schema)
+    if not isinstance(getattr(encoder, "n_out", None), int):
         raise _error(options, "has no n_out", "the width of its vectors, set in __init__")
+    model = build_model(grade, options, schema, base_rate=0.3, seed=1)
     passes = _passes(schema, min(grade.max_len, max(_LENGTHS)))
     one = _only_candidate(passes, 0)
     outputs: list[Tensor] = []
