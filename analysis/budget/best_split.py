@@ -13,6 +13,7 @@ from scipy.optimize import brentq, minimize_scalar
 
 from analysis.budget.cost import Cost
 from analysis.fit import LawFit
+from analysis.table import direction
 from analysis.uncertainty import combined
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
@@ -69,9 +70,9 @@ def check_terms(fit: LawFit, asked: str) -> None:
     n_sizes = len(fit.law.variables) - len(fit.law.ratios)
     terms = {*fit.law.amplitudes[:n_sizes], "alpha", "beta", "gamma"}
     if terms & set(fit.at_bound):
-        raise UserError(
-            f"no {asked}: {fit.message}; check the direction of {fit.y} (--rising, --falling), or widen the sizes"
-        )
+        doubtful = direction(fit.y) is not fit.law.rising
+        hint = f"check the direction of {fit.y} (--rising, --falling), or " if doubtful else ""
+        raise UserError(f"no {asked}: {fit.message}; {hint}widen the sizes")
 
 
 def best_log_size(fit: LawFit, cost: Cost, budget: float, theta: FloatArray) -> float:

@@ -211,7 +211,7 @@ class LawFit:
         )
 
     def sources(self, name: str) -> dict[str, float]:
-        """Shares of a parameter's variance by source: seeds, residuals, runs, a size, lack of fit, the test part.
+        """Shares of a parameter's variance by source: seeds (or settings), residuals, runs, a size, lack of fit, the test part.
 
         Empty without a standard error, and for amplitudes and their ratios, whose error is that of an exponent.
         """
@@ -219,6 +219,8 @@ class LawFit:
             return {}
         i = self.law.names.index(name)
         found = {part.source: float(part.covariance[i, i]) for part in self.parts}
+        if self.noise.source == "settings" and "seeds" in found:
+            found["settings"] = found.pop("seeds")
         if name == "E" and self.noise.test_sd:
             found["test part"] = self.noise.test_sd**2
         total = sum(found.values())
@@ -227,7 +229,10 @@ class LawFit:
     def noise_text(self) -> str:
         """The noise by source, and the sources of the error of E."""
         noise = self.noise
-        terms = [f"{noise.sd:.3g} of a run by itself (from {noise.source}, {noise.dof} dof)"]
+        origin = {"settings": "rows that differ in more than the seed"}.get(
+            noise.source, noise.source
+        )
+        terms = [f"{noise.sd:.3g} of a run by itself (from {origin}, {noise.dof} dof)"]
         if noise.run_sd:
             terms.append(f"{noise.run_sd:.3g} shared by the cells of a run")
         if noise.shared_sd:

@@ -1,14 +1,17 @@
 """Remarks on a fit that do not change its status: outliers, shared shifts, lack of fit, narrow spans."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from analysis.optimum import Problem
-from analysis.uncertainty import Variance, outlier
+from analysis.table import differing_settings
+from analysis.uncertainty import Noise, Variance, outlier
 from scaling.arrays import FloatArray
 
-__all__ = ["condition", "decades", "fit_notes"]
+__all__ = ["condition", "decades", "fit_notes", "named_noise"]
 
 
 # A row this unlikely under the law and the other rows is reported.
@@ -101,6 +104,20 @@ def fit_notes(
         if decades(size) < 1:
             notes.append(f"{columns[variable]} spans only {decades(size):.1f} decades")
     return notes
+
+
+def named_noise(noise: Noise, table: pd.DataFrame, columns: Sequence[str], y: str) -> Noise:
+    """The noise; if it is that of rows of equal sizes that differ in settings, its source is not the seeds.
+
+    Args:
+        noise: of a fit.
+        table: its rows.
+        columns: of the law's sizes.
+        y: column of the metric.
+    """
+    if noise.source == "seeds" and differing_settings(table, columns, [y]):
+        return replace(noise, source="settings")
+    return noise
 
 
 def condition(weighted: FloatArray) -> float:

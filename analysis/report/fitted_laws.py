@@ -19,6 +19,10 @@ from analysis.table import size_label
 __all__ = ["variant_sections"]
 
 
+_SOURCES = {
+    "seeds": "the seeds' pooled variance",
+    "settings": "the pooled variance of rows that differ in more than the seed",
+}
 _KINDS = {"profile": "profile-likelihood", "bootstrap": "bootstrap", "wald": "Wald"}
 
 
@@ -112,7 +116,7 @@ def _joint(fits: MetricFits) -> Section:
             )
         )
     if joint.interval_method != "none":
-        source = "the seeds' pooled variance" if joint.noise.source == "seeds" else "the residuals"
+        source = _SOURCES.get(joint.noise.source, "the residuals")
         parts.append(
             Paragraph(
                 f"Brackets: {joint.options.level:.0%} {_KINDS[joint.interval_method]} intervals, noise from {source} "

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.table.places import place_of, source_of
+from analysis.table.settings_in_cells import differing_settings
 from scaling.errors import UserError
 from scaling.records import value_text
 
@@ -34,9 +35,15 @@ def check_runs(table: pd.DataFrame, x: str = "n_params", data: str = "n_samples"
         again = table.index[twice][0]
         row = table.loc[twice, keys].iloc[0]
         run = ", ".join(f"{key} {value_text(value)}" for key, value in row.items())
+        settings = differing_settings(table, keys, ())
+        remedy = "keep one row, or number the seeds"
+        if settings:
+            remedy = (
+                f"rows differ in {', '.join(settings)}, too: choose some with --where, or the best of each cell with --best-of "
+                f"{','.join(settings)}"
+            )
         raise UserError(
-            f"{source_of(table)}: {run} stands twice, again in {place_of(table, again)}; keep one row, number the seeds, "
-            "or name with --best-of the settings in which they differ"
+            f"{source_of(table)}: {run} stands twice, again in {place_of(table, again)}; {remedy}"
         )
 
 

@@ -27,7 +27,8 @@ class Noise:
     Attributes:
         sd: on the scale of the residuals.
         dof: its degrees of freedom; 0 if the noise cannot be estimated.
-        source: "seeds" (pooled over cells), "residuals", or "none".
+        source: "seeds" (pooled over cells), "settings" (the same, of rows that differ in more than the seed), "residuals", or
+            "none".
         seed_sd: pooled standard deviation of seeds within cells; NaN without repeated cells.
         seed_dof: its degrees of freedom, rows less cells.
         lack_of_fit: F of the residual variance over the seeds' variance; NaN if one of them is absent.
@@ -40,7 +41,7 @@ class Noise:
 
     sd: float
     dof: int
-    source: Literal["seeds", "residuals", "none"]
+    source: Literal["seeds", "settings", "residuals", "none"]
     seed_sd: float = float("nan")
     seed_dof: int = 0
     lack_of_fit: float = float("nan")

@@ -98,6 +98,29 @@ def test_a_fit_says_which_settings_differ_within_cells(run, swept):
     assert "--best-of lr" in out
 
 
+@pytest.mark.parametrize("verb", ["fit", "gain"])
+def test_the_results_say_that_settings_count_as_noise(run, swept, verb):
+    _, out, _ = run(verb, swept, "--y", "y", "--rising")
+    assert "differ in lr, too; the fit takes the effect for noise" in out
+    _, out, _ = run(verb, swept, "--y", "y", "--rising", "--json")
+    assert any("differ in lr" in note for note in json.loads(out)["notes"])
+
+
+def test_the_noise_of_settings_is_not_said_to_come_from_seeds(run, swept):
+    _, out, _ = run("fit", swept, "--y", "y", "--rising", "--json")
+    assert json.loads(out)["noise"]["source"] == "settings"
+    _, out, _ = run("fit", swept, "--y", "y", "--rising")
+    assert "(from rows that differ in more than the seed, " in out
+    assert "from seeds" not in out
+
+
+def test_a_seed_that_stands_twice_names_the_settings(run, swept):
+    pd.read_csv(swept).assign(seed=0).to_csv(swept, index=False)
+    code, _, err = run("fit", swept, "--y", "y", "--rising")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "seed 0 stands twice, again in line 3; rows differ in lr, too: choose some with" in err
+
+
 def test_the_best_of_each_cell_tells_its_bias(run, swept):
     code, out, _ = run("fit", swept, "--y", "y", "--rising", "--best-of", "lr", "--json")
     document = json.loads(out)

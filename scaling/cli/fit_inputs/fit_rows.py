@@ -86,8 +86,9 @@ def rows_to_fit(
     differing = differing_settings(table, sizes, metrics)
     if differing:
         notes.append(
-            f"rows of equal {', '.join(sizes)} differ in {', '.join(differing)}, too; the fit takes the effect for noise of "
-            f"seeds: choose rows with --where, or the best of each cell with --best-of {','.join(differing)}"
+            f"rows of equal {', '.join(sizes)} differ in {', '.join(differing)}, too; the fit takes the effect for noise, so "
+            "its law is that of an average setting and its intervals are not those of seeds: choose rows with --where, or the "
+            f"best of each cell with --best-of {','.join(differing)}"
         )
     return FitRows(table, metrics, found, tuple(notes))
 

@@ -107,7 +107,6 @@ def gain(
     name, x = law_of_table(law, loaded.table, x, data, [y] if y else [])
     sizes = size_columns(name, x, data, embeddings=embeddings)
     rows = rows_of_law(loaded.table, sizes, y, rising=rising, best_of=best_of)
-    rows.warn()
     (metric,) = rows.metrics
     form = build_law(name, rising=rows.rising[metric], limit=limit)
     fit = fit_law(
@@ -126,13 +125,16 @@ def gain(
             raise
         absent, found = str(error), gains(fit, None, factor)
     document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}, "y": fit.y}
-    document |= {"columns": dict(fit.columns), "factor": factor}
+    notes = [*fit.notes, *rows.notes]
+    document |= {"notes": notes, "columns": dict(fit.columns), "factor": factor}
     document |= {"from": json_values([asdict(one) for one in found])}
     head = f"{fit.y} = {form.equation}: {fit.status}"
     parts = [head if fit.success else f"{head}, {fit.message}"]
     tables = [part for one in found for part in _place(fit, one)]
-    note = [f"no answer from a best split: {absent}"] if len(found) == 1 else []
-    emit([*parts, *tables, *note], document, as_json=as_json, output=output)
+    last = [f"note: {note}" for note in notes]
+    if len(found) == 1:
+        last.insert(0, f"no answer from a best split: {absent}")
+    emit([*parts, *tables, *last], document, as_json=as_json, output=output)
     if not fit.success:
         raise typer.Exit(1)
 

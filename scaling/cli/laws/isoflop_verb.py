@@ -119,7 +119,7 @@ def isoflop(
     if all(one.size is None for one in found):
         reasons = [f"approach {one.name}: {one.remark}" for one in found]
         raise UserError("; ".join([*hint, *reasons]))
-    parts = _profile_parts(profiles, found[2]) if profiles else []
+    parts = _profile_parts(profiles, found) if profiles else []
     document: dict[str, Any] = {"y": metric, "columns": {"N": x, "D": data, "C": flops}}
     document |= {"approaches": json_values([asdict(one) for one in found])}
     document |= {"profiles": json_values(_records(profiles)) if profiles else []}
@@ -157,36 +157,53 @@ def _records(found: IsoFlop) -> list[dict[str, Any]]:
     ]
 
 
-def _profile_parts(found: IsoFlop, by_law: Approach) -> list[str | Table]:
+def _profile_parts(found: IsoFlop, approaches: tuple[Approach, ...]) -> list[str | Table]:
+    """A row for each budget with enough sizes for a parabola, with the best size by every approach."""
+    few = [one.left_out for one in found.profiles if one.left_out.startswith(_FEW)]
+    others = [one for one in (approaches[0], approaches[2]) if one.size]
     rows = []
     for profile in found.profiles:
-        law = f"{by_law.size(profile.budget):.3g}" if by_law.size else "-"
+        if profile.left_out.startswith(_FEW):
+            continue
+        laws = [f"{one.size(profile.budget):.3g}" for one in others if one.size]
         own = [f"{v:.3g}" if v == v else "-" for v in (profile.best_size, profile.best_samples)]
         n, near = len(profile.sizes), int(profile.near.sum())
         runs = str(n) if near == n else f"{near} of {n}"
-        rows.append([f"{profile.budget:.3g}", runs, *own, law, profile.left_out or "-"])
-    return [Table(["FLOPs", "runs", "N*", "D*", "N* by the joint law", "left out"], rows)]
+        rows.append([f"{profile.budget:.3g}", runs, *own, *laws, profile.left_out or "-"])
+    header = ["FLOPs", "runs", "N*", "D*", *(_BY[one.name[0]] for one in others), "left out"]
+    more = [f"{len(few)} more budgets have {few[0].partition(' (')[0]}: left out"] if few else []
+    return [Table(header, rows), *more]
+
+
+# How the reason begins that a budget has too few sizes, and the headings of the approaches beside the profiles.
+_FEW = "fewer than"
+_BY = {"1": "N* by the envelope", "3": "N* by the joint law"}
 
 
 def _approach_parts(found: tuple[Approach, ...]) -> list[str | Table]:
+    """Exponents by approach, with N* of all at one budget."""
     from analysis.uncertainty import format_estimate
 
+    # the middle of the profiles' budgets, else of another approach's
+    budgets = [found[i].size for i in (1, 2, 0)]
+    budget = next(law.budget for law in budgets if law)
     rows, remarks = [], []
     for one in found:
         remarks.append(f"{one.name}: {one.remark}")
         if one.size is None or one.samples is None:
-            rows.append([one.name, "-", "-", "-", "-"])
+            rows.append([one.name, *"----"])
             continue
         rows.append(
             [
                 one.name,
                 format_estimate(one.size.exponent, one.size.interval),
                 format_estimate(one.samples.exponent, one.samples.interval),
-                f"{one.size.level:.3g}",
-                f"{one.size.budget:.3g}",
+                f"{one.size(budget):.3g}",
+                f"{one.samples(budget):.3g}",
             ]
         )
-    header = ["approach", "N* ~ C^a", "D* ~ C^b", "N*", "at FLOPs"]
+    at = f"at {budget:.3g} FLOPs"
+    header = ["approach", "N* ~ C^a", "D* ~ C^b", f"N* {at}", f"D* {at}"]
     return [Table(header, rows), *remarks, *_differences(found)]
 
 
