@@ -64,11 +64,13 @@ def test_the_class_is_trained_and_known_by_its_source(folder):
     path.write_text(path.read_text() + "\n# a comment\n")
     assert "1 done" in scaling(folder, "plan", "study.toml").stdout
     path.write_text(path.read_text().replace("1e-6", "1e-3"))
-    assert "1 missing" in scaling(folder, "plan", "study.toml").stdout
+    assert "1 changed" in scaling(folder, "plan", "study.toml").stdout
 
 
 @pytest.mark.slow
 def test_the_table_names_the_options(folder):
-    table = scaling(folder, "table", "study.toml", "--all")
-    assert "recent_mean:RecentMean" in table.stdout
-    assert "half_life_hours" in table.stdout
+    scaling(folder, "table", "study.toml", "--all", "-o", "table.csv")
+    header, row = (folder / "table.csv").read_text().splitlines()
+    named = dict(zip(header.split(","), row.split(","), strict=True))
+    assert named["model.kind"] == "recent_mean:RecentMean"
+    assert named["model.half_life_hours"] == "6.0"
