@@ -81,7 +81,8 @@ class Evidence:
             return replace(none, claims=False)
         metric = self.metric
         options = FitOptions(fixed=goal.fixed, level=level)
-        law = build_law(goal.law, rising=rises(metric))
+        up = rises(metric) if goal.rising is None else goal.rising
+        law = build_law(goal.law, rising=up)
         fit = fit_law(law, table, y=metric, options=options)
         if not fit.has_curve or not fit.noise.dof:
             reason = f"no interval yet: {fit.message}"

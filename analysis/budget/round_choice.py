@@ -56,8 +56,12 @@ def check_goal(goal: GoalConfig) -> None:
     Raises:
         SettingError: it has not, or it is not.
     """
-    if goal.metric is not None and direction(goal.metric) is None:
-        raise SettingError("goal.metric", f"{goal.metric} is no metric of a run, e.g. logloss")
+    if goal.metric is not None and goal.rising is None and direction(goal.metric) is None:
+        raise SettingError(
+            "goal.metric",
+            f"{goal.metric} is no metric of a run, e.g. logloss, or its name does not say whether larger is better: give "
+            "goal.rising, or --rising or --falling",
+        )
     law = build_law(goal.law)
     for name in goal.fixed:
         if name not in law.names:

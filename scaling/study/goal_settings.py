@@ -17,6 +17,7 @@ class GoalConfig:
         quantity: a parameter of the law, e.g. "alpha".
         at: model size (a grade or a number of parameters) and data size of the metric that is wanted.
         metric: column that the law is fitted to. Default: `soft_logloss` if the runs have it, else `logloss`.
+        rising: whether larger values of the metric are better. Default: by its name.
         core_hours: budget in hours of one core, or of one GPU for grades that are trained on GPUs.
         flops: budget in training FLOPs.
         law: a law of model size and data size.
@@ -28,6 +29,7 @@ class GoalConfig:
     quantity: str | None = None
     at: tuple[int | str, int] | None = None
     metric: str | None = None
+    rising: bool | None = None
     core_hours: float | None = None
     flops: float | None = None
     law: Literal["additive", "tied", "multiplicative", "kaplan", "interaction", "bottleneck"] = (

@@ -13,6 +13,7 @@ import pytest
 from analysis.budget import PursuitUnit, check_goal, next_round
 from analysis.budget.first_cells import first_cells
 from analysis.budget.further_cells import linearise
+from analysis.budget.pursuit_look import Evidence
 from analysis.fit import FitOptions, fit_law
 from analysis.laws import Additive
 from scaling.errors import SettingError
@@ -228,3 +229,12 @@ def test_a_goal_that_the_law_does_not_have_is_refused(change, message):
     goal = replace(GoalConfig(width=0.1, quantity="alpha", flops=1.0), **change)
     with pytest.raises(SettingError, match=message):
         check_goal(goal)
+
+
+def test_a_goal_may_give_the_direction_of_its_metric(simulated):
+    goal = GoalConfig(width=100.0, quantity="alpha", flops=1.0, metric="score", rising=True)
+    check_goal(goal)
+    table = runs_of(simulated, 1e-4).assign(score=lambda t: 0.9 - t["logloss"])
+    look = Evidence(goal, None, table, [], 0.0, 0).look(0.95, True)
+    assert look.fit.law.rising
+    assert look.fit.success

@@ -208,6 +208,8 @@ def test_another_metric_in_the_same_log_is_refused(pursued):
         "--set", "goal.metric=auc", code=2
     )
     assert "nonsense is no metric" in pursued("--set", "goal.metric=nonsense", code=2)
+    own = pursued("--set", "goal.metric=nonsense", "--falling", code=2)
+    assert "not alpha of nonsense" in own
     assert "is reached" in pursued("--set", "goal.metric=logloss")
 
 

@@ -52,6 +52,13 @@ def pursue(
     jobs: Jobs = None,
     once: Once = False,
     force_resume: ForceResume = False,
+    rising: Annotated[
+        bool | None,
+        typer.Option(
+            "--rising/--falling",
+            help="The metric's direction [default: goal.rising, or by its name].",
+        ),
+    ] = None,
 ) -> None:
     """Train the cells that narrow the study's [goal] most per cost, until it is reached or the budget is spent.
 
@@ -61,6 +68,8 @@ def pursue(
 
     Example: scaling pursue study.toml --cluster slurm
     """
+    if rising is not None:
+        overrides = [*(overrides or ()), f"goal.rising={str(rising).lower()}"]
     config, store = load_study_and_store(study, overrides, runs)
     goal = _checked_goal(study, config)
     request = Request(
