@@ -11,6 +11,7 @@ from analysis.plots.figures import (
     draw_gains,
     draw_latency,
     draw_learned,
+    draw_race,
 )
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "draw_gains",
     "draw_latency",
     "draw_learned",
+    "draw_race",
 ]

@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.style import GREY, MARKERS, colour_of, dress
+from analysis.plots.style import GREY, MARKERS, colour_of, dress, set_figure_title
 from analysis.study_results import Ageing
 
 __all__ = ["plot_ageing"]
@@ -19,6 +19,10 @@ def plot_ageing(found: Ageing) -> Figure:
     left, right = figure.subplots(1, 2)
     _draw(left, found, relative=False)
     _draw(right, found, relative=True)
+    set_figure_title(
+        figure,
+        f"{found.metric} of {found.grade} by day after training, by data size and order of the log",
+    )
     right.legend(
         handles=_key(found), loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8
     )

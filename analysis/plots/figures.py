@@ -15,6 +15,7 @@ from analysis.latency import Served, best_under
 from analysis.plots.accuracy_latency import plot_latency
 from analysis.plots.ageing_days import plot_ageing
 from analysis.plots.budget_frontier import plot_frontier
+from analysis.plots.contest import plot_race
 from analysis.plots.gain_bands import gain_text, plot_gains
 from analysis.plots.held_out import plot_holdout
 from analysis.plots.isoflop_profiles import plot_isoflop
@@ -22,7 +23,7 @@ from analysis.plots.law_curves import plot_curves
 from analysis.plots.learned_components import plot_learned
 from analysis.plots.residuals import plot_residuals
 from analysis.plots.single_size import draw_single
-from analysis.study_results import Ageing, LearnedParts, MetricFits, StudyFits
+from analysis.study_results import Ageing, LearnedParts, MetricFits, Race, StudyFits
 from analysis.table import is_foreign, size_of
 from analysis.uncertainty import format_estimate
 from scaling.errors import UserError
@@ -35,6 +36,7 @@ __all__ = [
     "draw_gains",
     "draw_latency",
     "draw_learned",
+    "draw_race",
 ]
 
 
@@ -99,6 +101,14 @@ def draw_gains(
     last = {gain.variant: gain for gain in inside}
     caption += "".join(f" {gain_text(gain, found, unit, metric)}." for gain in last.values())
     return _picture(plot_gains(found, unit, metric, fits=fits), caption)
+
+
+def draw_race(race: Race) -> Picture:
+    """Draw the metric of all variants against the budget: runs, laws with bands, who is best."""
+    left = ", ".join(race.left_out)
+    caption = f"{race.metric} of {len(race.laws)} models against the budget; curves: best split, {100 * race.level:g} % bands."
+    caption += f" Without a law that can be compared: {left}." if left else ""
+    return _picture(plot_race(race), caption)
 
 
 def draw_learned(parts: LearnedParts) -> Picture:

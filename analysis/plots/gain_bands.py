@@ -124,7 +124,8 @@ def _mark_crossings(
         colour = colour_of(names.index(crossing.variant), len(names))
         budget, *ends = crossing.budget
         ax.plot(np.clip(ends, *limits), [1.0, 1.0], color=colour, lw=2.5, alpha=0.8, zorder=4)
-        label = f"equal at {budget:.2g} [{ends[0]:.2g}, {ends[1]:.2g}]"
+        low, high = ("open" if end in (0.0, np.inf) else f"{end:.2g}" for end in ends)
+        label = f"equal at {budget:.2g} [{low}, {high}]"
         ax.plot(budget, 1.0, "o", color=colour, mec="white", ms=7, ls="", zorder=5, label=label)
 
 

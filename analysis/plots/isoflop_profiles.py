@@ -188,9 +188,13 @@ def _title(found: IsoFlop, best: str) -> tuple[str, bool]:
         lines[1] += (
             "; the best sizes scatter more than these runs explain, and the interval is that of resampled budgets"
         )
+    if found.n_runs:
+        lines[1] += f"; rows of {found.n_runs} runs share their errors, so there is no interval"
     is_skewed = found.skew_p < _SKEW_P
     if is_skewed:
+        other = f"; sides that rise as powers of the size give a = {found.by_sides:.3f}"
         lines.append(
             f"The profiles are SKEWED (p = {found.skew_p:.1g}), so that the best size depends on which sizes were trained"
+            f"{other if np.isfinite(found.by_sides) else ''}"
         )
     return "\n".join(lines), is_skewed or law.interval is None

@@ -152,9 +152,7 @@ def _title(fit: LawFit | Mapping[Any, LawFit], group: str, minus: float | None) 
     if not drawn:
         return f"no curve: too few sizes to fit each value of {group} alone"
     doubtful = sum(not one.success for one in drawn)
-    said = (
-        f"{doubtful} of {len(drawn)} NOT DETERMINED (dashed and grey)" if doubtful else "converged"
-    )
+    said = f"{doubtful} of {len(drawn)} NOT DETERMINED (grey)" if doubtful else "converged"
     cells = sorted({one.n_cells for one in drawn})
     count = " to ".join(str(n) for n in dict.fromkeys((cells[0], cells[-1])))
     return (

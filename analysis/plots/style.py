@@ -36,6 +36,7 @@ _KEY_WIDTH = 26
 _DARKEST, _PALEST = 0.12, 0.66
 # Below so many cells for each parameter, R2 is high whatever the law.
 _FEW_CELLS = 2
+_LACK = "lack of fit"
 
 
 def new_axes() -> Axes:
@@ -108,7 +109,14 @@ def law_title(fit: LawFit, *, curves: bool = True, minus: float | None = None) -
         look = "; its curves are dashed and grey" if curves else ""
         first = f"{law}: {status.upper()}{which}{look}"
     own = [] if "E" in fit.fixed or "E" not in fit.params else [_offset_text(fit)]
-    return "\n".join([first, "; ".join([*own, *_r_squared_text(fit, minus)])]).rstrip()
+    facts = "; ".join([*own, *_r_squared_text(fit, minus)])
+    return "\n".join(line for line in (first, facts, *_lack_of_fit(fit)) if line)
+
+
+def _lack_of_fit(fit: LawFit) -> list[str]:
+    """The first words of the remarks on it."""
+    told = [note.partition(" (")[0] for note in fit.notes if note.startswith(_LACK)]
+    return [note.replace(_LACK, _LACK.upper(), 1) for note in told]
 
 
 def _offset_text(fit: LawFit) -> str:

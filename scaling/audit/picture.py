@@ -37,7 +37,7 @@ def plot_store(store: EventStore) -> Figure:
         axes[1].plot(
             [], [], color=_GREY, linestyle="--", linewidth=1, label="start of the test part"
         )
-        axes[1].legend(frameon=False)
+        _key(axes[1])
     return figure
 
 
@@ -74,8 +74,15 @@ def plot_rates(days: list[Day], store: EventStore, ax: Axes) -> Axes:
         value = store.base_rate[part]
         ax.axhline(value, color=_GREY, linestyle=style, linewidth=1, label=f"{part} {value:.3f}")
     ax.set_ylabel(f"share of clicks{_mean_of(width)}")
-    ax.legend(frameon=False)
+    _key(ax)
     return _with_dates(ax)
+
+
+def _key(ax: Axes) -> None:
+    """A legend above the axes, where it covers nothing."""
+    ax.legend(
+        frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.0
+    )
 
 
 def _periods(days: list[Day]) -> tuple[Array, int, Array, Array]:

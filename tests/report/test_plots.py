@@ -243,6 +243,14 @@ def test_r_squared_beside_a_distance_is_that_of_the_metric(table, fit):
     assert "of logloss itself" in title
 
 
+def test_the_title_tells_a_lack_of_fit(fit):
+    lacking = replace(
+        fit, notes=("lack of fit: residuals exceed the seeds' noise (F = 9.0, p = 0.001); more",)
+    )
+    last = plot_residuals(lacking).get_title("left").splitlines()[-1]
+    assert last == "LACK OF FIT: residuals exceed the seeds' noise"
+
+
 def test_the_title_of_an_undetermined_fit_is_red(table, fit, doubtful):
     colours = [plot_residuals(one)._left_title.get_color() for one in (fit, doubtful)]
     assert colours == ["black", "#a11d33"]
