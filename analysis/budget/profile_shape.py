@@ -51,8 +51,8 @@ def minima_by_sides(used: Sequence[Profile]) -> FloatArray:
     steps = np.log(np.geomspace(_LOW, 1.0, _GRID))
     start = min((np.array([a, b]) for a in steps for b in steps), key=lambda logs: solved(logs)[0])
     scale = solved(start)[0] or 1.0
-    found = optimize.minimize(
-        lambda logs: solved(logs)[0] / scale, start, method="Nelder-Mead",
-        options={"xatol": 1e-3, "fatol": 1e-9, "maxiter": 200},
-    )  # fmt: skip
-    return solved(found.x)[1]
+
+    def share(logs: FloatArray) -> float:
+        return solved(logs)[0] / scale
+
+    return solved(optimize.minimize(share, start, method="Nelder-Mead", tol=1e-6).x)[1]

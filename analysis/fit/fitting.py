@@ -13,9 +13,12 @@ import pandas as pd
 
 from analysis.fit.fit_options import FitOptions
 from analysis.fit.law_fit import LawFit
+from analysis.fit.remarks import named_noise
+from analysis.fit.vanished_terms import without_vanished
 from analysis.fit.verdict import Estimates, Question, conclude, refuse, without_curve
 from analysis.laws import Law
 from analysis.optimum import LOG_RANGE, Optimum, Points, Problem, gather_points, serves_several
+from analysis.table import source_of
 from analysis.uncertainty import (
     Interval,
     Variance,
@@ -81,10 +84,11 @@ def fit_law(
     by_row = options.loss == "huber" or resampled
     points = rows if by_row or not len(rows) else rows.means()
     problem = Problem(law, points, options.threshold, held, options.over)
-    refusal = refuse(problem)
+    refusal = refuse(problem, y, source_of(table))
     if refusal:
         return without_curve(problem, question, *refusal)
-    return _fit(problem, question)
+    fit = _fit(problem, question)
+    return replace(fit, noise=named_noise(fit.noise, table, list(question.columns.values()), y))
 
 
 def _rows(law: Law, table: pd.DataFrame, question: Question, held: Mapping[str, float]) -> Points:
@@ -144,6 +148,9 @@ def _fit(problem: Problem, question: Question) -> LawFit:
     options = question.options
     optimum = problem.solve()
     variance = estimate_variance(problem, optimum.theta)
+    kept = without_vanished(problem, optimum, variance)
+    if kept is not optimum:
+        optimum, variance = kept, estimate_variance(problem, kept.theta)
     intervals: dict[str, Interval] = {}
     if options.interval_method == "profile":
         optimum, variance, intervals = _profiled(problem, optimum, variance, options.level)

@@ -11,6 +11,7 @@ from analysis.fit.law_fit import LawFit, Status
 from analysis.fit.remarks import condition, decades, fit_notes
 from analysis.fit.simpler_law import simpler_law_note, simpler_law_p
 from analysis.optimum import Objective, Optimum, Points, Problem
+from analysis.table import direction
 from analysis.uncertainty import Interval, Noise, Part, Variance
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
@@ -43,8 +44,13 @@ class Estimates:
     n_evaluations: int
 
 
-def refuse(problem: Problem) -> tuple[Status, str] | None:
+def refuse(problem: Problem, y: str, source: str) -> tuple[Status, str] | None:
     """The status and message of a fit that cannot have a curve, or None.
+
+    Args:
+        problem: law, points and loss.
+        y: column of the metric.
+        source: name of the table.
 
     Raises:
         UserError: the metric lies beyond its physical limit.
@@ -66,9 +72,15 @@ def refuse(problem: Problem) -> tuple[Status, str] | None:
     beyond = law.sign * (metric - law.bound) < 0
     if "E" not in problem.fixed and beyond.any():
         kind, side = ("rising", "above") if law.rising else ("falling", "below")
+        worst = float(metric[beyond].max() if law.rising else metric[beyond].min())
+        # of a metric whose name says its direction, only the limit can be wrong
+        doubt = (
+            "" if direction(y) is law.rising else "check its direction (--rising, --falling), or "
+        )
+        example = "--limit 100 for percent" if law.rising and worst <= 100 else "--limit"
         raise UserError(
-            f"table: a {kind} metric cannot lie {side} its limit {law.bound:g}, found "
-            f"{metric[beyond][0]:g}; check the metric's direction or give another limit"
+            f"{source}: {y} is {worst:g}, and a {kind} metric cannot lie {side} its limit {law.bound:g}; {doubt}give its own "
+            f"limit ({example})"
         )
     return None
 
@@ -228,7 +240,9 @@ def _status(
             if name in law.amplitudes:
                 variable = law.variables[min(law.amplitudes.index(name), len(law.variables) - 1)]
                 verb = "rise" if law.rising else "fall"
-                reasons.append(f"{name} is 0, as {y} does not {verb} with {columns[variable]}")
+                reasons.append(
+                    f"{name} is 0, as {y} does not {verb} with {columns[variable]} beyond the noise"
+                )
             elif name == "E":
                 reasons.append(f"E is at its bound {law.bound:g}, as {y} does not level off")
             else:

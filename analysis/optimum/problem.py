@@ -120,6 +120,8 @@ class Problem:
             held = np.zeros(guess.shape, dtype=bool)
         guess = np.where(held, guess, np.clip(guess, lower, upper))
         held = held | ~self.free
+        m = self._n_linear
+        dropped = (held & (guess < lower + 1e-9))[:, 1:m].any(axis=1)
         # A held value may lie beyond the bounds of an estimate.
         lower, upper = np.minimum(lower, guess.min(axis=0)), np.maximum(upper, guess.max(axis=0))
         objective = self.objective(origin)
@@ -127,7 +129,13 @@ class Problem:
             objective = replace(objective, weights=weights)
         if self.projects:
             return self._refit_shape(objective, guess, held, lower, upper)
-        metric = inverse_curvature(objective.curvatures(guess))
+        curvatures = objective.curvatures(guess)
+        metric = inverse_curvature(curvatures)
+        # A term that shows at no point has no curvature, and rounding would spread it over the other parameters.
+        for i in np.flatnonzero(dropped):
+            free = np.ix_(~held[i], ~held[i])
+            metric[i] = 0.0
+            metric[i][free] = inverse_curvature(curvatures[i][free])
         return minimise(objective, guess, metric, lower, upper, held, self.floor)
 
     def solve(self, start: FloatArray | None = None) -> Optimum:
