@@ -15,6 +15,7 @@ from analysis.study_results.component_slopes import LearnedParts, learned_parts
 from analysis.study_results.extrapolation import CUTS, Cut, holdout, largest_cells, score_holdout
 from analysis.study_results.fits_as_text import study_text, truth_verdict
 from analysis.study_results.paired_runs import paired_differences
+from analysis.study_results.race import CellDifference, Contest, Race, run_race
 from analysis.study_results.rate_choice import why_keep
 from analysis.study_results.study_fits import (
     MetricFits,
@@ -30,9 +31,12 @@ __all__ = [
     "CUTS",
     "Ageing",
     "BestRate",
+    "CellDifference",
+    "Contest",
     "Cut",
     "LearnedParts",
     "MetricFits",
+    "Race",
     "RateFit",
     "ScannedRates",
     "StudyFits",
@@ -47,6 +51,7 @@ __all__ = [
     "largest_cells",
     "learned_parts",
     "paired_differences",
+    "run_race",
     "score_holdout",
     "single_laws",
     "study_text",

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from analysis.budget import frontier
 from analysis.gain import VariantLaw
-from analysis.plots.style import GREY, colour_of, dress, log_ticks, new_axes, set_title
+from analysis.plots.style import GREY, dress, log_ticks, new_axes, set_title
 from analysis.study_results import Race
 from analysis.table import LABELS
 from scaling.errors import UserError
@@ -13,6 +13,8 @@ from scaling.errors import UserError
 __all__ = ["plot_race"]
 
 
+# Models have no order, so their colours have none: distinct for colour-blind readers, with a contrast of at least 3 on white.
+_COLOURS = ("#000000", "#0072b2", "#c2500a", "#00805c", "#aa3377", "#7a6a00", "#4a6fe3", "#8c564b")
 # Budgets of a curve, and how far it goes beyond the runs.
 _POINTS, _BEYOND = 33, 10.0
 _MARKERS = "osD^vP*X<>"
@@ -34,7 +36,7 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
     n = len(race.laws)
     curves = {}
     for i, law in enumerate(race.laws):
-        colour, marker = colour_of(i, n), _MARKERS[i % len(_MARKERS)]
+        colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
         budgets, values = _cells(law)
         fitted = law.name not in race.left_out and (race.gains is not None or n == 1)
         label = _short(law.name) + ("" if fitted else " (no law)")
@@ -61,7 +63,7 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
     unit = race.laws[0].unit
     ax.set_xlabel(LABELS.get(unit, unit))
     name = LABELS.get(race.metric, race.metric)
-    ax.set_ylabel(f"{name} minus that of the truth" if race.floor is not None else name)
+    ax.set_ylabel(f"{race.metric} minus that of the truth" if race.floor is not None else name)
     dress(ax)
     if race.floor is not None:
         log_ticks(ax.yaxis)

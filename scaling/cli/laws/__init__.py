@@ -13,6 +13,7 @@ from scaling.cli.laws import (
     forecast_verb,
     gain_verb,
     isoflop_verb,
+    race_verb,
     report_verbs,
 )
 
@@ -26,6 +27,7 @@ def add_verbs(app: typer.Typer) -> None:
         gain_verb,
         budget_verbs,
         isoflop_verb,
+        race_verb,
         forecast_verb,
         report_verbs,
         equivalent_verb,

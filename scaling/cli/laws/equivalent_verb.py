@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,29 +22,19 @@ from scaling.cli.fit_inputs import (
     WeightsName,
     chosen_options,
     law_of_table,
-    load_table,
-    load_tables,
-    matching,
     metrics_of,
-    rows_of_law,
-    size_columns,
 )
+from scaling.cli.laws.variant_laws import combined_table, variant_law, variants_of
 from scaling.cli.options import AsJson, Data, Output, Overrides, Runs, Where, WholeFolder, X, Y
 from scaling.cli.output import emit
 from scaling.cli.tables import Table
-from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from analysis.fit import FitOptions
     from analysis.gain import ComputeGains, VariantLaw
 
 __all__ = ["add_verbs"]
 
 
-# Of several tables, the column that names each row's.
-_TABLE = "table"
 # Budgets of the figure.
 _CURVE = 41
 
@@ -134,14 +123,14 @@ def compute_gain(
     """
     from analysis.gain import compute_gains
 
-    table = _table(source, runs, where, overrides, whole_folder)
+    table = combined_table(source, runs, where, overrides, whole_folder)
     named = [condition.partition("=")[0] for condition in reference]
     form, x = law_of_table(law, table, x, data, [*named, *([y] if y else [])])
-    variants, name = _variants(table, reference, x)
+    variants, name = variants_of(table, reference, x)
     options = chosen_options(loss, delta, residual, weights, hold, level=confidence)
     (metric,) = metrics_of(table, [y] if y else None)[:1]
     laws = [
-        _law_of(
+        variant_law(
             label,
             rows,
             form,
@@ -171,98 +160,6 @@ def compute_gain(
     emit(_parts(found, laws, document["budget"]), document, as_json=as_json, output=output)
     if not all(fit.success for fit in fits.values()):
         raise typer.Exit(1)
-
-
-def _table(
-    sources: list[Path],
-    runs: Path | None,
-    where: list[str] | None,
-    overrides: list[str] | None,
-    whole_folder: bool,
-) -> pd.DataFrame:
-    import pandas as pd
-
-    texts = [source for source in sources if source.suffix != ".toml" and not source.is_dir()]
-    if len(sources) == 1 or not texts:
-        return load_tables(sources, runs, where, overrides=overrides, whole_folder=whole_folder)
-    if len(texts) < len(sources):
-        raise UserError(
-            f"{texts[0]}: a CSV cannot be combined with studies; write theirs with `scaling table -o FILE.csv`"
-        )
-    names = [source.stem for source in sources]
-    if len(set(names)) < len(names):  # e.g. runs.csv of several folders
-        names = [source.resolve().parent.name for source in sources]
-    if len(set(names)) < len(names):
-        raise UserError(f"several tables have the name {max(names, key=names.count)}; rename one")
-    loaded = [
-        load_table(one, runs, None).table.assign(**{_TABLE: name})
-        for one, name in zip(sources, names, strict=True)
-    ]
-    rows = pd.concat(loaded, ignore_index=True)
-    return rows[matching(rows, where or [])]
-
-
-def _variants(
-    table: pd.DataFrame, reference: list[str], x: str
-) -> tuple[dict[str, pd.DataFrame], str]:
-    """The rows of each variant by its name, and the name of the reference.
-
-    Variants differ in the columns of the reference's conditions, and in settings that one law must not mix.
-
-    Raises:
-        UserError: there is only one variant, or the reference is not one.
-    """
-    from analysis.table import (
-        describe_differences,
-        distinguishing_columns,
-        law_columns,
-        variant_label,
-    )
-
-    is_reference = matching(table, reference, "--reference")
-    named = [condition.partition("=")[0] for condition in reference]
-    columns = distinguishing_columns(table, list(dict.fromkeys([*named, *law_columns(table, x)])))
-    parts = {
-        variant_label(columns, values): (rows, is_reference[rows.index])
-        for values, rows in table.groupby(columns, sort=True, dropna=False)
-    }
-    found = [label for label, (_, chosen) in parts.items() if chosen.any()]
-    if len(parts) < 2:
-        raise UserError(
-            f"--reference {shlex.join(reference)}: all rows are this variant; a gain needs two"
-        )
-    if len(found) > 1:
-        raise UserError(
-            f"--reference {shlex.join(reference)}: the reference is of {len(found)} variants, which differ in "
-            f"{describe_differences(table[is_reference], x)}; add conditions"
-        )
-    return {label: rows for label, (rows, _) in parts.items()}, found[0]
-
-
-def _law_of(
-    name: str,
-    table: pd.DataFrame,
-    law: str,
-    columns: tuple[str, str, str],
-    options: FitOptions,
-    *,
-    rising: bool | None,
-    limit: float | None,
-    best_of: str | None,
-) -> VariantLaw:
-    from analysis.budget import read_cost
-    from analysis.fit import fit_law
-    from analysis.gain import VariantLaw
-    from analysis.laws import build_law
-
-    x, data, metric = columns
-    rows = rows_of_law(table, size_columns(law, x, data), metric, rising=rising, best_of=best_of)
-    rows.warn()
-    form = build_law(law, rising=rows.rising[metric], limit=limit)
-    fit = fit_law(form, rows.table, x=x, data=data, y=metric, options=options)
-    joint = form.variables == ("N", "D")
-    cost = read_cost(rows.table, "flops", x=x, data=data) if joint else None
-    return VariantLaw(name, fit, rows.table, cost)
 
 
 def _draw(path: Path, laws: list[VariantLaw], found: ComputeGains, unit: str) -> None:

@@ -1,0 +1,276 @@
+"""The verb that races models against each other: `scaling race`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.atomic_files import json_values
+from scaling.cli.fit_inputs import (
+    Delta,
+    LawName,
+    LimitOfE,
+    Loss,
+    LossName,
+    Residual,
+    Rising,
+    Weights,
+    WeightsName,
+    chosen_options,
+    law_of_table,
+    metrics_of,
+)
+from scaling.cli.laws.variant_laws import combined_table, variant_law, variants_of
+from scaling.cli.options import AsJson, Data, Output, Overrides, Runs, Where, WholeFolder, X, Y
+from scaling.cli.output import emit
+from scaling.cli.tables import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.study_results import Race
+
+__all__ = ["add_verbs"]
+
+
+_KIND = "model.kind="
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register the verb on the command `scaling`."""
+    app.command("race")(race)
+
+
+def race(
+    source: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STUDY|CSV...",
+            help="Study files or run folders, whose runs are combined; or one CSV.",
+        ),
+    ],
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            metavar="COLUMN=VALUE",
+            help="Model to compare the others with; repeatable, all conditions must hold [default: model.kind=suan].",
+        ),
+    ] = None,
+    flops: Annotated[
+        list[float] | None,
+        typer.Option("--flops", min=0, help="Budget of the reference, in FLOPs; repeatable."),
+    ] = None,
+    at_multiple: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--at-multiple",
+            min=0,
+            help="Budget as a multiple of the largest one that the runs of all models cover; repeatable [default: five "
+            "budgets among the runs and one ten times beyond].",
+        ),
+    ] = None,
+    law: Annotated[
+        LawName | None,
+        typer.Option(
+            help="A law of model size and data size, or of one size: then the budget is --x [default: additive; "
+            "saturating for tables with one size]."
+        ),
+    ] = None,
+    x: X = "n_params",
+    data: Data = "n_samples",
+    y: Y = None,
+    loss: Loss = LossName.GAUSSIAN,
+    delta: Delta = None,
+    residual: Residual = None,
+    weights: Weights = WeightsName.NONE,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Hold a parameter of every law, e.g. E; repeatable."
+        ),
+    ] = None,
+    rising: Rising = None,
+    limit: LimitOfE = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw the metric against the budget, as PNG.")
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option(min=0.5, max=0.9999, help="Confidence level of each interval.")
+    ] = 0.95,
+    runs: Runs = None,
+    where: Where = None,
+    overrides: Overrides = None,
+    whole_folder: WholeFolder = False,
+    as_json: AsJson = False,
+    output: Output = None,
+) -> None:
+    """Print which of several models is best, run by run and by their laws at each budget.
+
+    Three tables: the law of each model; its difference to the reference over pairs of runs (same grade, data size and seed),
+    corrected for the number of comparisons; and at each budget the share of the reference's compute that it needs, with the
+    probability that it is the best of all. Models whose law the data do not determine take part in the pairs only.
+
+    Example: scaling race studies/race.toml --figure race.png
+    """
+    from analysis.study_results import run_race
+
+    named = reference or ["model.kind=suan"]
+    table = combined_table(source, runs, where, overrides, whole_folder)
+    columns = [condition.partition("=")[0] for condition in named]
+    form, x = law_of_table(law, table, x, data, [*columns, *([y] if y else [])])
+    variants, name = _short_names(*variants_of(table, named, x))
+    options = chosen_options(loss, delta, residual, weights, hold, level=confidence)
+    (metric,) = metrics_of(table, [y] if y else None)[:1]
+    laws = [
+        variant_law(
+            label,
+            rows,
+            form,
+            (x, data, metric),
+            options,
+            rising=rising,
+            limit=limit,
+            best_of=None,
+        )
+        for label, rows in variants.items()
+    ]
+    found = run_race(
+        laws, variants, name, budgets=flops or (), multiples=at_multiple or (), level=confidence
+    )
+    if figure is not None:
+        from analysis.plots import draw_race
+        from scaling.atomic_files import atomic_path
+
+        with atomic_path(figure) as temporary:
+            temporary.write_bytes(draw_race(found).png)
+    emit(_parts(found), _document(found), as_json=as_json, output=output)
+
+
+def _short_names(
+    variants: dict[str, pd.DataFrame], reference: str
+) -> tuple[dict[str, pd.DataFrame], str]:
+    """Models that differ in their kind alone are named by it."""
+    short = {label: label.removeprefix(_KIND) for label in variants}
+    if any(label == name or "=" in name for label, name in short.items()):
+        return variants, reference
+    return {short[label]: rows for label, rows in variants.items()}, short[reference]
+
+
+def _document(found: Race) -> dict[str, Any]:
+    gains = found.gains
+    return {
+        "y": found.metric,
+        "reference": found.reference,
+        "level": found.level,
+        "floor": found.floor,
+        "laws": {
+            law.name: {
+                "law": law.fit.law.name,
+                "status": law.fit.status,
+                "message": law.fit.message,
+                "params": law.fit.params,
+                "intervals": json_values({k: asdict(v) for k, v in law.fit.intervals.items()}),
+            }
+            for law in found.laws
+        },
+        "left_out": found.left_out,
+        "contests": json_values([asdict(one) for one in found.contests]),
+        "range": list(gains.range) if gains else None,
+        "gains": json_values([asdict(one) for one in gains.gains]) if gains else [],
+        "crossings": json_values([asdict(one) for one in gains.crossings]) if gains else [],
+    }
+
+
+def _parts(found: Race) -> list[str | Table]:
+    parts: list[str | Table] = [f"laws of {found.metric}, {found.laws[0].fit.law.equation}"]
+    names = [name for name in found.laws[0].fit.shown if name != "A" and name != "B"]
+    header = ["model", "runs", "status", *names]
+    rows = [
+        [
+            law.name,
+            len(law.table),
+            law.fit.status,
+            *(
+                law.fit.estimate(name).partition(" = ")[2] or law.fit.estimate(name)
+                for name in names
+            ),
+        ]
+        for law in found.laws
+    ]
+    parts += [Table(header, rows), *_contest_parts(found), *_gain_parts(found)]
+    return parts
+
+
+def _contest_parts(found: Race) -> list[str | Table]:
+    n_cells = sum(len(one.cells) for one in found.contests)
+    header = ["model", "pairs", "difference", "interval", "p", "better", "worse", "cells"]
+    rows = [
+        [
+            one.variant,
+            sum(cell.n_pairs for cell in one.cells),
+            f"{one.mean[0]:+.5f}",
+            f"[{one.mean[1]:+.5f}, {one.mean[2]:+.5f}]" if one.mean[1] == one.mean[1] else "-",
+            f"{one.p_value:.2g}" if one.p_value == one.p_value else "-",
+            one.n_better,
+            one.n_worse,
+            len(one.cells),
+        ]
+        for one in found.contests
+    ]
+    return [
+        f"{found.metric} minus that of {found.reference}, in pairs of runs of one grade, data size and seed",
+        Table(header, rows),
+        f"p: corrected for {len(found.contests)} models (Holm); better and worse: cells whose interval leaves zero out, at a "
+        f"level that holds for all {n_cells} cells at once (Bonferroni)",
+    ]
+
+
+def _gain_parts(found: Race) -> list[str | Table]:
+    parts: list[str | Table] = [
+        f"{name}: not compared by its law: {why}" for name, why in found.left_out.items()
+    ]
+    gains = found.gains
+    if gains is None:
+        return [*parts, f"no law can be compared with that of {found.reference}"]
+    unit = found.laws[0].unit
+    rows = [
+        [
+            f"{one.budget:.3g}" + (f" ({one.beyond:.3g} x beyond)" if one.beyond > 1 else ""),
+            one.variant,
+            f"{one.metric:.5f}",
+            *(
+                ["-", "-", "-"]
+                if one.variant == gains.reference
+                else [_share(one.share[0]), f"[{one.share[1]:.3g}, {one.share[2]:.3g}]", f"{one.better:.3f}"]
+            ),
+            f"{one.best:.3f}",
+        ]
+        for one in gains.gains
+    ]  # fmt: skip
+    header = [unit, "model", found.metric, "share", "interval", "P(better)", "P(best)"]
+    parts += [
+        Table(header, rows),
+        f"share: of the {unit} with which a model reaches the {found.metric} of {gains.reference}; the runs of all models "
+        f"cover {gains.range[0]:.3g} to {gains.range[1]:.3g}",
+    ]
+    parts += [
+        f"{one.variant} is {'better' if one.better_above else 'worse'} than {gains.reference} above {one.budget[0]:.3g} "
+        f"[{one.budget[1]:.3g}, {one.budget[2]:.3g}] {unit}"
+        for one in gains.crossings
+    ]
+    for budget in sorted({one.budget for one in gains.gains}):
+        best = max((one for one in gains.gains if one.budget == budget), key=lambda g: g.best)
+        law = next(law for law in found.laws if law.name == best.variant)
+        doubt = "" if law.fit.success else f", by a law that is {law.fit.status.replace('_', ' ')}"
+        parts.append(
+            f"best at {budget:.3g} {unit}: {best.variant}, with probability {best.best:.2f}{doubt}"
+        )
+    return parts
+
+
+def _share(value: float) -> str:
+    return f"{value:.3g}x" if value < float("inf") else "never"
