@@ -1,6 +1,6 @@
 """The figure of held-out cells: the error of each prediction, with its interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -48,16 +48,17 @@ def plot_holdout(
     sizes = sizes or (size_of("n_params"), size_of("n_samples"))
     columns = [s.column if s.column in rows else f"{s.column} (size)" for s in sizes]
     rows = rows[(rows["law"] == law) & rows["predicted"].notna()].sort_values(columns)
+    names = _CUT_LABELS if len(sizes) > 1 else _CUT_LABELS | {"size": f"largest {sizes[0].name}"}
     cuts = [cut for cut in _CUT_LABELS if cut in set(rows["cut"])]
     figure = Figure(figsize=(7.2, 1.2 + _PANEL_HEIGHT * max(len(cuts), 1)), layout="constrained")
     panels = list(figure.subplots(max(len(cuts), 1), 1, sharey=True, squeeze=False)[:, 0])
     for ax, cut in zip(panels, cuts, strict=False):
         _draw_panel(ax, rows[rows["cut"] == cut], columns)
-        ax.set_title(f"held out: {_CUT_LABELS[cut]}", fontsize=9, loc="left", color=GREY)
+        ax.set_title(f"held out: {names[cut]}", fontsize=9, loc="left", color=GREY)
     doubtful = (whole is not None and not whole.success) or bool(
         (rows["status"] != "converged").any()
     )
-    set_figure_title(figure, _title(rows, law, whole), doubtful=doubtful)
+    set_figure_title(figure, _title(rows, law, whole, names), doubtful=doubtful)
     panels[-1].set_xlabel(" / ".join(size.label for size in sizes))
     figure.supylabel(f"predicted − measured {metric_label(y, foreign=foreign)}", fontsize=10)
     if len(rows):
@@ -103,7 +104,7 @@ def _draw_panel(ax: Axes, part: pd.DataFrame, columns: Sequence[str]) -> None:
     ax.grid(False, axis="x")
 
 
-def _title(rows: pd.DataFrame, law: str, whole: LawFit | None) -> str:
+def _title(rows: pd.DataFrame, law: str, whole: LawFit | None, names: Mapping[str, str]) -> str:
     """How many intervals hold their cell, and the status of the fits below each cut and of that to all cells."""
     known = rows[rows["lower"].notna()] if "lower" in rows else rows
     lines = []
@@ -112,7 +113,7 @@ def _title(rows: pd.DataFrame, law: str, whole: LawFit | None) -> str:
         lines.append(f"{law} law: {hits} of {len(known)} held-out cells lie in their 95 % interval")
     by_cut = rows.drop_duplicates("cut")
     statuses = {
-        _CUT_LABELS[cut]: _status(status)
+        names[cut]: _status(status)
         for cut, status in zip(by_cut["cut"], by_cut["status"], strict=True)
     }
     if len(set(statuses.values())) == 1:

@@ -57,7 +57,10 @@ def draw_single(study: StudyFits, fits: MetricFits, kind: str) -> tuple[Axes | F
         )
     rows = fits.held_out
     if kind == "holdout" and not rows.empty and rows["predicted"][rows["law"] == fit.law.name].notna().any():  # fmt: skip
-        return plot_holdout(rows, law=fit.law.name, y=fits.metric, sizes=(study.size,)), (
+        figure = plot_holdout(
+            rows, law=fit.law.name, y=fits.metric, sizes=(study.size,), whole=fit, foreign=foreign
+        )
+        return figure, (
             f"Held-out cells of {fits.metric}: prediction from the smaller sizes less measurement, with 95 % prediction "
             "intervals."
         )

@@ -130,7 +130,7 @@ def _r_squared_text(fit: LawFit, minus: float | None) -> list[str]:
     text = f"R² = {fit.r_squared:.4f}{of}"
     if fit.n_cells < _FEW_CELLS * fit.n_free:
         return [f"{text} says little: {fit.n_cells} cells, {fit.n_free} free parameters"]
-    return [f"{text}, {fit.n_cells} cells: no test of E or the form"]
+    return [f"{text}, {fit.n_cells} cells: no test of E or form"]
 
 
 def set_title(ax: Axes, text: str, *, doubtful: bool = False) -> None:

@@ -88,7 +88,9 @@ def first_few(names: Iterable[str], most: int) -> str:
 
 
 def size_label(value: float) -> str:
-    """A size with two or three digits, e.g. 4.1k, 65.5k, 131k, 2B."""
+    """A size with two or three digits, e.g. 4.1k, 65.5k, 131k, 2B, 1e+18."""
+    if value >= 0.9995e15:
+        return f"{value:.3g}"
     for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         scaled = value / unit
         if scaled >= 0.9995:

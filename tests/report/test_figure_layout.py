@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from analysis.budget import Cost, isoflop
 from analysis.fit import fit_law
 from analysis.gain import ComputeGains, Crossing, GainAt
-from analysis.laws import Additive
+from analysis.laws import Additive, Saturating
 from analysis.plots import style
 from analysis.plots.accuracy_latency import _LOOKS
 from analysis.plots.budget_frontier import plot_frontier
@@ -19,6 +19,7 @@ from analysis.plots.held_out import _MISSED, plot_holdout
 from analysis.plots.isoflop_profiles import plot_isoflop
 from analysis.plots.law_curves import plot_curves
 from analysis.plots.residuals import plot_residuals
+from analysis.plots.single_size import plot_size
 from analysis.study_results import holdout
 from analysis.table import size_of
 from tests.support.figure_texts import colliding, cut_off, figure_of
@@ -99,6 +100,24 @@ def test_texts_of_an_undetermined_fit_neither_collide_nor_are_cut_off(kind):
     doubtful = replace(fit, status="not_identified", unidentified=("E", "alpha", "beta"))
     figure = figure_of(draw(kind, table, doubtful, holdout([Additive()], table, y="loss")))
     assert (colliding(figure), cut_off(figure)) == ([], [])
+
+
+@pytest.mark.parametrize("status", ["converged", "not_identified"])
+def test_texts_of_a_law_of_one_size_neither_collide_nor_are_cut_off(status):
+    c = np.geomspace(1e15, 1e19, 7)
+    table = pd.DataFrame({"flops": c, "loss": 1.7 + 2e3 * c**-0.2})
+    table["loss"] += np.random.default_rng(0).normal(0, 1e-3, 7)
+    fit = replace(fit_law(Saturating(), table, x="flops", y="loss"), status=status)
+    size = size_of("flops", foreign=True)
+    rows = holdout([Saturating()], table, x="flops", y="loss", cuts=["size"])
+    drawn = [
+        plot_size(fit, size),
+        plot_size(fit, size, minus=fit.params["E"]),
+        plot_residuals(fit, sizes=[size]),
+        plot_holdout(rows, law="saturating", y="loss", sizes=[size], whole=fit),
+    ]
+    figures = [figure_of(one) for one in drawn]
+    assert [(colliding(one), cut_off(one)) for one in figures] == [([], [])] * 4
 
 
 def test_every_contour_that_is_drawn_has_its_label(fit):

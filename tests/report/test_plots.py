@@ -172,7 +172,7 @@ def test_scattered_sizes_get_a_scatter_of_residuals():
 @pytest.mark.parametrize(
     ("value", "text"),
     [(4096, "4.1k"), (65536, "65.5k"), (999.9, "1k"), (131072, "131k"), (2e9, "2B"), (50, "50"),
-     (999_900, "1M"), (1.3e6, "1.3M")],
+     (999_900, "1M"), (1.3e6, "1.3M"), (2e14, "200T"), (1e15, "1e+15"), (3.16e18, "3.16e+18")],
 )  # fmt: skip
 def test_sizes_are_printed_in_two_or_three_digits(value, text):
     assert size_label(value) == text
@@ -230,7 +230,7 @@ def test_the_title_gives_the_interval_of_the_offset(table, fit):
 
 def test_r_squared_never_stands_without_what_it_does_not_test(table, fit):
     title = plot_curves(table, fit, y="logloss").get_title("left")
-    assert f"R² = {fit.r_squared:.4f}, 16 cells: no test of E or the form" in title
+    assert f"R² = {fit.r_squared:.4f}, 16 cells: no test of E or form" in title
 
 
 def test_r_squared_of_few_cells_says_little(table, fit):
@@ -315,6 +315,12 @@ def test_each_cut_has_a_panel_of_its_own(held_out):
         "held out: largest model",
         "held out: largest data size and largest model",
     ]
+
+
+def test_held_out_cells_of_one_size_are_named_by_its_column(table):
+    rows = holdout([Saturating()], table, x="n_samples", cuts=["size"])
+    figure = plot_holdout(rows, law="saturating", sizes=[size_of("n_samples", foreign=True)])
+    assert figure.axes[0].get_title("left") == "held out: largest samples"
 
 
 @pytest.mark.parametrize("copies", [1, 20])
