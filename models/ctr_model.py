@@ -53,6 +53,7 @@ class CTRModel(nn.Module):
 
     Attributes:
         encoder: reads history and candidates.
+        kind: name of the encoder's kind.
         grade: the encoder's sizes.
         options: the encoder's options.
     """
@@ -62,7 +63,7 @@ class CTRModel(nn.Module):
     ) -> None:
         """Build embeddings, encoder and head, in this order of random numbers."""
         super().__init__()
-        d = grade.d
+        d, self.kind = grade.d, encoder_type.__name__.lower()
         self.embeddings = FeatureEmbeddings(schema, d, EMBEDDING_STD)
         self.encoder = encoder_type(grade, options, schema)
         self.grade, self.options = grade, self.encoder.options

@@ -155,7 +155,7 @@ def _check_threads(folder: Path, reports: Mapping[str, ServingReport]) -> None:
 
 
 def _names(runs: pd.DataFrame, keys: list[str]) -> list[str]:
-    return model_names(plain_columns(runs), runs["is_light"].tolist(), keys)
+    return model_names(plain_columns(runs), runs["kind"].tolist(), keys)
 
 
 def _runs(
@@ -167,24 +167,24 @@ def _runs(
     """Add to each run the number, name and family of its model, and the model's latency if it was measured."""
     signatures = table["signature"].astype(str)
     keys_of_any_size = _keys_of_any_size(table)
-    light = {name: float(report.model["kind"] == "lightsuan") for name, report in reports.items()}
+    kinds = {name: str(report.model["kind"]) for name, report in reports.items()}
     runs = table.assign(
         number=table.groupby(keys, dropna=False, sort=False).ngroup(),
         number_of_any_size=table.groupby(keys_of_any_size, dropna=False, sort=False).ngroup(),
-        is_light=[light.get(name, np.nan) for name in signatures],
+        kind=pd.Series([kinds.get(name) for name in signatures], table.index, dtype=object),
         **{
             column: [getattr(found.get(name), column, np.nan) for name in signatures]
             for column in ("p50_ms", "p99_ms", "n_requests")
         },
     )
     by_model = runs.groupby("number")
-    runs["is_light"] = by_model["is_light"].transform("max") == 1
+    runs["kind"] = by_model["kind"].transform("first").fillna("suan")
     runs["n_requests"] = by_model["n_requests"].transform("min")
     for column in ("p50_ms", "p99_ms"):
         runs[column] = by_model[column].transform("median")
     return runs.assign(
         model=_names(runs, keys),
-        family=[model_family(row, row["is_light"]) for row in runs.to_dict("records")],
+        family=[model_family(row, row["kind"]) for row in runs.to_dict("records")],
         is_measured=runs["p99_ms"].notna(),
     )
 

@@ -18,7 +18,9 @@ def empty_model(grade: Grade, options: ModelOptions, schema: InputSchema) -> CTR
     Raises:
         ModelError: the encoder's class is not there, or does not take the options.
     """
-    return CTRModel(encoder_class(options.kind), grade, read_options(options), schema)
+    model = CTRModel(encoder_class(options.kind), grade, read_options(options), schema)
+    model.kind = options.kind
+    return model
 
 
 def build_model(

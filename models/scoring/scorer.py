@@ -21,8 +21,10 @@ from models.input_schema import InputSchema
 from models.kinds.building import empty_model
 from models.model_options import EncoderOptions, ModelOptions, SuanOptions
 from models.scoring.compiled_scoring import MOST_CANDIDATES, load_scoring
+from models.scoring.kept_history import KeptHistory, keep_history, score_together
 from models.scoring.request import Candidates, History, SchemaError, read_candidates, read_history
 from models.scoring.user_state import UserState, encode_user, fingerprint, score_candidates
+from models.suan import SUAN
 
 __all__ = ["Scorer"]
 
@@ -55,10 +57,10 @@ class Scorer:
                 "schema: not the one that the model was built for (other features, their order, or sizes of "
                 "vocabularies)"
             )
-        if model.options.fusion == "dual" and model.options.pooling == "all":
+        if "request" not in model.encoder.packing(model.options):
             raise ValueError(
-                'with pooling = "all" a history\'s encoding depends on the candidate and cannot be shared; '
-                'train with pooling = "behaviours" or "running"'
+                f"a history's encoding by this {type(model.encoder).__name__} depends on the candidate and cannot be "
+                f"shared: {model.encoder.packing_needs}"
             )
         self.model = model.eval()
         self._schema, self._utc_offset = schema, utc_offset_seconds
@@ -113,8 +115,10 @@ class Scorer:
         return cls(model, schema, utc_offset_seconds)
 
     @torch.inference_mode()
-    def encode(self, history: History) -> UserState:
+    def encode(self, history: History) -> UserState | KeptHistory:
         """Encode a user's history, once for all requests until it changes.
+
+        A SUAN's encoding is kept; other encoders read the history again, once for all candidates of a request.
 
         Raises:
             SchemaError: its arrays are not of the model's features.
@@ -124,9 +128,16 @@ class Scorer:
         seconds = self._tensor(rows.times[-max_len:])
         ids = self._tensor(rows.behaviours[-max_len:]), self._tensor(rows.profile)
         hours = self._hours(seconds)
+        if not self.caches:
+            return keep_history(ids[0], seconds, hours, ids[1], self._fingerprint)
         return encode_user(self.model, ids[0], seconds, hours, ids[1], self._fingerprint)
 
-    def score(self, state: UserState, candidates: Candidates) -> NDArray[np.float64]:
+    @property
+    def caches(self) -> bool:
+        """Whether `encode` does the work on the history, so that requests do not repeat it."""
+        return isinstance(self.model.encoder, SUAN)
+
+    def score(self, state: UserState | KeptHistory, candidates: Candidates) -> NDArray[np.float64]:
         """Return the click probabilities of the candidates [M].
 
         Raises:
@@ -136,13 +147,13 @@ class Scorer:
         return probabilities
 
     @torch.inference_mode()
-    def logits(self, state: UserState, candidates: Candidates) -> NDArray[np.float64]:
+    def logits(self, state: UserState | KeptHistory, candidates: Candidates) -> NDArray[np.float64]:
         """Return the logits of the candidates [M].
 
         Raises:
             SchemaError: their arrays are not of the model's features, or the state is another model's.
         """
-        if not isinstance(state, UserState):
+        if not isinstance(state, UserState | KeptHistory):
             raise SchemaError(f"state: {type(state).__name__}, expected what `encode` returned")
         if state.model != self._fingerprint:
             raise SchemaError(
@@ -159,6 +170,9 @@ class Scorer:
         request = time, self._hours(time)
         features = self._tensor(rows.features), self._tensor(rows.context)
         numbers = self._tensor(rows.numeric).to(self.model.embeddings.weight.dtype)
+        if isinstance(state, KeptHistory):
+            logits = score_together(self.model, state, request, features, numbers)
+            return logits.double().cpu().numpy()
         fits = 1 < n_candidates <= MOST_CANDIDATES and len(state.key_times) > 1
         if self._compiled is not None and fits:
             logits = self._compiled(request, features, numbers, state.tensors)
@@ -178,6 +192,10 @@ class Scorer:
             ValueError: it is no compiled pass, that of another model, or not for this machine.
         """
         device = self.model.embeddings.weight.device
+        if not self.caches:
+            raise ValueError(
+                f"{path}: compiled for a SUAN, but the model is a {type(self.model.encoder).__name__}"
+            )
         if device.type != "cpu":
             raise ValueError(f"{path}: compiled for the CPU, but the model is on {device}")
         self._compiled = load_scoring(path, self._fingerprint)

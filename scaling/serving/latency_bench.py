@@ -58,7 +58,7 @@ def bench_serving(
         state_bytes = Scorer(model, schema).encode(history).n_bytes
     return ServingReport(
         run_folder.resolve().name,
-        asdict(model.options),
+        {"kind": model.kind, **asdict(model.options)},
         model.grade.max_len,
         state_bytes,
         n_threads,
@@ -85,6 +85,8 @@ def ways_to_score(model: CTRModel, schema: Schema, cached: History) -> dict[str,
         return ways
     state = scorer.encode(cached)
     ways["parallel"] = lambda history, request: scorer.score(scorer.encode(history), request)
+    if not scorer.caches:
+        return ways
     ways["cached"] = lambda history, request: scorer.score(state, request)
     return ways
 

@@ -125,11 +125,9 @@ def _names(records: Sequence[RunRecord]) -> dict[str, str]:
         by_size.setdefault(record.config.n_samples, []).append(record)
     names: dict[str, str] = {}
     for alike in by_size.values():
-        is_light = [record.config.model.kind == "lightsuan" for record in alike]
+        kinds = [record.config.model.kind for record in alike]
         signatures = (record.signature for record in alike)
-        names |= zip(
-            signatures, model_names(settings_columns(alike), is_light, columns), strict=True
-        )
+        names |= zip(signatures, model_names(settings_columns(alike), kinds, columns), strict=True)
     return names
 
 

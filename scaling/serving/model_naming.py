@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from models.kinds import KINDS
 from scaling.records import (
     Columns,
     distinguishing_settings,
@@ -34,15 +35,15 @@ def model_columns(runs: Columns) -> list[str]:
     return distinguishing_settings(runs, [name for name in names if name in runs])
 
 
-def model_names(runs: Columns, is_light: Sequence[bool], columns: Sequence[str]) -> list[str]:
+def model_names(runs: Columns, kinds: Sequence[str], columns: Sequence[str]) -> list[str]:
     """Name each run's model by the columns in which the models of these runs differ.
 
     Args:
         runs: the runs to name, usually all of one data size.
-        is_light: for each run, whether its model is a LightSUAN.
+        kinds: for each run, the kind of its model.
         columns: `model_columns` of the whole study.
     """
-    ways = runs.get("distill", [NO_TEACHER] * len(is_light))
+    ways = runs.get("distill", [NO_TEACHER] * len(kinds))
     shown = distinguishing_settings(runs, columns)
     for name in (
         "distill",
@@ -54,24 +55,35 @@ def model_names(runs: Columns, is_light: Sequence[bool], columns: Sequence[str])
         if name in shown and len(set(of_students)) < 2:
             shown.remove(name)
     rows = [dict(zip(runs, values, strict=True)) for values in zip(*runs.values(), strict=True)]
-    return [_name(row, light, shown) for row, light in zip(rows, is_light, strict=True)]
+    return [_name(row, kind, shown) for row, kind in zip(rows, kinds, strict=True)]
 
 
-def model_family(run: Mapping[Any, Any], is_light: bool) -> str:
+def model_family(run: Mapping[Any, Any], kind: str) -> str:
     """Return the family of a run's model, e.g. `distilled LightSUAN`."""
-    kind = "LightSUAN" if is_light else "SUAN"
-    return f"distilled {kind}" if _is_distilled(run) else kind
+    family = _family(kind)
+    return f"distilled {family}" if _is_distilled(run) else family
+
+
+def _family(kind: str) -> str:
+    """The name of the kind's class; LightSUAN is a SUAN under its own name."""
+    return "LightSUAN" if kind == "lightsuan" else KINDS.get(kind, kind).partition(":")[2] or kind
 
 
 def _is_distilled(run: Mapping[Any, Any]) -> bool:
     return bool(run.get("distill", NO_TEACHER) != NO_TEACHER)
 
 
-def _name(run: Mapping[Any, Any], is_light: bool, columns: Sequence[str]) -> str:
+def _name(run: Mapping[Any, Any], kind: str, columns: Sequence[str]) -> str:
     """Return e.g. `LightSUAN-1 after SUAN-2, frozen, same data`."""
     name = str(run.get("grade", "SUAN"))
-    if is_light and not name.startswith("Light"):
-        name = f"Light{name}" if name.startswith("SUAN") else f"LightSUAN {name}"
+    family = _family(kind)
+    if kind != "suan" and not (kind == "lightsuan" and name.startswith("Light")):
+        # the sizes of a grade of the ladder, e.g. DIN-2
+        name = (
+            f"{family}{name.removeprefix('SUAN')}"
+            if name.startswith("SUAN")
+            else f"{family} {name}"
+        )
     if _is_distilled(run):
         has_teacher = "teacher_grade" in columns
         name = f"{name} after {run['teacher_grade']}" if has_teacher else f"distilled {name}"

@@ -146,7 +146,7 @@ def test_a_sparse_state_holds_only_the_keys_that_are_read(tiny_store):
 
 
 def test_a_mean_over_the_candidate_is_refused(tiny_store):
-    with pytest.raises(ValueError, match='train with pooling = "behaviours" or "running"'):
+    with pytest.raises(ValueError, match='request needs pooling = "behaviours" or "running"'):
         Scorer(make_model(tiny_store, SuanOptions(pooling="all")), tiny_store.schema)
 
 

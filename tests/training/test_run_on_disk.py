@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_runs import numbers, small_config
 
 import scaling.training.run_on_disk
-from models.model_options import SuanOptions
+from models.model_options import EncoderOptions, SuanOptions
 from scaling.errors import UserError
 from scaling.records import LeaseLostError, RunStore, claim
 from scaling.records.attempts import close_attempt, last_attempt
@@ -116,6 +116,7 @@ VARIANTS = {
     "single": {},
     "constant": {"schedule": "constant"},
     "request": {"packing": "request"},
+    "din": {"model": EncoderOptions("din", {"activation": "dice", "softmax": False})},
     "stretch": {
         "packing": "stretch",
         "model": SuanOptions(pooling="running", positions="start", dropout=0.1),
