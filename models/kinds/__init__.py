@@ -14,6 +14,7 @@ from models.kinds.known_kinds import (
     measured_flops,
     options_of,
     options_type,
+    own_sources,
     read_options,
     size_of,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "measured_flops",
     "options_of",
     "options_type",
+    "own_sources",
     "read_options",
     "size_of",
 ]

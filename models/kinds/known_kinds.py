@@ -9,7 +9,7 @@ from typing import Any, Literal
 from models.accounting import ModelSize, model_size
 from models.grades import Grade
 from models.input_schema import InputSchema
-from models.kinds.own_class import ModelError, find_class, source_digest
+from models.kinds.own_class import ModelError, find_class, source_digest, sources_of
 from models.model_options import EncoderOptions, ModelOptions, SuanOptions
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "measured_flops",
     "options_of",
     "options_type",
+    "own_sources",
     "read_options",
     "size_of",
 ]
@@ -121,6 +122,13 @@ def measured_flops(
         ModelError: the class cannot be built or run with these sizes.
     """
     return _measured_pass(grade, options, _Sizes(schema), n_history, n_candidates)
+
+
+def own_sources(options: ModelOptions) -> dict[str, str]:
+    """Return the sources of a class from elsewhere by their paths, relative to the folder they are imported from."""
+    if options.kind in KINDS:
+        return {}
+    return sources_of(encoder_class(options.kind))
 
 
 def check_model(grade: Grade, options: ModelOptions, schema: InputSchema) -> None:

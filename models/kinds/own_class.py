@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["ModelError", "find_class", "source_digest"]
+__all__ = ["ModelError", "find_class", "source_digest", "sources_of"]
 
 
 class ModelError(ValueError):
@@ -83,10 +83,19 @@ def source_digest(cls: Any) -> str:
         ModelError: a source cannot be read.
     """
     digest = hashlib.sha256()
-    for name, text in sorted(_sources(sys.modules[cls.__module__])):
+    for name, text in sorted(sources_of(cls).items()):
         digest.update(f"{name}\n{ast.dump(ast.parse(text))}\n".encode())
     digest.update(cls.__qualname__.encode())
     return digest.hexdigest()[:16]
+
+
+def sources_of(cls: Any) -> dict[str, str]:
+    """Return the sources that define a class: its module, its packages and what they import of their own, by relative path.
+
+    Raises:
+        ModelError: a source cannot be read.
+    """
+    return dict(_sources(sys.modules[cls.__module__]))
 
 
 def _sources(first: ModuleType) -> Iterator[tuple[str, str]]:
@@ -107,7 +116,9 @@ def _sources(first: ModuleType) -> Iterator[tuple[str, str]]:
             tree = ast.parse(text)
         except (OSError, UnicodeDecodeError, SyntaxError) as error:
             raise ModelError(f"{name}: its source cannot be read: {_line(error)}") from error
-        yield name, text
+        is_package = path.name == "__init__.py"
+        yield f"{name.replace('.', '/')}{'/__init__' if is_package else ''}.py", text
+        waiting += [name.rpartition(".")[0]]
         package = module.__package__ or ""
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from scaling.atomic_files import atomic_folder, write_json
@@ -18,8 +19,12 @@ def code_root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def snapshot(runs: RunStore) -> Path:
+def snapshot(runs: RunStore, own: Mapping[str, str] | None = None) -> Path:
     """Copy the packages to `code/<hash>/` in the study's runs folder, unless that exists; return the folder.
+
+    Args:
+        runs: the study's.
+        own: texts of further sources by relative path, those of a user's model.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -34,6 +39,8 @@ def snapshot(runs: RunStore) -> Path:
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    for name, text in sorted((own or {}).items()):
+        digest.update(f"{name}\0{text}\0".encode())
     folder = runs.root.resolve() / "code" / digest.hexdigest()[:16]
     if folder.exists():
         return folder
@@ -42,6 +49,10 @@ def snapshot(runs: RunStore) -> Path:
             target = temporary / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+        for name, text in (own or {}).items():
+            target = temporary / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
         # the copy is outside the repository
         write_json(temporary / "provenance.json", read_code_version(root))
     return folder

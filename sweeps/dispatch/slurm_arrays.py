@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.kinds import own_sources
 from scaling.errors import UserError
 from scaling.records import RunStore
 from sweeps.dispatch.code_snapshot import snapshot
@@ -95,12 +96,18 @@ def submit_slurm(
         arrays = _arrays(plan, cells, options)
         check_shared(_read_by_jobs(plan, runs))
         _persist_endings(runs, cells)
-        code = snapshot(runs) if options.copy_code else None
+        code = snapshot(runs, _own_sources(cells)) if options.copy_code else None
         made: list[Submission] = []
         for array, throttle in zip(arrays, _shares(plan, arrays, options), strict=True):
             made.append(_submit(plan, runs, array, throttle, code, options, bool(made)))
         _rebalance_with_those_of_before(plan, runs, options)
     return plan, made
+
+
+def _own_sources(cells: Sequence[PlannedCell]) -> dict[str, str]:
+    """The sources of classes from elsewhere that the cells train."""
+    models = {cell.config.model for cell in cells}
+    return {path: text for model in models for path, text in own_sources(model).items()}
 
 
 def _read_by_jobs(plan: Plan, runs: RunStore) -> dict[Path, str]:

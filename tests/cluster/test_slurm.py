@@ -140,6 +140,40 @@ def test_a_copy_of_the_code_runs_what_was_submitted(sweep, tiny_store):
     }
 
 
+OWN = """\
+from dataclasses import dataclass
+from models.encoder import Encoder
+
+@dataclass(frozen=True)
+class Options:
+    pass
+
+class Target(Encoder):
+    options_type = Options
+
+    def __init__(self, grade, options, schema):
+        super().__init__(grade, options, schema)
+        self.n_out = grade.d * len(schema.behaviour)
+
+    def forward(self, inputs):
+        return inputs.candidate_BMD * 1.0
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--snapshot",)], ids=["as it is", "copied"])
+def test_a_model_of_ones_own_is_trained_by_jobs(sweep, tiny_store, options):
+    """With a copy, the file may change while the cells wait."""
+    name = f"own_target_{len(options)}"
+    (sweep.folder / f"{name}.py").write_text(OWN)
+    model = f'[model]\nkind = "{name}:Target"\n'
+    sweep.write(tiny_store, SHORT.format(n_seeds=1) + model)
+    sweep.submit(*options)
+    if options:
+        (sweep.folder / f"{name}.py").write_text(OWN.replace("* 1.0", "* 2.0"))
+    sweep.wait(lambda: len(sweep.runs.read_all()) == 4)
+    assert {r.config.model.kind for r in sweep.runs.read_all()} == {f"{name}:Target"}
+
+
 # What happens to a cell
 
 
