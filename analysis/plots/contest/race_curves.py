@@ -41,7 +41,7 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
         fitted = law.name not in race.left_out and (race.gains is not None or n == 1)
         label = _short(law.name) + ("" if fitted else " (no law)")
         ax.plot(
-            budgets, values - floor, marker, color=colour, ms=4, alpha=0.55, mec="none", label=label
+            budgets, values - floor, marker, color=colour, ms=4, mec="white", mew=0.4, label=label
         )
         if not fitted:
             continue
