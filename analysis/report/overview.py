@@ -84,6 +84,8 @@ def overview_section(
     how = {c: "median" if c in _MEASURED else "first" for c in known if c != grade}
     grades = table.sort_values(x).groupby(grade, sort=False).agg(how)
     rows = [[grade_label(name), *(float(v) for v in row)] for name, *row in grades.itertuples()]
+    # along one size of another kind, e.g. of the data, a row for each grade says nothing
+    is_of_models = studies[0].has_both or x in _GRADE_COLUMNS
     warnings = [absent_text(planned) if planned is not None else "", *notes]
     if "data_order" in table.columns and (table["data_order"] == "shared").any():
         warnings.append(
@@ -94,7 +96,7 @@ def overview_section(
         "What was run",
         [
             Paragraph(_facts(table, studies, len(grades))),
-            Table([grade, *(known[c] for c in how)], rows),
+            *([Table([grade, *(known[c] for c in how)], rows)] if is_of_models else []),
             *(Paragraph(text, "warn") for text in warnings),
         ],
     )
@@ -111,11 +113,13 @@ def _sizes_text(column: pd.Series) -> str:
 def _facts(table: pd.DataFrame, studies: Sequence[StudyFits], n_grades: int) -> str:
     data, unit = studies[0].data, studies[0].data.unit
     models = "grade" if studies[0].grade != studies[0].size.column else "model size"
-    if studies[0].has_both:
-        sizes = f", {_sizes_text(table[data.column])} {unit or data.column}."
-    else:
-        models, sizes = "size", f" of {data.column}."
-    facts = [f"{n_grades} {models}{'s' * (n_grades > 1)}{sizes}"]
+    sizes = f"{n_grades} {models}{'s' * (n_grades > 1)}, "
+    sizes += f"{_sizes_text(table[data.column])} {unit or data.column}."
+    facts = [
+        sizes
+        if studies[0].has_both
+        else f"{len(table[data.column].unique())} sizes of {data.column}."
+    ]
     if "seed" in table.columns:
         counts = pd.concat([study.cells.n_seeds for study in studies])
         few, many = int(counts.min()), int(counts.max())

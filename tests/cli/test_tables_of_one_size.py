@@ -60,6 +60,7 @@ def test_report_shows_the_law_of_one_size(run, table, tmp_path):
     assert "loss: 18 runs of 9 sizes" in out
     page = (tmp_path / "o" / "report.html").read_text()
     assert "loss = E + A x^-alpha, x = " in page
+    assert "9 sizes of " in page
     for other in ("joint law", "D =", "data size"):
         assert other not in page
 
