@@ -235,7 +235,8 @@ class StudyConfig:
                 own["kind"] = kind
                 if kind == "suan":  # it reads the whole history
                     own |= {"window": None, "dilation": None}
-            return options_of(kind, from_document(_section(wanted), {"model": own}, where).model)
+            section = from_document(_section(wanted), {"model": own}, where)
+            return options_of(kind, section.model)
         except ModelError as error:
             raise SettingError("model.kind", str(error)) from error
 

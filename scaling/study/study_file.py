@@ -161,7 +161,11 @@ def _check_kinds(study: StudyConfig) -> None:
             raise UserError(f"{place}: {text}{of}{nearest(option, known)}")
     for kind in kinds:
         grade = next((one for one in grid.grade if not study.is_light(one)), grid.grade[0])
-        study.options(grade, None if study.is_light(grade) else {"kind": kind}, "model")
+        try:
+            study.options(grade, None if study.is_light(grade) else {"kind": kind}, "model")
+        except UserError as error:  # the key says already that it is one of [model]
+            text = str(error)
+            raise UserError(text.replace("model: model.", "model.", 1)) from error
 
 
 def _check_axes(study: StudyConfig) -> None:

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from models.grades import Grade
-from models.kinds import ModelError, check_model, encoder_class, exact_packing
+from models.kinds import ModelError, check_model, encoder_class, exact_packing, size_of
 from models.model_options import ModelOptions, settings_of_model
 from scaling.errors import SettingError
 from scaling.strict_values import from_document
@@ -178,5 +178,6 @@ def _check_model(data: DataFacts, grade: Grade, options: ModelOptions, packing: 
                 f"{packing} is not exact for this {options.kind}: {needs}",
             )
         check_model(grade, options, data.schema)
+        size_of(grade, options, data.schema)
     except ModelError as error:
         raise SettingError("model.kind", str(error)) from error
