@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.budget import frontier
 from analysis.gain import ComputeGains, VariantLaw, compute_gains
 from analysis.table import require_columns
 from scaling.errors import UserError
@@ -68,6 +69,8 @@ class Race:
         laws: of all variants, the reference first.
         left_out: variants whose law cannot be compared, and why.
         gains: of the others; None if the reference's law or all others cannot be compared.
+        reaches: by variant and budget, how many times the best split lies beyond the largest model or data size of the
+            variant's runs; 1 inside.
         contests: one for each variant but the reference.
         floor: the metric of the log's truth; None if it is not known.
         level: of the intervals.
@@ -78,6 +81,7 @@ class Race:
     laws: tuple[VariantLaw, ...]
     left_out: dict[str, str]
     gains: ComputeGains | None
+    reaches: dict[tuple[str, float], float]
     contests: tuple[Contest, ...]
     floor: float | None
     level: float
@@ -126,9 +130,19 @@ def run_race(
     contests = _contests(
         tables, reference, [law.name for law in ordered[1:]], metric, level=level, rising=rising
     )
-    return Race(
-        reference, metric, ordered, left_out, gains, contests, _floor(tables, metric), level
-    )
+    reaches = _reaches([first, *others], gains) if gains else {}
+    floor = _floor(tables, metric)
+    return Race(reference, metric, ordered, left_out, gains, reaches, contests, floor, level)
+
+
+def _reaches(laws: Sequence[VariantLaw], gains: ComputeGains) -> dict[tuple[str, float], float]:
+    budgets = sorted({gain.budget for gain in gains.gains})
+    return {
+        (law.name, point.budget): max(1.0, point.reach)
+        for law in laws
+        if law.cost
+        for point in frontier(law.fit, law.cost, budgets)
+    }
 
 
 def _contests(

@@ -154,5 +154,7 @@ def test_the_figure_names_every_model_and_the_best(race):
 
     ax = plot_race(race)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "c"]
-    assert "b is best with probability" in ax.get_title(loc="left")
+    title = " ".join(ax.get_title(loc="left").split())
+    assert "at equal grade and data, a is better than c; worse than b" in title
+    assert "b is best with probability" in title
     assert draw_race(race).png.startswith(b"\x89PNG")

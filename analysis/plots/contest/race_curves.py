@@ -17,11 +17,13 @@ __all__ = ["plot_race"]
 _COLOURS = ("#000000", "#0072b2", "#c2500a", "#00805c", "#aa3377", "#7a6a00", "#4a6fe3", "#8c564b")
 # Budgets of a curve, and how far it goes beyond the runs.
 _POINTS, _BEYOND = 33, 10.0
+# A split that exceeds the runs by less counts as inside.
+_INSIDE = 1.05
 _MARKERS = "osD^vP*X<>"
 
 
 def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
-    """Plot cells as points and each law at the best split of each budget, dashed beyond its runs.
+    """Plot cells as points and each law at the best split of a budget, dashed where the split lies beyond its runs.
 
     A metric that falls is shown minus its floor, if the truth of the log gives one. Variants whose law the data do not
     determine have points only.
@@ -34,32 +36,40 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
         ax = new_axes()
     floor = race.floor or 0.0
     n = len(race.laws)
-    curves = {}
+    shown: list[np.ndarray] = []
     for i, law in enumerate(race.laws):
         colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
         budgets, values = _cells(law)
+        shown.append(values - floor)
         fitted = law.name not in race.left_out and (race.gains is not None or n == 1)
-        label = _short(law.name) + ("" if fitted else " (no law)")
+        label = law.name + ("" if fitted else " (no law)")
         ax.plot(
-            budgets, values - floor, marker, color=colour, ms=4, mec="white", mew=0.4, label=label
+            budgets, values - floor, marker, color=colour, ms=5, mec="none", alpha=0.8, label=label
         )
         if not fitted:
             continue
         low, high = law.range
         grid = np.geomspace(low, high * _BEYOND, _POINTS)
         try:
-            mean, lower, upper = _curve(law, grid)
+            mean, lower, upper, inside = _curve(law, grid)
         except UserError:
             continue
-        curves[law.name] = grid, mean
-        inside = grid <= high
+        inside &= grid <= high * (1 + 1e-9)
+        shown.append(mean - floor)
         ax.fill_between(grid, lower - floor, upper - floor, color=colour, alpha=0.13, lw=0)
         ax.plot(grid[inside], mean[inside] - floor, color=colour, lw=1.6)
         ax.plot(grid[~inside], mean[~inside] - floor, color=colour, lw=1.2, ls="--")
     ax.set_xscale("log")
     if race.floor is not None:
         ax.set_yscale("log")
-    _mark_best(ax, race)
+    # the bands of undetermined laws would take the whole figure
+    low, high = np.min(np.concatenate(shown)), np.max(np.concatenate(shown))
+    ax.set_ylim(
+        (low / 1.15, high * 1.1)
+        if race.floor is not None
+        else (low - 0.1 * (high - low), high + 0.1 * (high - low))
+    )
+    _mark_beyond(ax, race)
     unit = race.laws[0].unit
     ax.set_xlabel(LABELS.get(unit, unit))
     name = LABELS.get(race.metric, race.metric)
@@ -73,25 +83,32 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
 
 
 def race_title(race: Race) -> str:
-    """Which variant is best at the largest budget of the runs and ten times beyond, with its probability."""
+    """Who wins run by run, and by the laws at the largest budget of the runs."""
+    lines = [_run_by_run(race)]
     if race.gains is None:
-        return f"{len(race.laws)} variants; no law can be compared with {_short(race.reference)}'s"
-    told = []
-    for budget in sorted({gain.budget for gain in race.gains.gains})[-2:]:
-        best = max(
-            (gain for gain in race.gains.gains if gain.budget == budget), key=lambda g: g.best
-        )
-        where = f", {best.beyond:.2g} x beyond the runs" if best.beyond > 1 else ""
-        told.append(
-            f"at {budget:.2g} {race.laws[0].unit}{where}: {_short(best.variant)} is best with probability {best.best:.2f}"
-        )
-    return "\n".join(told)
+        return f"{lines[0]}\nno law can be compared with that of {race.reference}"
+    inside = [gain for gain in race.gains.gains if gain.beyond == 1]
+    best = max((g for g in inside if g.budget == inside[-1].budget), key=lambda g: g.best)
+    law = next(law for law in race.laws if law.name == best.variant)
+    doubts = [] if law.fit.success else ["a law that the data do not determine"]
+    reach = race.reaches.get((best.variant, best.budget), 1.0)
+    if reach > _INSIDE:
+        doubts.append(f"a split {reach:.2g} x beyond its runs")
+    text = f"by laws at {best.budget:.2g} {race.laws[0].unit}, {best.variant} is best with probability {best.best:.2f}"
+    return "\n".join([*lines, text + (f" ({' and '.join(doubts)})" if doubts else "")])
 
 
-def _short(name: str) -> str:
-    """The value alone, where a variant is named by one column."""
-    column, _, value = name.partition("=")
-    return value if column == "model.kind" and "," not in value else name
+def _run_by_run(race: Race) -> str:
+    sign = 1 if race.laws[0].fit.law.rising else -1
+    alpha = 1 - race.level
+    told = [one for one in race.contests if one.p_value < alpha]
+    groups = {
+        "better than": [one.variant for one in told if sign * one.mean[0] < 0],
+        "worse than": [one.variant for one in told if sign * one.mean[0] > 0],
+        "not told apart from": [one.variant for one in race.contests if not one.p_value < alpha],
+    }
+    parts = [f"{words} {', '.join(names)}" for words, names in groups.items() if names]
+    return f"at equal grade and data, {race.reference} is {'; '.join(parts)}"
 
 
 def _cells(law: VariantLaw) -> tuple[np.ndarray, np.ndarray]:
@@ -105,17 +122,20 @@ def _cells(law: VariantLaw) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(budgets, dtype=float), means
 
 
-def _curve(law: VariantLaw, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The law at each budget and the ends of its interval."""
+def _curve(
+    law: VariantLaw, grid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The law at each budget, the ends of its interval, and whether the best split lies within the runs."""
     if law.cost is None:
-        mean = law.fit.predict(grid)
         band = law.fit.band(grid)
-        return mean, band.lower, band.upper
-    ends = np.array([point.metric for point in frontier(law.fit, law.cost, list(grid))])
-    return ends[:, 0], ends[:, 1], ends[:, 2]
+        return band.mean, band.lower, band.upper, ~band.outside
+    points = frontier(law.fit, law.cost, list(grid))
+    ends = np.array([point.metric for point in points])
+    inside = np.array([point.reach <= _INSIDE for point in points])
+    return ends[:, 0], ends[:, 1], ends[:, 2], inside
 
 
-def _mark_best(ax: Axes, race: Race) -> None:
+def _mark_beyond(ax: Axes, race: Race) -> None:
     """Shade the budgets beyond the runs of all variants."""
     if race.gains is None:
         return

@@ -37,6 +37,8 @@ __all__ = ["add_verbs"]
 
 
 _KIND = "model.kind="
+# A split that exceeds the runs by less counts as inside.
+_INSIDE = 1.05
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -180,7 +182,14 @@ def _document(found: Race) -> dict[str, Any]:
         "left_out": found.left_out,
         "contests": json_values([asdict(one) for one in found.contests]),
         "range": list(gains.range) if gains else None,
-        "gains": json_values([asdict(one) for one in gains.gains]) if gains else [],
+        "gains": json_values(
+            [
+                {**asdict(one), "reach": found.reaches.get((one.variant, one.budget), 1.0)}
+                for one in gains.gains
+            ]
+        )
+        if gains
+        else [],
         "crossings": json_values([asdict(one) for one in gains.crossings]) if gains else [],
     }
 
@@ -248,14 +257,25 @@ def _gain_parts(found: Race) -> list[str | Table]:
                 else [_share(one.share[0]), f"[{one.share[1]:.3g}, {one.share[2]:.3g}]", f"{one.better:.3f}"]
             ),
             f"{one.best:.3f}",
+            _reach(found.reaches.get((one.variant, one.budget), 1.0)),
         ]
         for one in gains.gains
     ]  # fmt: skip
-    header = [unit, "model", found.metric, "share", "interval", "P(better)", "P(best)"]
+    header = [
+        unit,
+        "model",
+        found.metric,
+        "share",
+        "interval",
+        "P(better)",
+        "P(best)",
+        "split beyond runs",
+    ]
     parts += [
         Table(header, rows),
         f"share: of the {unit} with which a model reaches the {found.metric} of {gains.reference}; the runs of all models "
-        f"cover {gains.range[0]:.3g} to {gains.range[1]:.3g}",
+        f"cover {gains.range[0]:.3g} to {gains.range[1]:.3g}; split beyond runs: how many times the best split exceeds the "
+        "largest model or data size of the model's runs, so that its law is extrapolated",
     ]
     parts += [
         f"{one.variant} is {'better' if one.better_above else 'worse'} than {gains.reference} above {one.budget[0]:.3g} "
@@ -270,6 +290,10 @@ def _gain_parts(found: Race) -> list[str | Table]:
             f"best at {budget:.3g} {unit}: {best.variant}, with probability {best.best:.2f}{doubt}"
         )
     return parts
+
+
+def _reach(value: float) -> str:
+    return f"{value:.2g}x" if value > _INSIDE else "-"
 
 
 def _share(value: float) -> str:
