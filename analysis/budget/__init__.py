@@ -7,7 +7,7 @@ from analysis.budget.allocation import Allocation, Gain, allocate, gain_of, iso_
 from analysis.budget.approach_table import Approach, envelope, exponents_of_law, three_approaches
 from analysis.budget.best_split import cheapest, check_terms, frontier
 from analysis.budget.budget_profile import Profile
-from analysis.budget.cost import Cost, Unit, read_cost
+from analysis.budget.cost import Cost, SizeCost, Unit, read_cost, read_size_cost
 from analysis.budget.further_cells import next_cells, with_advice
 from analysis.budget.isoflop_fit import IsoFlop, PowerLaw, isoflop
 from analysis.budget.pursuit_look import goal_text
@@ -22,6 +22,7 @@ __all__ = [
     "PowerLaw",
     "Profile",
     "PursuitUnit",
+    "SizeCost",
     "Unit",
     "allocate",
     "cheapest",
@@ -38,6 +39,7 @@ __all__ = [
     "next_cells",
     "next_round",
     "read_cost",
+    "read_size_cost",
     "three_approaches",
     "with_advice",
 ]

@@ -11,7 +11,7 @@ from analysis.table import require_columns
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
-__all__ = ["Cost", "Unit", "read_cost"]
+__all__ = ["Cost", "SizeCost", "Unit", "read_cost", "read_size_cost"]
 
 
 Unit = Literal["flops", "gpu-hours"]
@@ -42,6 +42,53 @@ class Cost:
     def samples(self, budget: float, n_params: npt.ArrayLike) -> FloatArray:
         """Samples that a budget allows for each model size."""
         return np.asarray(budget / self.factor / np.asarray(n_params, dtype=float) ** self.power)
+
+
+@dataclass(frozen=True)
+class SizeCost:
+    """Cost of one run of a law of one size, factor x size^power.
+
+    Attributes:
+        unit: of the cost: flops, gpu-hours, or "relative cost" if nothing is known but the size.
+        factor, power: of the formula.
+    """
+
+    unit: str
+    factor: float = 1.0
+    power: float = 1.0
+
+    def __call__(self, size: npt.ArrayLike) -> FloatArray:
+        """Cost of runs."""
+        return np.asarray(self.factor * np.asarray(size, dtype=float) ** self.power)
+
+
+def read_size_cost(table: pd.DataFrame, unit: Unit, *, x: str) -> SizeCost:
+    """Fit the cost of a run to the runs, in logs; without a column `flops`, it is taken as proportional to the size.
+
+    Args:
+        table: one row per run.
+        unit: of the cost.
+        x: column of the size.
+
+    Raises:
+        UserError: the column of the hours is missing, or no run has a positive cost.
+    """
+    column, scale = _COLUMNS[unit]
+    if column == x:
+        return SizeCost(unit, 1.0 / scale)
+    if column not in table.columns:
+        if unit == "flops":
+            return SizeCost("relative cost")
+        raise UserError(f"table: no column {column}, which a cost in {unit} needs; leave it out")
+    require_columns(table, [x, column])
+    rows = table[(table[column] > 0) & (table[x] > 0)]
+    if rows.empty:
+        raise UserError(f"table: no run has a positive {column}")
+    size = np.log(rows[x].to_numpy(dtype=float))
+    each = np.log(rows[column].to_numpy(dtype=float) / scale)
+    centre = size.mean()
+    power = float(np.polyfit(size - centre, each, 1)[0]) if np.ptp(size) > 0 else 1.0
+    return SizeCost(unit, float(np.exp(each.mean() - power * centre)), power)
 
 
 def read_cost(table: pd.DataFrame, unit: Unit, *, x: str, data: str) -> Cost:

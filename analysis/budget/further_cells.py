@@ -6,12 +6,13 @@ slope to the information. New cells cannot reduce the errors that all cells shar
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.budget.cost import Cost
+from analysis.budget.cost import Cost, SizeCost
 from analysis.fit import LawFit
 from analysis.optimum import inverse_curvature
 from analysis.uncertainty import combined
@@ -21,9 +22,13 @@ from scaling.errors import UserError, nearest
 __all__ = ["Precision", "linearise", "next_cells", "settling_note", "with_advice"]
 
 
+# Names of the sizes of a candidate, by their number.
+_NAMES = {1: ("size",), 2: ("n_params", "n_samples")}
+
+
 def next_cells(
     fit: LawFit,
-    cost: Cost,
+    cost: Cost | SizeCost,
     *,
     quantity: str = "alpha",
     at: Sequence[float] | None = None,
@@ -32,14 +37,14 @@ def next_cells(
     """Rank the missing cells, those one step beyond the grid, and further seeds of the present cells.
 
     Args:
-        fit: of a joint law of N and D, with least squares of raw residuals.
-        cost: of a run.
+        fit: of a joint law of N and D, or of a law of one size, with least squares of raw residuals.
+        cost: of a run with these sizes.
         quantity: a free parameter other than an amplitude, or "loss" for the law's value `at` sizes.
-        at: n_params and n_samples of the target, for "loss".
+        at: the sizes of the target, for "loss".
         seeds: runs of a candidate.
 
     Returns:
-        Columns n_params, n_samples, n_runs (present there), cost (of `seeds` runs), width_now and
+        Columns n_params and n_samples (or size, of a law of one), n_runs (present there), cost (of `seeds` runs), width_now and
         width_then (of the 95 % interval, linearised), shrinks (share of the width), per_cost (shrinkage per
         unit of cost); most per cost first.
 
@@ -50,15 +55,14 @@ def next_cells(
     sizes, runs = _present(fit)
     candidates = _candidates(sizes)
     then = now.with_one_more(np.repeat(candidates[:, None], seeds, axis=1))
-    known = {(a, b): int(r) for (a, b), r in zip(sizes.tolist(), runs, strict=True)}
+    known = {tuple(cell): int(r) for cell, r in zip(sizes.tolist(), runs, strict=True)}
     width = 2 * 1.959964 * np.sqrt(now.variance)
-    price = cost(candidates[:, 0], candidates[:, 1]) * seeds
+    price = cost(*candidates.T) * seeds
     shrinks = 1 - np.sqrt(then / now.variance)
     table = pd.DataFrame(
         {
-            "n_params": candidates[:, 0],
-            "n_samples": candidates[:, 1],
-            "n_runs": [known.get((a, b), 0) for a, b in candidates.tolist()],
+            **dict(zip(_NAMES[len(candidates.T)], candidates.T, strict=True)),
+            "n_runs": [known.get(tuple(cell), 0) for cell in candidates.tolist()],
             "cost": price,
             "width_now": width,
             "width_then": width * np.sqrt(then / now.variance),
@@ -100,7 +104,7 @@ class Precision:
         """Variance of the quantity after one more unit of runs, (units,).
 
         Args:
-            units: (units, runs, 2) sizes of the runs of each unit; a run at NaN adds nothing.
+            units: (units, runs, sizes) of the runs of each unit; a run at NaN adds nothing.
         """
         steps = self._steps(units)
         pull = steps @ self.own @ self.target
@@ -110,7 +114,7 @@ class Precision:
         return np.asarray(np.maximum(self.variance - np.einsum("ur,ur->u", pull, solved), 0.0))
 
     def after(self, runs: FloatArray) -> "Precision":
-        """The precision after more runs, whose sizes are (runs, 2)."""
+        """The precision after more runs, whose sizes are (runs, sizes)."""
         steps = self._steps(runs[None])[0]
         inner = self.run_variance * np.eye(len(runs)) + steps @ self.own @ steps.T
         pull = steps @ self.own
@@ -118,7 +122,7 @@ class Precision:
         return replace(self, own=own, dof=self.dof + len(runs))
 
     def _steps(self, units: FloatArray) -> FloatArray:
-        flat = units.reshape(-1, 2)
+        flat = units.reshape(-1, units.shape[-1])
         is_run = ~np.isnan(flat[:, 0])
         steps = np.zeros((len(flat), int(self.used.sum())))
         steps[is_run] = _slopes(self.fit, flat[is_run])[:, self.used]
@@ -126,25 +130,26 @@ class Precision:
 
 
 def linearise(fit: LawFit, quantity: str, at: Sequence[float] | None = None) -> Precision:
-    """How well a fit of a joint law knows a quantity.
+    """How well a fit of a joint law, or of a law of one size, knows a quantity.
 
     Args:
         fit: with least squares of raw residuals.
         quantity: a free parameter other than an amplitude, or "loss" for the law's value `at` sizes.
-        at: n_params and n_samples, for "loss".
+        at: the sizes, for "loss".
 
     Raises:
         UserError: the fit has no curve or no noise, or there is no such quantity.
     """
-    if fit.law.variables != ("N", "D") or not fit.has_curve or not fit.noise.dof:
+    if fit.law.variables not in (("N", "D"), ("x",)) or not fit.has_curve or not fit.noise.dof:
         raise UserError(f"no interval to shrink: {fit.message}")
     free = [n for n in fit.law.names if n not in fit.fixed and n not in fit.law.amplitudes]
     sizes, runs = _present(fit)
     slopes = _slopes(fit, sizes)
     used = np.array([n not in fit.fixed for n in fit.law.names]) & (np.abs(slopes).max(axis=0) > 0)
     if quantity == "loss":
-        if at is None or len(at) != 2:
-            raise UserError("quantity loss needs a target: the sizes at = N_PARAMS,N_SAMPLES")
+        if at is None or len(at) != len(fit.columns):
+            wanted = ",".join(column.upper() for column in fit.columns.values())
+            raise UserError(f"quantity loss needs a target: the sizes at = {wanted}")
         target = _slopes(fit, np.array([at], dtype=float))[0]
     elif quantity in free:
         target = np.eye(len(fit.law.names))[fit.law.names.index(quantity)]
@@ -186,24 +191,24 @@ def settling_note(fit: LawFit) -> str | None:
 
 
 def _present(fit: LawFit) -> tuple[FloatArray, FloatArray]:
-    """Sizes (cells, 2) and runs (cells,)."""
+    """Sizes (cells, sizes) and runs (cells,)."""
     sizes, cell = np.unique(fit.cell_sizes, axis=0, return_inverse=True)
     return sizes, np.bincount(cell.ravel(), fit.cells["n_rows"]).astype(float)
 
 
 def _slopes(fit: LawFit, sizes: FloatArray) -> FloatArray:
-    logs = [np.log(sizes[:, k]) - fit.origin[k] for k in range(2)]
+    logs = [np.log(sizes[:, k]) - fit.origin[k] for k in range(len(fit.origin))]
     return fit.law.jacobian(logs, fit.theta)
 
 
 def _candidates(sizes: FloatArray) -> FloatArray:
     """Every cell of the grid and of one step beyond it on each side that is larger."""
     axes = []
-    for k in range(2):
+    for k in range(sizes.shape[1]):
         levels = np.unique(sizes[:, k])
         # One step of the grid, between 1.5 and 10, as the last step of an irregular grid may be tiny.
         step = (levels[-1] / levels[0]) ** (1 / (len(levels) - 1)) if len(levels) > 1 else 4.0
         axes.append(np.append(levels, levels[-1] * min(max(step, 1.5), 10.0)))
     if max(len(axis) for axis in axes) > 40:
         axes = [axis[:: len(axis) // 20] if len(axis) > 40 else axis for axis in axes]
-    return np.array([(a, b) for a in axes[0] for b in axes[1]])
+    return np.array(list(product(*axes)))

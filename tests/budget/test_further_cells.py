@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.budget import Cost, next_cells, with_advice
+from analysis.budget import Cost, SizeCost, next_cells, with_advice
 from analysis.fit import fit_law
-from analysis.laws import Additive
+from analysis.laws import Additive, Saturating
 from scaling.errors import UserError
 
 COST = Cost("flops", 6.0, 1.0)
@@ -41,6 +41,20 @@ def test_a_cell_narrows_the_interval_as_told(quantity):
 
     # On the law itself the new runs leave the estimate; t loses a little by their two degrees more.
     assert width(wider) / width(fit) == pytest.approx(1 - best["shrinks"], rel=0.01)
+
+
+def test_a_further_size_narrows_a_law_of_one_as_told():
+    size = np.repeat(np.geomspace(1e4, 1e8, 6), 3)
+    errors = np.random.default_rng(4).normal(0, 1e-3, len(size))
+    y = Saturating()({"E": 0.4, "A": 3.0, "alpha": 0.3}, size) + errors
+    rows = pd.DataFrame({"n_samples": size, "y": y})
+    fit = fit_law(Saturating(), rows, x="n_samples", y="y")
+    best = next_cells(fit, SizeCost("flops"), quantity="alpha").sort_values("shrinks").iloc[-1]
+    more = pd.DataFrame({"n_samples": [best["size"]] * 3, "y": fit.predict([best["size"]] * 3)})
+    after = fit_law(Saturating(), pd.concat([rows, more]), x="n_samples", y="y")
+    ratio = after.stderr["alpha"] / after.noise.sd / (fit.stderr["alpha"] / fit.noise.sd)
+    # the new runs are on the law and leave the estimate, so the update is exact up to rounding of the optimum
+    assert ratio == pytest.approx(1 - best["shrinks"], rel=1e-4)
 
 
 def test_cells_are_ranked_by_shrinkage_per_cost():

@@ -83,6 +83,25 @@ def test_other_verbs_fit_it_as_well(run, table, verb, more):
     assert "saturating" in out or "alpha" in out or json.loads(out)["from"]
 
 
+def test_next_ranks_further_sizes(run, table):
+    path, options = table
+    code, out, _ = run("next", path, "--y", "loss", *options, "--json")
+    document = json.loads(out)
+    sizes = [cell["size"] for cell in document["cells"]]
+    # the nine sizes of the table, and one step beyond
+    assert (code, len(sizes), document["unit"]) == (0, 10, "relative cost")
+    assert max(sizes) == pytest.approx(1e9 * 10**0.5)
+
+
+def test_next_prices_one_size_by_the_flops(run, tmp_path):
+    x = np.tile(np.geomspace(1e5, 1e9, 9), (2, 1)).T.ravel()
+    path = write(tmp_path / "runs.csv", "n_params")
+    pd.read_csv(path).sort_values("n_params").assign(flops=5 * x**1.5).to_csv(path, index=False)
+    _, out, _ = run("next", path, "--y", "loss", "--law", "saturating", "--seeds", 2, "--json")
+    cells = json.loads(out)["cells"]
+    assert [cell["cost"] for cell in cells] == pytest.approx([10 * cell["size"] ** 1.5 for cell in cells])  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("verb", "why"),
     [

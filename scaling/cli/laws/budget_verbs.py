@@ -18,13 +18,16 @@ from scaling.cli.fit_inputs import (
     LossName,
     Residual,
     Rising,
+    SizeLaw,
     Weights,
     WeightsName,
     chosen_options,
+    law_of_table,
     load_table,
     need_both,
     parse_sizes,
     rows_of_law,
+    size_columns,
 )
 from scaling.cli.options import (
     AsJson,
@@ -45,18 +48,13 @@ from scaling.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.budget import Allocation, Unit
+    from analysis.budget import Allocation, Cost, SizeCost, Unit
     from analysis.fit import FitOptions, LawFit
 
 __all__ = ["add_verbs"]
 
 
 Law = Annotated[JointLaw, typer.Option(help="A law of model size and data size.")]
-
-
-# Why a table with one size is not enough.
-_SPLIT = "a budget is split between a model size and a data size"
-_CELLS = "a cell to run has a model size and a data size, which make its cost"
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -70,21 +68,19 @@ def _fit(
     x: str,
     data: str,
     y: str | None,
-    law: JointLaw,
+    law: str,
     options: FitOptions,
     rising: bool | None,
     limit: float | None,
     best_of: str | None,
-    why: str,
 ) -> tuple[pd.DataFrame, LawFit]:
     from analysis.fit import fit_law
     from analysis.laws import build_law
 
-    need_both(loaded.table, x, data, why)
-    rows = rows_of_law(loaded.table, [x, data], y, rising=rising, best_of=best_of)
+    rows = rows_of_law(loaded.table, size_columns(law, x, data), y, rising=rising, best_of=best_of)
     rows.warn()
     (metric,) = rows.metrics
-    form = build_law(law.value, rising=rows.rising[metric], limit=limit)
+    form = build_law(law, rising=rows.rising[metric], limit=limit)
     return rows.table, fit_law(form, rows.table, x=x, data=data, y=metric, options=options)
 
 
@@ -132,7 +128,8 @@ def allocate(
         raise UserError("give one budget: --flops or --gpu-hours")
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     options = chosen_options(loss, delta, residual, weights, hold)
-    rows, fit = _fit(loaded, x, data, y, law, options, rising, limit, best_of, _SPLIT)
+    need_both(loaded.table, x, data, "a budget is split between a model size and a data size")
+    rows, fit = _fit(loaded, x, data, y, law, options, rising, limit, best_of)
     unit: Unit = "flops" if gpu_hours is None else "gpu-hours"
     budget = flops if gpu_hours is None else gpu_hours
     assert budget is not None
@@ -213,7 +210,8 @@ def next_runs(
         str, typer.Option(help="The quantity to narrow: alpha, beta, E, ..., or loss (with --at).")
     ] = "alpha",
     at: Annotated[
-        str | None, typer.Option(metavar="N,D", help="Sizes for --quantity loss.")
+        str | None,
+        typer.Option(metavar="N,D", help="Sizes for --quantity loss; one for a law of one size."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs per cell.")] = 3,
     most: Annotated[int, typer.Option(min=1, help="Cells to print; all of them with --json.")] = 10,
@@ -224,7 +222,12 @@ def next_runs(
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
-    law: Law = JointLaw.ADDITIVE,
+    law: Annotated[
+        SizeLaw | None,
+        typer.Option(
+            help="A law of model size and data size, or of one size [default: additive; saturating for a table with one size]."
+        ),
+    ] = None,
     loss: Loss = LossName.GAUSSIAN,
     delta: Delta = None,
     residual: Residual = None,
@@ -244,17 +247,23 @@ def next_runs(
 
     Example: scaling next runs.csv --quantity loss --at 1e8,1e9 --gpu-hours
     """
-    from analysis.budget import next_cells, read_cost
+    from analysis.budget import next_cells, read_cost, read_size_cost
 
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
     options = chosen_options(loss, delta, residual, weights, hold)
-    rows, fit = _fit(loaded, x, data, y, law, options, rising, limit, best_of, _CELLS)
-    cost = read_cost(rows, "gpu-hours" if gpu_hours else "flops", x=x, data=data)
-    table = next_cells(
-        fit, cost, quantity=quantity, at=parse_sizes(at, 2) if at else None, seeds=seeds
-    )
+    form, x = law_of_table(law, loaded.table, x, data, [y] if y else [])
+    rows, fit = _fit(loaded, x, data, y, form, options, rising, limit, best_of)
+    unit: Unit = "gpu-hours" if gpu_hours else "flops"
+    columns = list(fit.columns.values())
+    cost: Cost | SizeCost = read_size_cost(rows, unit, x=x)
+    if len(columns) > 1:
+        cost = read_cost(rows, unit, x=x, data=data)
+    target = parse_sizes(at, len(columns)) if at else None
+    table = next_cells(fit, cost, quantity=quantity, at=target, seeds=seeds)
+    sizes = list(table.columns[: len(columns)])
     # only the header has the caller's names, which may be those of other columns
-    names = {"n_params": x, "n_samples": data, "cost": cost.unit, "per_cost": f"per {cost.unit}"}
+    names = dict(zip(sizes, columns, strict=True))
+    names |= {"cost": cost.unit, "per_cost": f"per {cost.unit}"}
     header = [names.get(column, column) for column in table.columns]
     cells = [
         [
@@ -267,7 +276,7 @@ def next_runs(
     parts: list[str | Table] = [
         f"{seeds} runs in one cell against the interval of {quantity}, most per cost first",
         Table(header, cells),
-        f"largest effect: {x} {best['n_params']:.4g}, {data} {best['n_samples']:.4g}, "
+        f"largest effect: {', '.join(f'{names[size]} {best[size]:.4g}' for size in sizes)}, "
         f"{best['shrinks']:.1%} for {best['cost']:.3g} {cost.unit}",
     ]
     if not fit.success:
