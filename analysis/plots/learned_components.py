@@ -5,21 +5,31 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.style import GREY, MARKERS, colour_of, dress, plain
+from analysis.plots.style import GREY, MARKERS, colour_of, dress, log_ticks, set_figure_title
 from analysis.study_results import LearnedParts
-from analysis.table import Size
+from analysis.table import Size, size_label
 
 __all__ = ["plot_learned"]
 
 
 def plot_learned(parts: LearnedParts) -> Figure:
     """Draw three panels: the excess logloss and the floor by model size, and the learned components by both sizes."""
-    figure = Figure(figsize=(11.0, 4.0), layout="constrained")
+    figure = Figure(figsize=(11.0, 4.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _draw_excess(left, parts)
     _draw_shares(middle, parts, parts.by_size, parts.size)
     _draw_shares(right, parts, parts.by_data, parts.data)
-    right.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
+    right.legend(
+        title="components", alignment="left", loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False,
+        fontsize=9,
+    )  # fmt: skip
+    last = parts.by_data.iloc[-1]
+    values = [float(last[name]) for name in parts.components]
+    set_figure_title(
+        figure,
+        f"The largest model has learned {min(values):.2f} to {max(values):.2f} of the components' true weights "
+        f"at {last[parts.data.column]:,.0f} {parts.data.name} (1: all)",
+    )
     return figure
 
 
@@ -37,10 +47,12 @@ def _draw_excess(ax: Axes, parts: LearnedParts) -> None:
         ax.plot(x, values, style, marker=MARKERS[i], color=colour, ms=4, label=names[name])
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(plain)
-    ax.yaxis.set_minor_formatter(plain)
+    log_ticks(ax.yaxis)
     ax.set_ylabel("excess logloss (nats)")
-    ax.legend(frameon=False, fontsize=8)
+    # below the axes, where it covers no curve
+    ax.legend(
+        loc="upper left", bbox_to_anchor=(0.0, -0.17), frameon=False, fontsize=8, borderaxespad=0.0
+    )
     _finish(ax, parts.by_size, parts.size, parts.data)
 
 
@@ -61,6 +73,7 @@ def _draw_shares(ax: Axes, parts: LearnedParts, cells: pd.DataFrame, along: Size
 
 def _finish(ax: Axes, cells: pd.DataFrame, along: Size, other: Size) -> None:
     at = cells[other.column].iloc[0]
+    log_ticks(ax.xaxis, size_label)
     ax.set_xlabel(along.label)
     ax.set_title(f"{other.name} = {at:,.0f}", fontsize=9, loc="left")
     dress(ax)

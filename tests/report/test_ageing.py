@@ -8,11 +8,13 @@ import pytest
 from small_runs import small_config
 
 from analysis.plots import draw_ageing
+from analysis.plots.ageing_days import plot_ageing
 from analysis.report.ageing_section import ageing_section
 from analysis.study_results import find_ageing
 from analysis.table import days_table
 from scaling.cli.app import main
 from scaling.records import DayMetrics, RunRecord, RunStore
+from tests.support.figure_texts import colliding, cut_off, figure_of
 
 
 def days(slope, n_days=5):
@@ -72,6 +74,11 @@ def test_the_report_has_one_row_per_order_and_size():
 
 def test_the_figure_is_a_png():
     assert draw_ageing(find_ageing(days(0.004))).png.startswith(b"\x89PNG")
+
+
+def test_no_texts_of_the_figure_collide():
+    figure = figure_of(plot_ageing(find_ageing(days(0.004))))
+    assert (colliding(figure), cut_off(figure)) == ([], [])
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from analysis.plots import draw_learned
+from analysis.plots.learned_components import plot_learned
 from analysis.report import analyse_table
 from analysis.study_results import learned_parts
 from analysis.table import size_of
+from tests.support.figure_texts import colliding, cut_off, figure_of
 
 TITLE = "What the models have learned"
 
@@ -53,6 +55,16 @@ def test_a_real_log_has_no_such_part():
 
 def test_the_caption_states_the_largest_cell(parts):
     assert "at 1,000,000 samples: item 0.53, slow interest 0.60" in draw_learned(parts).caption
+
+
+def test_no_texts_of_the_figure_collide(parts):
+    figure = figure_of(plot_learned(parts))
+    assert (colliding(figure), cut_off(figure)) == ([], [])
+
+
+def test_the_title_states_what_the_largest_model_has_learned(parts):
+    title = plot_learned(parts).get_suptitle()
+    assert title.startswith("The largest model has learned 0.53 to 0.60 of the components' true")
 
 
 def test_the_report_on_a_generated_log_has_the_section(tmp_path):
