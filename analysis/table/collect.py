@@ -37,6 +37,7 @@ RUN_COLUMNS = {
     "batch_schedule": "fixed, or growing with the samples seen up to batch_size",
     "learning_rate": "peak rate of the dense parameters",
     "embedding_rate": "peak rate of the feature table",
+    "computed_flops": "training FLOPs as the code computes them, comparable between kinds of models; empty where not known",
     "train_loss": "mean logloss over the epoch, each sample before it was trained on",
     "bayes_logloss": "logloss of the true probabilities on the test part (generated data)",
     "bayes_auc": "AUC of the true probabilities on the test part (generated data)",
@@ -112,6 +113,7 @@ def _row(record: RunRecord) -> dict[str, object]:
         "n_embedding_params": record.n_embedding_params,
         "flops_per_sample": record.flops_per_sample,
         "flops": record.flops,
+        "computed_flops": _computed_flops(record),
         "train_loss": record.train_loss,
         "bayes_logloss": truth.get("bayes_logloss", np.nan),
         "bayes_auc": truth.get("bayes_auc", np.nan),
@@ -125,6 +127,11 @@ def _row(record: RunRecord) -> dict[str, object]:
         **{f"teacher_{name}": value for name, value in teacher.items()},
         **record.metrics,
     }
+
+
+def _computed_flops(record: RunRecord) -> float:
+    forward = record.computed_flops_per_sample
+    return np.nan if forward is None else 3.0 * forward * record.config.n_samples
 
 
 def _rank_floor(record: RunRecord) -> float:

@@ -13,6 +13,7 @@ LABELS = {
     "n_params": "non-embedding parameters $N$",
     "flops_per_sample": "forward FLOPs per sample",
     "flops": "training FLOPs $C$",
+    "computed_flops": "training FLOPs computed",
     "max_len": "history length $L$",
     "n_embedding_params": "embedding parameters",
     "teacher_n_params": "the teacher's non-embedding parameters",
@@ -31,6 +32,7 @@ _UNITS = {
     "teacher_n_params": "parameters",
     "flops": "FLOPs",
     "flops_per_sample": "FLOPs",
+    "computed_flops": "FLOPs",
     "max_len": "behaviours",
 }
 

@@ -68,6 +68,8 @@ class RunRecord:
         teacher: the teacher of a distilled run; all other fields describe the student.
         by_day: the days of the test part that have impressions; empty if the log is not split by time, and in records
             of earlier versions.
+        computed_flops_per_sample: forward FLOPs of one sample as the code computes them, by torch's counter: comparable between
+            kinds of models. None in a distilled run and in records of earlier versions.
     """
 
     config: RunConfig
@@ -83,6 +85,7 @@ class RunRecord:
     provenance: dict[str, Any]
     teacher: TeacherRecord | None = None
     by_day: tuple[DayMetrics, ...] = ()
+    computed_flops_per_sample: int | None = None
 
     @property
     def signature(self) -> str:

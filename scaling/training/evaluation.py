@@ -12,6 +12,7 @@ import torch
 
 from models.ctr_model import CTRModel
 from models.kinds import size_of
+from models.kinds.measured_size import measure
 from scaling.batches import Epoch
 from scaling.metrics import evaluate, learned_components
 from scaling.records import DayMetrics, RunRecord, TeacherRecord, describe_environment
@@ -138,6 +139,9 @@ def make_record(
             "attempts": list(attempts),
         },
         teacher=teacher,
+        computed_flops_per_sample=None
+        if teacher
+        else measure(config.grade, config.model, store.schema).flops_per_sample,
     )
 
 

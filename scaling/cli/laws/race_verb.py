@@ -37,6 +37,8 @@ __all__ = ["add_verbs"]
 
 
 _KIND = "model.kind="
+# FLOPs that are comparable between kinds: those of SUAN in `flops` include tokens that nothing reads.
+_COMPUTED = "computed_flops"
 # A split that exceeds the runs by less counts as inside.
 _INSIDE = 1.05
 
@@ -123,6 +125,9 @@ def race(
     named = reference or ["model.kind=suan"]
     table = combined_table(source, runs, where, overrides, whole_folder)
     columns = [condition.partition("=")[0] for condition in named]
+    computed = _COMPUTED in table.columns and table[_COMPUTED].notna().all()
+    if computed:
+        table = table.assign(flops=table[_COMPUTED])
     form, x = law_of_table(law, table, x, data, [*columns, *([y] if y else [])])
     variants, name = _short_names(*variants_of(table, named, x))
     options = chosen_options(loss, delta, residual, weights, hold, level=confidence)
@@ -149,7 +154,13 @@ def race(
 
         with atomic_path(figure) as temporary:
             temporary.write_bytes(draw_race(found).png)
-    emit(_parts(found), _document(found), as_json=as_json, output=output)
+    parts = _parts(found)
+    if not computed and "flops" in table.columns:
+        parts.append(
+            "flops: as the records count them, for a SUAN with tokens that nothing reads; runs of this version also have "
+            f"{_COMPUTED}, which is comparable between kinds"
+        )
+    emit(parts, _document(found), as_json=as_json, output=output)
 
 
 def _short_names(
