@@ -296,7 +296,8 @@ def test_holdout_ranks_the_laws(run, csv):
     code, out, _ = run("holdout", csv, "--cut", "data", "--law", "additive", "--law", "tied")
     assert code == 0
     scores, largest = out.split("\n\n")
-    assert len(scores.splitlines()) == 3
+    # Header, a row for each law, and three lines on the columns.
+    assert len(scores.splitlines()) == 6
     # Text, header, and the interval of each law for the largest cell.
     assert len(largest.splitlines()) == 4
     assert all(row.endswith("yes") for row in largest.splitlines()[2:])

@@ -127,6 +127,14 @@ def test_a_second_column_that_may_be_a_size_is_not_passed_over(run, tmp_path):
     assert run("fit", path, "--y", "loss", "--law", "saturating")[0] == 0
 
 
+@pytest.mark.parametrize("verb", ["fit", "plot", "holdout", "next", "gain"])
+def test_a_named_column_that_is_not_there_is_no_table_of_one_size(run, tmp_path, verb):
+    path = write(tmp_path / "runs.csv", "n_samples")
+    code, out, err = run(verb, path, "--y", "loss", "--x", "n_param")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "no column n_param" in err
+
+
 @pytest.mark.parametrize("cut", ["data", "corner", "flops"])
 def test_a_law_of_one_size_has_one_cut(run, tmp_path, cut):
     path = write(tmp_path / "runs.csv", "n_params")

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["law_of_table", "need_both"]
 
 
+# The columns of sizes if the caller names none.
+_X, _DATA = "n_params", "n_samples"
+
+
 def law_of_table(
     law: str | None, table: pd.DataFrame, x: str, data: str, metrics: Sequence[str] | None = None
 ) -> tuple[str, str]:
@@ -38,8 +42,9 @@ def law_of_table(
     there = [name for name in dict.fromkeys((x, data)) if name in table.columns]
     if law is not None:
         single = build_law(law).variables == ("x",)
-        return law, data if single and there == [data] else x
-    if len(there) != 1 or x == data:
+        return law, data if single and there == [data] and x == _X else x
+    # a column that the caller names must be there
+    if not (there == [x] and data == _DATA) and not (there == [data] and x == _X):
         return "additive", x
     others = possible_sizes(table, [there[0], *(metrics or ())])
     if not others:
