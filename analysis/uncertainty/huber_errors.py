@@ -15,7 +15,7 @@ from scaling.arrays import FloatArray
 if TYPE_CHECKING:
     from analysis.optimum import Problem
 
-__all__ = ["huber_factor", "squared_problem"]
+__all__ = ["huber_factor", "shared_correlation", "squared_problem"]
 
 
 # Residuals are clipped at this many robust standard deviations.
@@ -56,3 +56,15 @@ def huber_factor(delta: float, sd: float) -> float:
     density = float(np.exp(-(c**2) / 2) / np.sqrt(2 * np.pi))
     square = within - 2 * c * density + 2 * c**2 * float(special.ndtr(-c))
     return square / within**2
+
+
+def shared_correlation(clipped: FloatArray, groups: FloatArray) -> float:
+    """Correlation of clipped residuals (n,) that have a value of `groups` (n,) in common; 0 if negative.
+
+    Only the clipped residuals move Huber's estimate. A curve that nearly passes through the middle of a group leaves it
+    residuals of either sign, whatever the group shares, so the correlation is lower than that of the errors.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    sums, squares = np.bincount(group, clipped), np.bincount(group, clipped**2)
+    pairs = float(((np.bincount(group) - 1) * squares).sum())
+    return max(float((sums**2 - squares).sum()) / pairs, 0.0) if pairs > 0 else 0.0

@@ -12,13 +12,17 @@ from scipy import special
 from analysis.laws import Law
 from analysis.optimum import LOG_RANGE, Problem, inverse_curvature
 from analysis.uncertainty.bootstrap import percentile_intervals, widened
+from analysis.uncertainty.huber_errors import shared_correlation
 from analysis.uncertainty.interval import Interval
-from analysis.uncertainty.noise import Noise
 from analysis.uncertainty.profile_likelihood import profile_intervals
 from analysis.uncertainty.variance import Part, Variance, combined
 from scaling.arrays import FloatArray
 
 __all__ = ["bootstrap_summary", "profile_summary", "wald_summary"]
+
+
+# The least share of a variance that is taken as the cells' own.
+_LEAST_OWN = 0.05
 
 
 def _reported(law: Law, theta: FloatArray) -> FloatArray:
@@ -91,7 +95,7 @@ def bootstrap_summary(
     # What resampling varies are the cells' residuals, not the seeds.
     of_cells = points.n_cells - int(free.sum())
     dof = max(of_cells, 1) if points.run is None else variance.noise.dof
-    draws = theta + _own_share(problem, variance.noise) * (draws - theta)
+    draws = theta + _own_share(problem, theta, variance) * (draws - theta)
     added = (*variance.shared, variance.test) if variance.test else variance.shared
     wide = np.clip(widened(draws, theta, added, dof, level, seed), lower, upper)
     at_lower, at_upper = wide <= lower + 1e-9, wide >= upper - 1e-9
@@ -114,16 +118,18 @@ def bootstrap_summary(
     )
 
 
-def _own_share(problem: Problem, noise: Noise) -> float:
-    """Share of the cells' standard deviation that they do not share; resampling takes all of it for their own.
-
-    With Huber's loss it is all: what cells share hides their own errors from the estimate, too.
-    """
-    if problem.delta is not None:
-        return 1.0
-    own = noise.sd**2 * problem.points.n_cells / problem.points.n_rows
-    total = own + noise.shared_sd**2 + noise.misfit_sd**2
-    return float(np.sqrt(own / total)) if total > 0 else 1.0
+def _own_share(problem: Problem, theta: FloatArray, variance: Variance) -> float:
+    """Share of the cells' standard deviation that they do not share; resampling takes all of it for their own."""
+    points, noise = problem.points, variance.noise
+    if problem.delta is None:
+        own = noise.sd**2 * points.n_cells / points.n_rows
+        total = own + noise.shared_sd**2 + noise.misfit_sd**2
+        return float(np.sqrt(own / total)) if total > 0 else 1.0
+    clipped = problem.objective(points.origin).residuals(theta)
+    clipped = np.clip(clipped, -problem.delta, problem.delta)
+    variables = [problem.law.variables.index(effect.variable) for effect in variance.effects]
+    common = sum(shared_correlation(clipped, points.sizes[i]) for i in variables)
+    return float(np.sqrt(max(1 - common, _LEAST_OWN)))
 
 
 def wald_summary(

@@ -226,9 +226,9 @@ def test_real_isoflop_runs_use_every_budget():
     assert isoflop(pd.read_csv(points), "loss", within=1e3).skew_p < 1e-6
 
 
-def checkpoints(seed=0, n_samples=np.geomspace(1e6, 1e10, 30)):
+def checkpoints(seed):
     """Nine models with 30 checkpoints each, whose FLOPs are met by another model's by chance only."""
-    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e5, 1e8, 9), n_samples, indexing="ij"))
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e5, 1e8, 9), np.geomspace(1e6, 1e10, 30)))
     loss = Additive()(PARAMS, n, d) + np.random.default_rng(seed).normal(0, 0.003, len(n))
     return pd.DataFrame({"n_params": n, "n_samples": d, "flops": 6 * n * d, "loss": loss})
 

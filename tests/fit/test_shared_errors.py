@@ -12,7 +12,7 @@ from analysis.laws import Additive, Saturating
 from analysis.laws.two_axes import Bottleneck
 from analysis.uncertainty import Part
 from analysis.uncertainty.bootstrap import widened
-from analysis.uncertainty.huber_errors import huber_factor
+from analysis.uncertainty.huber_errors import huber_factor, shared_correlation
 
 CHECKPOINTS = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
 KINDS = [
@@ -167,3 +167,20 @@ def test_a_right_law_leaves_curvature_in_one_of_a_hundred_studies(loss):
     )
     # Five expected; more than 13 have a probability of 0.05 %.
     assert found <= 13
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.94])
+def test_signs_of_errors_have_less_in_common_than_the_errors(shared):
+    """The correlation of signs is 2 / pi arcsin(rho) (Sheppard 1899)."""
+    random = np.random.default_rng(0)
+    group = np.repeat(np.arange(20_000), 4)
+    errors = np.sqrt(shared) * random.standard_normal(20_000)[group]
+    errors += np.sqrt(1 - shared) * random.standard_normal(len(group))
+    expected = 2 / np.pi * np.arcsin(shared)
+    # 120,000 pairs know it to about 0.01
+    assert shared_correlation(np.sign(errors), group) == pytest.approx(expected, abs=0.02)
+    assert shared_correlation(errors, group) == pytest.approx(shared, abs=0.02)
+
+
+def test_a_group_around_its_own_middle_has_nothing_in_common():
+    assert shared_correlation(np.array([1.0, -1.0, 2.0, -2.0]), np.array([1, 1, 2, 2])) == 0
