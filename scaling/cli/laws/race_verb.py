@@ -155,7 +155,7 @@ def race(
         with atomic_path(figure) as temporary:
             temporary.write_bytes(draw_race(found).png)
     parts = _parts(found)
-    if not computed and "flops" in table.columns:
+    if found.gains and not computed and "flops" in table.columns:
         parts.append(
             "flops: as the records count them, for a SUAN with tokens that nothing reads; runs of this version also have "
             f"{_COMPUTED}, which is comparable between kinds"
@@ -250,12 +250,13 @@ def _contest_parts(found: Race) -> list[str | Table]:
 
 
 def _gain_parts(found: Race) -> list[str | Table]:
+    gains = found.gains
+    if gains is None:
+        why = next(iter(found.left_out.values()), "")
+        return [f"no law can be compared with that of {found.reference}: {why}"]
     parts: list[str | Table] = [
         f"{name}: not compared by its law: {why}" for name, why in found.left_out.items()
     ]
-    gains = found.gains
-    if gains is None:
-        return [*parts, f"no law can be compared with that of {found.reference}"]
     unit = found.laws[0].unit
     rows = [
         [
