@@ -3,7 +3,7 @@
 Not here: the block around the attention (`models.suan`) and the scoring of requests (`models.scoring`).
 """
 
-from models.attention.bias import Bias, RelativeBias
+from models.attention.bias import Bias, RelativeBias, Tile, make_tiles
 from models.attention.candidates import CandidateKeys, attend_history
 from models.attention.dense import SelfAttention
 from models.attention.flex import FlexBias, flex_sparse_attention
@@ -21,9 +21,11 @@ __all__ = [
     "RunningMean",
     "SelfAttention",
     "SparseBias",
+    "Tile",
     "attend_history",
     "flex_sparse_attention",
     "gap_buckets",
+    "make_tiles",
     "sparse_attention",
     "sparse_bias",
     "sparse_pays",

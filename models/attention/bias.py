@@ -14,7 +14,7 @@ from models.attention.sparse import gap_buckets
 from models.layers import in_cache
 from models.model_options import N_TIME_BUCKETS
 
-__all__ = ["Bias", "RelativeBias", "time_buckets"]
+__all__ = ["Bias", "RelativeBias", "Tile", "make_tiles", "time_buckets"]
 
 
 # Queries in a tile, at most: the future half is skipped tile by tile; 40 to 128 are equally fast.

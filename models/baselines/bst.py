@@ -23,9 +23,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.attention import MASKED, CandidateKeys, Layout, attend_history
+from models.baselines.tile_attention import (
+    FEW_CANDIDATES,
+    TiledPairs,
+    tile_attention,
+    tile_pairs,
+)
 from models.encoder import Encoder, EncoderInput, Packing
 from models.grades import Grade
 from models.input_schema import InputSchema
+from models.layers import in_cache
 
 __all__ = ["BST", "BSTBlock", "BSTOptions"]
 
@@ -96,6 +103,34 @@ class BSTBlock(nn.Module):
         read = attend_history(self.qkv(own_BMW), key_value, keys, self.n_heads)
         return history_BLW, self._finish(own_BMW, read)
 
+    def together(self, x_BNW: Tensor, pairs: TiledPairs) -> Tensor:
+        """Return the same for [history; candidates] as one sequence, [B, N, W]."""
+        q, k, v = self.qkv(x_BNW).chunk(3, -1)
+        scale = (q.shape[-1] // self.n_heads) ** -0.5
+        read = tile_attention(q, k, v, pairs, None, n_heads=self.n_heads, scale=scale)
+        return self._finish(x_BNW, read)
+
+    def last_tokens(self, x_BNW: Tensor, mask_BMN: Tensor) -> Tensor:
+        """Return the same for the last M tokens only, [B, M, W].
+
+        With few queries, q (x Wk)' is computed as (q Wk') x' and w (x Wv) as (w x) Wv, so that no token is projected; the
+        keys' bias adds the same to all scores of a query.
+        """
+        n_queries, width = mask_BMN.shape[1], x_BNW.shape[-1]
+        own_BMW = x_BNW[:, -n_queries:]
+        of_q, of_k, of_v = self.qkv.weight.view(3, self.n_heads, -1, width)
+        q = torch.einsum("bmw,hew->bmhe", own_BMW, of_q) + self.qkv.bias[:width].view_as(
+            of_q[..., 0]
+        )
+        q = torch.einsum("bmhe,hew->bmhw", q * of_q.shape[1] ** -0.5, of_k).flatten(1, 2)
+        mask = mask_BMN.repeat_interleave(self.n_heads, 1)
+        weights = torch.softmax(torch.baddbmm(mask, q, x_BNW.mT), -1)
+        read = (weights @ x_BNW).view(len(x_BNW), n_queries, self.n_heads, width)
+        read = torch.einsum("bmhw,hew->bmhe", read, of_v) + self.qkv.bias[2 * width :].view_as(
+            of_v[..., 0]
+        )
+        return self._finish(own_BMW, read.flatten(2))
+
     def _attend(self, qkv_BNX: Tensor, readable_BNN: Tensor) -> Tensor:
         shape = (*qkv_BNX.shape[:2], 3, self.n_heads, qkv_BNX.shape[2] // 3 // self.n_heads)
         q, k, v = qkv_BNX.view(shape).transpose(1, 3).unbind(2)
@@ -145,12 +180,30 @@ class BST(Encoder):
         layout = Layout(inputs.lengths, inputs.n_history, inputs.n_candidates, inputs.ends)
         positions = layout.positions(self.grade.max_len, self.options.positions)
         place = self.position.index_select(0, positions.reshape(-1)).view(*positions.shape, -1)
-        tokens = torch.cat([inputs.history_BLD, inputs.candidate_BMD], 1)
+        tokens = inputs.tokens_BND
         x_BNW = torch.cat([tokens, place.expand(*tokens.shape[:2], -1)], -1)
+        # more queries of heads than that, and projecting the tokens is cheaper
+        few = inputs.n_candidates <= min(FEW_CANDIDATES, self.n_out // self.grade.n_heads)
+        if few and in_cache(x_BNW) and self.options.causal and self.options.pooling == "target":
+            return self._together(x_BNW, layout)
         history, own = torch.split(x_BNW, [inputs.n_history, inputs.n_candidates], 1)
         if self.options.causal:
             return self._causal(history, own, inputs)
         return self._full(history, own, inputs.valid)
+
+    def _together(self, x_BNW: Tensor, layout: Layout) -> Tensor:
+        """The causal form on a CPU, with few candidates."""
+        n_out = layout.n_candidates
+        if len(self.blocks) > 1:
+            pairs = tile_pairs(layout, x_BNW.dtype)
+            for block in self.blocks[:-1]:
+                assert isinstance(block, BSTBlock)
+                x_BNW = block.together(x_BNW, pairs)
+        last = self.blocks[-1]
+        assert isinstance(last, BSTBlock)
+        readable = layout.readable[:, -n_out:]
+        mask = torch.zeros(readable.shape, dtype=x_BNW.dtype, device=x_BNW.device)
+        return last.last_tokens(x_BNW, mask.masked_fill_(~readable, MASKED))
 
     def _causal(self, history: Tensor, own: Tensor, inputs: EncoderInput) -> Tensor:
         seen, mean = inputs.seen, self.options.pooling == "mean"

@@ -27,9 +27,16 @@ from torch.nn import functional as F
 from models.attention import Layout, gap_buckets
 from models.baselines.ranking_layer import RankingLayer
 from models.baselines.silu_attention import Heads, Pairs, find_pairs, silu_attention
+from models.baselines.tile_attention import (
+    FEW_CANDIDATES,
+    TiledPairs,
+    tile_attention,
+    tile_pairs,
+)
 from models.encoder import Encoder, EncoderInput, Packing
 from models.grades import Grade
 from models.input_schema import InputSchema
+from models.layers import in_cache
 from models.model_options import N_TIME_BUCKETS
 
 __all__ = ["HSTU", "HSTULayer", "HSTUOptions"]
@@ -106,6 +113,25 @@ class HSTULayer(nn.Module):
             history_BLD = self._finish(history_BLD, history_u, read)
         return history_BLD, self._finish(own_BMD, own_u, read_own)
 
+    def together(self, x_BND: Tensor, pairs: TiledPairs, n_out: int, divisor: int) -> Tensor:
+        """Return the same for the last `n_out` tokens of [history; candidates], [B, n_out, D]."""
+        inner, tables = self.inner, None
+        if self.position is not None and self.time is not None:
+            tables = (self.position, self.time)
+        sizes = [inner, inner, self.n_qk, self.n_qk]
+        normed = F.layer_norm(x_BND, x_BND.shape[-1:], eps=1e-6)
+        if n_out == x_BND.shape[1]:
+            u, v, q, k = torch.split(F.silu(normed @ self.uvqk), sizes, -1)
+        else:
+            of_u, of_v, of_q, of_k = torch.split(self.uvqk, sizes, 1)
+            v, k = torch.split(F.silu(normed @ torch.cat([of_v, of_k], 1)), [inner, self.n_qk], -1)
+            x_BND, normed = x_BND[:, -n_out:], normed[:, -n_out:]
+            u, q = torch.split(F.silu(normed @ torch.cat([of_u, of_q], 1)), [inner, self.n_qk], -1)
+        read = tile_attention(
+            q, k, v, pairs, tables, n_heads=self.n_heads, scale=1.0, divisor=divisor
+        )
+        return self._finish(x_BND, u, read)
+
     def _project(self, x: Tensor, with_queries: bool) -> tuple[Tensor, Heads]:
         """Return u and the heads; without queries, u is empty."""
         inner, n_qk = self.inner, self.n_qk
@@ -166,6 +192,9 @@ class HSTU(Encoder):
             raise ValueError(self.packing_needs)
         n_history, n_candidates = inputs.n_history, inputs.n_candidates
         layout = Layout(inputs.lengths, n_history, n_candidates, inputs.ends)
+        few = n_candidates <= FEW_CANDIDATES and in_cache(inputs.tokens_BND)
+        if few and self.options.form == "research":
+            return self._together(inputs, layout)
         pairs = find_pairs(layout, inputs.seen, inputs.times)
         x_BND = torch.cat([inputs.history_BLD, inputs.candidate_BMD], 1) * self.n_out**0.5
         if self.options.form == "ranking":
@@ -180,6 +209,25 @@ class HSTU(Encoder):
                 with_history=layer is not self.layers[-1],
             )
         return own
+
+    def _together(self, inputs: EncoderInput, layout: Layout) -> Tensor:
+        """The research form on a CPU, with few candidates."""
+        times: Tensor = inputs.times
+        x_BND: Tensor = inputs.tokens_BND * self.n_out**0.5
+        pairs = tile_pairs(
+            layout, x_BND.dtype, times if self.options.bias else None, N_TIME_BUCKETS + 1
+        )
+        n_out = inputs.n_candidates
+        for layer in self.layers:
+            assert isinstance(layer, HSTULayer)
+            last = layer is self.layers[-1]
+            x_BND = layer.together(
+                x_BND,
+                pairs.last(n_out) if last else pairs,
+                n_out if last else x_BND.shape[1],
+                self.grade.max_len + 1,
+            )
+        return x_BND
 
     def _place(self, times_BN: Tensor, n_history: int, n_candidates: int) -> Tensor:
         """Position and time until the request of tokens, [B, N, D]."""
