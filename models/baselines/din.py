@@ -58,7 +58,7 @@ class _Dice(torch.autograd.Function):
         ctx: Any, x: Tensor, alpha: Tensor, mean: Tensor, inverse: Tensor, of_batch: bool
     ) -> Tensor:
         p, y = torch.empty_like(x), torch.empty_like(x)
-        for rows, gate, out in zip(*map(_chunks, (x, p, y)), strict=True):
+        for rows, gate, out in _all_chunks(x, p, y):
             torch.sub(rows, mean, out=gate).mul_(inverse).sigmoid_()
             torch.addcmul(alpha, gate, 1 - alpha, out=out).mul_(rows)
         ctx.save_for_backward(x, p, alpha, mean, inverse)
@@ -68,40 +68,29 @@ class _Dice(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, p, alpha, mean, inverse = ctx.saved_tensors
-        to_x, to_normed = torch.empty_like(x), torch.empty_like(x)
-        sums = alpha.new_zeros(3, len(alpha))
-        everything = tuple(zip(*map(_chunks, (x, p, grad, to_x, to_normed)), strict=True))
-        for rows, gate, grad_rows, out, inner in everything:
-            torch.addcmul(alpha, gate, 1 - alpha, out=out).mul_(grad_rows)
-            from_gate = grad_rows * rows
-            torch.sub(1, gate, out=inner).mul_(from_gate)
-            sums[0] += inner.sum(0)
-            inner.mul_(gate).mul_(1 - alpha)  # through the sigmoid
-            sums[1] += inner.sum(0)
-            sums[2] += (inner * rows).sum(0)
+        to_x, to_normed, rest = torch.empty_like(x), torch.empty_like(x), 1 - alpha
+        to_alpha = torch.zeros_like(alpha)
+        for rows, gate, grad_rows, out, inner in _all_chunks(x, p, grad, to_x, to_normed):
+            torch.addcmul(alpha, gate, rest, out=out).mul_(grad_rows)
+            torch.mul(grad_rows, rows, out=inner)
+            inner.addcmul_(inner, gate, value=-1)
+            to_alpha += inner.sum(0)
+            inner.mul_(gate)  # through the sigmoid, without its factor 1 - alpha
         if not ctx.of_batch:
-            return to_x.addcmul_(to_normed, inverse), sums[0], None, None, None
+            return to_x.addcmul_(to_normed, rest * inverse), to_alpha, None, None, None
         # the mean and the variance are functions of x, too
-        shift, slope = sums[1] / len(x), (sums[2] - mean * sums[1]) * inverse / len(x)
-        scale = slope * inverse
-        offset = shift - mean * scale
-        for rows, _, _, out, inner in everything:
-            inner.addcmul_(rows, scale, value=-1).sub_(offset)
-            out.addcmul_(inner, inverse)
-        return to_x, sums[0], None, None, None
+        through, _, _ = torch.ops.aten.native_batch_norm_backward(
+            to_normed, x, rest, None, None, mean, inverse, True, _EPS, (True, False, False)
+        )
+        return to_x.add_(through), to_alpha, None, None, None
+
+
+def _all_chunks(*tensors: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+    return tuple(zip(*map(_chunks, tensors), strict=True))
 
 
 def _chunks(x: Tensor) -> tuple[Tensor, ...]:
     return cache_chunks(x) if x.device.type == "cpu" else (x,)
-
-
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of rows; torch's `var_mean` is several times as slow on a CPU."""
-    mean = x.sum(0) / len(x)
-    squares = torch.zeros_like(mean)
-    for rows in _chunks(x):
-        squares += (rows - mean).square_().sum(0)
-    return mean, squares / len(x)
 
 
 class Dice(nn.Module):
@@ -119,12 +108,13 @@ class Dice(nn.Module):
     def forward(self, x_RA: Tensor) -> Tensor:
         """Return [R, A]; in training the statistics are those of the R rows."""
         x_RA = x_RA.to(self.alpha.dtype)  # statistics need full precision
-        n_rows = len(x_RA)
-        of_batch = self.training and n_rows > 1  # one row has no variance
+        # one row has no variance; on the meta device, where FLOPs are counted, there is no such operation
+        of_batch = self.training and len(x_RA) > 1 and not x_RA.is_meta
         if of_batch:
-            mean, var = _statistics(x_RA.detach())
-            self.running_mean.lerp_(mean, _MOMENTUM)
-            self.running_var.lerp_(var * (n_rows / (n_rows - 1)), _MOMENTUM)
+            # several times as fast as `var_mean` on a CPU
+            mean, var = torch.batch_norm_update_stats(
+                x_RA.detach(), self.running_mean, self.running_var, _MOMENTUM
+            )
         else:
             mean, var = self.running_mean, self.running_var
         y_RA: Tensor = _Dice.apply(x_RA, self.alpha, mean, (var + _EPS).rsqrt(), of_batch)  # type: ignore[no-untyped-call]
@@ -217,8 +207,10 @@ class DIN(Encoder):
 
     def forward(self, inputs: EncoderInput) -> Tensor:
         """Return [B, M, D]."""
-        history, read = inputs.history_BLD, inputs.seen
-        scores = self.unit(inputs.candidate_BMD, history, read)
+        read = inputs.seen
+        # one gradient of all tokens, where two slices would each have theirs
+        history, own = inputs.tokens_BND.split([inputs.n_history, inputs.n_candidates], 1)
+        scores = self.unit(own, history, read)
         pooled = pool_history(scores, history, read, softmax=self.options.softmax)
         if self.options.softmax:
             pooled = pooled * read.any(-1, keepdim=True)
