@@ -209,7 +209,7 @@ class DIN(Encoder):
         """Return [B, M, D]."""
         read = inputs.seen
         # one gradient of all tokens, where two slices would each have theirs
-        history, own = inputs.tokens_BND.split([inputs.n_history, inputs.n_candidates], 1)
+        history, own = torch.split(inputs.tokens_BND, [inputs.n_history, inputs.n_candidates], 1)
         scores = self.unit(own, history, read)
         pooled = pool_history(scores, history, read, softmax=self.options.softmax)
         if self.options.softmax:

@@ -165,7 +165,8 @@ def _check_kinds(study: StudyConfig) -> None:
             study.options(grade, None if study.is_light(grade) else {"kind": kind}, "model")
         except UserError as error:  # the key says already that it is one of [model]
             text = str(error)
-            raise UserError(text.replace("model: model.", "model.", 1)) from error
+            doubled = text.startswith("model: model")
+            raise UserError(text.removeprefix("model: ") if doubled else text) from error
 
 
 def _check_axes(study: StudyConfig) -> None:

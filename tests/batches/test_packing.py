@@ -18,7 +18,9 @@ START = SuanOptions(pooling="running", positions="start")
 
 
 def random_model(store, options, n_layers, max_len):
-    model = build_model(Grade(n_layers, 2, 8, max_len), options, store.schema, base_rate=0.3, seed=1)
+    model = build_model(
+        Grade(n_layers, 2, 8, max_len), options, store.schema, base_rate=0.3, seed=1
+    )
     generator = torch.Generator().manual_seed(2)
     model.double().eval()
     for parameter in model.parameters():

@@ -44,7 +44,7 @@ def law_of_table(
         single = build_law(law).variables == ("x",)
         return law, data if single and there == [data] and x == _X else x
     # a column that the caller names must be there
-    if not (there == [x] and data == _DATA) and not (there == [data] and x == _X):
+    if x == data or (not (there == [x] and data == _DATA) and not (there == [data] and x == _X)):
         return "additive", x
     others = possible_sizes(table, [there[0], *(metrics or ())])
     if not others:

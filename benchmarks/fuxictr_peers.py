@@ -4,7 +4,7 @@ Embeddings (a dense table per vocabulary), DIN's attention with Dice, the head's
 FuxiCTR's. Its BST is not in the wheel; this one is built of the parts that it names: torch's MultiheadAttention,
 LeakyReLU, LayerNorm, a position table beside the embeddings. Weights are copied from one of our models.
 
-Import this module after `add_fuxictr` of benchmarks/models.py.
+Import this module after `add_fuxictr` of benchmarks/model_speed.py.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """All models: DIN and BST against FuxiCTR's, HSTU against matrix products, packed training, many candidates of one user.
 
-    .venv/bin/python benchmarks/models.py [--peers FOLDER] [--quick] [training | hstu | packed | serving ...]
+    .venv/bin/python benchmarks/model_speed.py [--peers FOLDER] [--quick] [training | hstu | packed | serving ...]
 
-Prints a table and updates benchmarks/results/models.json. FOLDER holds FuxiCTR, which only this benchmark needs:
+Prints a table and updates benchmarks/results/model_speed.json. FOLDER holds FuxiCTR, which only this benchmark needs:
 
     .venv/bin/python -m pip install --no-deps --target FOLDER fuxictr==2.3.10 pyyaml tqdm
 
@@ -22,8 +22,9 @@ from unittest.mock import MagicMock
 import numpy as np
 import torch
 
-# this file has the name of a package, which has to be found first
-sys.path[:1] = [str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parent))
+from train_step import alternate, gemm_flops_per_second, parts, random_batch, schema
+
 from models.baselines import BSTOptions
 from models.grades import Grade
 from models.kinds import KINDS, encoder_class, exact_packing, options_of, options_type, size_of
@@ -33,20 +34,16 @@ from scaling.serving.latency_bench import random_candidates, random_history, way
 from scaling.study import GRADIENT_CLIP
 from scaling.training.optimisers import build_optimisers
 
-sys.path.append(str(Path(__file__).parent))
-from train_step import alternate, gemm_flops_per_second, parts, random_batch, schema
-
 ROUNDS = 7
-# Widths of the grades of benchmarks/train_step.py.
-N_LAYERS, N_HEADS, D = 2, 2, 8
+N_HEADS, D = 2, 8
 SECTIONS = ("training", "hstu", "packed", "serving")
 
 
-def build(kind: str, length: int, options=None):
-    """A model of a kind, with its features."""
+def build(kind: str, length: int, options=None, n_layers: int = 2):
+    """A model of a kind, of the width of benchmarks/train_step.py, with its options and features."""
     features = schema()
     options = options_of(kind, options or options_type(kind)(**kind_option(kind)))
-    grade = Grade(N_LAYERS, N_HEADS, D, length)
+    grade = Grade(n_layers, N_HEADS, D, length)
     return build_model(grade, options, features, base_rate=0.3, seed=0), options, features
 
 
@@ -86,18 +83,26 @@ def our_step(model):
     return step
 
 
+# One layer is what DIN's authors released and what FuxiCTR takes for BST; its BST pools the mean of all tokens.
+PEERS = (
+    ("din", 1, None),
+    ("din", 2, None),
+    ("bst", 1, BSTOptions()),
+    ("bst", 2, BSTOptions()),
+    ("bst", 1, BSTOptions(causal=False, pooling="mean")),
+    ("bst", 2, BSTOptions(causal=False, pooling="mean")),
+)
+
+
 def training(length: int, batch_size: int, peers: bool) -> list[dict[str, object]]:
     """Steps of DIN and BST; the peer computes the same function from the same weights."""
     rows = []
-    for kind, options in (
-        ("din", None),
-        ("bst", BSTOptions()),
-        ("bst", BSTOptions(causal=False, pooling="mean")),
-    ):
-        model, _, features = build(kind, length, options)
-        batches = [random_batch(features, batch_size, length, seed) for seed in range(3)]
+    for kind, n_layers, options in PEERS:
+        model, _, features = build(kind, length, options, n_layers)
+        batches = [random_batch(features, batch_size, length, seed) for seed in range(2)]
         row: dict[str, object] = {
             "kind": kind,
+            "layers": n_layers,
             "options": vars(options) if options else {},
             "L": length,
             "batch": batch_size,
@@ -105,12 +110,12 @@ def training(length: int, batch_size: int, peers: bool) -> list[dict[str, object
         step = our_step(model)
         calls = {"ours": lambda number, step=step, batches=batches: step(batches[number])}
         if peers:
-            import fuxictr_models
+            import fuxictr_peers
 
             scatter(model)
-            peer_type = {"din": fuxictr_models.FuxiDIN, "bst": fuxictr_models.FuxiBST}[kind]
+            peer_type = {"din": fuxictr_peers.FuxiDIN, "bst": fuxictr_peers.FuxiBST}[kind]
             peer = peer_type(model, features).train()
-            given = [fuxictr_models.fuxi_batch(batch, features) for batch in batches]
+            given = [fuxictr_peers.fuxi_batch(batch, features) for batch in batches]
             with torch.no_grad():
                 ours, theirs = torch.sigmoid(model(batches[0])), peer(given[0])["y_pred"][:, 0]
             row["largest_difference"] = (ours - theirs).abs().max().item()
@@ -244,7 +249,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     if options.peers:
         add_fuxictr(options.peers)
-    path = Path(__file__).parent / "results" / "models.json"
+    path = Path(__file__).parent / "results" / "model_speed.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     result["torch"] = torch.__version__
     for section in options.sections or SECTIONS:
