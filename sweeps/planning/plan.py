@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from models.kinds import size_of
+from models.model_options import settings_of_model
 from scaling.records import RunState, RunStore
 from scaling.study import (
     NO_TEACHER,
@@ -101,15 +102,15 @@ class Plan:
     def axis_values(self, config: RunConfig) -> dict[str, Any]:
         """Return a cell's values on the study's further axes, e.g. `{"model.norm": "rms"}`.
 
-        `distill.teacher_samples` is the number of impressions that the teacher was trained on before.
+        None for an option that the cell's kind of model lacks. `distill.teacher_samples` is the number of impressions that the teacher was trained on before.
         """
         if not self.study.grid.axes:
             return {}
         document = asdict(config)
-        values = {f"model.{name}": value for name, value in document["model"].items()}
+        values = {f"model.{name}": value for name, value in settings_of_model(config.model).items()}
         values |= {f"train.{f.name}": document.get(f.name) for f in fields(TrainConfig)}
         values |= _teacher_values(config.distill, self._teacher_samples)
-        return {axis: values[axis] for axis in self.study.grid.axes}
+        return {axis: values.get(axis) for axis in self.study.grid.axes}
 
     @cached_property
     def _teacher_samples(self) -> dict[str, int]:
