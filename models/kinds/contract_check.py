@@ -46,27 +46,47 @@ def _check(grade: Grade, options: ModelOptions, schema: InputSchema) -> None:
     model = build_model(grade, options, schema, base_rate=0.3, seed=1)
     passes = _passes(schema, min(grade.max_len, max(_LENGTHS)))
     one = _only_candidate(passes, 0)
-    outputs: list[Tensor] = []
-    hook = model.encoder.register_forward_hook(
-        lambda _, given, out: _see(options, given[0], out, model)
-    )
     model.eval()
-    with torch.no_grad():
-        outputs = [model(one) for _ in range(2)]
-        again = build_model(grade, options, schema, base_rate=0.3, seed=1).eval()(one)
-    _require_equal(options, outputs[0], outputs[1], "two passes in evaluation differ", exact=True)
-    _require_equal(options, outputs[0], again, "two builds with one seed differ", exact=True)
+    first, second = (_encode(options, model, one) for _ in range(2))
+    _require_equal(options, first, second, "two passes in evaluation differ", exact=True)
+    again = build_model(grade, options, schema, base_rate=0.3, seed=1).eval()
+    other = _encode(options, again, one)
+    _require_equal(options, first, other, "two builds with one seed differ", exact=True)
+    _move_from_start(model)
     _check_padding(options, model, one)
     _check_packing(options, model, passes)
-    hook.remove()
     model.train()
     model(one).sum().backward()
-    dense = [p for name, p in model.encoder.named_parameters()]
+    dense = list(model.encoder.parameters())
     if dense and not any(p.grad is not None and p.grad.any() for p in dense):
         raise _error(options, "no parameter gets a gradient", "a differentiable pass")
 
 
-def _see(options: ModelOptions, inputs: EncoderInput, out: object, model: CTRModel) -> None:
+@torch.no_grad()
+def _move_from_start(model: CTRModel) -> None:
+    """Move parameters away from zero, where a part of the encoder may have no effect yet."""
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    model.embeddings.weight[0] = 0
+
+
+@torch.no_grad()
+def _encode(options: ModelOptions, model: CTRModel, batch: Batch) -> Tensor:
+    """Return what the encoder gives, [B, M, n_out]."""
+    seen: list[Tensor] = []
+
+    def see(_: object, given: tuple[EncoderInput], out: object) -> None:
+        seen.append(_checked(options, given[0], out, model))
+
+    hook = model.encoder.register_forward_hook(see)
+    try:
+        model(batch)
+    finally:
+        hook.remove()
+    return seen[0]
+
+
+def _checked(options: ModelOptions, inputs: EncoderInput, out: object, model: CTRModel) -> Tensor:
     expected = (inputs.lengths.shape[0], inputs.n_candidates, model.encoder.n_out)
     if not isinstance(out, Tensor) or tuple(out.shape) != expected:
         found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -81,68 +101,59 @@ def _see(options: ModelOptions, inputs: EncoderInput, out: object, model: CTRMod
             "forward returned values that are not finite",
             "finite vectors, also for passes without a history",
         )
+    return out
 
 
 def _check_padding(options: ModelOptions, model: CTRModel, batch: Batch) -> None:
-    """A pass alone, without the padding that longer histories bring, has the same logits."""
+    """A pass alone, without the padding that longer histories bring, has the same vectors."""
     n_history = batch.behaviours.shape[1]
-    with torch.no_grad():
-        together = model(batch)
-        for row, length in enumerate(batch.lengths.tolist()):
-            cut = n_history - max(length, 1)
-            alone = replace(
-                _rows(batch, row),
-                behaviours=batch.behaviours[row : row + 1, cut:],
-                times=batch.times[row : row + 1, cut:],
-                hours=batch.hours[row : row + 1, cut:],
-            )
-            _require_equal(
-                options,
-                model(alone)[0],
-                together[row],
-                "padding or the other passes of a batch change it",
-            )
+    together = _encode(options, model, batch)
+    for row, length in enumerate(batch.lengths.tolist()):
+        cut = n_history - max(length, 1)
+        alone = replace(
+            _rows(batch, row),
+            behaviours=batch.behaviours[row : row + 1, cut:],
+            times=batch.times[row : row + 1, cut:],
+            hours=batch.hours[row : row + 1, cut:],
+        )
+        what = "padding or the other passes of a batch change it"
+        _require_equal(options, _encode(options, model, alone)[0], together[row], what)
 
 
 def _check_packing(options: ModelOptions, model: CTRModel, passes: Batch) -> None:
-    declared = model.encoder.packing(model.options)
+    declared: object = model.encoder.packing(model.options)
+    if not isinstance(declared, tuple) or not set(declared) <= {"request", "stretch"}:
+        raise _error(
+            options, f"packing returned {declared!r}", 'a tuple with any of "request" and "stretch"'
+        )
     if "request" in declared:
-        with torch.no_grad():
-            packed = model(passes)
-            for index in range(_N_CANDIDATES):
-                alone = model(_only_candidate(passes, index))
-                _require_equal(
-                    options,
-                    packed[:, index],
-                    alone,
-                    "it declares packing request, but candidates change each other",
-                )
+        packed = _encode(options, model, passes)
+        for index in range(_N_CANDIDATES):
+            alone = _encode(options, model, _only_candidate(passes, index))
+            what = "it declares packing request, but candidates change each other"
+            _require_equal(options, packed[:, [index]], alone, what)
     if "stretch" in declared:
         _check_stretch(options, model, passes)
 
 
 def _check_stretch(options: ModelOptions, model: CTRModel, passes: Batch) -> None:
+    """Each candidate reads the history before its own request, as if it were alone."""
     n_history = passes.behaviours.shape[1]
     whole = _rows(passes, 0)
     ends = torch.tensor([[n_history // 3, n_history // 2, n_history]])
-    with torch.no_grad():
-        packed = model(replace(whole, ends=ends))
-        for index, end in enumerate(ends[0].tolist()):
-            one = _only_candidate(whole, index)
-            columns = [*range(end), n_history]
-            alone = replace(
-                one,
-                behaviours=one.behaviours[:, :end],
-                times=one.times[:, columns],
-                hours=one.hours[:, columns],
-                lengths=one.lengths - (n_history - end),
-            )
-            _require_equal(
-                options,
-                packed[0, index],
-                model(alone)[0],
-                "it declares packing stretch, but a candidate reads more than the history before its request",
-            )
+    packed = _encode(options, model, replace(whole, ends=ends))
+    for index, end in enumerate(ends[0].tolist()):
+        one = _only_candidate(whole, index)
+        columns = [*range(end), n_history]
+        alone = replace(
+            one,
+            behaviours=one.behaviours[:, :end],
+            times=one.times[:, columns],
+            hours=one.hours[:, columns],
+            lengths=one.lengths - (n_history - end),
+        )
+        what = "it declares packing stretch, but a candidate reads more than the history before its request"
+        _require_equal(options, packed[:, [index]], _encode(options, model, alone), what)
 
 
 def _passes(schema: InputSchema, n_history: int) -> Batch:
@@ -189,9 +200,12 @@ def _rows(batch: Batch, row: int) -> Batch:
 def _require_equal(
     options: ModelOptions, one: Tensor, other: Tensor, what: str, *, exact: bool = False
 ) -> None:
-    difference = (one - other).abs().max().item()
+    scale = max(one.abs().max().item(), other.abs().max().item(), 1e-12)
+    difference = (one - other).abs().max().item() / scale
     if difference > (0 if exact else _TOLERANCE):
-        raise _error(options, f"{what} (logits differ by {difference:.2g})", "equal logits")
+        raise _error(
+            options, f"{what} (vectors differ by {difference:.2g} of the largest)", "equal vectors"
+        )
 
 
 def _error(options: ModelOptions, what: str, expected: str) -> ModelError:

@@ -101,6 +101,11 @@ BAD = {
     "it declares packing stretch, but a candidate reads more": HEAD
     + SUM.replace("inputs.seen", "inputs.valid[:, None, :]")
     + PACKED,
+    r"packing returned 'request'; expected a tuple": HEAD
+    + SUM
+    + PACKED.replace('("request", "stretch")', '"request"'),
+    "padding or the other passes of a batch change": HEAD
+    + SUM.replace("self.read(inputs)", "self.read(inputs) * self.read(inputs).mean(0, True)"),
     "fails: RuntimeError": HEAD
     + SUM.replace("self.read(inputs)", "self.read(inputs) @ torch.ones(3, 3)"),
 }
