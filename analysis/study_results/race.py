@@ -18,6 +18,7 @@ __all__ = ["CellDifference", "Contest", "Race", "run_race"]
 # A floor of the metric that the log's truth gives: the column, by metric.
 _FLOORS = {"soft_logloss": "bayes_logloss", "logloss": "bayes_logloss"}
 _PAIR = ("data_fingerprint", "grade", "n_samples", "seed")
+_CELL = ["grade", "n_samples"]
 
 
 @dataclass(frozen=True)
@@ -28,27 +29,28 @@ class CellDifference:
         grade: of both.
         n_samples: of both.
         n_pairs: runs of one seed.
-        difference: mean over the pairs, with the ends of an interval that holds for all cells of all variants at once.
+        difference: mean over the pairs.
     """
 
     grade: str
     n_samples: int
     n_pairs: int
-    difference: tuple[float, float, float]
+    difference: float
 
 
 @dataclass(frozen=True)
 class Contest:
     """A variant against the reference, in pairs of runs of the same grade, data size and seed.
 
-    The seeds' scatter of the difference is pooled over the cells of the variant.
+    The cells of a seed share the order of its data, so their errors go together: the error of the mean is that between seeds. Few
+    seeds tell it badly, so its excess over that of independent cells is taken from all variants together (`_contests`).
 
     Attributes:
         variant: its name.
         cells: by grade and data size.
-        mean: difference over the cells, each counted once, with its interval at the level of the race.
+        mean: difference over the cells, each counted once, with its interval at the level of the race; NaN ends for one seed.
         p_value: of no mean difference, corrected for the number of variants (Holm); NaN if nothing measures the scatter.
-        n_better, n_worse: cells whose interval leaves zero out.
+        n_better, n_worse: cells whose mean is better, or worse, than the reference's.
     """
 
     variant: str
@@ -154,19 +156,40 @@ def _contests(
     level: float,
     rising: bool,
 ) -> tuple[Contest, ...]:
+    """Compare each variant with the reference.
+
+    With s the standard error of a variant's mean if cells were independent, and m_k its mean over the cells for seed k, the mean
+    of (n - 1)-degree variances of m_k over s^2 n, taken over all variants, is the factor by which variances are larger than that;
+    at least 1. Its degrees of freedom are the seeds of all variants, less one each.
+    """
     pairs = {name: _pairs(tables[name], tables[reference], metric) for name in names}
-    n_all = sum(len(one) for one in pairs.values())
-    found = [_contest(name, cells, level, n_all, rising=rising) for name, cells in pairs.items()]
-    adjusted = _holm([p for _, p in found])
-    return tuple(
-        Contest(**{**vars(one), "p_value": p}) for (one, _), p in zip(found, adjusted, strict=True)
-    )
+    errors = {name: _error_of_mean(one) for name, one in pairs.items()}
+    excess, dof = _excess(pairs, errors)
+    means, p_values = {}, []
+    for name, one in pairs.items():
+        mean, error = (
+            float(one.groupby(_CELL)["difference"].mean().mean()),
+            errors[name] * excess**0.5,
+        )
+        half = float(stats.t.ppf((1 + level) / 2, dof) * error) if dof else float("nan")
+        means[name] = mean, mean - half, mean + half
+        known = dof > 0 and error > 0
+        p_values.append(float(2 * stats.t.sf(abs(mean) / error, dof)) if known else float("nan"))
+    found = []
+    for name, p_value in zip(names, holm(p_values), strict=True):
+        cells = tuple(
+            CellDifference(str(grade), int(float(str(size))), len(part), float(part.mean()))
+            for (grade, size), part in pairs[name].groupby(_CELL)["difference"]
+        )
+        sign = 1 if rising else -1
+        better = sum(sign * cell.difference > 0 for cell in cells)
+        worse = sum(sign * cell.difference < 0 for cell in cells)
+        found.append(Contest(name, cells, means[name], p_value, better, worse))
+    return tuple(found)
 
 
-def _pairs(
-    ours: pd.DataFrame, theirs: pd.DataFrame, metric: str
-) -> dict[tuple[str, int], np.ndarray]:
-    """The differences of each cell's pairs, by grade and data size.
+def _pairs(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The pairs of runs: grade, n_samples, seed and difference.
 
     Raises:
         UserError: a column is missing, or there is no pair.
@@ -178,45 +201,37 @@ def _pairs(
     both = ours[[*keys, metric]].merge(theirs[[*keys, metric]], on=keys, suffixes=("", "_base"))
     if both.empty:
         raise UserError("no run has the grade, the data size and the seed of one of the reference")
-    both["_difference"] = both[metric] - both[f"{metric}_base"]
-    return {
-        (str(grade), int(str(size))): part["_difference"].to_numpy(float)
-        for (grade, size), part in both.groupby(["grade", "n_samples"])
-    }
+    return both.assign(difference=both[metric] - both[f"{metric}_base"])
 
 
-def _contest(
-    name: str,
-    cells: Mapping[tuple[str, int], np.ndarray],
-    level: float,
-    n_all: int,
-    *,
-    rising: bool,
-) -> tuple[Contest, float]:
-    dof = sum(len(values) - 1 for values in cells.values())
-    square = sum(float(((values - values.mean()) ** 2).sum()) for values in cells.values())
-    sd = np.sqrt(square / dof) if dof else np.nan
-    single = stats.t.ppf((1 + level) / 2, dof) if dof else np.nan
-    at_once = stats.t.ppf(1 - (1 - level) / 2 / n_all, dof) if dof else np.nan
-    differences = []
-    for (grade, size), values in sorted(cells.items(), key=lambda item: (item[0][0], item[0][1])):
-        mean, half = float(values.mean()), float(at_once * sd / np.sqrt(len(values)))
-        ends = mean, mean - half, mean + half
-        differences.append(CellDifference(grade, size, len(values), ends))
-    mean = float(np.mean([one.difference[0] for one in differences]))
-    error = sd * np.sqrt(sum(1 / one.n_pairs for one in differences)) / len(differences)
-    p_value = float(2 * stats.t.sf(abs(mean) / error, dof)) if dof and error > 0 else float("nan")
-    above = sum(one.difference[1] > 0 for one in differences)
-    below = sum(one.difference[2] < 0 for one in differences)
-    better, worse = (above, below) if rising else (below, above)
-    half = float(single * error)
-    contest = Contest(
-        name, tuple(differences), (mean, mean - half, mean + half), p_value, better, worse
-    )
-    return contest, p_value
+def _error_of_mean(pairs: pd.DataFrame) -> float:
+    """The standard error of the mean over the cells if these were independent, each with the scatter of its data size."""
+    variance = 0.0
+    counts = pairs.groupby(_CELL)["difference"].size()
+    for size, part in pairs.groupby("n_samples"):
+        within = part["difference"] - part.groupby("grade")["difference"].transform("mean")
+        dof = len(part) - part["grade"].nunique()
+        if not dof:
+            return float("nan")
+        own = counts[counts.index.get_level_values("n_samples") == size]
+        variance += float((within**2).sum()) / dof * float((1 / own).sum())
+    return float(np.sqrt(variance)) / len(counts)
 
 
-def _holm(p_values: Sequence[float]) -> list[float]:
+def _excess(pairs: Mapping[str, pd.DataFrame], errors: Mapping[str, float]) -> tuple[float, int]:
+    """The factor of the variance between seeds over that of independent cells, at least 1, and its degrees of freedom."""
+    total, dof = 0.0, 0
+    for name, one in pairs.items():
+        by_seed = one.groupby("seed")["difference"].mean()
+        if len(by_seed) > 1 and errors[name] > 0:
+            total += (
+                float(by_seed.var(ddof=1)) / (errors[name] ** 2 * len(by_seed)) * (len(by_seed) - 1)
+            )
+            dof += len(by_seed) - 1
+    return (max(1.0, total / dof) if dof else 1.0), dof
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction; NaN stays and does not count."""
     known = [i for i, p in enumerate(p_values) if p == p]
     order = sorted(known, key=lambda i: p_values[i])

@@ -53,7 +53,7 @@ def test_an_option_that_no_kind_has_is_named(plan):
 
 
 def test_a_light_grade_with_another_kind_is_refused(plan):
-    with pytest.raises(UserError, match="LightSUAN-0 is a LightSUAN, but model.kind is din"):
+    with pytest.raises(UserError, match=r"LightSUAN-0 is a LightSUAN, but model.kind is din"):
         plan(overrides=['model.kind="din"', 'grid.grade=["LightSUAN-0"]'])
 
 

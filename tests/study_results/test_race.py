@@ -10,6 +10,7 @@ from analysis.gain import VariantLaw
 from analysis.laws import build_law
 from analysis.plots import draw_race
 from analysis.study_results import run_race
+from analysis.study_results.race import holm
 from scaling.errors import UserError
 
 # E, amplitude and exponent of size and of data: b is better everywhere, c only with much compute
@@ -57,6 +58,7 @@ def race(tables):
 
 
 def test_the_differences_are_those_of_the_laws(race, tables):
+    """Two runs of two models: four standard deviations of a cell's mean."""
     for contest in race.contests:
         for cell in contest.cells:
             n = float(tables["a"].query("grade == @cell.grade")["n_params"].iloc[0])
@@ -64,26 +66,13 @@ def test_the_differences_are_those_of_the_laws(race, tables):
                 E + A * n**-alpha + B * cell.n_samples**-beta
                 for E, A, alpha, B, beta in (LAWS[contest.variant], LAWS["a"])
             )
-            assert cell.difference[1] < one - base < cell.difference[2]
+            assert abs(cell.difference - (one - base)) < 4 * NOISE
 
 
 def test_a_better_model_is_better_in_every_cell(race):
     b = next(one for one in race.contests if one.variant == "b")
     assert (b.n_better, b.n_worse) == (12, 0)
     assert b.mean[2] < 0
-    assert b.p_value < 1e-6
-
-
-def test_equal_models_are_rarely_told_apart():
-    """The interval of a mean of two equal models leaves zero out in 5 % of worlds; a binomial bound of 1 in 10^4."""
-    wrong = 0
-    for world in range(200):
-        tables = {"a": runs("a", seed=2 * world), "b": runs("a", seed=2 * world + 1)}
-        contest = run_race(
-            [VariantLaw(k, _NO_FIT, t) for k, t in tables.items()], tables, "a"
-        ).contests[0]
-        wrong += not contest.mean[1] < 0 < contest.mean[2]
-    assert wrong <= 23
 
 
 class _Law:
@@ -97,24 +86,26 @@ class _Fit:
 _NO_FIT = _Fit()
 
 
-def test_cells_are_told_apart_at_once_rarely():
-    """With 12 equal cells the chance of any interval that leaves zero out is 5 % at most, by Bonferroni."""
-    wrong = 0
+@pytest.mark.parametrize("shared", [0.0, NOISE])
+def test_equal_models_are_rarely_told_apart(shared):
+    """95 % intervals, also where all cells of a seed share an error; a binomial bound of 1 in 10^4 for 200 x 3 variants.
+
+    Variants share the reference's runs, so the 600 intervals count as 200 worlds with up to 3 misses.
+    """
+    rng, wrong = np.random.default_rng(5), 0
     for world in range(200):
-        tables = {"a": runs("a", seed=2 * world), "b": runs("a", seed=2 * world + 1)}
-        contest = run_race(
-            [VariantLaw(k, _NO_FIT, t) for k, t in tables.items()], tables, "a"
-        ).contests[0]
-        wrong += contest.n_better + contest.n_worse > 0
-    assert wrong <= 23
+        tables = {kind: runs("a", seed=4 * world + i, n_seeds=3) for i, kind in enumerate("abcd")}
+        for table in tables.values():
+            table["soft_logloss"] += table["seed"].map(dict(enumerate(shared * rng.normal(size=3))))
+        found = run_race([VariantLaw(k, _NO_FIT, t) for k, t in tables.items()], tables, "a")
+        wrong += sum(not one.mean[1] < 0 < one.mean[2] for one in found.contests)
+    assert wrong <= 66
 
 
-def test_p_values_are_corrected_for_the_number_of_models(race, tables):
-    alone = run_race(
-        [law_of(k, tables[k]) for k in ("a", "c")], {k: tables[k] for k in ("a", "c")}, "a"
-    )
-    together = next(one for one in race.contests if one.variant == "c")
-    assert alone.contests[0].p_value <= together.p_value <= 2 * alone.contests[0].p_value * 1.0001
+def test_p_values_are_corrected_step_by_step():
+    """Holm: 3 x .01, 2 x .03, and never below the one before; a missing one does not count."""
+    assert holm([0.01, 0.04, float("nan"), 0.03])[:2] == pytest.approx([0.03, 0.06])
+    assert holm([0.01, 0.04, float("nan"), 0.03])[3] == pytest.approx(0.06)
 
 
 def test_the_best_is_found_at_each_budget(race):

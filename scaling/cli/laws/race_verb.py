@@ -25,7 +25,7 @@ from scaling.cli.fit_inputs import (
 )
 from scaling.cli.laws.variant_laws import combined_table, variant_law, variants_of
 from scaling.cli.options import AsJson, Data, Output, Overrides, Runs, Where, WholeFolder, X, Y
-from scaling.cli.output import emit
+from scaling.cli.output import counted, emit
 from scaling.cli.tables import Table
 
 if TYPE_CHECKING:
@@ -226,7 +226,6 @@ def _parts(found: Race) -> list[str | Table]:
 
 
 def _contest_parts(found: Race) -> list[str | Table]:
-    n_cells = sum(len(one.cells) for one in found.contests)
     header = ["model", "pairs", "difference", "interval", "p", "better", "worse", "cells"]
     rows = [
         [
@@ -241,12 +240,15 @@ def _contest_parts(found: Race) -> list[str | Table]:
         ]
         for one in found.contests
     ]
-    return [
+    parts: list[str | Table] = [
         f"{found.metric} minus that of {found.reference}, in pairs of runs of one grade, data size and seed",
         Table(header, rows),
-        f"p: corrected for {len(found.contests)} models (Holm); better and worse: cells whose interval leaves zero out, at a "
-        f"level that holds for all {n_cells} cells at once (Bonferroni)",
+        "interval: by the scatter between seeds, whose excess over that of independent cells is taken from all models together; p: "
+        f"corrected for {counted(len(found.contests), 'model')} (Holm); better and worse: cells by the sign of their mean",
     ]
+    if all(one.mean[1] != one.mean[1] for one in found.contests):
+        parts.append("one seed has no interval; train a second one")
+    return parts
 
 
 def _gain_parts(found: Race) -> list[str | Table]:
@@ -297,9 +299,11 @@ def _gain_parts(found: Race) -> list[str | Table]:
     for budget in sorted({one.budget for one in gains.gains}):
         best = max((one for one in gains.gains if one.budget == budget), key=lambda g: g.best)
         law = next(law for law in found.laws if law.name == best.variant)
+        reach = found.reaches.get((best.variant, budget), 1.0)
+        far = f", at a split {reach:.2g} x beyond its runs" if reach > _INSIDE else ""
         doubt = "" if law.fit.success else f", by a law that is {law.fit.status.replace('_', ' ')}"
         parts.append(
-            f"best at {budget:.3g} {unit}: {best.variant}, with probability {best.best:.2f}{doubt}"
+            f"best at {budget:.3g} {unit}: {best.variant}, with probability {best.best:.2f}{doubt}{far}"
         )
     return parts
 
