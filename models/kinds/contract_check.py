@@ -35,7 +35,7 @@ def check_contract(grade: Grade, options: ModelOptions, schema: InputSchema) -> 
             _check(grade, options, schema)
     except ModelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _error(options, f"fails: {type(error).__name__}: {error}", "a pass") from error
 
 
@@ -57,8 +57,14 @@ def _check(grade: Grade, options: ModelOptions, schema: InputSchema) -> None:
     _check_packing(options, model, passes)
     model.train()
     model(one).sum().backward()
-    dense = list(model.encoder.parameters())
-    if dense and not any(p.grad is not None and p.grad.any() for p in dense):
+    own = dict(model.encoder.named_parameters())
+    if any(p.grad is not None and not torch.isfinite(p.grad).all() for p in own.values()):
+        raise _error(
+            options,
+            "a gradient is not finite",
+            "finite gradients, also for passes without a history",
+        )
+    if own and not any(p.grad is not None and p.grad.any() for p in own.values()):
         raise _error(options, "no parameter gets a gradient", "a differentiable pass")
 
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import resolve_name
@@ -43,7 +43,7 @@ def find_class(place: str, *, known: Sequence[str], own: bool) -> Any:
         sys.path.append(here)
     try:
         module = importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"{place}: cannot be imported: {_line(error)}; expected a module in the working directory or an "
             "installed package"
@@ -71,6 +71,11 @@ def _check_class(place: str, cls: Any) -> None:
         raise ModelError(
             f"{place}: its options_type is {options!r}; expected a frozen dataclass of its options"
         )
+    if taken := {"kind", "source"} & {f.name for f in fields(options)}:  # type: ignore[arg-type]
+        raise ModelError(f"{place}: an option cannot have the name {min(taken)}; choose another")
+    for name in ("packing", "encodes_once"):
+        if not inspect.ismethod(getattr(cls, name)):
+            raise ModelError(f"{place}: {name} is no class method; put @classmethod above it")
 
 
 @cache

@@ -143,6 +143,9 @@ def _check_distinct(key: str, values: Sequence[Any]) -> None:
 
 def _check_kinds(study: StudyConfig) -> None:
     grid, kinds = study.grid, study.kinds
+    for kind in study.train.rate_of_kind:
+        if kind not in kinds:
+            raise UserError(f"train.rate_of_kind.{kind}: not in the grid{nearest(kind, kinds)}")
     named = [axis.partition(".")[2] for axis in grid.axes if axis.startswith("model.")]
     given = [name for name in (*study.model.options, *named) if name != "kind"]
     try:

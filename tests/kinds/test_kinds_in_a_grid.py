@@ -45,6 +45,11 @@ def test_the_rates_of_kinds_multiply_the_recipes(plan):
     assert rates["bst"] == rates["suan"]
 
 
+def test_a_rate_of_a_kind_that_is_not_in_the_grid_is_refused(plan):
+    with pytest.raises(UserError, match=r"train.rate_of_kind.dinn: not in the grid, did you mean"):
+        plan(KINDS, "[train]\nrate_of_kind = {dinn = 4.0}")
+
+
 def test_an_option_that_no_kind_has_is_named(plan):
     with pytest.raises(
         UserError, match=r"model.fusoin: unknown key of suan, din, bst, did you mean fusion"

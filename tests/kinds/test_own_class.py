@@ -106,6 +106,15 @@ BAD = {
     + PACKED.replace('("request", "stretch")', '"request"'),
     "padding or the other passes of a batch change": HEAD
     + SUM.replace("self.read(inputs)", "self.read(inputs) * self.read(inputs).mean(0, True)"),
+    "cannot be imported: SystemExit": "raise SystemExit(3)\n",
+    "an option cannot have the name kind": HEAD.replace("rate: float = 0.5", "kind: str = 'x'")
+    + SUM,
+    "packing is no class method": HEAD + SUM + PACKED.replace("    @classmethod\n", ""),
+    "a gradient is not finite": HEAD
+    + SUM.replace(
+        "self.read(inputs)",
+        "self.read(inputs) + (self.layer.weight.square().sum() * inputs.lengths[:, None, None]).sqrt()",
+    ),
     "fails: RuntimeError": HEAD
     + SUM.replace("self.read(inputs)", "self.read(inputs) @ torch.ones(3, 3)"),
 }
