@@ -177,7 +177,9 @@ countable = [(kind, options) for kind, options in ENCODERS if kind is not BST]
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), countable, ids=str)
 def test_flops_can_be_counted_without_memory(kind, options):
-    count = partial(count_flops, kind, options, 2, backward=True)
+    """On a CPU, HSTU's research form computes its scores again in the backward pass, to save memory."""
+    again = kind is HSTU and options.form == "research"
+    count = partial(count_flops, kind, options, 2, backward=not again)
     assert count(device="meta") == count(device="cpu") > 0
 
 
