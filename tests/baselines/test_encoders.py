@@ -177,10 +177,11 @@ countable = [(kind, options) for kind, options in ENCODERS if kind is not BST]
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), countable, ids=str)
 def test_flops_can_be_counted_without_memory(kind, options):
-    """On a CPU, HSTU's research form computes its scores again in the backward pass, to save memory."""
-    again = kind is HSTU and options.form == "research"
-    count = partial(count_flops, kind, options, 2, backward=not again)
-    assert count(device="meta") == count(device="cpu") > 0
+    """Tiles of a CPU compute a few pairs that nothing reads, and HSTU's scores again in the backward pass."""
+    tiled = kind is HSTU and options.form == "research"
+    count = partial(count_flops, kind, options, 2, backward=not tiled)
+    meta, cpu = count(device="meta"), count(device="cpu")
+    assert 0 < meta <= cpu <= (1.1 if tiled else 1) * meta
 
 
 @pytest.mark.slow
