@@ -65,12 +65,3 @@ def test_the_class_is_trained_and_known_by_its_source(folder):
     assert "1 done" in scaling(folder, "plan", "study.toml").stdout
     path.write_text(path.read_text().replace("1e-6", "1e-3"))
     assert "1 changed" in scaling(folder, "plan", "study.toml").stdout
-
-
-@pytest.mark.slow
-def test_the_table_names_the_options(folder):
-    scaling(folder, "table", "study.toml", "--all", "-o", "table.csv")
-    header, row = (folder / "table.csv").read_text().splitlines()
-    named = dict(zip(header.split(","), row.split(","), strict=True))
-    assert named["model.kind"] == "recent_mean:RecentMean"
-    assert named["model.half_life_hours"] == "6.0"
