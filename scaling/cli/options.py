@@ -10,6 +10,7 @@ import typer
 __all__ = [
     "AsJson",
     "Budget",
+    "Confidence",
     "Data",
     "ForceResume",
     "Limit",
@@ -68,6 +69,9 @@ Budget = Annotated[
         max=1e12,
         help="GPU-hours that the whole study may cost, finished runs included.",
     ),
+]
+Confidence = Annotated[
+    float, typer.Option(min=0.5, max=0.9999, help="Confidence level of each interval.")
 ]
 ForceResume = Annotated[
     bool,

@@ -10,7 +10,7 @@ import typer
 
 from scaling.atomic_files import json_values
 from scaling.cli.fit_inputs import load_tables, matching, metrics_of, whole_numbers
-from scaling.cli.options import AsJson, Output, Overrides, Runs, Where, WholeFolder
+from scaling.cli.options import AsJson, Confidence, Output, Overrides, Runs, Where, WholeFolder
 from scaling.cli.output import emit
 from scaling.cli.tables import Table
 
@@ -47,9 +47,7 @@ def compare(
             "--y", help="Metric; repeatable [default: logloss and auc, the soft ones if present]."
         ),
     ] = None,
-    confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="Confidence level of each interval.")
-    ] = 0.95,
+    confidence: Confidence = 0.95,
     runs: Runs = None,
     where: Where = None,
     overrides: Overrides = None,

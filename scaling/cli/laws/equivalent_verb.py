@@ -12,7 +12,6 @@ from scaling.atomic_files import json_values
 from scaling.cli.fit_inputs import (
     BestOf,
     Delta,
-    LawName,
     LimitOfE,
     Loss,
     LossName,
@@ -24,8 +23,26 @@ from scaling.cli.fit_inputs import (
     law_of_table,
     metrics_of,
 )
-from scaling.cli.laws.variant_laws import combined_table, variant_law, variants_of
-from scaling.cli.options import AsJson, Data, Output, Overrides, Runs, Where, WholeFolder, X, Y
+from scaling.cli.laws.variant_laws import (
+    AtMultiple,
+    HoldInEach,
+    LawOfVariants,
+    combined_table,
+    laws_of,
+    variants_of,
+)
+from scaling.cli.options import (
+    AsJson,
+    Confidence,
+    Data,
+    Output,
+    Overrides,
+    Runs,
+    Where,
+    WholeFolder,
+    X,
+    Y,
+)
 from scaling.cli.output import emit
 from scaling.cli.tables import Table
 
@@ -69,22 +86,8 @@ def compute_gain(
             help="Budget of the reference, in FLOPs (of a law of one size, in its unit); repeatable.",
         ),
     ] = None,
-    at_multiple: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--at-multiple",
-            min=0,
-            help="Budget as a multiple of the largest one that the runs of all variants cover; repeatable [default: five "
-            "budgets among the runs and one ten times beyond].",
-        ),
-    ] = None,
-    law: Annotated[
-        LawName | None,
-        typer.Option(
-            help="A law of model size and data size, or of one size: then the budget is --x [default: additive; "
-            "saturating for tables with one size]."
-        ),
-    ] = None,
+    at_multiple: AtMultiple = None,
+    law: LawOfVariants = None,
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
@@ -92,21 +95,14 @@ def compute_gain(
     delta: Delta = None,
     residual: Residual = None,
     weights: Weights = WeightsName.NONE,
-    hold: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE", help="Hold a parameter of every law, e.g. E; repeatable."
-        ),
-    ] = None,
+    hold: HoldInEach = None,
     rising: Rising = None,
     limit: LimitOfE = None,
     best_of: BestOf = None,
     figure: Annotated[
         Path | None, typer.Option(help="Also draw the share against the budget, as PNG.")
     ] = None,
-    confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="Confidence level of each interval.")
-    ] = 0.95,
+    confidence: Confidence = 0.95,
     runs: Runs = None,
     where: Where = None,
     overrides: Overrides = None,
@@ -129,19 +125,9 @@ def compute_gain(
     variants, name = variants_of(table, reference, x)
     options = chosen_options(loss, delta, residual, weights, hold, level=confidence)
     (metric,) = metrics_of(table, [y] if y else None)[:1]
-    laws = [
-        variant_law(
-            label,
-            rows,
-            form,
-            (x, data, metric),
-            options,
-            rising=rising,
-            limit=limit,
-            best_of=best_of,
-        )
-        for label, rows in variants.items()
-    ]
+    laws = laws_of(
+        variants, form, (x, data, metric), options, rising=rising, limit=limit, best_of=best_of
+    )
     found = compute_gains(laws, name, flops, multiples=at_multiple or (), level=confidence)
     fits = {one.name: one.fit for one in laws}
     document: dict[str, Any] = {"y": metric, "law": form, "reference": name}

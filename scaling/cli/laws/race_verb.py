@@ -11,7 +11,6 @@ import typer
 from scaling.atomic_files import json_values
 from scaling.cli.fit_inputs import (
     Delta,
-    LawName,
     LimitOfE,
     Loss,
     LossName,
@@ -23,8 +22,26 @@ from scaling.cli.fit_inputs import (
     law_of_table,
     metrics_of,
 )
-from scaling.cli.laws.variant_laws import combined_table, variant_law, variants_of
-from scaling.cli.options import AsJson, Data, Output, Overrides, Runs, Where, WholeFolder, X, Y
+from scaling.cli.laws.variant_laws import (
+    AtMultiple,
+    HoldInEach,
+    LawOfVariants,
+    combined_table,
+    laws_of,
+    variants_of,
+)
+from scaling.cli.options import (
+    AsJson,
+    Confidence,
+    Data,
+    Output,
+    Overrides,
+    Runs,
+    Where,
+    WholeFolder,
+    X,
+    Y,
+)
 from scaling.cli.output import counted, emit
 from scaling.cli.tables import Table
 
@@ -39,8 +56,6 @@ __all__ = ["add_verbs"]
 _KIND = "model.kind="
 # FLOPs that are comparable between kinds: those of SUAN in `flops` include tokens that nothing reads.
 _COMPUTED = "computed_flops"
-# A split that exceeds the runs by less counts as inside.
-_INSIDE = 1.05
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -68,22 +83,8 @@ def race(
         list[float] | None,
         typer.Option("--flops", min=0, help="Budget of the reference, in FLOPs; repeatable."),
     ] = None,
-    at_multiple: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--at-multiple",
-            min=0,
-            help="Budget as a multiple of the largest one that the runs of all models cover; repeatable [default: five "
-            "budgets among the runs and one ten times beyond].",
-        ),
-    ] = None,
-    law: Annotated[
-        LawName | None,
-        typer.Option(
-            help="A law of model size and data size, or of one size: then the budget is --x [default: additive; "
-            "saturating for tables with one size]."
-        ),
-    ] = None,
+    at_multiple: AtMultiple = None,
+    law: LawOfVariants = None,
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
@@ -91,20 +92,13 @@ def race(
     delta: Delta = None,
     residual: Residual = None,
     weights: Weights = WeightsName.NONE,
-    hold: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE", help="Hold a parameter of every law, e.g. E; repeatable."
-        ),
-    ] = None,
+    hold: HoldInEach = None,
     rising: Rising = None,
     limit: LimitOfE = None,
     figure: Annotated[
         Path | None, typer.Option(help="Also draw the metric against the budget, as PNG.")
     ] = None,
-    confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="Confidence level of each interval.")
-    ] = 0.95,
+    confidence: Confidence = 0.95,
     runs: Runs = None,
     where: Where = None,
     overrides: Overrides = None,
@@ -132,19 +126,9 @@ def race(
     variants, name = _short_names(*variants_of(table, named, x))
     options = chosen_options(loss, delta, residual, weights, hold, level=confidence)
     (metric,) = metrics_of(table, [y] if y else None)[:1]
-    laws = [
-        variant_law(
-            label,
-            rows,
-            form,
-            (x, data, metric),
-            options,
-            rising=rising,
-            limit=limit,
-            best_of=None,
-        )
-        for label, rows in variants.items()
-    ]
+    laws = laws_of(
+        variants, form, (x, data, metric), options, rising=rising, limit=limit, best_of=None
+    )
     found = run_race(
         laws, variants, name, budgets=flops or (), multiples=at_multiple or (), level=confidence
     )
@@ -175,7 +159,7 @@ def _short_names(
 
 def _document(found: Race) -> dict[str, Any]:
     gains = found.gains
-    return {
+    document = {
         "y": found.metric,
         "reference": found.reference,
         "level": found.level,
@@ -186,23 +170,21 @@ def _document(found: Race) -> dict[str, Any]:
                 "status": law.fit.status,
                 "message": law.fit.message,
                 "params": law.fit.params,
-                "intervals": json_values({k: asdict(v) for k, v in law.fit.intervals.items()}),
+                "intervals": {name: asdict(ends) for name, ends in law.fit.intervals.items()},
             }
             for law in found.laws
         },
         "left_out": found.left_out,
-        "contests": json_values([asdict(one) for one in found.contests]),
-        "range": list(gains.range) if gains else None,
-        "gains": json_values(
-            [
-                {**asdict(one), "reach": found.reaches.get((one.variant, one.budget), 1.0)}
-                for one in gains.gains
-            ]
-        )
-        if gains
-        else [],
-        "crossings": json_values([asdict(one) for one in gains.crossings]) if gains else [],
+        "contests": [asdict(one) for one in found.contests],
+        "range": gains.range if gains else None,
+        "gains": [
+            {**asdict(one), "reach": found.reaches.get((one.variant, one.budget), 1.0)}
+            for one in (gains.gains if gains else ())
+        ],
+        "crossings": [asdict(one) for one in (gains.crossings if gains else ())],
     }
+    values: dict[str, Any] = json_values(document)
+    return values
 
 
 def _parts(found: Race) -> list[str | Table]:
@@ -214,10 +196,7 @@ def _parts(found: Race) -> list[str | Table]:
             law.name,
             len(law.table),
             law.fit.status,
-            *(
-                law.fit.estimate(name).partition(" = ")[2] or law.fit.estimate(name)
-                for name in names
-            ),
+            *map(law.fit.estimate, names),
         ]
         for law in found.laws
     ]
@@ -271,7 +250,7 @@ def _gain_parts(found: Race) -> list[str | Table]:
                 else [_share(one.share[0]), f"[{one.share[1]:.3g}, {one.share[2]:.3g}]", f"{one.better:.3f}"]
             ),
             f"{one.best:.3f}",
-            _reach(found.reaches.get((one.variant, one.budget), 1.0)),
+            _reach(found.reach(one)),
         ]
         for one in gains.gains
     ]  # fmt: skip
@@ -297,10 +276,9 @@ def _gain_parts(found: Race) -> list[str | Table]:
         for one in gains.crossings
     ]
     for budget in sorted({one.budget for one in gains.gains}):
-        best = max((one for one in gains.gains if one.budget == budget), key=lambda g: g.best)
-        law = next(law for law in found.laws if law.name == best.variant)
-        reach = found.reaches.get((best.variant, budget), 1.0)
-        far = f", at a split {reach:.2g} x beyond its runs" if reach > _INSIDE else ""
+        best, law = found.best_at(budget)
+        reach = found.reach(best)
+        far = "" if reach is None else f", at a split {reach:.2g} x beyond its runs"
         doubt = "" if law.fit.success else f", by a law that is {law.fit.status.replace('_', ' ')}"
         parts.append(
             f"best at {budget:.3g} {unit}: {best.variant}, with probability {best.best:.2f}{doubt}{far}"
@@ -308,8 +286,8 @@ def _gain_parts(found: Race) -> list[str | Table]:
     return parts
 
 
-def _reach(value: float) -> str:
-    return f"{value:.2g}x" if value > _INSIDE else "-"
+def _reach(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}x"
 
 
 def _share(value: float) -> str:

@@ -1,12 +1,15 @@
-"""The tables and laws of variants, for the verbs that compare them."""
+"""The tables, laws and options of variants, for the verbs that compare them."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from scaling.cli.fit_inputs import (
+    LawName,
     load_table,
     load_tables,
     matching,
@@ -21,7 +24,36 @@ if TYPE_CHECKING:
     from analysis.fit import FitOptions
     from analysis.gain import VariantLaw
 
-__all__ = ["combined_table", "variant_law", "variants_of"]
+__all__ = [
+    "AtMultiple",
+    "HoldInEach",
+    "LawOfVariants",
+    "combined_table",
+    "laws_of",
+    "variants_of",
+]
+
+
+AtMultiple = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--at-multiple",
+        min=0,
+        help="Budget as a multiple of the largest one that the runs of all variants cover; repeatable [default: five "
+        "budgets among the runs and one ten times beyond].",
+    ),
+]
+LawOfVariants = Annotated[
+    LawName | None,
+    typer.Option(
+        help="A law of model size and data size, or of one size: then the budget is --x [default: additive; "
+        "saturating for tables with one size]."
+    ),
+]
+HoldInEach = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Hold a parameter of every law, e.g. E; repeatable."),
+]
 
 
 # Of several tables, the column that names each row's.
@@ -99,9 +131,8 @@ def variants_of(
     return {label: rows for label, (rows, _) in parts.items()}, found[0]
 
 
-def variant_law(
-    name: str,
-    table: pd.DataFrame,
+def laws_of(
+    variants: dict[str, pd.DataFrame],
     law: str,
     columns: tuple[str, str, str],
     options: FitOptions,
@@ -109,18 +140,22 @@ def variant_law(
     rising: bool | None,
     limit: float | None,
     best_of: str | None,
-) -> VariantLaw:
-    """Fit the law of one variant; `columns` are those of model size, data size and metric."""
+) -> list[VariantLaw]:
+    """Fit the law of each variant; `columns` are those of model size, data size and metric."""
     from analysis.budget import read_cost
     from analysis.fit import fit_law
     from analysis.gain import VariantLaw
     from analysis.laws import build_law
 
     x, data, metric = columns
-    rows = rows_of_law(table, size_columns(law, x, data), metric, rising=rising, best_of=best_of)
-    rows.warn()
-    form = build_law(law, rising=rows.rising[metric], limit=limit)
-    fit = fit_law(form, rows.table, x=x, data=data, y=metric, options=options)
-    joint = form.variables == ("N", "D")
-    cost = read_cost(rows.table, "flops", x=x, data=data) if joint else None
-    return VariantLaw(name, fit, rows.table, cost)
+    laws = []
+    for name, table in variants.items():
+        sizes = size_columns(law, x, data)
+        rows = rows_of_law(table, sizes, metric, rising=rising, best_of=best_of)
+        rows.warn()
+        form = build_law(law, rising=rows.rising[metric], limit=limit)
+        fit = fit_law(form, rows.table, x=x, data=data, y=metric, options=options)
+        joint = form.variables == ("N", "D")
+        cost = read_cost(rows.table, "flops", x=x, data=data) if joint else None
+        laws.append(VariantLaw(name, fit, rows.table, cost))
+    return laws
