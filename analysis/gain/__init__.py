@@ -3,7 +3,12 @@
 Not here: the best split of a budget (`analysis.budget`), what the errors of two fits share (`analysis.fit`).
 """
 
-from analysis.gain.compute_gain import ComputeGains, GainAt, compute_gains
+from analysis.gain.compute_gain import (
+    ComputeGains,
+    GainAt,
+    check_comparable,
+    compute_gains,
+)
 from analysis.gain.crossings import Crossing
 from analysis.gain.size_gains import GainsFrom, gains
 from analysis.gain.variant_law import VariantLaw
@@ -14,6 +19,7 @@ __all__ = [
     "GainAt",
     "GainsFrom",
     "VariantLaw",
+    "check_comparable",
     "compute_gains",
     "gains",
 ]

@@ -17,7 +17,7 @@ from analysis.gain.crossings import BEYOND, Crossing, Ends, Pair, times_beyond
 from analysis.gain.variant_law import VariantLaw
 from scaling.errors import UserError, nearest
 
-__all__ = ["ComputeGains", "GainAt", "compute_gains"]
+__all__ = ["ComputeGains", "GainAt", "check_comparable", "compute_gains"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def compute_gains(
             the budget), a law that did not converge, whose term vanished or that has no best split, ranges of budgets
             that do not overlap, or a budget that is no positive number.
     """
-    _check(laws, reference)
+    check_comparable(laws, reference)
     first = next(law for law in laws if law.name == reference)
     ordered = [first, *(law for law in laws if law.name != reference)]
     common = _common_range(laws)
@@ -126,7 +126,12 @@ def compute_gains(
     return ComputeGains(reference, common, gains, tuple(crossings), found, level)
 
 
-def _check(laws: Sequence[VariantLaw], reference: str) -> None:
+def check_comparable(laws: Sequence[VariantLaw], reference: str) -> None:
+    """Check that laws can be compared along the budget.
+
+    Raises:
+        UserError: see `compute_gains`, but for what it says of budgets.
+    """
     names = [law.name for law in laws]
     if len(set(names)) < 2:
         raise UserError(f"a gain needs two variants, there is only {', '.join(names) or 'none'}")
@@ -163,6 +168,7 @@ def _check(laws: Sequence[VariantLaw], reference: str) -> None:
         raise UserError(
             "the variants were trained on different data, so their metrics cannot be compared"
         )
+    _common_range(laws)
 
 
 def _common_range(laws: Sequence[VariantLaw]) -> tuple[float, float]:

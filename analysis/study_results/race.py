@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.budget import frontier
-from analysis.gain import ComputeGains, VariantLaw, compute_gains
+from analysis.gain import ComputeGains, GainAt, VariantLaw, check_comparable, compute_gains
 from analysis.table import require_columns
 from scaling.errors import UserError
 
@@ -19,6 +19,8 @@ __all__ = ["CellDifference", "Contest", "Race", "run_race"]
 _FLOORS = {"soft_logloss": "bayes_logloss", "logloss": "bayes_logloss"}
 _PAIR = ("data_fingerprint", "grade", "n_samples", "seed")
 _CELL = ["grade", "n_samples"]
+# A split that exceeds the runs by less counts as inside.
+_INSIDE = 1.05
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,17 @@ class Race:
     floor: float | None
     level: float
 
+    def reach(self, gain: GainAt) -> float | None:
+        """How many times the best split of a variant at a budget lies beyond its runs; None inside them."""
+        reach = self.reaches.get((gain.variant, gain.budget), 1.0)
+        return reach if reach > _INSIDE else None
+
+    def best_at(self, budget: float) -> tuple[GainAt, VariantLaw]:
+        """The variant that is most likely the best at one of the budgets of `gains`, and its law."""
+        assert self.gains is not None
+        best = max((one for one in self.gains.gains if one.budget == budget), key=lambda g: g.best)
+        return best, next(law for law in self.laws if law.name == best.variant)
+
 
 def run_race(
     laws: Sequence[VariantLaw],
@@ -109,7 +122,7 @@ def run_race(
         level: of the intervals.
 
     Raises:
-        UserError: there are no pairs of runs.
+        UserError: there are no pairs of runs, or a budget is no positive number.
     """
     first = next(law for law in laws if law.name == reference)
     ordered = (first, *(law for law in laws if law.name != reference))
@@ -117,22 +130,22 @@ def run_race(
     left_out: dict[str, str] = {}
     for law in ordered[1:]:
         try:
-            compute_gains([first, law], reference, budgets, multiples=multiples, level=level)
+            check_comparable([first, law], reference)
         except UserError as error:
             left_out[law.name] = str(error).removeprefix(f"variant {law.name}: ")
-    others = [law for law in ordered[1:] if law.name not in left_out]
+    comparable = [law for law in ordered if law.name not in left_out]
     gains = None
-    if others:
+    if len(comparable) > 1:
         try:
-            gains = compute_gains(
-                [first, *others], reference, budgets, multiples=multiples, level=level
-            )
-        except UserError as error:  # e.g. no budget is covered by all
-            left_out |= {law.name: str(error) for law in others}
+            check_comparable(comparable, reference)
+        except UserError as error:  # no budget is covered by all
+            left_out |= {law.name: str(error) for law in comparable[1:]}
+        else:
+            gains = compute_gains(comparable, reference, budgets, multiples=multiples, level=level)
     contests = _contests(
         tables, reference, [law.name for law in ordered[1:]], metric, level=level, rising=rising
     )
-    reaches = _reaches([first, *others], gains) if gains else {}
+    reaches = _reaches(comparable, gains) if gains else {}
     floor = _floor(tables, metric)
     return Race(reference, metric, ordered, left_out, gains, reaches, contests, floor, level)
 

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from analysis.budget import frontier
 from analysis.gain import VariantLaw
-from analysis.plots.style import GREY, dress, log_ticks, new_axes, set_title
+from analysis.plots.style import GREY, MARKERS, dress, log_ticks, new_axes, set_title
 from analysis.study_results import Race
 from analysis.table import LABELS
 from scaling.errors import UserError
@@ -19,7 +19,6 @@ _COLOURS = ("#000000", "#0072b2", "#c2500a", "#00805c", "#aa3377", "#7a6a00", "#
 _POINTS, _BEYOND = 33, 10.0
 # A split that exceeds the runs by less counts as inside.
 _INSIDE = 1.05
-_MARKERS = "osD^vP*X<>"
 
 
 def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
@@ -38,7 +37,7 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
     n = len(race.laws)
     shown: list[np.ndarray] = []
     for i, law in enumerate(race.laws):
-        colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
+        colour, marker = _COLOURS[i % len(_COLOURS)], MARKERS[i % len(MARKERS)]
         budgets, values = _cells(law)
         shown.append(values - floor)
         fitted = law.name not in race.left_out and (race.gains is not None or n == 1)
@@ -88,11 +87,9 @@ def race_title(race: Race) -> str:
     if race.gains is None:
         return f"{lines[0]}\nno law can be compared with that of {race.reference}"
     inside = [gain for gain in race.gains.gains if gain.beyond == 1]
-    best = max((g for g in inside if g.budget == inside[-1].budget), key=lambda g: g.best)
-    law = next(law for law in race.laws if law.name == best.variant)
+    best, law = race.best_at(inside[-1].budget)
     doubts = [] if law.fit.success else ["a law that the data do not determine"]
-    reach = race.reaches.get((best.variant, best.budget), 1.0)
-    if reach > _INSIDE:
+    if (reach := race.reach(best)) is not None:
         doubts.append(f"a split {reach:.2g} x beyond its runs")
     text = f"by laws at {best.budget:.2g} {race.laws[0].unit}, {best.variant} is best with probability {best.best:.2f}"
     return "\n".join([*lines, text + (f" ({' and '.join(doubts)})" if doubts else "")])
