@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.embeddings import EMBEDDING_STD, FeatureEmbeddings
 from models.encoder import Encoder, EncoderInput
+from models.grades import Grade
 from models.input_schema import InputSchema
 
 __all__ = ["Batch", "CTRModel"]
@@ -53,17 +54,22 @@ class CTRModel(nn.Module):
 
     Attributes:
         encoder: reads history and candidates.
-        kind: name of the encoder's kind.
+        kind: of the encoder (`models.kinds.KINDS`, or MODULE:CLASS).
         grade: the encoder's sizes.
         options: the encoder's options.
     """
 
     def __init__(
-        self, encoder_type: type[Encoder], grade: Any, options: Any, schema: InputSchema
+        self,
+        kind: str,
+        encoder_type: type[Encoder],
+        grade: Grade,
+        options: Any,
+        schema: InputSchema,
     ) -> None:
         """Build embeddings, encoder and head, in this order of random numbers."""
         super().__init__()
-        d, self.kind = grade.d, encoder_type.__name__.lower()
+        d, self.kind = grade.d, kind
         self.embeddings = FeatureEmbeddings(schema, d, EMBEDDING_STD)
         self.encoder = encoder_type(grade, options, schema)
         self.grade, self.options = grade, self.encoder.options

@@ -50,7 +50,7 @@ def require_positive(config: object, *names: str) -> None:
 
 
 def from_document(kind: type[T], document: Any, where: str) -> T:
-    """Build a frozen config of type `kind` from parsed TOML or JSON.
+    """Build a frozen config of type `kind` from parsed TOML or JSON; `where` begins the message unless it is empty.
 
     Raises:
         UserError: naming the first bad key, what was expected and the nearest valid name.
@@ -58,7 +58,8 @@ def from_document(kind: type[T], document: Any, where: str) -> T:
     try:
         return _parsed(kind, document)
     except ValidationError as error:
-        raise UserError(f"{where}: {_explanations(kind, error)[0]}") from error
+        text = _explanations(kind, error)[0]
+        raise UserError(f"{where}: {text}" if where else text) from error
 
 
 def key_errors(kind: type, document: Any) -> list[str]:

@@ -84,11 +84,8 @@ def read_size_cost(table: pd.DataFrame, unit: Unit, *, x: str) -> SizeCost:
     rows = table[(table[column] > 0) & (table[x] > 0)]
     if rows.empty:
         raise UserError(f"table: no run has a positive {column}")
-    size = np.log(rows[x].to_numpy(dtype=float))
-    each = np.log(rows[column].to_numpy(dtype=float) / scale)
-    centre = size.mean()
-    power = float(np.polyfit(size - centre, each, 1)[0]) if np.ptp(size) > 0 else 1.0
-    return SizeCost(unit, float(np.exp(each.mean() - power * centre)), power)
+    factor, power, _ = _power_law(rows[x], rows[column] / scale)
+    return SizeCost(unit, factor, power)
 
 
 def read_cost(table: pd.DataFrame, unit: Unit, *, x: str, data: str) -> Cost:
@@ -121,13 +118,13 @@ def read_cost(table: pd.DataFrame, unit: Unit, *, x: str, data: str) -> Cost:
         raise UserError(f"table: no run has a positive {column}")
     # Start-up time distorts small runs, so only the largest data size of each model is used.
     largest = rows[rows[data] == rows.groupby(x)[data].transform("max")]
-    size = np.log(largest[x].to_numpy(dtype=float))
-    each = np.log(
-        largest[column].to_numpy(dtype=float) / scale / largest[data].to_numpy(dtype=float)
-    )
-    centre, spread = size.mean(), np.ptp(size)
-    power = float(np.polyfit(size - centre, each, 1)[0]) if spread > 0 else 1.0
-    level = float(each.mean())
+    return Cost(unit, *_power_law(largest[x], largest[column] / scale / largest[data]))
+
+
+def _power_law(sizes: "pd.Series[float]", costs: "pd.Series[float]") -> tuple[float, float, float]:
+    """Factor, power and root mean square of the residuals of a line in logs; power 1 for a single size."""
+    size, each = np.log(sizes.to_numpy(dtype=float)), np.log(costs.to_numpy(dtype=float))
+    centre, level = size.mean(), float(each.mean())
+    power = float(np.polyfit(size - centre, each, 1)[0]) if np.ptp(size) > 0 else 1.0
     error = each - level - power * (size - centre)
-    factor = float(np.exp(level - power * centre))
-    return Cost(unit, factor, power, float(np.sqrt((error**2).mean())))
+    return float(np.exp(level - power * centre)), power, float(np.sqrt((error**2).mean()))

@@ -18,9 +18,8 @@ def empty_model(grade: Grade, options: ModelOptions, schema: InputSchema) -> CTR
     Raises:
         ModelError: the encoder's class is not there, or does not take the options.
     """
-    model = CTRModel(encoder_class(options.kind), grade, read_options(options), schema)
-    model.kind = options.kind
-    return model
+    kind = options.kind
+    return CTRModel(kind, encoder_class(kind), grade, read_options(options), schema)
 
 
 def build_model(

@@ -1,6 +1,5 @@
 """Runs an encoder of somebody else on small random passes, and checks what the protocol promises of it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -199,8 +198,8 @@ def _only_candidate(passes: Batch, index: int) -> Batch:
 
 
 def _rows(batch: Batch, row: int) -> Batch:
-    cut: Callable[[Tensor], Tensor] = lambda x: x[row : row + 1]  # noqa: E731
-    return replace(batch, **{k: cut(v) for k, v in vars(batch).items() if isinstance(v, Tensor)})
+    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return replace(batch, **{name: value[row : row + 1] for name, value in tensors.items()})
 
 
 def _require_equal(

@@ -16,6 +16,7 @@ __all__ = [
     "KINDS",
     "ModelError",
     "check_model",
+    "counted_size",
     "encoder_class",
     "exact_packing",
     "measured_flops",
@@ -110,6 +111,15 @@ def size_of(grade: Grade, options: ModelOptions, schema: InputSchema) -> ModelSi
     """
     if isinstance(options, SuanOptions):
         return model_size(grade, options, schema)
+    return counted_size(grade, options, schema)
+
+
+def counted_size(grade: Grade, options: ModelOptions, schema: InputSchema) -> ModelSize:
+    """Count parameters, FLOPs and memory by torch on the meta device, as the code computes them.
+
+    Raises:
+        ModelError: the class cannot be built or run with these sizes.
+    """
     return _measured(grade, options, _Sizes(schema))
 
 
@@ -161,7 +171,7 @@ class _Sizes:
 
 
 @lru_cache(maxsize=4096)
-def _measured(grade: Grade, options: EncoderOptions, sizes: _Sizes) -> ModelSize:
+def _measured(grade: Grade, options: ModelOptions, sizes: _Sizes) -> ModelSize:
     size: ModelSize = _module("measured_size").measure(grade, options, sizes.schema)
     return size
 

@@ -164,12 +164,7 @@ def _check_kinds(study: StudyConfig) -> None:
             raise UserError(f"{place}: {text}{of}{nearest(option, known)}")
     for kind in kinds:
         grade = next((one for one in grid.grade if not study.is_light(one)), grid.grade[0])
-        try:
-            study.options(grade, None if study.is_light(grade) else {"kind": kind}, "model")
-        except UserError as error:  # the key says already that it is one of [model]
-            text = str(error)
-            doubled = text.startswith("model: model")
-            raise UserError(text.removeprefix("model: ") if doubled else text) from error
+        study.options(grade, None if study.is_light(grade) else {"kind": kind})
 
 
 def _check_axes(study: StudyConfig) -> None:
@@ -177,26 +172,23 @@ def _check_axes(study: StudyConfig) -> None:
         section, _, option = axis.partition(".")
         if section not in _AXIS_SECTIONS:
             raise UserError(f"grid.{axis}: an axis is model.OPTION, train.OPTION or distill.OPTION")
-        if section == "model":
-            _check_model_axis(study, axis, option, values)
-            continue
         valid = [f.name for f in fields(_AXIS_SECTIONS[section])]
-        if option not in valid:
+        if section != "model" and option not in valid:  # options of models: see `_check_kinds`
             raise UserError(f"grid.{axis}: there is no such option{nearest(option, valid)}")
         if axis in _NO_AXES:
             raise UserError(f"grid.{axis}: is not an axis; set it in [{section}]")
         if not values:
             raise UserError(f"grid.{axis}: empty; expected at least one value")
         _check_distinct(f"grid.{axis}", values)
+        if section == "model":
+            _check_model_axis(study, axis, option, values)
+            continue
         for value in values:
             current = asdict(getattr(study, section))
             from_document(_AXIS_SECTIONS[section], {**current, option: value}, f"grid.{axis}")
 
 
 def _check_model_axis(study: StudyConfig, axis: str, option: str, values: Sequence[Any]) -> None:
-    if not values:
-        raise UserError(f"grid.{axis}: empty; expected at least one value")
-    _check_distinct(f"grid.{axis}", values)
     grade = next((one for one in study.grid.grade if not study.is_light(one)), None)
     for value in values if option != "kind" and grade is not None else ():
         for kind in study.kinds:

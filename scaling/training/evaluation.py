@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from models.ctr_model import CTRModel
-from models.kinds import size_of
-from models.kinds.measured_size import measure
+from models.kinds import counted_size, size_of
 from scaling.batches import Epoch
 from scaling.metrics import evaluate, learned_components
 from scaling.records import DayMetrics, RunRecord, TeacherRecord, describe_environment
@@ -141,7 +140,7 @@ def make_record(
         teacher=teacher,
         computed_flops_per_sample=None
         if teacher
-        else measure(config.grade, config.model, store.schema).flops_per_sample,
+        else counted_size(config.grade, config.model, store.schema).flops_per_sample,
     )
 
 

@@ -102,7 +102,8 @@ class Plan:
     def axis_values(self, config: RunConfig) -> dict[str, Any]:
         """Return a cell's values on the study's further axes, e.g. `{"model.norm": "rms"}`.
 
-        None for an option that the cell's kind of model lacks. `distill.teacher_samples` is the number of impressions that the teacher was trained on before.
+        None for an option that the cell's kind of model lacks. `distill.teacher_samples` is the number of impressions
+        that the teacher was trained on before.
         """
         if not self.study.grid.axes:
             return {}

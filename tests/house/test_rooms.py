@@ -24,7 +24,6 @@ MODULES = sorted(
 # A face that handed these on would import torch, so they are imported by name.
 NEEDS_TORCH = (
     "models.kinds.building",
-    "models.kinds.measured_size",
     "scaling.serving.latency_bench",
     "sweeps.planning.benchmark",
 )
