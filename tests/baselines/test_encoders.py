@@ -49,6 +49,8 @@ ENCODERS = [
     (DCNv2, DCNv2Options()),
     (SIM, SIMOptions(k=3)),
     (SIM, SIMOptions(search="hard", category="item", k=2)),
+    (SIM, SIMOptions(search="eta", k=3)),
+    (SIM, SIMOptions(search="twin", k=3)),
 ]
 TENSORS = [
     f.name for f in fields(EncoderInput) if f.name not in ("ends", "present", "n_candidates")

@@ -99,6 +99,44 @@ def test_a_hard_search_keeps_the_latest_of_the_category():
     assert sorted(columns[0, 0][found[0, 0]].tolist()) == [2, 4, 7]
 
 
+def test_hash_bits_in_common_follow_the_angle():
+    """Two vectors at an angle t differ in a share t / pi of the bits (Charikar, STOC '02)."""
+    inputs = random_inputs([9], 9, 1)
+    encoder = SIM(Grade(1, 1, 4, 9), SIMOptions(search="eta"), SmallSchema()).double()
+    generator = torch.Generator().manual_seed(0)
+    encoder.projection = torch.randn(encoder.n_out, 20_000, generator=generator).double()
+    same = encoder._scores(inputs)[0, 0].floor() / 20_000
+    cosines = torch.cosine_similarity(inputs.history_BLD[0], inputs.candidate_BMD[0], -1)
+    expected = 1 - 2 * cosines.acos() / math.pi
+    # 4 standard errors of a share of 20,000 bits
+    assert same.tolist() == pytest.approx(expected.tolist(), abs=8 * 0.5 / 20_000**0.5)
+
+
+def test_a_search_by_hash_keeps_the_same_hash_first():
+    inputs = random_inputs([9], 9, 1)
+    inputs.history_BLD[0, 4] = inputs.candidate_BMD[0, 0]
+    inputs.history_BLD[0, 6] = 3 * inputs.candidate_BMD[0, 0]
+    encoder = SIM(Grade(1, 1, 4, 9), SIMOptions(search="eta", k=1), SmallSchema()).double()
+    assert encoder.search(inputs)[0].tolist() == [[[6]]]
+
+
+def test_a_search_by_attention_keeps_what_the_first_round_reads_most():
+    inputs = random_inputs([9], 9, 1)
+    encoder = SIM(Grade(1, 1, 4, 9), SIMOptions(search="twin", k=3), SmallSchema()).double()
+    first, tokens = encoder.rounds[0], []
+    first.key_value.register_forward_hook(lambda layer, given, out: tokens.append((given[0], out)))
+    first(
+        inputs.candidate_BMD,
+        encoder._behaviours(inputs, torch.arange(9).view(1, 1, 9)),
+        torch.ones(1, 1, 9, dtype=torch.bool),
+    )
+    keys = tokens[0][1][0, 0, :, : encoder.n_out]
+    scores = keys @ first.query(inputs.candidate_BMD[0, 0])
+    columns, found = encoder.search(inputs)
+    assert set(columns[0, 0].tolist()) == set(scores.argsort()[-3:].tolist())
+    assert found.all()
+
+
 def test_a_candidate_without_a_category_finds_nothing():
     inputs = random_inputs([9], 9, 1)
     inputs.candidate_ids[..., 1] = inputs.history_ids[..., 1] = 0

@@ -171,7 +171,14 @@ def test_features_side_by_side_give_no_product():
 
 
 @pytest.mark.parametrize(
-    "options", [SIMOptions(k=8), SIMOptions(k=8, search="hard", category="item")], ids=str
+    "options",
+    [
+        SIMOptions(k=8),
+        SIMOptions(k=8, search="hard", category="item"),
+        SIMOptions(k=24, search="eta"),  # signs of few columns are a coarse measure
+        SIMOptions(k=8, search="twin"),
+    ],
+    ids=str,
 )
 def test_a_search_finds_one_behaviour_in_a_long_history(options):
     assert accuracy(SIM, options, action_long_ago, n_history=48, d=8, n_steps=150) > SOLVED
