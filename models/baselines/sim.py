@@ -169,13 +169,14 @@ class _Round(nn.Module):
     def scores(self, own_BMD: Tensor, kept_BMKX: Tensor) -> Tensor:
         """Return what each head would score the behaviours, without its scale [B, M, H, K]."""
         weight = self.key_value.weight[: own_BMD.shape[-1]]
-        k = F.linear(kept_BMKX, weight).unflatten(-1, (self.n_heads, -1)).transpose(2, 3)
+        k = F.linear(kept_BMKX, weight)
+        k = k.view(*k.shape[:3], self.n_heads, len(weight) // self.n_heads).transpose(2, 3)
         return (self._queries(own_BMD) @ k.mT).squeeze(3)
 
     def _queries(self, own_BMD: Tensor) -> Tensor:
-        return (
-            self.query(own_BMD).unflatten(-1, (self.n_heads, -1)).unsqueeze(-2)
-        )  # [B, M, H, 1, E]
+        """Return [B, M, H, 1, E]."""
+        q: Tensor = self.query(own_BMD)
+        return q.view(*q.shape[:2], self.n_heads, 1, -1)
 
 
 def _slot(options: SIMOptions, schema: InputSchema) -> int:
