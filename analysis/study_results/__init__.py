@@ -15,6 +15,7 @@ from analysis.study_results.component_slopes import LearnedParts, learned_parts
 from analysis.study_results.extrapolation import CUTS, Cut, holdout, largest_cells, score_holdout
 from analysis.study_results.fits_as_text import study_text, truth_verdict
 from analysis.study_results.paired_runs import paired_differences
+from analysis.study_results.pairing import LostPair
 from analysis.study_results.race import CellDifference, Contest, Race, run_race
 from analysis.study_results.rate_choice import why_keep
 from analysis.study_results.study_fits import (
@@ -35,6 +36,7 @@ __all__ = [
     "Contest",
     "Cut",
     "LearnedParts",
+    "LostPair",
     "MetricFits",
     "Race",
     "RateFit",

@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.budget import frontier
 from analysis.gain import ComputeGains, GainAt, VariantLaw, check_comparable, compute_gains
-from analysis.table import require_columns
+from analysis.study_results.pairing import LostPair, pair_runs
 from scaling.errors import UserError
 
 __all__ = ["CellDifference", "Contest", "Race", "run_race"]
@@ -17,7 +17,6 @@ __all__ = ["CellDifference", "Contest", "Race", "run_race"]
 
 # A floor of the metric that the log's truth gives: the column, by metric.
 _FLOORS = {"soft_logloss": "bayes_logloss", "logloss": "bayes_logloss"}
-_PAIR = ("data_fingerprint", "grade", "n_samples", "seed")
 _CELL = ["grade", "n_samples"]
 # A split that exceeds the runs by less counts as inside.
 _INSIDE = 1.05
@@ -53,6 +52,7 @@ class Contest:
         mean: difference over the cells, each counted once, with its interval at the level of the race; NaN ends for one seed.
         p_value: of no mean difference, corrected for the number of variants (Holm); NaN if nothing measures the scatter.
         n_better, n_worse: cells whose mean is better, or worse, than the reference's.
+        lost: pairs of which a run is absent or has no metric; they do not count.
     """
 
     variant: str
@@ -61,6 +61,7 @@ class Contest:
     p_value: float
     n_better: int
     n_worse: int
+    lost: tuple[LostPair, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,10 @@ def _contests(
     of (n - 1)-degree variances of m_k over s^2 n, taken over all variants, is the factor by which variances are larger than that;
     at least 1. Its degrees of freedom are the seeds of all variants, less one each.
     """
-    pairs = {name: _pairs(tables[name], tables[reference], metric) for name in names}
+    paired = {
+        name: pair_runs(tables[name], tables[reference], metric, name, reference) for name in names
+    }
+    pairs = {name: one.runs for name, one in paired.items()}
     errors = {name: _error_of_mean(one) for name, one in pairs.items()}
     excess, dof = _excess(pairs, errors)
     means, p_values = {}, []
@@ -197,24 +201,8 @@ def _contests(
         sign = 1 if rising else -1
         better = sum(sign * cell.difference > 0 for cell in cells)
         worse = sum(sign * cell.difference < 0 for cell in cells)
-        found.append(Contest(name, cells, means[name], p_value, better, worse))
+        found.append(Contest(name, cells, means[name], p_value, better, worse, paired[name].lost))
     return tuple(found)
-
-
-def _pairs(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The pairs of runs: grade, n_samples, seed and difference.
-
-    Raises:
-        UserError: a column is missing, or there is no pair.
-    """
-    keys = [name for name in _PAIR if name in ours.columns and name in theirs.columns]
-    require_columns(ours, ["n_samples", metric])
-    if "seed" not in keys or "grade" not in keys:
-        raise UserError("a race needs the columns grade and seed: they say which runs are a pair")
-    both = ours[[*keys, metric]].merge(theirs[[*keys, metric]], on=keys, suffixes=("", "_base"))
-    if both.empty:
-        raise UserError("no run has the grade, the data size and the seed of one of the reference")
-    return both.assign(difference=both[metric] - both[f"{metric}_base"])
 
 
 def _error_of_mean(pairs: pd.DataFrame) -> float:

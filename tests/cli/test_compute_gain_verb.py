@@ -128,3 +128,22 @@ def test_a_variant_with_too_few_runs_is_named(run, csv):
     code, out, err = run("compute-gain", csv, "--reference", "model=wide")
     assert (code, out) == (2, "")
     assert "error: variant model=deep: no law to compare: 2 sizes of N" in err
+
+
+def test_a_run_without_the_metric_is_named(run, csv):
+    table = pd.read_csv(csv)
+    table.loc[7, "logloss"] = None
+    table.to_csv(csv, index=False)
+    code, _, err = run("compute-gain", csv, "--reference", "model=wide")
+    assert (code, err) == (
+        0,
+        "model=wide: 1 of 50 rows have no logloss and are left out: line 9\n",
+    )
+
+
+def test_an_empty_seed_is_named_as_the_reason_for_no_pairs(run, csv):
+    table = pd.read_csv(csv)
+    table.loc[7, "seed"] = None
+    table.to_csv(csv, index=False)
+    _, out, _ = run("compute-gain", csv, "--reference", "model=wide")
+    assert "model=deep: no pairs of runs, as the seed is empty in line 9" in out

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-RUNS = Path(__file__).parents[2] / "docs" / "studies" / "race" / "runs.csv"
+STUDIES = Path(__file__).parents[2] / "docs" / "studies"
+RUNS, PAPER = STUDIES / "race" / "runs.csv", STUDIES / "paper"
 
 
 def test_models_that_differ_in_their_kind_alone_are_named_by_it(run):
@@ -28,3 +30,75 @@ def test_numbers_that_the_data_do_not_determine_are_null_in_json(run):
     document = json.loads(out)
     assert document["laws"]["dcnv2"]["params"]["alpha"] is None
     assert {gain["budget"] for gain in document["gains"]} == {1e9}
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """Write the runs with one value changed."""
+
+    def write(row, column, value):
+        table = pd.read_csv(RUNS)
+        table.loc[row, column] = value
+        path = tmp_path / "changed.csv"
+        table.to_csv(path, index=False)
+        return path
+
+    return write
+
+
+def test_another_metric_than_the_best_one_is_taken_with_a_warning(run, changed):
+    code, out, err = run("race", changed(3, "soft_logloss", None), "--flops", "1e9")
+    assert code == 0
+    assert out.startswith("laws of logloss")
+    assert err == (
+        "soft_logloss is empty in 1 of 168 rows (line 5), so logloss is compared; --y soft_logloss leaves these rows out\n"
+    )
+
+
+def test_a_run_without_the_metric_is_named_where_it_is_left_out(run, changed):
+    path = changed(3, "soft_logloss", None)
+    code, out, err = run("race", path, "--flops", "1e9", "--y", "soft_logloss")
+    assert code == 0
+    assert "sim: 1 pair left out: SUAN-0 D=65536 s1 (no soft_logloss of sim)" in out
+    assert err == "sim: 1 of 24 rows have no soft_logloss and are left out: line 5\n"
+
+
+def test_a_run_without_a_grade_is_named_where_it_is_left_out(run, changed):
+    code, out, _ = run("race", changed(5, "grade", None), "--flops", "1e9")
+    assert code == 0
+    assert (
+        "sim: 2 pairs left out: ? D=262144 s1 (grade of a run of sim is empty); SUAN-0 D=262144 s1 (no such run of sim)"
+        in out
+    )
+
+
+def test_pairs_that_are_left_out_are_in_json(run, changed):
+    path = changed(3, "soft_logloss", None)
+    _, out, _ = run("race", path, "--flops", "1e9", "--y", "soft_logloss", "--json")
+    lost = {one["variant"]: one["lost"] for one in json.loads(out)["contests"]}
+    assert lost.pop("sim") == [{"run": "SUAN-0 D=65536 s1", "why": "no soft_logloss of sim"}]
+    assert not any(lost.values())
+
+
+def test_a_reference_that_lacks_the_others_options_is_named_by_its_condition(run):
+    code, out, _ = run("race", PAPER / "light.csv")
+    assert code == 0
+    assert "minus that of model.kind=suan, in pairs" in out
+    assert "nan" not in out
+
+
+def test_without_a_suan_a_reference_is_suggested(run):
+    code, out, err = run("race", PAPER / "norms.csv")
+    assert (code, out) == (2, "")
+    assert err == (
+        "error: no run is of model.kind=suan; the runs differ in model.norm (2: layer, rms), model.placement (3: post, pre, "
+        "released): name the model to compare with, e.g. --reference model.norm=layer --reference model.placement=post\n"
+    )
+
+
+def test_runs_of_one_model_are_no_race(run):
+    code, _, err = run("race", PAPER / "length.csv")
+    assert (code, err) == (
+        2,
+        "error: a race needs runs of two models, but these differ in sizes and seed only\n",
+    )

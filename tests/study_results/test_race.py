@@ -130,7 +130,7 @@ def test_one_seed_has_no_interval():
 
 def test_runs_without_pairs_are_refused(tables):
     other = tables["b"].assign(seed=tables["b"]["seed"] + 7)
-    with pytest.raises(UserError, match="no run has the grade, the data size and the seed"):
+    with pytest.raises(UserError, match="no run of b has the grade, the data size and the seed"):
         run_race(
             [law_of("a", tables["a"]), law_of("b", other)], {"a": tables["a"], "b": other}, "a"
         )

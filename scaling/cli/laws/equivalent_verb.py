@@ -21,7 +21,6 @@ from scaling.cli.fit_inputs import (
     WeightsName,
     chosen_options,
     law_of_table,
-    metrics_of,
 )
 from scaling.cli.laws.variant_laws import (
     AtMultiple,
@@ -29,6 +28,7 @@ from scaling.cli.laws.variant_laws import (
     LawOfVariants,
     combined_table,
     laws_of,
+    metric_of,
     variants_of,
 )
 from scaling.cli.options import (
@@ -124,7 +124,7 @@ def compute_gain(
     form, x = law_of_table(law, table, x, data, [*named, *([y] if y else [])])
     variants, name = variants_of(table, reference, x)
     options = chosen_options(loss, delta, residual, weights, hold, level=confidence)
-    (metric,) = metrics_of(table, [y] if y else None)[:1]
+    metric = metric_of(table, y)
     laws = laws_of(
         variants, form, (x, data, metric), options, rising=rising, limit=limit, best_of=best_of
     )
@@ -134,7 +134,8 @@ def compute_gain(
     document |= {"budget": laws[0].cost.unit if laws[0].cost else x, "level": confidence}
     document |= {
         "fits": {
-            label: {"status": fit.status, "message": fit.message} for label, fit in fits.items()
+            label: {"status": fit.status, "message": fit.message, "notes": list(fit.notes)}
+            for label, fit in fits.items()
         },
         "range": list(found.range),
         "gains": json_values([asdict(one) for one in found.gains]),
@@ -220,8 +221,19 @@ def _parts(found: ComputeGains, laws: list[VariantLaw], unit: str) -> list[str |
             f"{name} does not cross {found.reference} within the runs, nor up to ten times beyond"
         ]
         parts.append(
-            f"{name}: no pairs of runs"
+            f"{name}: no pairs of runs{_empty_seeds(laws)}"
             if correlation != correlation
             else f"{name}: the errors of paired runs have a correlation of {correlation:.2f}"
         )
     return parts
+
+
+def _empty_seeds(laws: list[VariantLaw]) -> str:
+    """Why runs are not paired, if a seed is not given."""
+    from analysis.table import place_of
+
+    for law in laws:
+        if "seed" in law.table.columns and law.table["seed"].isna().any():
+            row = law.table.index[law.table["seed"].isna()][0]
+            return f", as the seed is empty in {place_of(law.table, row)}"
+    return ""

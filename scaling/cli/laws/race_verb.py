@@ -20,14 +20,15 @@ from scaling.cli.fit_inputs import (
     WeightsName,
     chosen_options,
     law_of_table,
-    metrics_of,
 )
 from scaling.cli.laws.variant_laws import (
     AtMultiple,
     HoldInEach,
     LawOfVariants,
     combined_table,
+    default_reference,
     laws_of,
+    metric_of,
     variants_of,
 )
 from scaling.cli.options import (
@@ -56,6 +57,8 @@ __all__ = ["add_verbs"]
 _KIND = "model.kind="
 # FLOPs that are comparable between kinds: those of SUAN in `flops` include tokens that nothing reads.
 _COMPUTED = "computed_flops"
+# Pairs left out that are named; --json has all.
+_SHOWN = 3
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -116,8 +119,8 @@ def race(
     """
     from analysis.study_results import run_race
 
-    named = reference or ["model.kind=suan"]
     table = combined_table(source, runs, where, overrides, whole_folder)
+    named = reference or default_reference(table, x)
     columns = [condition.partition("=")[0] for condition in named]
     computed = _COMPUTED in table.columns and table[_COMPUTED].notna().all()
     if computed:
@@ -125,7 +128,7 @@ def race(
     form, x = law_of_table(law, table, x, data, [*columns, *([y] if y else [])])
     variants, name = _short_names(*variants_of(table, named, x))
     options = chosen_options(loss, delta, residual, weights, hold, level=confidence)
-    (metric,) = metrics_of(table, [y] if y else None)[:1]
+    metric = metric_of(table, y)
     laws = laws_of(
         variants, form, (x, data, metric), options, rising=rising, limit=limit, best_of=None
     )
@@ -169,6 +172,7 @@ def _document(found: Race) -> dict[str, Any]:
                 "law": law.fit.law.name,
                 "status": law.fit.status,
                 "message": law.fit.message,
+                "notes": list(law.fit.notes),
                 "params": law.fit.params,
                 "intervals": {name: asdict(ends) for name, ends in law.fit.intervals.items()},
             }
@@ -194,7 +198,7 @@ def _parts(found: Race) -> list[str | Table]:
     rows = [
         [
             law.name,
-            len(law.table),
+            law.fit.n_points,
             law.fit.status,
             *map(law.fit.estimate, names),
         ]
@@ -205,6 +209,8 @@ def _parts(found: Race) -> list[str | Table]:
 
 
 def _contest_parts(found: Race) -> list[str | Table]:
+    from analysis.table import first_few
+
     header = ["model", "pairs", "difference", "interval", "p", "better", "worse", "cells"]
     rows = [
         [
@@ -224,6 +230,11 @@ def _contest_parts(found: Race) -> list[str | Table]:
         Table(header, rows),
         "interval: by the scatter between seeds, whose excess over that of independent cells is taken from all models together; p: "
         f"corrected for {counted(len(found.contests), 'model')} (Holm); better and worse: cells by the sign of their mean",
+    ]
+    parts += [
+        f"{one.variant}: {counted(len(one.lost), 'pair')} left out: {first_few(map(str, one.lost), _SHOWN)}"
+        for one in found.contests
+        if one.lost
     ]
     if all(one.mean[1] != one.mean[1] for one in found.contests):
         parts.append("one seed has no interval; train a second one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from scaling.cli.fit_inputs import (
     load_table,
     load_tables,
     matching,
+    metrics_of,
     rows_of_law,
     size_columns,
 )
@@ -29,9 +31,14 @@ __all__ = [
     "HoldInEach",
     "LawOfVariants",
     "combined_table",
+    "default_reference",
     "laws_of",
+    "metric_of",
     "variants_of",
 ]
+
+
+logger = logging.getLogger(__name__)
 
 
 AtMultiple = Annotated[
@@ -58,6 +65,8 @@ HoldInEach = Annotated[
 
 # Of several tables, the column that names each row's.
 _TABLE = "table"
+# Rows without a metric that are named.
+_SHOWN = 5
 
 
 def combined_table(
@@ -94,6 +103,49 @@ def combined_table(
     return rows[matching(rows, where or [])]
 
 
+def default_reference(table: pd.DataFrame, x: str) -> list[str]:
+    """The conditions of the model that the others are compared with if none is named: SUAN.
+
+    Raises:
+        UserError: the runs differ in other columns than the kind, or in none; the message names them.
+    """
+    from analysis.table import describe_differences, largest_variant, law_columns
+
+    if "model.kind" in table.columns and (table["model.kind"] == "suan").any():
+        return ["model.kind=suan"]
+    varied = x in table.columns and law_columns(table, x)
+    if not varied:
+        raise UserError("a race needs runs of two models, but these differ in sizes and seed only")
+    largest = " ".join(
+        f"--reference {shlex.quote(f'{column}={value}')}"
+        for column, value in largest_variant(table, x).items()
+    )
+    raise UserError(
+        f"no run is of model.kind=suan; the runs differ in {describe_differences(table, x)}: name the model to compare with, "
+        f"e.g. {largest}"
+    )
+
+
+def metric_of(table: pd.DataFrame, y: str | None) -> str:
+    """The metric to compare by: `y`, or the table's first; a warning says if a better one is not complete.
+
+    Raises:
+        UserError: as `metrics_of`.
+    """
+    from analysis.table import first_few, place_of
+
+    metric = metrics_of(table, [y] if y else None)[0]
+    soft = f"soft_{metric}"
+    if y is None and soft in table.columns and table[soft].notna().any():
+        empty = table.index[table[soft].isna()]
+        places = first_few((place_of(table, row) for row in empty), _SHOWN)
+        logger.warning(
+            "%s is empty in %d of %d rows (%s), so %s is compared; --y %s leaves these rows out",
+            *(soft, len(empty), len(table), places, metric, soft),
+        )
+    return metric
+
+
 def variants_of(
     table: pd.DataFrame, reference: list[str], x: str
 ) -> tuple[dict[str, pd.DataFrame], str]:
@@ -114,14 +166,17 @@ def variants_of(
     is_reference = matching(table, reference, "--reference")
     named = [condition.partition("=")[0] for condition in reference]
     columns = distinguishing_columns(table, list(dict.fromkeys([*named, *law_columns(table, x)])))
-    parts = {
-        variant_label(columns, values): (rows, is_reference[rows.index])
-        for values, rows in table.groupby(columns, sort=True, dropna=False)
-    }
+    parts = {}
+    for values, rows in table.groupby(columns, sort=True, dropna=False):
+        here = is_reference[rows.index]
+        label = variant_label(columns, values)
+        if here.all() and rows[columns].isna().all(axis=None):  # as SUAN has no window
+            label = variant_label(named, rows.iloc[0][named])
+        parts[label] = (rows, here)
     found = [label for label, (_, chosen) in parts.items() if chosen.any()]
     if len(parts) < 2:
         raise UserError(
-            f"--reference {shlex.join(reference)}: all rows are this variant; a gain needs two"
+            f"--reference {shlex.join(reference)}: all rows are this variant; a comparison needs two"
         )
     if len(found) > 1:
         raise UserError(
@@ -142,10 +197,13 @@ def laws_of(
     best_of: str | None,
 ) -> list[VariantLaw]:
     """Fit the law of each variant; `columns` are those of model size, data size and metric."""
+    import numpy as np
+
     from analysis.budget import read_cost
     from analysis.fit import fit_law
     from analysis.gain import VariantLaw
     from analysis.laws import build_law
+    from analysis.table import first_few, place_of
 
     x, data, metric = columns
     laws = []
@@ -153,6 +211,13 @@ def laws_of(
         sizes = size_columns(law, x, data)
         rows = rows_of_law(table, sizes, metric, rising=rising, best_of=best_of)
         rows.warn()
+        empty = rows.table.index[~np.isfinite(rows.table[metric].astype(float))]
+        if len(empty):
+            places = first_few((place_of(rows.table, row) for row in empty), _SHOWN)
+            logger.warning(
+                "%s: %d of %d rows have no %s and are left out: %s",
+                *(name, len(empty), len(rows.table), metric, places),
+            )
         form = build_law(law, rising=rows.rising[metric], limit=limit)
         fit = fit_law(form, rows.table, x=x, data=data, y=metric, options=options)
         joint = form.variables == ("N", "D")
