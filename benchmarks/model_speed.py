@@ -139,7 +139,11 @@ def hstu(length: int, batch_size: int) -> dict[str, float]:
     batches = [random_batch(features, batch_size, length, seed) for seed in range(3)]
     flops = size_of(model.grade, options, features).training_flops(batch_size)
     share = share_of_products(our_step(model), batches, flops, ROUNDS)
-    return {"L": length, "batch": batch_size, **share}
+    # per layer projections of 10 D^2 per token and the products of all pairs, 4 D each, half of which are masked
+    width, n_tokens = D * len(features.behaviour), length + 1
+    dense = len(model.encoder.layers) * (10 * width**2 * n_tokens + 4 * width * n_tokens**2)
+    all_pairs = share["share_of_gemm"] * 3 * dense * batch_size / flops
+    return {"L": length, "batch": batch_size, **share, "share_counting_all_pairs": all_pairs}
 
 
 def packed(kind: str, length: int, n_candidates: int = 10, n_passes: int = 20) -> dict[str, object]:
