@@ -1,6 +1,7 @@
 """The figure of accuracy against latency: families of models, the Pareto front, a budget, labels."""
 
 import textwrap
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from analysis.latency import best_under, pareto_front
-from analysis.plots.style import GREY, dress, new_axes
+from analysis.plots.style import GREY, MARKERS, MODEL_COLOURS, dress, new_axes
 from analysis.table import LABELS, rises
 from scaling.arrays import FloatArray
 
@@ -54,13 +55,13 @@ def plot_latency(
         ax = new_axes()
     front = pareto_front(models, metric)
     end = max(float(models["p99_ms"].max()), budget_ms) * 1.5
-    for family, (colour, marker) in _LOOKS.items():
+    looks = _looks(models)
+    for family, (colour, marker) in looks.items():
         part = models[models["family"] == family]
-        if len(part):
-            ax.errorbar(
-                part["p99_ms"], part[metric], yerr=part["stderr"].fillna(0.0), fmt=marker, color=colour,
-                ms=6.5, mec="white", mew=0.6, elinewidth=1.0, capsize=2.0, label=family, zorder=3,
-            )  # fmt: skip
+        ax.errorbar(
+            part["p99_ms"], part[metric], yerr=part["stderr"].fillna(0.0), fmt=marker, color=colour,
+            ms=6.5, mec="white", mew=0.6, elinewidth=1.0, capsize=2.0, label=family, zorder=3,
+        )  # fmt: skip
     ax.step(
         [*front["p99_ms"], end], [*front[metric], front[metric].iloc[-1]], where="post",
         color="black", lw=1.0, ls="--", label="Pareto front", zorder=1,
@@ -79,16 +80,35 @@ def plot_latency(
     dress(ax)
     # Groups before lines, as in the other figures.
     handles, labels = ax.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda i: labels[i] not in _LOOKS)
+    order = sorted(range(len(labels)), key=lambda i: labels[i] not in looks)
     ax.legend(
         [handles[i] for i in order], [labels[i] for i in order], loc="upper left",
         bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
     )  # fmt: skip
-    _label(ax, models, metric, set(front["model"]))
+    _label(ax, models, metric, set(front["model"]), looks)
     return ax
 
 
-def _label(ax: Axes, models: pd.DataFrame, metric: str, front: set[str]) -> None:
+def _looks(models: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each family that is there; of those without a colour of their own, in alphabetic order."""
+    families = set(models["family"])
+    known = {family: look for family, look in _LOOKS.items() if family in families}
+    taken = {colour for colour, _ in known.values()}
+    free = [colour for colour in MODEL_COLOURS if colour not in taken]
+    others = sorted(families - set(known))
+    return known | {
+        family: (free[i % len(free)], MARKERS[(i + len(_LOOKS)) % len(MARKERS)])
+        for i, family in enumerate(others)
+    }
+
+
+def _label(
+    ax: Axes,
+    models: pd.DataFrame,
+    metric: str,
+    front: set[str],
+    looks: Mapping[str, tuple[str, str]],
+) -> None:
     """Write the names of models where they overlap nothing; the front and the best of each family come first."""
     figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)
@@ -119,7 +139,7 @@ def _label(ax: Axes, models: pd.DataFrame, metric: str, front: set[str]) -> None
             taken.append(place)
             arrow = {
                 "arrowstyle": "-",
-                "color": _LOOKS[family][0],
+                "color": looks[family][0],
                 "lw": 0.5,
                 "shrinkB": 3,
                 "shrinkA": 0,
@@ -127,7 +147,7 @@ def _label(ax: Axes, models: pd.DataFrame, metric: str, front: set[str]) -> None
             ax.annotate(
                 name, (models["p99_ms"].iloc[i], models[metric].iloc[i]), tuple(offset),
                 textcoords="offset points", ha=_ALIGN[side], va=_vertical(lift), fontsize=_FONT,
-                color=_LOOKS[family][0], zorder=4, path_effects=[withStroke(linewidth=2, foreground="white")],
+                color=looks[family][0], zorder=4, path_effects=[withStroke(linewidth=2, foreground="white")],
                 arrowprops=arrow if distance > _DISTANCES[0] else None,
             )  # fmt: skip
             break

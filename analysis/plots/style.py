@@ -21,6 +21,11 @@ __all__ = ["dress", "new_axes"]
 
 MARKERS = "osD^vP*X<>"
 GREY = "#666666"
+# Models have no order, so their colours have none: distinct for colour-blind readers, with a contrast of at least 3 on white.
+MODEL_COLOURS = (
+    *("#000000", "#0072b2", "#c2500a", "#00805c"),
+    *("#aa3377", "#7a6a00", "#4a6fe3", "#8c564b"),
+)
 # Curves of a fit that is not to be trusted, and the title that says so.
 DOUBTFUL = "#8c8c8c"
 WARNING = "#a11d33"

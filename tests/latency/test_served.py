@@ -351,3 +351,22 @@ def test_a_damaged_measurement_is_an_error(study):
     path.write_text(json.dumps({"signature": "x"}))
     with pytest.raises(UserError, match=r"serving\.json: model: missing"):
         served_models(table, folder, "auc")
+
+
+def test_every_kind_of_model_has_a_look_of_its_own():
+    kinds = ["SUAN", "LightSUAN", "BST", "DCNv2", "DIN", "HSTU", "RankMixer", "SIM", "own:Model"]
+    models = pd.DataFrame(
+        {
+            "model": kinds,
+            "family": kinds,
+            "p99_ms": np.arange(1.0, 1 + len(kinds)),
+            "auc": np.linspace(0.6, 0.7, len(kinds)),
+            "stderr": 0.0,
+        }
+    )
+    ax = plot_latency(models, "auc")
+    looks = {
+        (bars.lines[0].get_color(), bars.lines[0].get_marker()): bars.get_label()
+        for bars in ax.containers
+    }
+    assert list(looks.values()) == kinds

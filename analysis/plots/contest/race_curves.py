@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from analysis.budget import frontier
 from analysis.gain import VariantLaw
-from analysis.plots.style import GREY, MARKERS, dress, log_ticks, new_axes, set_title
+from analysis.plots.style import GREY, MARKERS, MODEL_COLOURS, dress, log_ticks, new_axes, set_title
 from analysis.study_results import Race
 from analysis.table import LABELS
 from scaling.errors import UserError
@@ -13,8 +13,6 @@ from scaling.errors import UserError
 __all__ = ["plot_race"]
 
 
-# Models have no order, so their colours have none: distinct for colour-blind readers, with a contrast of at least 3 on white.
-_COLOURS = ("#000000", "#0072b2", "#c2500a", "#00805c", "#aa3377", "#7a6a00", "#4a6fe3", "#8c564b")
 # Budgets of a curve, and how far it goes beyond the runs.
 _POINTS, _BEYOND = 33, 10.0
 # A split that exceeds the runs by less counts as inside.
@@ -37,7 +35,7 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
     n = len(race.laws)
     shown: list[np.ndarray] = []
     for i, law in enumerate(race.laws):
-        colour, marker = _COLOURS[i % len(_COLOURS)], MARKERS[i % len(MARKERS)]
+        colour, marker = MODEL_COLOURS[i % len(MODEL_COLOURS)], MARKERS[i % len(MARKERS)]
         budgets, values = _cells(law)
         shown.append(values - floor)
         fitted = law.name not in race.left_out and (race.gains is not None or n == 1)
