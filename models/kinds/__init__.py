@@ -5,6 +5,7 @@ a model, is imported by name. Not here: the encoders themselves (`models.suan`, 
 (`models.encoder`).
 """
 
+from models.kinds.class_sources import syntax_text
 from models.kinds.known_kinds import (
     KINDS,
     ModelError,
@@ -12,6 +13,7 @@ from models.kinds.known_kinds import (
     counted_size,
     encoder_class,
     exact_packing,
+    former_options,
     measured_flops,
     options_of,
     options_type,
@@ -27,10 +29,12 @@ __all__ = [
     "counted_size",
     "encoder_class",
     "exact_packing",
+    "former_options",
     "measured_flops",
     "options_of",
     "options_type",
     "own_sources",
     "read_options",
     "size_of",
+    "syntax_text",
 ]

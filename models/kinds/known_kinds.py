@@ -2,14 +2,15 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 from models.accounting import ModelSize, model_size
 from models.grades import Grade
 from models.input_schema import InputSchema
-from models.kinds.own_class import ModelError, find_class, source_digest, sources_of
+from models.kinds.class_sources import former_digest, source_digest, sources_of
+from models.kinds.own_class import ModelError, find_class, prints_to_stderr
 from models.model_options import EncoderOptions, ModelOptions, SuanOptions
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "counted_size",
     "encoder_class",
     "exact_packing",
+    "former_options",
     "measured_flops",
     "options_of",
     "options_type",
@@ -81,25 +83,33 @@ def read_options(options: ModelOptions) -> Any:
     if isinstance(options, SuanOptions):
         return options
     cls = encoder_class(options.kind)
-    if options.source and options.source != source_digest(cls):
+    if options.source and options.source not in (source_digest(cls), former_digest(cls)):
         raise ModelError(
             f"{options.kind}: its source has changed since this run was planned; plan again to train the class as it is"
         )
     try:
         # JSON has no tuples
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.values.items()}
-        return cls.options_type(**values)
+        with prints_to_stderr():
+            return cls.options_type(**values)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{options.kind}: it does not take these options: {error}") from error
+
+
+def former_options(options: EncoderOptions) -> EncoderOptions:
+    """Return the options as the first runs of a class from elsewhere have them, whose digest counted docstrings, too."""
+    if not options.source:
+        return options
+    return replace(options, source=former_digest(encoder_class(options.kind)))
 
 
 def exact_packing(options: ModelOptions) -> tuple[Literal["request", "stretch"], ...]:
     """Return which packed passes give the same outputs as one pass for each candidate."""
     if isinstance(options, SuanOptions):
         return options.packing
-    packing: tuple[Literal["request", "stretch"], ...] = encoder_class(options.kind).packing(
-        read_options(options)
-    )
+    cls, own = encoder_class(options.kind), read_options(options)
+    with prints_to_stderr():
+        packing: tuple[Literal["request", "stretch"], ...] = cls.packing(own)
     return packing
 
 
@@ -148,7 +158,7 @@ def check_model(grade: Grade, options: ModelOptions, schema: InputSchema) -> Non
         ModelError: one line that names the class, what it did and what was expected.
     """
     if isinstance(options, EncoderOptions) and options.kind not in KINDS:
-        _module("contract_check").check_contract(grade, options, schema)
+        _checked(grade, options, _Sizes(schema))
 
 
 class _Sizes:
@@ -171,8 +181,15 @@ class _Sizes:
 
 
 @lru_cache(maxsize=4096)
+def _checked(grade: Grade, options: EncoderOptions, sizes: _Sizes) -> None:
+    with prints_to_stderr():
+        _module("contract_check").check_contract(grade, options, sizes.schema)
+
+
+@lru_cache(maxsize=4096)
 def _measured(grade: Grade, options: ModelOptions, sizes: _Sizes) -> ModelSize:
-    size: ModelSize = _module("measured_size").measure(grade, options, sizes.schema)
+    with prints_to_stderr():
+        size: ModelSize = _module("measured_size").measure(grade, options, sizes.schema)
     return size
 
 
@@ -180,9 +197,10 @@ def _measured(grade: Grade, options: ModelOptions, sizes: _Sizes) -> ModelSize:
 def _measured_pass(
     grade: Grade, options: EncoderOptions, sizes: _Sizes, n_history: int, n_candidates: int
 ) -> tuple[int, int]:
-    cost: tuple[int, int] = _module("measured_size").measure_pass(
-        grade, options, sizes.schema, n_history, n_candidates
-    )
+    with prints_to_stderr():
+        cost: tuple[int, int] = _module("measured_size").measure_pass(
+            grade, options, sizes.schema, n_history, n_candidates
+        )
     return cost
 
 

@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from models.kinds import syntax_text
+
 __all__ = [
     "COMMAND_VARIABLE",
     "code_version",
@@ -103,7 +105,7 @@ def _hash_sources(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in trained_sources(folder):
         tree = ast.parse(path.read_bytes())
-        digest.update(f"{path.relative_to(folder)}\0{_content(tree)}\0".encode())
+        digest.update(f"{path.relative_to(folder)}\0{syntax_text(tree)}\0".encode())
     return digest.hexdigest()[:16]
 
 
@@ -111,26 +113,6 @@ def trained_sources(folder: Path) -> list[Path]:
     """Return the sources below `folder` that can change a run's numbers, sorted."""
     found = [path for part in _TRAINED for path in folder.glob(part)]
     return sorted(path for path in found if path.name != "__init__.py")
-
-
-def _content(node: object) -> str:
-    """Return a syntax tree as text: no positions, docstrings or empty fields, which vary between Pythons."""
-    if isinstance(node, list):
-        return "[" + ",".join(map(_content, node)) + "]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    parts = []
-    for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(value, list):  # that of a lambda is one expression
-            value = [part for part in value if not _is_text(part)]
-        if value is not None and value != []:
-            parts.append(f"{name}={_content(value)}")
-    return f"{type(node).__name__}({','.join(parts)})"
-
-
-def _is_text(statement: ast.AST) -> bool:
-    """Whether a statement is a docstring, or a string that documents an attribute."""
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _git(folder: Path, *arguments: str) -> bytes:

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from models.kinds import size_of
-from models.model_options import settings_of_model
+from models.kinds import former_options, size_of
+from models.model_options import EncoderOptions, ModelOptions, settings_of_model
 from scaling.records import RunState, RunStore
 from scaling.study import (
     NO_TEACHER,
@@ -180,7 +180,7 @@ def make_plan(
     """
     history = read_history(runs)
     study = _with_recipe(study, history.records.values())
-    configs = grid_cells(study, data)
+    configs = _with_former_sources(grid_cells(study, data), history.records.values())
     records = history.records if data.fingerprint else {}
     known = measurements(
         list(records.values()), read_benchmarks(runs.root.parent), data.fingerprint or ""
@@ -232,6 +232,25 @@ def _with_recipe(study: StudyConfig, records: Iterable[dict[str, Any]]) -> Study
     if study.train.recipe is not None or not of_recipe_1:
         return study
     return replace(study, train=replace(study.train, recipe=1))
+
+
+def _with_former_sources(
+    configs: Sequence[RunConfig], records: Iterable[dict[str, Any]]
+) -> Sequence[RunConfig]:
+    """Return the cells with the digests of sources that finished runs have, so that these are not trained anew."""
+    models = [record["config"]["model"] for record in records]
+    known = {(model.get("kind"), model.get("source")) for model in models if model.get("source")}
+    if not known:
+        return configs
+
+    @cache
+    def as_known(options: ModelOptions) -> ModelOptions:
+        if not isinstance(options, EncoderOptions) or (options.kind, options.source) in known:
+            return options
+        former = former_options(options)
+        return former if (former.kind, former.source) in known else options
+
+    return [replace(config, model=as_known(config.model)) for config in configs]
 
 
 def _teacher_flops(config: RunConfig, data: DataFacts) -> int:

@@ -1,66 +1,16 @@
 """Classes from elsewhere that do not keep the protocol are refused by one line that names them."""
 
-import sys
-
 import pytest
 from encoder_inputs import SmallSchema
+from own_classes import HEAD, PACKED, SUM
 
 from models.grades import Grade
-from models.kinds import ModelError, check_model, options_of, options_type
-from models.kinds.own_class import source_digest
+from models.kinds import ModelError, check_model, options_of, options_type, size_of
 
 SCHEMA = SmallSchema(
     vocabularies={"item": 40, "category": 9, "action": 4, "position": 6, "age": 7, "city": 8}
 )
 GRADE = Grade(1, 1, 4, 12)
-HEAD = """
-from dataclasses import dataclass
-import torch
-from torch import nn
-from models.encoder import Encoder
-
-@dataclass(frozen=True)
-class Options:
-    rate: float = 0.5
-
-class Own(Encoder):
-    options_type = Options
-
-    def __init__(self, grade, options, schema):
-        super().__init__(grade, options, schema)
-        self.n_out = grade.d * len(schema.behaviour)
-        self.layer = nn.Linear(self.n_out, self.n_out)
-"""
-SUM = """
-    def read(self, inputs):
-        return self.layer(inputs.candidate_BMD + inputs.seen.float() @ inputs.history_BLD)
-
-    def forward(self, inputs):
-        return self.read(inputs)
-"""
-PACKED = """
-    @classmethod
-    def packing(cls, options):
-        return ("request", "stretch")
-"""
-
-
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    """Write a module and return the kind of its class."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    names = []
-
-    def module(text, cls="Own"):
-        name = f"own_module_{tmp_path.name}_{len(names)}".replace("-", "_")
-        names.append(name)
-        (tmp_path / f"{name}.py").write_text(text)
-        return f"{name}:{cls}"
-
-    yield module
-    for name in names:
-        sys.modules.pop(name, None)
 
 
 def checked(kind):
@@ -76,8 +26,10 @@ def test_a_class_that_keeps_the_protocol_is_taken(write):
 
 
 BAD = {
-    "cannot be imported: ModuleNotFoundError": "import no_such_module_anywhere\n",
-    "cannot be imported: SyntaxError": "class Own(:\n",
+    r"cannot be imported: ModuleNotFoundError: No module named 'no_such_module_anywhere'$": (
+        "import no_such_module_anywhere\n"
+    ),
+    r"cannot be imported: SyntaxError: invalid syntax \(own_module_\w+.py, line 1\)$": "class Own(:\n",
     "the module has no such class; did you mean Owl": "class Owl:\n    pass\n",
     "expected a subclass of models.encoder.Encoder": "class Own:\n    pass\n",
     "has no method forward": HEAD,
@@ -129,24 +81,36 @@ def test_a_class_that_breaks_the_protocol_is_refused(write, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("constant", "is_same"), [("1  # a comment", True), ("2", False)])
-def test_the_digest_covers_the_modules_that_the_class_imports(write, tmp_path, constant, is_same):
-    place = write("CONSTANT = 1\n" + HEAD + SUM)
-    part = place.partition(":")[0]
-    kind = write(f"from {part} import CONSTANT\n" + HEAD + SUM)
-    before = source_digest(options_type_owner(kind))
-    (tmp_path / f"{part}.py").write_text(f"CONSTANT = {constant}\n" + HEAD + SUM)
-    source_digest.cache_clear()
-    assert (source_digest(options_type_owner(kind)) == before) is is_same
-
-
-def options_type_owner(kind):
-    options_type(kind)
-    module, _, name = kind.partition(":")
-    return getattr(sys.modules[module], name)
-
-
 def test_an_option_that_json_does_not_have_is_refused(write):
     kind = write(HEAD.replace("rate: float = 0.5", "rate: object = object()") + SUM)
     with pytest.raises(ModelError, match=r"option rate is .*; expected a number"):
         checked(kind)
+
+
+def test_a_module_that_is_not_there_is_one_line():
+    with pytest.raises(ModelError) as error:
+        options_type("no_such_module:Own")
+    assert str(error.value) == (
+        "no_such_module:Own: there is no module no_such_module; expected one in the working directory, or an installed package"
+    )
+
+
+@pytest.mark.parametrize("file", ["models.py", "json.py"])
+def test_a_file_that_is_hidden_by_another_module_is_to_be_renamed(write, tmp_path, file):
+    (tmp_path / file).write_text(HEAD + SUM)
+    name = file.removesuffix(".py")
+    with pytest.raises(ModelError) as error:
+        options_type(f"{name}:Own")
+    assert str(error.value) == (
+        f"{name}:Own: the module has no such class; {file} in the working directory is hidden by another module {name}: rename it"
+    )
+
+
+def test_what_a_class_prints_goes_to_stderr(write, capsys):
+    code = HEAD.replace("        self.n_out", "        print('built')\n        self.n_out", 1)
+    own = SUM.replace("return self.read", "print('run')\n        return self.read")
+    kind = write("print('imported')\n" + code + own)
+    size_of(GRADE, checked(kind), SCHEMA)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert set(err.split()) == {"imported", "built", "run"}
