@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.embeddings import EMBEDDING_STD, FeatureEmbeddings
 from models.encoder import Encoder, EncoderInput
@@ -15,6 +16,10 @@ from models.grades import Grade
 from models.input_schema import InputSchema
 
 __all__ = ["Batch", "CTRModel"]
+
+
+# Marks a layer in training that a hook has set to evaluation for one row.
+_OF_ONE_ROW = "of_one_row"
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,10 @@ class CTRModel(nn.Module):
             nn.SiLU(),
             nn.Linear(8 * d, 1),
         )
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.register_forward_pre_hook(_one_row_has_no_variance)
+                module.register_forward_hook(_statistics_of_the_batch, always_call=True)
         self.register_load_state_dict_pre_hook(_rename_old)  # type: ignore[no-untyped-call]
 
     def forward(self, batch: Batch) -> Tensor:
@@ -156,6 +165,20 @@ class CTRModel(nn.Module):
             inputs.append(self.normalize_numeric(numeric.flatten(0, 1)).view_as(numeric))
         logits: Tensor = self.head(torch.cat(inputs, -1)).squeeze(-1)
         return logits
+
+
+def _one_row_has_no_variance(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Let batch normalisation use its running statistics for a single row, as the last part of a batch may be."""
+    x = inputs[0]
+    if module.training and x.numel() == x.shape[1]:
+        module.training = False
+        vars(module)[_OF_ONE_ROW] = True
+
+
+def _statistics_of_the_batch(module: nn.Module, *_: Any) -> None:
+    """Return to the state before the hook above."""
+    if vars(module).pop(_OF_ONE_ROW, False):
+        module.training = True
 
 
 def _rename_old(model: nn.Module, tensors: dict[str, Tensor], prefix: str, *_: Any) -> None:

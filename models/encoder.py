@@ -116,7 +116,8 @@ class Encoder(nn.Module, ABC):
         packing_needs: which options packing needs, for the message where it is refused.
         tables: names of the parameters that are looked up by row; they count as embedding parameters.
         reads_tokens: whether it reads behaviours and candidates as tokens; otherwise none are looked up.
-        dropout_generator: draws dropout masks; None uses torch's global generator.
+        dropout_generator: draws dropout masks; None uses torch's global generator. Checkpoints hold its state, but not that of
+            torch's own, which `nn.Dropout` uses.
     """
 
     options_type: ClassVar[type[Any]]
@@ -147,6 +148,13 @@ class Encoder(nn.Module, ABC):
     def encodes_once(cls, options: Any) -> bool:
         """Whether the history is encoded without the candidate, so that candidates of a request share this work."""
         return False
+
+    def apply_dropout(self, x: Tensor, rate: float) -> Tensor:
+        """Set a share `rate` of the values to 0 in training, and scale the others, so that the mean stays."""
+        if not self.training or rate == 0:
+            return x
+        keep = torch.rand(x.shape, generator=self.dropout_generator, device=x.device) >= rate
+        return x * keep / (1 - rate)
 
     def parts_to_compile(self) -> tuple[nn.Module, ...]:
         """Return the modules that a GPU may run compiled, one by one."""

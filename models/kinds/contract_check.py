@@ -1,7 +1,11 @@
 """Runs an encoder of somebody else on small random passes, and checks what the protocol promises of it."""
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,14 +27,14 @@ _TOLERANCE = 1e-4
 
 
 def check_contract(grade: Grade, options: ModelOptions, schema: InputSchema) -> None:
-    """Check an encoder: its sizes, shapes, determinism, gradients, and the packing that it declares.
+    """Check an encoder: its sizes, shapes, determinism, gradients, training, and the packing that it declares.
 
     Raises:
         ModelError: one line that names the class, what it did and what was expected.
     """
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with _own_random_numbers():
+            _seed(0)
             _check(grade, options, schema)
     except ModelError:
         raise
@@ -40,7 +44,8 @@ def check_contract(grade: Grade, options: ModelOptions, schema: InputSchema) -> 
 
 def _check(grade: Grade, options: ModelOptions, schema: InputSchema) -> None:
     encoder = encoder_class(options.kind)(grade, read_options(options), schema)
-    if not isinstance(getattr(encoder, "n_out", None), int):
+    n_out = getattr(encoder, "n_out", None)
+    if not isinstance(n_out, int) or n_out < 1:
         raise _error(options, "has no n_out", "the width of its vectors, set in __init__")
     model = build_model(grade, options, schema, base_rate=0.3, seed=1)
     passes = _passes(schema, min(grade.max_len, max(_LENGTHS)))
@@ -54,7 +59,7 @@ def _check(grade: Grade, options: ModelOptions, schema: InputSchema) -> None:
     _move_from_start(model)
     _check_padding(options, model, one)
     _check_packing(options, model, passes)
-    model.train()
+    _check_training(options, model, one)
     model(one).sum().backward()
     own = dict(model.encoder.named_parameters())
     if any(p.grad is not None and not torch.isfinite(p.grad).all() for p in own.values()):
@@ -65,6 +70,66 @@ def _check(grade: Grade, options: ModelOptions, schema: InputSchema) -> None:
         )
     if own and not any(p.grad is not None and p.grad.any() for p in own.values()):
         raise _error(options, "no parameter gets a gradient", "a differentiable pass")
+
+
+@contextmanager
+def _own_random_numbers() -> Iterator[None]:
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - a class may draw from it
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+
+
+def _seed(seed: int) -> None:
+    """Seed every generator that is global."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+
+
+def _check_training(options: ModelOptions, model: CTRModel, one: Batch) -> None:
+    """A checkpoint and a seed must fix a pass in training, and a batch may be as small as one impression."""
+    model.train()
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def encoded(seed: int) -> Tensor:
+        model.load_state_dict(kept)
+        model.encoder.dropout_generator = torch.Generator().manual_seed(0)
+        _seed(seed)
+        return _encode(options, model, one)
+
+    first = encoded(1)
+    _require_equal(
+        options,
+        first,
+        encoded(1),
+        "two passes in training differ, with the same parameters, buffers and random numbers",
+        "no clock, and no state but in buffers, which checkpoints hold",
+        exact=True,
+    )
+    _require_equal(
+        options,
+        first,
+        encoded(2),
+        "in training it draws from a global random generator, as nn.Dropout does, so no run could be repeated",
+        "self.apply_dropout(x, rate), or numbers from self.dropout_generator",
+        exact=True,
+    )
+    for row in (0, len(_LENGTHS) - 1):
+        try:
+            _encode(options, model, _rows(one, row))
+        except ModelError:
+            raise
+        except Exception as error:
+            what = (
+                f"fails in training on a batch of one impression: {type(error).__name__}: {error}"
+            )
+            raise _error(
+                options, what, "a pass, as the last part of a batch may be that small"
+            ) from error
 
 
 @torch.no_grad()
@@ -203,13 +268,19 @@ def _rows(batch: Batch, row: int) -> Batch:
 
 
 def _require_equal(
-    options: ModelOptions, one: Tensor, other: Tensor, what: str, *, exact: bool = False
+    options: ModelOptions,
+    one: Tensor,
+    other: Tensor,
+    what: str,
+    expected: str = "equal vectors",
+    *,
+    exact: bool = False,
 ) -> None:
     scale = max(one.abs().max().item(), other.abs().max().item(), 1e-12)
     difference = (one - other).abs().max().item() / scale
     if difference > (0 if exact else _TOLERANCE):
         raise _error(
-            options, f"{what} (vectors differ by {difference:.2g} of the largest)", "equal vectors"
+            options, f"{what} (vectors differ by {difference:.2g} of the largest)", expected
         )
 
 

@@ -13,6 +13,7 @@ from models.kinds import (
     KINDS,
     ModelError,
     check_model,
+    counted_size,
     exact_packing,
     options_of,
     options_type,
@@ -65,6 +66,16 @@ def test_torchs_counters_give_the_flops_of_suans_closed_form_but_for_what_the_co
     measured = measure(grade, SuanOptions(), SCHEMA).flops_per_sample
     closed = model_size(grade, SuanOptions(), SCHEMA).flops_per_sample
     assert 0.75 * closed < measured < closed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numeric_features_add_the_heads_flops_alone(kind):
+    """Batch normalisation of one row has no variance; the pass is counted all the same."""
+    one, two = (
+        counted_size(GRADE, default(kind), replace(SCHEMA, numeric=names))
+        for names in ((), ("price", "stars"))
+    )
+    assert two.flops_per_sample - one.flops_per_sample == 2 * 2 * 16 * GRADE.d
 
 
 def test_flops_of_a_model_without_a_history_do_not_depend_on_its_length():
@@ -152,3 +163,13 @@ def test_a_seed_fixes_the_model(kind):
         build_model(GRADE, default(kind), SCHEMA, base_rate=0.3, seed=4) for _ in range(2)
     )
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numeric_features_of_a_single_impression_are_trained_by_running_statistics(kind):
+    schema = replace(SCHEMA, numeric=("price",))
+    model = build_model(GRADE, default(kind), schema, base_rate=0.3, seed=0).train()
+    before = model.normalize_numeric.running_mean.clone()
+    model(empty_batch(schema, 4, 1, "cpu")).sum().backward()
+    assert model.normalize_numeric.training
+    assert torch.equal(model.normalize_numeric.running_mean, before)

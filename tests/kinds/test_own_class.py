@@ -1,11 +1,17 @@
 """Classes from elsewhere that do not keep the protocol are refused by one line that names them."""
 
+import random
+
+import numpy as np
 import pytest
+import torch
 from encoder_inputs import SmallSchema
 from own_classes import HEAD, PACKED, SUM
+from small_runs import small_config
 
 from models.grades import Grade
 from models.kinds import ModelError, check_model, options_of, options_type, size_of
+from scaling.training import train_model
 
 SCHEMA = SmallSchema(
     vocabularies={"item": 40, "category": 9, "action": 4, "position": 6, "age": 7, "city": 8}
@@ -67,6 +73,25 @@ BAD = {
         "self.read(inputs)",
         "self.read(inputs) + (self.layer.weight.square().sum() * inputs.lengths[:, None, None]).sqrt()",
     ),
+    "no clock, and no state but in buffers": HEAD
+    + SUM.replace(
+        "return self.read(inputs)",
+        "self.n = getattr(self, 'n', 0) + self.training; return self.read(inputs) * (1 + self.n)",
+    ),
+    r"draws from a global random generator, as nn.Dropout does.*; expected self.apply_dropout\(x, rate\)": HEAD
+    + SUM.replace(
+        "self.read(inputs)", "nn.functional.dropout(self.read(inputs), 0.5, self.training)"
+    ),
+    "in training it draws from a global random generator": "import random\n"
+    + HEAD
+    + SUM.replace(
+        "self.read(inputs)", "self.read(inputs) * (random.random() if self.training else 1)"
+    ),
+    "fails in training on a batch of one impression: ZeroDivisionError": HEAD
+    + SUM.replace("self.read(inputs)", "self.read(inputs) * (2 // (len(inputs.lengths) - 1))").replace(
+        "return self.read",
+        "if not self.training: return self.read(inputs)\n        return self.read",
+    ),
     "fails: RuntimeError": HEAD
     + SUM.replace("self.read(inputs)", "self.read(inputs) @ torch.ones(3, 3)"),
 }
@@ -114,3 +139,35 @@ def test_what_a_class_prints_goes_to_stderr(write, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert set(err.split()) == {"imported", "built", "run"}
+
+
+TRAINED = {
+    "batch normalisation": SUM.replace(
+        "self.read(inputs)",
+        "self.norm(self.read(inputs).flatten(0, 1)).view(*inputs.seen.shape[:2], -1)",
+    ),
+    "dropout": SUM.replace("self.read(inputs)", "self.apply_dropout(self.read(inputs), 0.3)"),
+    "state in a buffer": SUM.replace(
+        "return self.read(inputs)",
+        "self.seen += self.training\n        return self.read(inputs) * self.seen",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_class_that_a_checkpoint_can_hold_is_trained_with_a_last_batch_of_one(
+    write, tiny_store, name
+):
+    layers = "        self.norm = nn.BatchNorm1d(self.n_out)\n        self.register_buffer('seen', torch.zeros(()))\n"
+    options = checked(write(HEAD + layers + TRAINED[name]))
+    assert size_of(GRADE, options, SCHEMA).flops_per_sample > 0
+    config = small_config(tiny_store, model=options, n_samples=33, batch_size=32)
+    assert np.isfinite(train_model(config, tiny_store)[1])
+
+
+def test_the_random_numbers_of_the_caller_stay(write):
+    torch.manual_seed(5), random.seed(5), np.random.seed(5)  # noqa: NPY002
+    before = torch.rand(1).item(), random.random(), np.random.rand()  # noqa: NPY002
+    torch.manual_seed(5), random.seed(5), np.random.seed(5)  # noqa: NPY002
+    checked(write(HEAD + SUM))
+    assert (torch.rand(1).item(), random.random(), np.random.rand()) == before  # noqa: NPY002
