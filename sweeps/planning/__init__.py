@@ -6,7 +6,7 @@
 
 from sweeps.planning.cell_standing import PlannedCell
 from sweeps.planning.cost_estimate import guess_text
-from sweeps.planning.grid import grid_cells
+from sweeps.planning.grid import check_models, grid_cells
 from sweeps.planning.job_state import Ending, EndingKind, QueuedJob
 from sweeps.planning.plan import Plan, make_plan
 from sweeps.planning.rate_scan import (
@@ -27,6 +27,7 @@ __all__ = [
     "PlannedCell",
     "QueuedJob",
     "RateScan",
+    "check_models",
     "choose_scan",
     "grid_cells",
     "guess_text",

@@ -33,7 +33,7 @@ from scaling.study import (
 from scaling.synthetic import SyntheticConfig, generate_logs
 from scaling.training import Training, denormals_flushed, predict
 from sweeps.planning.cost_estimate import BENCHMARK_FILE, Throughput, read_benchmarks
-from sweeps.planning.grid import grid_cells
+from sweeps.planning.grid import check_models, grid_cells
 from sweeps.planning.guessed_cost import evaluation_seconds, training_seconds
 from sweeps.planning.machine_speed import REFERENCE
 
@@ -103,7 +103,9 @@ def _configurations(
     if study is None:
         cells = [_ladder_cell(name, size, store) for name in grades or () for size in _SIZES]
     else:
-        grid = grid_cells(study, data_facts(study.data))
+        facts = data_facts(study.data)
+        grid = grid_cells(study, facts)
+        check_models(grid, facts)
         # the time of a distilled run is estimated from its two models
         cells = [one for c in grid for one in (c.student_alone, c.teacher_alone) if one is not None]
         for name in grades or ():

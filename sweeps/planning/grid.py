@@ -1,7 +1,7 @@
 """The cells of a study: grades x data sizes x further axes x seeds, each a resolved `RunConfig`."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from itertools import product
@@ -25,7 +25,7 @@ from scaling.study import (
 )
 from sweeps.planning.teacher_runs import Teachers
 
-__all__ = ["data_sizes", "grid_cells", "typical_size"]
+__all__ = ["check_models", "data_sizes", "grid_cells", "typical_size"]
 
 
 def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
@@ -44,7 +44,7 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
     cells: dict[str, RunConfig] = {}
     axes = {axis: v for axis, v in grid.axes.items() if not axis.startswith("distill.")}
     model_axes = {axis.partition(".")[2] for axis in axes if axis.startswith("model.")}
-    check = cache(partial(_check_model, data))
+    check = cache(partial(_check_packing, data))
 
     def lacking(options: ModelOptions) -> bool:
         """Whether the model lacks an option that is an axis, so that it occurs once for all values."""
@@ -102,6 +102,19 @@ def grid_cells(study: StudyConfig, data: DataFacts) -> tuple[RunConfig, ...]:
                     f"{' for ' + str(values) if values else ''}; remove one",
                 )
     return tuple(cells.values())
+
+
+def check_models(cells: Iterable[RunConfig], data: DataFacts) -> None:
+    """Run classes from elsewhere on small passes, for a verb that plans or trains these cells.
+
+    Raises:
+        SettingError: a class does not keep the protocol.
+    """
+    for grade, options in dict.fromkeys((cell.grade, cell.model) for cell in cells):
+        try:
+            check_model(grade, options, data.schema)
+        except ModelError as error:
+            raise SettingError("model.kind", str(error)) from error
 
 
 def data_sizes(study: StudyConfig, data: DataFacts) -> list[int]:
@@ -164,11 +177,11 @@ def _train(study: StudyConfig, axes: Mapping[str, Any]) -> TrainConfig:
     return from_document(TrainConfig, values, "grid")
 
 
-def _check_model(data: DataFacts, grade: Grade, options: ModelOptions, packing: str) -> None:
+def _check_packing(data: DataFacts, grade: Grade, options: ModelOptions, packing: str) -> None:
     """Check that the model can be trained as planned.
 
     Raises:
-        SettingError: packing is not exact for it, or a class from elsewhere does not keep the protocol.
+        SettingError: packing is not exact for it, or its sizes cannot be counted.
     """
     try:
         if packing != "none" and packing not in exact_packing(options):
@@ -177,7 +190,6 @@ def _check_model(data: DataFacts, grade: Grade, options: ModelOptions, packing: 
                 "train.packing",
                 f"{packing} is not exact for this {options.kind}: {needs}",
             )
-        check_model(grade, options, data.schema)
         size_of(grade, options, data.schema)
     except ModelError as error:
         raise SettingError("model.kind", str(error)) from error

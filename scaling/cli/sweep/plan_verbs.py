@@ -73,6 +73,7 @@ def load_plan(
     runs: Path | None,
     *,
     make_data: bool = False,
+    reading: bool = False,
     tasks: Sequence[QueuedTask] | SilentSchedulerError | None = None,
 ) -> tuple[Plan, RunStore]:
     """Read the study and compare its grid with its runs and its queued jobs.
@@ -83,6 +84,7 @@ def load_plan(
         runs: folder of all runs, or None for the default.
         make_data: also generate the study's data if they are missing, and check them. If there are cells to
             train, the packages for it are checked before.
+        reading: for a verb that neither plans nor trains; classes from elsewhere are then not run on small passes.
         tasks: the answer of SLURM's queue, if it is known already.
 
     Raises:
@@ -90,11 +92,14 @@ def load_plan(
             are generated.
     """
     from scaling.study import data_facts, ensure_data
+    from sweeps.planning import check_models
     from sweeps.queue import survey
 
     config, store = load_study_and_store(study, overrides, runs)
     try:
         made = survey(config, data_facts(config.data), store, tasks)
+        if not reading:
+            check_models((c.config for c in made.cells if c.state.state != "done"), made.data)
         if make_data:
             if any(cell.goes_on for cell in made.cells):
                 check_training_packages()

@@ -80,7 +80,7 @@ def status(
     if watch:
         made = _watch(study, overrides, runs, only, as_json=as_json)
     else:
-        made, _ = load_plan(study, overrides, runs)
+        made, _ = load_plan(study, overrides, runs, reading=True)
         if as_json:
             _print_json(made, only, indent=2)
         else:
@@ -112,7 +112,7 @@ def logs(
     """
     from sweeps.queue import latest_jobs, read_submissions
 
-    made, store = load_plan(study, overrides, runs)
+    made, store = load_plan(study, overrides, runs, reading=True)
     planned = cell_by_signature(made, cell, study)
     found = latest_jobs(read_submissions(store)).get(planned.config.signature)
     if found is None:
@@ -123,7 +123,7 @@ def logs(
     while True:
         state = made.state_now(planned, store).state
         if follow and time.monotonic() - asked > _SECONDS_BETWEEN_QUERIES:
-            made, _ = load_plan(study, overrides, runs)
+            made, _ = load_plan(study, overrides, runs, reading=True)
             planned = cell_by_signature(made, cell, study)
             asked = time.monotonic()
         over = not follow or state in ("done", "failed")
@@ -164,7 +164,7 @@ def cancel(
     """
     from sweeps.queue import cancel_tasks
 
-    made, _ = load_plan(study, overrides, runs)
+    made, _ = load_plan(study, overrides, runs, reading=True)
     if made.silence:
         raise UserError(f"cancel: the state of the queue is unknown: {made.silence}")
     cells = [c for c in chosen_by(made, only) if c.job is not None]
@@ -251,7 +251,7 @@ def _looks(study: Path, overrides: list[str] | None, runs: Path | None) -> Itera
             except SilentSchedulerError as error:
                 tasks = error
             asked = time.monotonic()
-        made, _ = load_plan(study, overrides, runs, tasks=tasks)
+        made, _ = load_plan(study, overrides, runs, reading=True, tasks=tasks)
         yield made
         if not _is_under_way(made):
             return

@@ -200,7 +200,7 @@ def _analyse(study: Path, overrides: list[str] | None, runs: Path | None) -> int
 
     from analysis.report import analyse
 
-    made, store = load_plan(study, overrides, runs)
+    made, store = load_plan(study, overrides, runs, reading=True)
     result = analyse(
         store.root,
         title=made.study.study.description or made.study.name,
