@@ -63,6 +63,11 @@ class _Attempt:
     host: str | None = None
     pid: PositiveInt | None = None
     slurm_job_id: str | None = None
+    slurm_restart_count: int = 0
+    process_started: datetime | None = None
+    cpu_seconds: FiniteFloat | None = None
+    peak_memory_gib: FiniteFloat | None = None
+    gpu_busy: FiniteFloat | None = None
 
 
 def last_attempt(folder: Path) -> tuple[int, dict[str, Any]]:

@@ -27,6 +27,7 @@ from scaling.records.attempts import (
     this_process,
     utc_now,
 )
+from scaling.records.process_usage import process_started, process_usage
 from scaling.records.provenance import describe_attempt
 from scaling.study import RunOptions
 
@@ -57,6 +58,7 @@ class Lease:
         self._folder, self._document, self._period = folder, document, period
         self._path = folder / f"{number}.json"
         self._lost = False
+        self._measure: Callable[[], dict[str, Any]] = dict
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(
@@ -68,6 +70,10 @@ class Lease:
         """Set fields of the attempt's file; the next heartbeat writes them."""
         with self._guard:
             self._document.update(facts)
+
+    def watch(self, measure: Callable[[], dict[str, Any]]) -> None:
+        """Add what `measure` returns to the attempt's file with each heartbeat; the heartbeat's thread calls it."""
+        self._measure = measure
 
     def check(self) -> None:
         """Raise LeaseLostError if a heartbeat has found that the lease is lost; does not look at the disk."""
@@ -99,6 +105,7 @@ class Lease:
             StorageError: the file cannot be written.
         """
         self.verify()
+        self.update(**process_usage(), **self._measure())
         with self._guard:
             document = {**self._document, "time": time.time()}
         write_json(self._path, document, sync=sync)
@@ -115,6 +122,7 @@ class Lease:
         """
         others = [a for a in read_attempts(self._folder.parent) if a.get("number") != self.number]
         lost = {"failure": "lost", "message": ""}
+        self.update(**process_usage())
         ended = [{**lost, "ended": iso_time(attempt.get("time")), **attempt} for attempt in others]
         ended.append({**self.facts(), "failure": None, "message": "", "ended": utc_now()})
         return [{k: v for k, v in attempt.items() if k not in MOMENTARY} for attempt in ended]
@@ -166,6 +174,7 @@ def claim(
             "state": "running",
             "time": time.time(),
             "started": utc_now(),
+            "process_started": process_started(),
             "first_step": None,
             **this_process(),
             **describe_attempt(),

@@ -25,6 +25,7 @@ from scaling.store import EventStore
 from scaling.study import RunConfig, RunOptions
 from scaling.training.checkpoint import read_checkpoints, save_checkpoint
 from scaling.training.evaluation import device_name, evaluate_run, evaluate_teacher, make_record
+from scaling.training.gpu_load import GpuLoad
 from scaling.training.loop import NonFiniteLossError, Training, denormals_flushed
 from scaling.training.saved_model import save_model
 
@@ -127,6 +128,7 @@ class _Job:
         for config in configs:
             _check_data(config, self.store)
         self.lease.update(device=device_name(self.device))
+        self.lease.watch(GpuLoad(self.device))
         groups = find_groups(configs[-1], self.store)
         epochs = [Epoch(config, self.store, groups) for config in configs]
         missing = [e for e in epochs if not self.runs.has(e.config.signature)]

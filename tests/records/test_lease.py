@@ -1,10 +1,12 @@
 """Only one of several processes owns a run, and the others write nothing."""
 
 import json
+import resource
 import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -134,6 +136,30 @@ def test_a_heartbeat_carries_the_progress(take, folder):
     while last_attempt(folder)[1].get("step") != 7 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert last_attempt(folder)[1]["time"] > before
+
+
+def test_a_heartbeat_carries_what_the_process_has_used(take, folder):
+    lease = take()
+    lease.watch(lambda: {"gpu_busy": 0.25})
+    lease.beat()
+    attempt = last_attempt(folder)[1]
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    # the file has hundredths of a second
+    assert 0 < attempt["cpu_seconds"] <= own.ru_utime + own.ru_stime + 0.005
+    assert 0.01 < attempt["peak_memory_gib"] <= own.ru_maxrss / 2**20 + 0.0001
+    assert attempt["gpu_busy"] == 0.25
+
+
+def test_an_attempt_says_when_its_process_began(take, folder):
+    take()
+    begun = datetime.fromisoformat(last_attempt(folder)[1]["process_started"]).timestamp()
+    assert 0 <= psutil.Process().create_time() - begun < 1
+
+
+def test_the_attempts_of_a_record_say_what_was_used(take):
+    (attempt,) = take().attempts()
+    assert attempt["cpu_seconds"] > 0
+    assert attempt["peak_memory_gib"] > 0
 
 
 def test_a_waiting_twin_ends_when_the_record_appears(take):
