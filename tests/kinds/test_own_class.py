@@ -10,7 +10,8 @@ from own_classes import HEAD, PACKED, SUM
 from small_runs import small_config
 
 from models.grades import Grade
-from models.kinds import ModelError, check_model, options_of, options_type, size_of
+from models.kinds import ModelError, check_model, options_of, options_type, read_options, size_of
+from scaling.study import load_study
 from scaling.training import train_model
 
 SCHEMA = SmallSchema(
@@ -88,7 +89,9 @@ BAD = {
         "self.read(inputs)", "self.read(inputs) * (random.random() if self.training else 1)"
     ),
     "fails in training on a batch of one impression: ZeroDivisionError": HEAD
-    + SUM.replace("self.read(inputs)", "self.read(inputs) * (2 // (len(inputs.lengths) - 1))").replace(
+    + SUM.replace(
+        "self.read(inputs)", "self.read(inputs) * (2 // (len(inputs.lengths) - 1))"
+    ).replace(
         "return self.read",
         "if not self.training: return self.read(inputs)\n        return self.read",
     ),
@@ -171,3 +174,15 @@ def test_the_random_numbers_of_the_caller_stay(write):
     torch.manual_seed(5), random.seed(5), np.random.seed(5)  # noqa: NPY002
     checked(write(HEAD + SUM))
     assert (torch.rand(1).item(), random.random(), np.random.rand()) == before  # noqa: NPY002
+
+
+@pytest.mark.parametrize("annotation", ["tuple[int, ...]", "list[int]"])
+def test_a_list_in_a_study_reaches_the_class_as_a_tuple(write, study_file, annotation):
+    given = HEAD.replace("rate: float = 0.5", f"hidden: {annotation} = (4, 2)")
+    kind = write(given + SUM)
+    study_file.write_text(
+        study_file.read_text() + f'[model]\nkind = "{kind}"\nhidden = [8, 4, 2]\n'
+    )
+    options = load_study(study_file).options("SUAN-0")
+    assert options.values == {"hidden": [8, 4, 2]}
+    assert read_options(options).hidden == (8, 4, 2)
