@@ -7,7 +7,8 @@ from sweeps.dispatch.environment import overriding_variables
 from sweeps.dispatch.local_pool import local_seconds, n_slots, run_debug, run_local
 from sweeps.dispatch.preflight import check_shell
 from sweeps.dispatch.pursuit_prices import Prices
-from sweeps.dispatch.slurm_arrays import SlurmOptions, submit_slurm
+from sweeps.dispatch.sbatch_resources import plan_arrays
+from sweeps.dispatch.slurm_arrays import SlurmOptions, submit_slurm, unit_of
 from sweeps.dispatch.throttling import rebalance
 from sweeps.dispatch.time_left import TimeLeft
 
@@ -19,8 +20,10 @@ __all__ = [
     "local_seconds",
     "n_slots",
     "overriding_variables",
+    "plan_arrays",
     "rebalance",
     "run_debug",
     "run_local",
     "submit_slurm",
+    "unit_of",
 ]

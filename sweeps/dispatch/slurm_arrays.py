@@ -37,7 +37,7 @@ from sweeps.queue import (
     write_submission,
 )
 
-__all__ = ["SlurmOptions", "adopt_orphans", "submit_slurm"]
+__all__ = ["SlurmOptions", "adopt_orphans", "submit_slurm", "unit_of"]
 
 
 logger = logging.getLogger(__name__)
@@ -155,13 +155,14 @@ def _arrays(plan: Plan, cells: Sequence[PlannedCell], options: SlurmOptions) -> 
         UserError: a partition does not exist, or has no node that can run the job.
     """
     slurm = replace(plan.study.slurm, max_parallel=_max_parallel(plan, options))
-    units = [_unit(unit) for unit in plan.units(cells)]
+    units = [unit_of(unit) for unit in plan.units(cells)]
     arrays = plan_arrays(slurm, units, plan.start_seconds, scheduler.max_array_size())
     partitions = scheduler.partitions()
     return [cap_minutes(a, check_partition(a, partitions).minutes) for a in arrays]
 
 
-def _unit(cells: Sequence[PlannedCell]) -> Unit:
+def unit_of(cells: Sequence[PlannedCell]) -> Unit:
+    """Return what cells that one process trains together ask for."""
     first = cells[0]
     sources = {cell.source for cell in cells}
     return Unit(

@@ -17,12 +17,14 @@ from sweeps.planning.rate_scan import (
     shares_rate,
     wider,
 )
+from sweeps.planning.run_history import History, read_history
 from sweeps.planning.teacher_runs import teacher_folders, warn_of_teachers
 
 __all__ = [
     "Corner",
     "Ending",
     "EndingKind",
+    "History",
     "Plan",
     "PlannedCell",
     "QueuedJob",
@@ -33,6 +35,7 @@ __all__ = [
     "guess_text",
     "make_plan",
     "make_scan",
+    "read_history",
     "shares_rate",
     "teacher_folders",
     "warn_of_teachers",
