@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,7 +74,8 @@ def serve_bench(
     _check_effort(threads, seconds)
     runs = with_models(runs_to_measure(run))
     prepare_process()
-    measured = _measure(runs, numbers, threads, seconds)
+    with redirect_stdout(sys.stderr):  # what a class from elsewhere prints
+        measured = _measure(runs, numbers, threads, seconds)
     latencies = [latency for _, report in measured for latency in report.latencies]
     _warn(latencies)
     rows = [

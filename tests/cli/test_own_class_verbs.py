@@ -6,6 +6,7 @@ import sys
 import pytest
 from own_classes import HEAD, SUM
 
+PRINTING = SUM.replace("return", "print('run')\n        return")
 # what another pass of the batch reads changes it
 LEAKY = SUM.replace("self.read(inputs)", "self.read(inputs) + self.read(inputs).mean(0, True)")
 
@@ -26,9 +27,7 @@ def own_study(study_file, monkeypatch):
 
 
 def test_what_a_class_prints_does_not_mix_with_json(run, own_study):
-    study = own_study(
-        "print('imported')\n" + HEAD + SUM.replace("return", "print('run')\n        return")
-    )
+    study = own_study("print('imported')\n" + HEAD + PRINTING)
     code, out, err = run("plan", study, "--json")
     assert (code, json.loads(out)["totals"]["n_cells"]) == (0, 4)
     assert {"imported", "run"} <= set(err.split())
@@ -40,3 +39,19 @@ def test_a_class_is_run_on_small_passes_by_verbs_that_plan_or_train(run, own_stu
     found, _, err = run(verb, study)
     assert found == code
     assert ("padding or the other passes of a batch change it" in err) is (code == 2)
+
+
+def test_what_a_class_prints_in_training_does_not_mix_with_the_record_s_path(run, own_study):
+    study = own_study(HEAD + PRINTING)
+    _, out, _ = run("plan", study, "--json")
+    code, out, err = run("train", study, "--cell", json.loads(out)["cells"][0]["signature"])
+    assert code == 0
+    assert out.endswith("record.json\n")
+    assert out.count("\n") == 1
+    assert "run" in err.split()
+
+
+def test_what_a_class_prints_in_a_benchmark_does_not_mix_with_json(run, own_study):
+    study = own_study(HEAD + PRINTING)
+    code, out, _ = run("benchmark", study, "--grade", "SUAN-0", "--steps", "3", "--json")
+    assert (code, json.loads(out)[0]["name"]) == (0, "SUAN-0")

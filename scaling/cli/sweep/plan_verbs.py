@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -189,7 +191,8 @@ def benchmark(
     if study is None and not grade:
         raise UserError("benchmark: name a study, or grades of the ladder with --grade")
     config = None if study is None else load_study_and_store(study, overrides, runs)[0]
-    measured = benchmark_grades(config, grade, runs_root(runs), n_steps=steps)
+    with redirect_stdout(sys.stderr):  # what a class from elsewhere prints
+        measured = benchmark_grades(config, grade, runs_root(runs), n_steps=steps)
     rows = [
         {
             "grade": name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -182,16 +184,17 @@ def train(
     made, store = load_plan(study, overrides, runs, make_data=True)
     warn_about(made)
     planned = cell_by_signature(made, cell, study)
-    record = train_run(
-        planned.config,
-        open_store(made.data.path),
-        store,
-        prepare_process(),
-        key=planned.key,
-        options=made.study.run,
-        force_resume=force_resume,
-        teachers=[Path(folder) for folder in teacher_folders(made.study)],
-    )
+    with redirect_stdout(sys.stderr):  # what a class from elsewhere prints
+        record = train_run(
+            planned.config,
+            open_store(made.data.path),
+            store,
+            prepare_process(),
+            key=planned.key,
+            options=made.study.run,
+            force_resume=force_resume,
+            teachers=[Path(folder) for folder in teacher_folders(made.study)],
+        )
     print(store.folder(record.signature) / "record.json")
 
 
