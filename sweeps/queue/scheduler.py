@@ -19,6 +19,7 @@ __all__ = [
     "QueuedTask",
     "SilentSchedulerError",
     "cancel_tasks",
+    "elapsed_seconds",
     "end_states",
     "has_slurm",
     "max_array_size",
@@ -124,6 +125,29 @@ def end_states(array_ids: Iterable[str]) -> dict[str, str]:
         if job_id not in states or state == "OUT_OF_MEMORY":
             states[job_id] = state
     return states
+
+
+def elapsed_seconds(name: str, array_ids: Iterable[str]) -> dict[str, list[float]]:
+    """Return for each job with that name how long each of its starts ran, by job id, according to the accounting.
+
+    A job that was queued again has several starts. Empty if there is no accounting.
+    """
+    ids = sorted(set(array_ids))
+    if not ids or shutil.which("sacct") is None:
+        return {}
+    found: dict[str, list[float]] = {}
+    for first in range(0, len(ids), _ARGUMENTS_PER_CALL):
+        wanted = ",".join(ids[first : first + _ARGUMENTS_PER_CALL])
+        try:
+            options = ("-n", "-P", "-X", "-D", "-o", "JobID,ElapsedRaw", f"--name={name}")
+            text = _call("sacct", *options, "-j", wanted)
+        except SilentSchedulerError:
+            return {}
+        for line in text.splitlines():
+            job_id, _, seconds = line.partition("|")
+            if seconds.isdecimal() and int(seconds):
+                found.setdefault(job_id, []).append(float(seconds))
+    return found
 
 
 def partitions() -> dict[str, Partition]:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.cli.options import AsJson, Only, Overrides, Runs, Study, Yes
-from scaling.cli.output import counted, format_duration, format_hours, print_parts
+from scaling.cli.output import counted, emit, format_duration, format_hours, print_parts
 from scaling.cli.sweep.chosen_cells import cell_by_signature, chosen_by, confirm
 from scaling.cli.sweep.plan_verbs import STANDINGS, load_plan, load_study_and_store
 from scaling.cli.tables import Table
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
+    from scaling.records import RunStore
     from sweeps.planning import Plan
     from sweeps.queue import QueuedTask, SilentSchedulerError
 
@@ -70,6 +71,13 @@ def status(
             "--watch", help="Repeat every few seconds until no cell is running or queued."
         ),
     ] = False,
+    efficiency: Annotated[
+        bool,
+        typer.Option(
+            "--efficiency",
+            help="Instead: what jobs asked and used, and what the next submission of their cells would ask.",
+        ),
+    ] = False,
 ) -> None:
     """Print the state of each cell, read from its files and from SLURM's queue.
 
@@ -77,7 +85,12 @@ def status(
 
     Example: scaling status studies/quickstart.toml --watch
     """
-    if watch:
+    if watch and efficiency:
+        raise UserError("--efficiency: prints once; leave out --watch")
+    if efficiency:
+        made, store = load_plan(study, overrides, runs, reading=True)
+        _print_efficiency(made, store, only, as_json=as_json)
+    elif watch:
         made = _watch(study, overrides, runs, only, as_json=as_json)
     else:
         made, _ = load_plan(study, overrides, runs, reading=True)
@@ -282,6 +295,24 @@ def _print_json(made: Plan, only: list[str] | None, indent: int | None) -> None:
         "totals": status_totals(made),
     }
     print(json.dumps(document, indent=indent, allow_nan=False), flush=True)
+
+
+def _print_efficiency(
+    made: Plan, store: RunStore, only: list[str] | None, *, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from scaling.cli.sweep.efficiency_table import efficiency_parts, efficiency_totals
+    from sweeps.efficiency import efficiency_by_class
+
+    chosen = {cell.config.signature for cell in chosen_by(made, only)} if only else None
+    rows = efficiency_by_class(made, store, chosen)
+    document = {
+        "study": made.study.name,
+        "classes": [asdict(row) for row in rows],
+        "totals": efficiency_totals(rows),
+    }
+    emit([] if as_json else efficiency_parts(rows), document, as_json=as_json)
 
 
 def _status_parts(made: Plan, only: list[str] | None) -> list[str | Table]:

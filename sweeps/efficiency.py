@@ -1,0 +1,189 @@
+"""What the jobs of a study asked, what they used, and what the next submission of their cells would ask.
+
+One row for each resource class: jobs that asked the same. Read from files and, where there is one, from SLURM's
+accounting.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from scaling.records import RunStore
+from scaling.study import SlurmConfig
+from sweeps.dispatch import plan_arrays, unit_of
+from sweeps.job_starts import Asked, JobStart, job_starts
+from sweeps.planning import Plan
+from sweeps.queue import scheduler, sweep_name
+
+__all__ = ["ClassUse", "Span", "efficiency_by_class"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """The lowest and the highest of several values."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassUse:
+    """A resource class: what its jobs asked and used. None: not known.
+
+    Attributes:
+        asked: the resources of each job.
+        n_jobs: jobs that have trained something.
+        n_starts: how often they were started; more than `n_jobs` if some were queued again.
+        n_cells: cells that they have trained.
+        core_hours: cores asked, times the wall-clock time of all starts.
+        gpu_hours: the same for GPUs.
+        billed_by: where the wall-clock time is from: accounting (of SLURM) or attempts (from the start of a job's
+            process to its last sign of life).
+        busy_share: used share of the billed time: on a GPU the time in which it computed, otherwise processor time
+            divided by time and cores, which exceeds 1 if a job uses more cores than it asked.
+        memory_max_gib: the highest peak of resident memory among its jobs.
+        memory_median_gib: the median over its jobs.
+        longest_minutes: the longest start of a job.
+        next_memory_gib: what the next submission of its cells would ask; None if none is in the grid.
+        next_minutes: the same for the time limit.
+        free_memory_gib: what it would ask if the study did not fix `memory_gib`.
+        free_minutes: the same for `time_minutes`.
+    """
+
+    asked: Asked
+    n_jobs: int
+    n_starts: int
+    n_cells: int
+    core_hours: float
+    gpu_hours: float
+    billed_by: str
+    busy_share: float | None
+    memory_max_gib: float | None
+    memory_median_gib: float | None
+    longest_minutes: float
+    next_memory_gib: Span | None
+    next_minutes: Span | None
+    free_memory_gib: Span | None
+    free_minutes: Span | None
+
+
+def efficiency_by_class(
+    plan: Plan, runs: RunStore, chosen: Collection[str] | None = None
+) -> list[ClassUse]:
+    """Return a row for each resource class, the one with the most device-hours first.
+
+    Args:
+        plan: the plan of the study.
+        runs: its runs folder.
+        chosen: only jobs that trained one of these cells, by signature; None: all, also of cells that are no
+            longer in the grid.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    groups: dict[Asked, list[JobStart]] = {}
+    for start in job_starts(plan, runs):
+        if chosen is None or not start.cells.isdisjoint(chosen):
+            groups.setdefault(start.asked, []).append(start)
+    ids = {s.job_id.partition("_")[0] for a, g in groups.items() if a.cluster == "slurm" for s in g}
+    elapsed = scheduler.elapsed_seconds(sweep_name(runs), ids)
+    slurm = plan.study.slurm
+    free = replace(
+        slurm,
+        memory_gib=None,
+        time_minutes=None,
+        grades={n: replace(g, memory_gib=None, time_minutes=None) for n, g in slurm.grades.items()},
+    )
+    cells = frozenset(cell for group in groups.values() for start in group for cell in start.cells)
+    requests = [_requests(plan, settings, cells) for settings in (slurm, free)]
+    rows = [_class_use(asked, group, elapsed, requests) for asked, group in groups.items()]
+    return sorted(rows, key=lambda row: (row.gpu_hours, row.core_hours), reverse=True)
+
+
+# memory in GiB and minutes of each cell's job
+_Requests = Mapping[str, tuple[float, int]]
+
+
+def _requests(plan: Plan, slurm: SlurmConfig, cells: Collection[str]) -> _Requests:
+    """Return what one submission of all these cells would ask for each of them."""
+    again = [cell for cell in plan.cells if cell.config.signature in cells]
+    arrays = plan_arrays(slurm, [unit_of(unit) for unit in plan.units(again)], plan.start_seconds)
+    return {
+        signature: (array.resources.memory_mib / 1024, array.resources.minutes)
+        for array in arrays
+        for job in array.jobs
+        for signature in job.signatures
+    }
+
+
+def _class_use(
+    asked: Asked,
+    starts: Sequence[JobStart],
+    elapsed: Mapping[str, Sequence[float]],
+    requests: Sequence[_Requests],
+) -> ClassUse:
+    jobs: dict[str, list[JobStart]] = {}
+    for start in starts:
+        jobs.setdefault(start.job, []).append(start)
+    billed, longest, n_starts, in_accounting = 0.0, 0.0, 0, True
+    for group in jobs.values():
+        times = elapsed.get(group[0].job_id) if asked.cluster == "slurm" else None
+        in_accounting = in_accounting and times is not None
+        times = times or [start.seconds for start in group]
+        billed, longest = billed + sum(times), max(longest, *times)
+        n_starts += len(times)
+    cells = {cell for start in starts for cell in start.cells}
+    memory = [peak for group in jobs.values() if (peak := _peak(group)) is not None]
+    asked_next, asked_free = (_spans(asked, cells, by_cell) for by_cell in requests)
+    return ClassUse(
+        asked=asked,
+        n_jobs=len(jobs),
+        n_starts=n_starts,
+        n_cells=len(cells),
+        core_hours=billed * (asked.cpus or 1) / 3600,
+        gpu_hours=_gpu_seconds(asked, starts, billed) / 3600,
+        billed_by="accounting" if in_accounting else "attempts",
+        busy_share=_busy_share(asked, starts),
+        memory_max_gib=max(memory, default=None),
+        memory_median_gib=median(memory) if memory else None,
+        longest_minutes=longest / 60,
+        next_memory_gib=asked_next[0],
+        next_minutes=asked_next[1],
+        free_memory_gib=asked_free[0],
+        free_minutes=asked_free[1],
+    )
+
+
+def _gpu_seconds(asked: Asked, starts: Sequence[JobStart], billed: float) -> float:
+    """Return GPU-seconds; a process of a machine without SLURM trains on one GPU if there is one."""
+    if asked.gpus is not None:
+        return billed * asked.gpus
+    return sum(start.seconds for start in starts if start.is_on_gpu)
+
+
+def _busy_share(asked: Asked, starts: Sequence[JobStart]) -> float | None:
+    """Return the used share of the time of those starts of which it is known."""
+    used = total = 0.0
+    for start in starts:
+        on_gpu = start.is_on_gpu or bool(asked.gpus)
+        busy = start.gpu_busy_seconds if on_gpu else start.cpu_seconds
+        if busy is not None:
+            used += busy
+            total += start.seconds * (1 if on_gpu else asked.cpus or 1)
+    return used / total if total else None
+
+
+def _peak(starts: Sequence[JobStart]) -> float | None:
+    peaks = [start.peak_memory_gib for start in starts if start.peak_memory_gib is not None]
+    return max(peaks, default=None)
+
+
+def _spans(
+    asked: Asked, cells: Collection[str], requests: _Requests
+) -> tuple[Span | None, Span | None]:
+    """Return the memory and the minutes that are asked for these cells; processes without SLURM ask nothing."""
+    found = [requests[cell] for cell in cells if cell in requests]
+    if not found or asked.cluster != "slurm":
+        return None, None
+    memory, minutes = zip(*found, strict=True)
+    return Span(min(memory), max(memory)), Span(min(minutes), max(minutes))
