@@ -17,18 +17,30 @@ __all__ = ["check_packages", "prepare_process"]
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
-def prepare_process() -> str:
+def prepare_process(local_rank: int | None = None) -> str:
     """Set up this process for training and return its device, `cuda` or `cpu`.
 
+    Args:
+        local_rank: of a process among those of this node that train a cell together; it takes the GPU of that number.
+
     Raises:
-        UserError: the four packages come from several folders.
+        UserError: the four packages come from several folders, or the node has fewer GPUs than processes.
     """
     import torch
 
     check_packages()
     _keep_freed_memory()
     torch.set_num_threads(1)
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        return "cpu"
+    if local_rank is None:
+        return "cuda"
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local_rank} of this node finds {torch.cuda.device_count()} GPUs; ask for one GPU for each process"
+        )
+    torch.cuda.set_device(local_rank)
+    return f"cuda:{local_rank}"
 
 
 def check_packages(root: str | None = None) -> None:

@@ -6,5 +6,14 @@ Not here: optimisers and steps (`scaling.training`).
 from scaling.batches.epoch import Epoch, find_groups
 from scaling.batches.gather import iterate_test, iterate_training
 from scaling.batches.permutation import order_key
+from scaling.batches.share import WHOLE, Share
 
-__all__ = ["Epoch", "find_groups", "iterate_test", "iterate_training", "order_key"]
+__all__ = [
+    "WHOLE",
+    "Epoch",
+    "Share",
+    "find_groups",
+    "iterate_test",
+    "iterate_training",
+    "order_key",
+]

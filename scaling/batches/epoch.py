@@ -17,6 +17,7 @@ from scaling.batches.packing import (
     packed_samples_seen,
 )
 from scaling.batches.permutation import order_key, permuted_rows
+from scaling.batches.share import WHOLE, Share
 from scaling.store import EventStore
 from scaling.study import BatchPhase, RunConfig, batch_factor, batch_phases, rate_factor
 
@@ -42,6 +43,10 @@ class Epoch:
             shares if groups is None else packed_samples_seen(groups, shares, self._order)
         )
 
+    def n_in_step(self, step: int) -> int:
+        """Impressions of one step."""
+        return int(self.seen[step] - (self.seen[step - 1] if step else 0))
+
     @property
     def n_steps(self) -> int:
         """Steps of the whole epoch."""
@@ -59,9 +64,11 @@ class Epoch:
             factor *= batch_factor(self._batch_at(step), config.batch_size)
         return factor
 
-    def batches(self, first_step: int, tokens_per_part: int) -> Iterator[list[Batch]]:
-        """Yield the steps from `first_step` on, in parts; earlier steps are not read."""
-        where = (self._order, first_step, tokens_per_part)
+    def batches(
+        self, first_step: int, tokens_per_part: int, share: Share = WHOLE
+    ) -> Iterator[list[Batch]]:
+        """Yield the steps from `first_step` on, in parts, of each only `share`; earlier steps are not read."""
+        where = (self._order, first_step, tokens_per_part, share)
         if self._groups is not None:
             return iterate_packed(self._store, self._groups, self._shares, *where)
         return iterate_training(self._store, self._shares, self.config.max_len, *where)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.ctr_model import Batch
 from scaling.batches.permutation import permuted_rows
+from scaling.batches.share import WHOLE, Share
 from scaling.store import EventStore
 from scaling.study import TOKENS_PER_PART
 
@@ -104,6 +105,7 @@ def iterate_training(
     order: int | None,
     first_step: int = 0,
     tokens_per_part: int = TOKENS_PER_PART,
+    share: Share = WHOLE,
 ) -> Iterator[list[Batch]]:
     """Yield the steps of one epoch over the first impressions of the order named by key `order`.
 
@@ -111,6 +113,7 @@ def iterate_training(
     Step k takes the places from `step_ends[k - 1]` up to `step_ends[k]`, the first one from 0.
     A step's batch is split into parts of similar history lengths, to limit padding, and of at most
     `tokens_per_part` tokens. The sum of their gradients is the gradient of the batch.
+    Of each batch only `share` is read, which may be nothing; all shares have about equally long histories.
     """
     starts = np.concatenate([[0], step_ends[:-1]])
     for start, end in zip(starts[first_step:], step_ends[first_step:], strict=True):
@@ -119,25 +122,57 @@ def iterate_training(
             rows = positions + (store.n_train - int(step_ends[-1]))
         else:
             rows = permuted_rows(positions, store.n_train, order)
-        parts = _parts_of_similar_length(store, rows, max_len, tokens_per_part)
+        parts = _parts_of_similar_length(store, rows, max_len, tokens_per_part, share)
         yield [gather_batch(store, rows[part], max_len) for part in parts]
 
 
 def iterate_test(
-    store: EventStore, max_len: int, tokens_per_batch: int = TOKENS_PER_PART
-) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    """Yield (positions in the test part, batch) over the whole test part, similar lengths together."""
+    store: EventStore,
+    max_len: int,
+    tokens_per_batch: int = TOKENS_PER_PART,
+    share: Share = WHOLE,
+) -> Iterator[tuple[NDArray[np.int64], Batch | None]]:
+    """Yield (positions in the test part, batch) over the whole test part, similar lengths together.
+
+    Batches are the same whatever the number of shares, each in one share. All shares yield equally often: one that
+    has a batch less ends with no positions and None.
+    """
     rows = np.arange(store.n_train, store.n_impressions)
-    for part in _parts_of_similar_length(store, rows, max_len, tokens_per_batch):
-        yield part, gather_batch(store, rows[part], max_len)
+    parts = _parts_of_similar_length(store, rows, max_len, tokens_per_batch)
+    own: NDArray[np.int64] | None = None
+    number = 0
+    for index, part in enumerate(parts):
+        number = index % share.count
+        if number == share.number:
+            own = part
+        if number == share.count - 1:
+            yield _test_batch(store, rows, own, max_len)
+            own = None
+    if number != share.count - 1:
+        yield _test_batch(store, rows, own, max_len)
+
+
+def _test_batch(
+    store: EventStore,
+    rows: NDArray[np.int64],
+    part: NDArray[np.int64] | None,
+    max_len: int,
+) -> tuple[NDArray[np.int64], Batch | None]:
+    if part is None:
+        return rows[:0], None
+    return part, gather_batch(store, rows[part], max_len)
 
 
 def _parts_of_similar_length(
-    store: EventStore, rows: NDArray[np.int64], max_len: int, n_tokens: int
+    store: EventStore,
+    rows: NDArray[np.int64],
+    max_len: int,
+    n_tokens: int,
+    share: Share = WHOLE,
 ) -> Iterator[NDArray[np.int64]]:
-    """Split `rows` into index arrays, longest histories first, each of at most `n_tokens` with padding."""
+    """Split a share of `rows` into index arrays, longest histories first, each of at most `n_tokens` with padding."""
     lengths = np.minimum(store.history_end[rows] - store.offsets[store.user[rows]], max_len)
-    order = np.argsort(lengths, kind="stable")
+    order = share.of(np.argsort(lengths, kind="stable"))
     stop = len(order)
     while stop > 0:
         width = max(1, int(lengths[order[stop - 1]])) + 1

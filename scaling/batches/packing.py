@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.ctr_model import Batch
 from scaling.batches.gather import gather_packed
 from scaling.batches.permutation import permuted_rows
+from scaling.batches.share import WHOLE, Share
 from scaling.store import EventStore
 from scaling.study import TOKENS_PER_PART
 
@@ -98,17 +99,18 @@ def iterate_packed(
     order: int | None,
     first_step: int = 0,
     tokens_per_part: int = TOKENS_PER_PART,
+    share: Share = WHOLE,
 ) -> Iterator[list[Batch]]:
     """Yield the steps of one epoch, whole groups in the order of `order`; without one, as they are.
 
     A step contains the groups whose last impression falls into its share of the epoch, which ends at its entry of
     `step_ends`. The last group is cut so that the epoch has exactly `step_ends[-1]` impressions. Smaller sizes are
-    prefixes of larger ones.
+    prefixes of larger ones. Of each step only the groups of `share` are read, which may be none.
     """
     sequence, counts, bounds = _schedule(groups, step_ends, order)
     for begin, end in pairwise(bounds[first_step:]):
         chosen, taken = sequence[begin:end], counts[begin:end]
-        yield list(_parts(store, groups, chosen, taken, tokens_per_part))
+        yield list(_parts(store, groups, chosen, taken, tokens_per_part, share))
 
 
 def packed_samples_seen(
@@ -156,15 +158,16 @@ def _parts(
     chosen: NDArray[np.int64],
     counts: NDArray[np.int64],
     tokens_per_part: int,
+    share: Share,
 ) -> Iterator[Batch]:
-    """Gather the chosen groups in parts of similar size and limited numbers of tokens."""
+    """Gather a share of the chosen groups in parts of similar size and limited numbers of tokens."""
     last = groups.rows[groups.first[chosen] + counts - 1]
     lengths = store.history_end[last] - groups.starts[chosen]
-    by_length = np.lexsort([lengths, counts])[::-1]
+    by_length = share.of(np.lexsort([lengths, counts])[::-1])
     begin = 0
-    while begin < len(chosen):
+    while begin < len(by_length):
         end, width, height = begin, 0, 0
-        while end < len(chosen):
+        while end < len(by_length):
             wider = max(width, int(lengths[by_length[end]]))
             taller = max(height, int(counts[by_length[end]]))
             if end > begin and (end + 1 - begin) * (wider + taller) > tokens_per_part:

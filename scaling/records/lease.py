@@ -75,6 +75,11 @@ class Lease:
         """Add what `measure` returns to the attempt's file with each heartbeat; the heartbeat's thread calls it."""
         self._measure = measure
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether a heartbeat has found that the lease is lost; does not look at the disk."""
+        return self._lost
+
     def check(self) -> None:
         """Raise LeaseLostError if a heartbeat has found that the lease is lost; does not look at the disk."""
         if self._lost:

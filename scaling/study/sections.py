@@ -147,16 +147,18 @@ class RunOptions:
         stale_seconds: a process on another host counts as gone if its last heartbeat is older than this.
         keep_model: whether to save the model of a finished run.
         compile: whether a GPU runs the blocks compiled, as CUDA graphs; on a CPU this gains nothing.
+        answer_seconds: of several processes that train a cell together, one that does not answer for so long counts as lost.
     """
 
     checkpoint_seconds: float = 60.0
     stale_seconds: float = 120.0
     keep_model: bool = True
     compile: bool = False
+    answer_seconds: float = 600.0
 
     def __post_init__(self) -> None:
         """Check that the times are positive."""
-        require_positive(self, "checkpoint_seconds", "stale_seconds")
+        require_positive(self, "checkpoint_seconds", "stale_seconds", "answer_seconds")
 
 
 @dataclass(frozen=True)

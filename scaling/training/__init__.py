@@ -4,18 +4,29 @@ Not here: grids, SLURM (`sweeps`), and the files that say who owns a run (`scali
 """
 
 from scaling.training.device import autocast, compile_blocks
-from scaling.training.loop import Training, denormals_flushed, predict, train_model
+from scaling.training.loop import (
+    NonFiniteLossError,
+    Training,
+    denormals_flushed,
+    predict,
+    train_model,
+)
 from scaling.training.optimisers import build_optimisers
+from scaling.training.ranks import ALONE, Ranks, joined_ranks
 from scaling.training.run_on_disk import PreemptedError, train_run, train_runs
 from scaling.training.saved_model import read_model
 
 __all__ = [
+    "ALONE",
+    "NonFiniteLossError",
     "PreemptedError",
+    "Ranks",
     "Training",
     "autocast",
     "build_optimisers",
     "compile_blocks",
     "denormals_flushed",
+    "joined_ranks",
     "predict",
     "read_model",
     "train_model",

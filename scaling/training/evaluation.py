@@ -43,7 +43,9 @@ def evaluate_run(
         NonFiniteLossError: a prediction is not finite.
     """
     max_len = model.grade.max_len
-    logits = predict(model, store, max_len, training.device, training.precision, beat)
+    logits = predict(
+        model, store, max_len, training.device, training.precision, beat, training.ranks
+    )
     if not np.isfinite(logits).all():
         raise NonFiniteLossError("the trained model gives predictions that are not finite")
     test = slice(store.n_train, store.n_impressions)

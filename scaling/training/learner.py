@@ -12,6 +12,7 @@ from scaling.study import GRADIENT_CLIP, RunConfig
 from scaling.training.checkpoint import flatten, unflatten
 from scaling.training.device import compile_blocks
 from scaling.training.optimisers import build_optimisers
+from scaling.training.ranks import ALONE, Ranks
 
 __all__ = ["Learner"]
 
@@ -31,6 +32,7 @@ class Learner:
         compiled: bool = False,
         model: CTRModel | None = None,
         table_of: CTRModel | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Start at step 0.
 
@@ -41,6 +43,7 @@ class Learner:
             compiled: whether a GPU runs the blocks compiled.
             model: a trained model to continue from; None: from scratch.
             table_of: the model whose feature table this one shares without training it.
+            ranks: the processes that train it together.
         """
         self.model = model or build_model(
             config.grade,
@@ -53,7 +56,9 @@ class Learner:
         self._shares = table_of is not None
         if table_of is not None:
             self.model.embeddings = table_of.embeddings
-        seed = order_key("dropout", config.seed) % 2**63
+        # several ranks must not drop the same places of different rows
+        own = (ranks.rank,) if ranks.rank else ()
+        seed = order_key("dropout", config.seed, *own) % 2**63
         self._generator = torch.Generator(device).manual_seed(seed)
         self.model.encoder.dropout_generator = self._generator
         dense, table = build_optimisers(self.model)
@@ -63,7 +68,7 @@ class Learner:
             else [(dense, 1.0), (table, config.table_rate / config.learning_rate)]
         )
         self._dense: list[torch.Tensor] = dense.param_groups[0]["params"]
-        self._peak = config.learning_rate
+        self._peak, self._ranks = config.learning_rate, ranks
         if compiled:
             compile_blocks(self.model, device)
 
@@ -75,7 +80,10 @@ class Learner:
             optimiser.zero_grad()
 
     def end_step(self) -> None:
-        """Update the parameters from their gradients."""
+        """Update the parameters from their gradients, those of all ranks together."""
+        self._ranks.add_gradients(self._dense)
+        if not self._shares:
+            self._ranks.add_sparse_gradient(self.model.embeddings.weight)
         torch.nn.utils.clip_grad_norm_(self._dense, GRADIENT_CLIP, foreach=True)
         for optimiser, _ in self._optimisers:
             optimiser.step()
@@ -95,8 +103,8 @@ class Learner:
         shared = {n: v for n, v in self.model.state_dict().items() if self._is_shared(n)}
         self.model.load_state_dict(own | shared)
         state = tensors[f"{prefix}generator"]
-        # after a forced change of device the generator starts again
-        if state.shape == self._generator.get_state().shape:
+        # after a forced change of device the generator starts again, and so does that of a rank that does not lead
+        if self._ranks.leads and state.shape == self._generator.get_state().shape:
             self._generator.set_state(state)
         for (optimiser, _), kept in zip(self._optimisers, unflatten(rest, tensors), strict=True):
             optimiser.load_state_dict(kept)

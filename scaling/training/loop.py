@@ -21,6 +21,7 @@ from scaling.study import RunConfig
 from scaling.training.checkpoint import Checkpoint
 from scaling.training.device import autocast, on_device, tokens_per_part
 from scaling.training.learner import Learner
+from scaling.training.ranks import ALONE, Ranks, check_exactness
 from scaling.training.teacher import build_teacher
 
 __all__ = ["NonFiniteLossError", "Training", "denormals_flushed", "predict", "train_model"]
@@ -66,6 +67,7 @@ class Training:
 
     Attributes:
         model: the student, if there is a teacher.
+        ranks: the processes that train it together.
         losses: mean loss of each step's batch before it was trained on; `settle` brings them up to date.
         seconds: wall-clock seconds of the loop until the end of each step.
     """
@@ -78,13 +80,21 @@ class Training:
         *,
         compiled: bool = False,
         teachers: Sequence[Path] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._learner = Learner(config, store, device, compiled=compiled)
+        self._learner = Learner(config, store, device, compiled=compiled, ranks=ranks)
         self.model = self._learner.model
+        check_exactness(self.model, ranks)
         self.teacher = build_teacher(
-            config, store, device, student=self.model, folders=teachers, compiled=compiled
+            config,
+            store,
+            device,
+            student=self.model,
+            folders=teachers,
+            compiled=compiled,
+            ranks=ranks,
         )
-        self.device, self.precision = device, config.precision
+        self.device, self.precision, self.ranks = device, config.precision, ranks
         self.losses, self.seconds = array("d"), array("d")
         self._pending: list[torch.Tensor] = []
 
@@ -104,7 +114,8 @@ class Training:
         begin = time.perf_counter() - (self.seconds[-1] if self.seconds else 0.0)
         # the range comes first: once it is through, no further batch is read
         for step, parts in zip(range(self.step, epoch.n_steps), self._batches(epoch), strict=False):
-            self._pending.append(self._train_step(parts, epoch.rate_factor(step)))
+            n_samples = epoch.n_in_step(step)
+            self._pending.append(self._train_step(parts, n_samples, epoch.rate_factor(step)))
             self.seconds.append(0.0)
             if self.is_line(epoch):
                 self.settle()
@@ -113,14 +124,14 @@ class Training:
             begin = time.perf_counter() - self.seconds[-1]
 
     def settle(self) -> None:
-        """Read the losses of the latest steps, which waits for the device.
+        """Read the losses of the latest steps, which waits for the device; all ranks call it after the same steps.
 
         Raises:
             NonFiniteLossError: naming the first such step.
         """
         if not self._pending:
             return
-        for loss in torch.stack(self._pending).tolist():
+        for loss in self.ranks.add_up(torch.stack(self._pending)).tolist():
             if not math.isfinite(loss):
                 raise NonFiniteLossError(f"the loss is {loss} at step {len(self.losses)}")
             self.losses.append(loss)
@@ -183,16 +194,18 @@ class Training:
         self.seconds = array("d", tensors["seconds"].tolist())
         self._pending.clear()
 
-    def _train_step(self, parts: list[Batch], factor: float) -> torch.Tensor:
-        """Train on one batch, which comes in parts, at `factor` of the peak rates; return its mean loss before the step."""
+    def _train_step(self, parts: list[Batch], n_samples: int, factor: float) -> torch.Tensor:
+        """Train on one batch of `n_samples` at `factor` of the peak rates; return its mean loss before the step.
+
+        The batch comes in parts. With several ranks these are this rank's, and so is its share of the mean loss.
+        """
         learners = self._learners()
         for learner in learners:
             learner.begin_step(factor)
-        n_samples = sum(_n_samples(part) for part in parts)
         shares = [self._backward(part, n_samples) for part in parts]
         for learner in learners:
             learner.end_step()
-        return torch.stack(shares).sum()
+        return torch.stack(shares).sum() if shares else torch.zeros((), device=self.device)
 
     def _learners(self) -> list[Learner]:
         """The student first, then its teacher if the teacher is trained."""
@@ -200,7 +213,8 @@ class Training:
         return [self._learner] if teacher is None else [self._learner, teacher]
 
     def _batches(self, epoch: Epoch) -> Iterator[list[Batch]]:
-        return on_device(epoch.batches(self.step, tokens_per_part(self.device)), self.device)
+        tokens, share = tokens_per_part(self.device), self.ranks.share
+        return on_device(epoch.batches(self.step, tokens, share), self.device)
 
     def _backward(self, part: Batch, n_in_batch: int) -> torch.Tensor:
         """Add the part's gradients and return its share of the batch's mean loss, the student's."""
@@ -230,10 +244,6 @@ def _line_every(epoch: Epoch) -> int:
     return max(1, epoch.n_steps // _LOG_LINES)
 
 
-def _n_samples(part: Batch) -> int:
-    return part.label.numel() if part.present is None else int(part.present.sum())
-
-
 def predict(
     model: CTRModel,
     store: EventStore,
@@ -241,16 +251,22 @@ def predict(
     device: str = "cpu",
     precision: str = "float32",
     beat: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> NDArray[np.float64]:
-    """Return the logits of the whole test part, in its order, [n_test]; `beat` is called per batch."""
+    """Return the logits of the whole test part, in its order, [n_test]; `beat` is called per batch.
+
+    Several ranks divide the batches among them, and each gets the logits of all.
+    """
     model.eval()
-    logits = np.empty(store.n_test)
-    positions, batches = tee(iterate_test(store, max_len, tokens_per_part(device)))
-    parts = on_device(([batch] for _, batch in batches), device)
+    logits = np.zeros(store.n_test)
+    positions, batches = tee(iterate_test(store, max_len, tokens_per_part(device), ranks.share))
+    parts = on_device(([] if batch is None else [batch] for _, batch in batches), device)
     with torch.inference_mode(), autocast(device, precision):
-        for (rows, _), (batch,) in zip(positions, parts, strict=True):
-            logits[rows] = model(batch).double().cpu().numpy()
+        for (rows, _), part in zip(positions, parts, strict=True):
+            for batch in part:
+                logits[rows] = model(batch).double().cpu().numpy()
             beat()
+    ranks.add_up(torch.from_numpy(logits))  # zero where another rank has predicted
     return logits
 
 

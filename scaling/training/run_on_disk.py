@@ -11,7 +11,7 @@ import torch
 
 from scaling.atomic_files import append_line, write_json, write_lines
 from scaling.batches import Epoch, find_groups
-from scaling.errors import UserError
+from scaling.errors import StorageError, UserError
 from scaling.records import (
     Failure,
     Lease,
@@ -23,10 +23,11 @@ from scaling.records import (
 )
 from scaling.store import EventStore
 from scaling.study import RunConfig, RunOptions
-from scaling.training.checkpoint import read_checkpoints, save_checkpoint
+from scaling.training.checkpoint import Checkpoint, read_checkpoints, save_checkpoint
 from scaling.training.evaluation import device_name, evaluate_run, evaluate_teacher, make_record
 from scaling.training.gpu_load import GpuLoad
 from scaling.training.loop import NonFiniteLossError, Training, denormals_flushed
+from scaling.training.ranks import ALONE, RankLostError, Ranks
 from scaling.training.saved_model import save_model
 
 __all__ = ["PreemptedError", "train_run", "train_runs"]
@@ -59,6 +60,7 @@ def train_runs(
     stop: Callable[[], str | None] = lambda: None,
     force_resume: bool = False,
     teachers: Sequence[Path] = (),
+    ranks: Ranks = ALONE,
 ) -> list[RunRecord]:
     """Train and evaluate the runs of one trajectory and write their records, the smallest first.
 
@@ -76,8 +78,10 @@ def train_runs(
         stop: called between steps; if it returns a text (the reason), save and stop.
         force_resume: also resume from checkpoints that other code wrote.
         teachers: folders of runs in which to look for the runs that warm teachers start from.
+        ranks: the processes that train these runs together, which all call this; only rank 0 owns and writes files.
 
     Raises:
+        RankLostError: another rank has died or does not answer.
         UserError: the data differ from those that the runs were planned for, or the code has changed.
         RunBusyError: a living process trains these runs already.
         LeaseLostError: another process has taken them over.
@@ -86,17 +90,22 @@ def train_runs(
     """
     configs = sorted(configs, key=lambda config: config.n_samples)
     key = key or configs[0].signature
-    if lease is None:
+    if lease is None and ranks.leads:
         lease = claim(
             runs.folder(key),
             done=lambda: all(runs.has(config.signature) for config in configs),
             stale_seconds=options.stale_seconds,
         )
-    if lease is not None:
+    if not ranks.told(lease is not None):
+        return [runs.read(config.signature) for config in configs]
+    how = (store, runs, key, device, options, stop, force_resume, teachers, ranks)
+    if lease is None:
+        with denormals_flushed():
+            _Job(None, *how).train(configs)
+    else:
         try:
-            job = _Job(store, runs, key, device, options, lease, stop, force_resume, teachers)
             with denormals_flushed():
-                job.train(configs)
+                _Job(lease, *how).train(configs)
         except LeaseLostError:
             lease.close()  # the files now belong to another process
             raise
@@ -109,31 +118,55 @@ def train_runs(
     return [runs.read(config.signature) for config in configs]
 
 
+class _NoLease:
+    """In place of the lease for a rank that owns no files."""
+
+    def update(self, **_: Any) -> None:
+        """Keep nothing."""
+
+    def watch(self, _: GpuLoad) -> None:
+        """Watch nothing."""
+
+    def check(self) -> None:
+        """Have nothing to lose."""
+
+
+# What a rank wants after a step; all ranks do what the largest number says.
+_GO_ON, _SAVE, _STOP, _LOST = range(4)
+
+
 @dataclass(frozen=True)
 class _Job:
-    """What does not change while a trajectory is trained."""
+    """What does not change while a trajectory is trained; `lease` is None for a rank that does not lead."""
 
+    lease: Lease | None
     store: EventStore
     runs: RunStore
     key: str
     device: str
     options: RunOptions
-    lease: Lease
     stop: Callable[[], str | None]
     force_resume: bool
     teachers: Sequence[Path]
+    ranks: Ranks
+
+    @property
+    def facts(self) -> Lease | _NoLease:
+        """Where facts about this attempt go."""
+        return self.lease or _NoLease()
 
     def train(self, configs: Sequence[RunConfig]) -> None:
         """Train the runs without a record, sharing their common steps."""
         for config in configs:
             _check_data(config, self.store)
-        self.lease.update(device=device_name(self.device))
-        self.lease.watch(GpuLoad(self.device))
+            _check_ranks(config, self.ranks)
+        self.facts.update(device=device_name(self.device), ranks=self.ranks.size)
+        self.facts.watch(GpuLoad(self.device))
         groups = find_groups(configs[-1], self.store)
         epochs = [Epoch(config, self.store, groups) for config in configs]
-        missing = [e for e in epochs if not self.runs.has(e.config.signature)]
+        missing = self.ranks.told([s for c in configs if not self.runs.has(s := c.signature)])
         training = None
-        for index, epoch in enumerate(missing):
+        for index, epoch in enumerate(e for e in epochs if e.config.signature in missing):
             n_shared = epoch.steps_shared(epochs[-1])
             if training is None:
                 training = self._resume(epoch, n_shared)
@@ -144,46 +177,83 @@ class _Job:
     def _train_one(
         self, training: Training, epoch: Epoch, n_shared: int, *, others_follow: bool
     ) -> None:
-        folder, lease = self.runs.folder(epoch.config.signature), self.lease
-        lease.verify()
-        write_json(folder / "config.json", asdict(epoch.config))
+        folder = self.runs.folder(epoch.config.signature)
         log = folder / "metrics.jsonl"
-        write_lines(log, training.lines(epoch))
-        lease.update(cell=epoch.config.signature, step=training.step, n_steps=epoch.n_steps)
+
+        def begin(lease: Lease) -> None:
+            lease.verify()
+            write_json(folder / "config.json", asdict(epoch.config))
+            write_lines(log, training.lines(epoch))
+            lease.update(cell=epoch.config.signature, step=training.step, n_steps=epoch.n_steps)
+
+        self._lead(begin)
         saver = _Saver(self, training, epoch, n_shared)
 
-        def after_step() -> None:
-            lease.check()
-            lease.update(step=training.step)
-            if training.is_line(epoch):
-                lease.verify()
-                line = training.line(epoch)
-                append_line(log, line)
-                lease.update(loss=line["loss"], samples_per_second=line["samples_per_second"])
-            # the other runs continue from here, whatever happens to this one
-            saver.save_if_due(now=others_follow and training.step == n_shared)
-            check_stop()
+        def add_line(lease: Lease) -> None:
+            lease.verify()
+            line = training.line(epoch)
+            append_line(log, line)
+            lease.update(loss=line["loss"], samples_per_second=line["samples_per_second"])
 
-        def check_stop() -> None:
-            lease.check()
-            if reason := self.stop():
-                saver.save_if_due(now=True)
+        def after_step() -> None:
+            self.facts.update(step=training.step)
+            if training.is_line(epoch):
+                self._lead(add_line)
+            # the other runs continue from here, whatever happens to this one
+            act(now=others_follow and training.step == n_shared)
+
+        def act(*, now: bool = False) -> None:
+            """Save or stop at the same step on all ranks, if one of them wants to."""
+            reason = self.stop()
+            wish = _STOP if reason else _SAVE if now or saver.is_due else _GO_ON
+            if self.lease is not None and self.lease.is_lost:
+                wish = _LOST
+            wish = self.ranks.largest(wish)
+            if wish == _LOST:
+                self.facts.check()
+                raise LeaseLostError("rank 0 has lost the run to another process")
+            if wish != _GO_ON:
+                training.settle()
+                self._lead(saver.save)
+            if wish == _STOP:
+                reason = reason or "another rank was stopped"
                 raise PreemptedError(f"{reason}, saved at step {training.step}")
 
         training.advance(epoch, after_step)
-        evaluation = evaluate_run(training.model, training, self.store, check_stop)
-        teacher = evaluate_teacher(training, epoch, self.store, check_stop, self.teachers)
-        lease.verify()
-        if self.options.keep_model:
-            store = self.store
-            save_model(folder, training.model, epoch.config, store.schema, store.utc_offset_seconds)
-        write_lines(log, training.lines(epoch))
-        attempts = lease.attempts()
-        record = make_record(training, epoch, self.store, evaluation, attempts, self.key, teacher)
-        lease.verify()
-        self.runs.write(record)
-        for path in (self.runs.folder(self.key) / "checkpoints").glob(f"{_label(epoch)}-*"):
-            path.unlink(missing_ok=True)
+        evaluation = evaluate_run(training.model, training, self.store, act)
+        teacher = evaluate_teacher(training, epoch, self.store, act, self.teachers)
+
+        def finish(lease: Lease) -> None:
+            lease.verify()
+            if self.options.keep_model:
+                schema, offset = self.store.schema, self.store.utc_offset_seconds
+                save_model(folder, training.model, epoch.config, schema, offset)
+            write_lines(log, training.lines(epoch))
+            attempts = lease.attempts()
+            record = make_record(
+                training, epoch, self.store, evaluation, attempts, self.key, teacher
+            )
+            lease.verify()
+            self.runs.write(record)
+            for path in (self.runs.folder(self.key) / "checkpoints").glob(f"{_label(epoch)}-*"):
+                path.unlink(missing_ok=True)
+
+        self._lead(finish)
+
+    def _lead(self, action: Callable[[Lease], None]) -> None:
+        """Let rank 0 do something with the run's files; if it finds that it has lost them, all ranks stop.
+
+        Raises:
+            LeaseLostError: on all ranks.
+        """
+        lost = None
+        if self.lease is not None:
+            try:
+                action(self.lease)
+            except LeaseLostError as error:
+                lost = error
+        if self.ranks.largest(int(lost is not None)):
+            raise lost or LeaseLostError("rank 0 has lost the run to another process")
 
     def _resume(self, epoch: Epoch, n_shared: int) -> Training:
         """Continue from the latest checkpoint on this run's path, or start from scratch."""
@@ -193,19 +263,47 @@ class _Job:
             self.device,
             compiled=self.options.compile,
             teachers=self.teachers,
+            ranks=self.ranks,
         )
         folder = self.runs.folder(self.key) / "checkpoints"
+        found: Checkpoint | None = None
+        refusal: UserError | None = None
+        if self.lease is not None:
+            try:
+                found = self._latest(epoch, n_shared, folder)
+            except UserError as error:
+                refusal = error
+        place, text = self.ranks.told(
+            [found and [found.label, found.step], None if refusal is None else str(refusal)]
+        )
+        if text is not None:
+            raise refusal or UserError(text)
+        if place is not None and found is None:
+            label, step = place
+            found = next((c for c in read_checkpoints(folder, label) if c.step == step), None)
+            if found is None:
+                raise StorageError(
+                    f"{folder}: rank {self.ranks.rank} does not find step {step} of {label}, which rank 0 has read; "
+                    "the runs folder must be on a disk that all nodes share"
+                )
+        if found is not None:
+            training.load(found)
+        self.facts.update(first_step=training.step)
+        return training
+
+    def _latest(self, epoch: Epoch, n_shared: int, folder: Path) -> Checkpoint | None:
+        """Return the latest checkpoint on the run's path.
+
+        Raises:
+            UserError: other code has written it.
+        """
         for label in (_label(epoch), "shared"):
             for checkpoint in read_checkpoints(folder, label):
                 if label == "shared" and checkpoint.step > n_shared:
                     continue
                 self._check_code(checkpoint.facts, folder)
-                training.load(checkpoint)
-                break
-            if training.step:
-                break
-        self.lease.update(first_step=training.step)
-        return training
+                return checkpoint
+        return None
 
     def _check_code(self, facts: dict[str, Any], folder: Path) -> None:
         own = self.code()
@@ -225,6 +323,7 @@ class _Job:
 
     def code(self) -> dict[str, Any]:
         """The code and environment with which a checkpoint can be resumed."""
+        assert self.lease is not None
         facts = self.lease.facts()
         return {
             "code": facts["code"],
@@ -242,15 +341,20 @@ class _Saver:
         self._saved_step = training.step
         self._next = time.monotonic() + job.options.checkpoint_seconds
 
-    def save_if_due(self, *, now: bool) -> None:
-        """Save if a save is due or `now` is true; never save the same step twice."""
+    @property
+    def is_due(self) -> bool:
+        """Whether this rank saves, and it is time to."""
+        return self._job.lease is not None and time.monotonic() >= self._next
+
+    def save(self, lease: Lease) -> None:
+        """Save, but never the same step twice."""
         step = self._training.step
-        if step == self._saved_step or not (now or time.monotonic() >= self._next):
+        if step == self._saved_step:
             return
         job, begin = self._job, time.monotonic()
         label = "shared" if step <= self._n_shared else _label(self._epoch)
         checkpoint = self._training.checkpoint(label, {"code": job.code()})
-        job.lease.verify()
+        lease.verify()
         save_checkpoint(job.runs.folder(job.key) / "checkpoints", checkpoint)
         self._saved_step, end = step, time.monotonic()
         pause = max(job.options.checkpoint_seconds, (end - begin) / _CHECKPOINT_SHARE)
@@ -275,6 +379,14 @@ def _check_data(config: RunConfig, store: EventStore) -> None:
         )
 
 
+def _check_ranks(config: RunConfig, ranks: Ranks) -> None:
+    if ranks.size > config.batch_size:
+        raise UserError(
+            f"{config.label}: {ranks.size} ranks share a batch of {config.batch_size} impressions, so some would have none; "
+            f"ask for at most {config.batch_size}"
+        )
+
+
 def _failure(error: BaseException) -> tuple[Failure, str]:
     """Classify the error that ended an attempt, with a message for the user."""
     if isinstance(error, PreemptedError):
@@ -283,6 +395,8 @@ def _failure(error: BaseException) -> tuple[Failure, str]:
         return "preempted", f"interrupted ({type(error).__name__})"
     if isinstance(error, NonFiniteLossError):
         return "diverged", str(error)
+    if isinstance(error, RankLostError):
+        return "lost", str(error)
     message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     # torch's allocator for the CPU raises a plain RuntimeError
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or (

@@ -18,6 +18,7 @@ from scaling.store import EventStore
 from scaling.study import Distillation, RunConfig
 from scaling.training.device import compile_blocks
 from scaling.training.learner import Learner
+from scaling.training.ranks import ALONE, Ranks
 from scaling.training.saved_model import read_model
 
 __all__ = ["Teacher", "build_teacher", "samples_before"]
@@ -57,6 +58,7 @@ def build_teacher(
     student: CTRModel,
     folders: Sequence[Path] = (),
     compiled: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Teacher | None:
     """Return the teacher that `config` names, before the first step; None if it names none.
 
@@ -67,6 +69,7 @@ def build_teacher(
         student: the model whose feature table it may share.
         folders: folders in which to look for the run that it starts from.
         compiled: whether a GPU runs the blocks compiled.
+        ranks: the processes that train it together.
 
     Raises:
         UserError: the run that it starts from has no saved model, or one with other features.
@@ -90,6 +93,7 @@ def build_teacher(
         compiled=compiled,
         model=model,
         table_of=student if settings.share_embeddings else None,
+        ranks=ranks,
     )
     return Teacher(learner.model, settings, learner)
 

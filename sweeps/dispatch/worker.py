@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from submitit.helpers import DelayedSubmission
+
+    from scaling.training import Ranks
 
 __all__ = ["CellJob", "run_cells"]
 
@@ -50,6 +53,7 @@ class CellJob:
         wait_seconds: how long to wait for cells that another process is training.
         force_resume: continue from checkpoints of other code.
         teacher_folders: runs folders with the runs from which warm teachers start.
+        n_ranks: processes that train each cell together; the job has as many tasks.
     """
 
     data_path: str
@@ -61,6 +65,7 @@ class CellJob:
     wait_seconds: float = 0.0
     force_resume: bool = False
     teacher_folders: Sequence[str] = ()
+    n_ranks: int = 1
 
     def __call__(self) -> list[str]:
         """Train the cells that are not done, and return the signatures of those that failed.
@@ -68,15 +73,23 @@ class CellJob:
         USR2 and TERM only set a flag: the training saves its state after the current step, and then the job ends
         as the signal requires (`_StopSignals.hand_over`).
         """
-        if int(os.environ.get("SLURM_PROCID", "0")):
+        if self.n_ranks == 1 and int(os.environ.get("SLURM_PROCID", "0")):
             return []  # only the first task of a job trains
         with _StopSignals() as stop:
-            cells = _Cells(self, stop)
             try:
-                return cells.train()
+                with _ranks_of(self) as (ranks, device):
+                    cells = _Cells(self, stop, ranks, device)
+                    return cells.train()
             except _Stopped as stopped:
-                stop.hand_over(partial(cells.fail, stopped.key))
+                if not stopped.leads:
+                    return []  # rank 0 hands over; an error of another rank would end it
+                stop.hand_over(partial(self._fail, stopped.key))
         return []
+
+    def _fail(self, key: str | None, message: str) -> None:
+        """Write that the training of `key`, if there was one, ran out of time."""
+        if key is not None:
+            RunStore(Path(self.runs_root)).fail(key, message, "timeout")
 
     def checkpoint(self) -> DelayedSubmission:
         """Return the job that submitit queues in place of this one: the same, because the state is on disk."""
@@ -89,24 +102,61 @@ def run_cells(
     data_path: str, runs_root: str, configs: Sequence[dict[str, Any]], **how: Any
 ) -> list[str]:
     """Train cells in this process without handling signals; arguments and result are as for `CellJob`."""
-    return _Cells(CellJob(data_path, runs_root, configs, **how), lambda: None).train()
+    job = CellJob(data_path, runs_root, configs, **how)
+    with _ranks_of(job) as (ranks, device):
+        return _Cells(job, lambda: None, ranks, device).train()
 
 
 class _Stopped(Exception):
     """A signal came; the state of the training `key` is saved. None: the job was waiting, not training."""
 
-    def __init__(self, key: str | None) -> None:
+    def __init__(self, key: str | None, *, leads: bool) -> None:
         super().__init__(key)
-        self.key = key
+        self.key, self.leads = key, leads
+
+
+@contextmanager
+def _ranks_of(job: CellJob) -> Iterator[tuple[Ranks | None, str | None]]:
+    """Join the other tasks of a job that trains each cell on several ranks; yield the ranks and this one's device.
+
+    Raises:
+        UserError: the job does not have as many tasks, or they do not meet.
+    """
+    if job.n_ranks == 1:
+        yield None, None
+        return
+    import submitit
+
+    here = submitit.JobEnvironment()
+    if here.num_tasks != job.n_ranks:
+        raise UserError(
+            f"this job has {here.num_tasks} tasks, but its cells are to be trained on {job.n_ranks} ranks; "
+            "submit it again with `scaling run`"
+        )
+    from scaling.training import joined_ranks
+
+    device = prepare_process(here.local_rank)
+    start = os.environ.get("SLURM_RESTART_COUNT", "0")
+    meeting = Path(here.paths.folder) / f"{here.job_id}_{start}_ranks.json"
+    answer = from_document(RunOptions, job.options, "job").answer_seconds
+    with joined_ranks(
+        here.global_rank, here.num_tasks, meeting, device, answer_seconds=answer
+    ) as ranks:
+        yield ranks, device
 
 
 class _Cells:
-    def __init__(self, job: CellJob, stop: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        job: CellJob,
+        stop: Callable[[], str | None],
+        ranks: Ranks | None,
+        device: str | None,
+    ) -> None:
         check_packages(job.code_root)
-        self._job, self._stop = job, stop
+        self._job, self._stop, self._ranks, self._device = job, stop, ranks, device
         self._runs = RunStore(Path(job.runs_root))
         self._options = from_document(RunOptions, job.options, "job")
-        self._device: str | None = None
 
     def train(self) -> list[str]:
         """Train the free cells first, then those that another process was training."""
@@ -126,24 +176,17 @@ class _Cells:
                 break
         return failed
 
-    def fail(self, key: str | None, message: str) -> None:
-        """Write that the training of `key`, if there was one, ran out of time."""
-        if key is not None:
-            self._runs.fail(key, message, "timeout")
+    @property
+    def _leads(self) -> bool:
+        return self._ranks is None or self._ranks.leads
 
     def _train_group(self, key: str, group: Sequence[RunConfig], wait_seconds: float) -> list[str]:
-        def done() -> bool:
-            if self._stop():  # a signal came while waiting for another process
-                raise _Stopped(None)
-            return all(self._runs.has(config.signature) for config in group)
-
-        lease = claim(
-            self._runs.folder(key),
-            done=done,
-            stale_seconds=self._options.stale_seconds,
-            wait_seconds=wait_seconds,
-        )
-        if lease is None:
+        lease: Lease | None = None
+        if self._leads:
+            lease = self._claim(key, group, wait_seconds)
+        elif not self._hear_of_claim(key):
+            return []
+        if self._leads and lease is None:
             logger.info("%s: already done", group[-1].label)
             return []
         try:
@@ -156,31 +199,88 @@ class _Cells:
             logger.error("%s failed: %s", group[-1].label, error)
         except _Stopped:
             raise
-        except Exception:
+        except Exception as error:
+            if self._ranks is not None and not _meets_all_ranks(error):
+                raise  # the other ranks wait for this one; they end when it does
             logger.exception("%s failed", group[-1].label)
         states = [(c.signature, self._runs.state(c.signature, key).state) for c in group]
         return [signature for signature, state in states if state == "failed"]
 
-    def _train(self, group: Sequence[RunConfig], key: str, lease: Lease) -> None:
+    def _claim(self, key: str, group: Sequence[RunConfig], wait_seconds: float) -> Lease | None:
+        """Claim a group, and tell the other ranks what has come of it; None: it is done.
+
+        Raises:
+            RunBusyError: another job trains it.
+        """
+
+        def done() -> bool:
+            if self._stop():  # a signal came while waiting for another process
+                raise _Stopped(None, leads=True)
+            return all(self._runs.has(config.signature) for config in group)
+
+        outcome = "done"
+        try:
+            lease = claim(
+                self._runs.folder(key),
+                done=done,
+                stale_seconds=self._options.stale_seconds,
+                wait_seconds=wait_seconds,
+            )
+            outcome = "done" if lease is None else "train"
+        except RunBusyError:
+            outcome = "busy"
+            raise
+        except _Stopped:
+            outcome = "stopped"
+            raise
+        finally:
+            if self._ranks is not None:
+                self._ranks.told(outcome)
+        return lease
+
+    def _hear_of_claim(self, key: str) -> bool:
+        """On a rank that does not lead: whether rank 0 has claimed the group.
+
+        Raises:
+            RunBusyError: another job trains it.
+        """
+        assert self._ranks is not None
+        outcome = self._ranks.told(None)
+        if outcome == "stopped":
+            raise _Stopped(None, leads=False)
+        if outcome == "busy":
+            raise RunBusyError(f"{self._runs.folder(key)}: rank 0 says that it is being trained")
+        return bool(outcome == "train")
+
+    def _train(self, group: Sequence[RunConfig], key: str, lease: Lease | None) -> None:
         try:
             from scaling.store import open_store
-            from scaling.training import PreemptedError, train_runs
+            from scaling.training import ALONE, PreemptedError, train_runs
 
             self._device = self._device or prepare_process()
             store = open_store(self._job.data_path)
         except BaseException as error:
             interrupted = not isinstance(error, Exception)
-            lease.end("preempted" if interrupted else "exception", str(error))
+            if lease is not None:
+                lease.end("preempted" if interrupted else "exception", str(error))
             raise
         try:
             train_runs(
                 group, store, self._runs, self._device, key=key, options=self._options,
                 lease=lease, stop=self._stop, force_resume=self._job.force_resume,
                 teachers=[Path(folder) for folder in self._job.teacher_folders],
+                ranks=self._ranks or ALONE,
             )  # fmt: skip
         except PreemptedError as error:
             logger.warning("%s: %s", group[-1].label, error)
-            raise _Stopped(key) from error
+            raise _Stopped(key, leads=self._leads) from error
+
+
+def _meets_all_ranks(error: Exception) -> bool:
+    """Whether all ranks raise this error at the same step, so that they can go on with the next cell."""
+    from scaling.training import NonFiniteLossError
+
+    return isinstance(error, NonFiniteLossError)
 
 
 class _StopSignals:
