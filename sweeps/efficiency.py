@@ -11,9 +11,8 @@ from statistics import median
 from scaling.records import RunStore
 from scaling.study import SlurmConfig
 from sweeps.dispatch import plan_arrays, unit_of
-from sweeps.job_starts import Asked, JobStart, job_starts
+from sweeps.job_usage import Asked, Job, JobStart, jobs_of
 from sweeps.planning import Plan
-from sweeps.queue import scheduler, sweep_name
 
 __all__ = ["ClassUse", "Span", "efficiency_by_class"]
 
@@ -32,7 +31,7 @@ class ClassUse:
 
     Attributes:
         asked: the resources of each job.
-        n_jobs: jobs that have trained something.
+        n_jobs: jobs that have run.
         n_starts: how often they were started; more than `n_jobs` if some were queued again.
         n_cells: cells that they have trained.
         core_hours: cores asked, times the wall-clock time of all starts.
@@ -81,12 +80,10 @@ def efficiency_by_class(
     Raises:
         UserError: a record is damaged.
     """
-    groups: dict[Asked, list[JobStart]] = {}
-    for start in job_starts(plan, runs):
-        if chosen is None or not start.cells.isdisjoint(chosen):
-            groups.setdefault(start.asked, []).append(start)
-    ids = {s.job_id.partition("_")[0] for a, g in groups.items() if a.cluster == "slurm" for s in g}
-    elapsed = scheduler.elapsed_seconds(sweep_name(runs), ids)
+    groups: dict[Asked, list[Job]] = {}
+    for job in jobs_of(plan, runs):
+        if chosen is None or not job.cells.isdisjoint(chosen):
+            groups.setdefault(job.asked, []).append(job)
     slurm = plan.study.slurm
     free = replace(
         slurm,
@@ -94,9 +91,9 @@ def efficiency_by_class(
         time_minutes=None,
         grades={n: replace(g, memory_gib=None, time_minutes=None) for n, g in slurm.grades.items()},
     )
-    cells = frozenset(cell for group in groups.values() for start in group for cell in start.cells)
+    cells = frozenset(cell for group in groups.values() for job in group for cell in job.cells)
     requests = [_requests(plan, settings, cells) for settings in (slurm, free)]
-    rows = [_class_use(asked, group, elapsed, requests) for asked, group in groups.items()]
+    rows = [_class_use(asked, group, requests) for asked, group in groups.items()]
     return sorted(rows, key=lambda row: (row.gpu_hours, row.core_hours), reverse=True)
 
 
@@ -116,37 +113,24 @@ def _requests(plan: Plan, slurm: SlurmConfig, cells: Collection[str]) -> _Reques
     }
 
 
-def _class_use(
-    asked: Asked,
-    starts: Sequence[JobStart],
-    elapsed: Mapping[str, Sequence[float]],
-    requests: Sequence[_Requests],
-) -> ClassUse:
-    jobs: dict[str, list[JobStart]] = {}
-    for start in starts:
-        jobs.setdefault(start.job, []).append(start)
-    billed, longest, n_starts, in_accounting = 0.0, 0.0, 0, True
-    for group in jobs.values():
-        times = elapsed.get(group[0].job_id) if asked.cluster == "slurm" else None
-        in_accounting = in_accounting and times is not None
-        times = times or [start.seconds for start in group]
-        billed, longest = billed + sum(times), max(longest, *times)
-        n_starts += len(times)
-    cells = {cell for start in starts for cell in start.cells}
-    memory = [peak for group in jobs.values() if (peak := _peak(group)) is not None]
+def _class_use(asked: Asked, jobs: Sequence[Job], requests: Sequence[_Requests]) -> ClassUse:
+    starts = [start for job in jobs for start in job.starts]
+    seconds = [each for job in jobs for each in job.seconds]
+    cells = frozenset(cell for job in jobs for cell in job.cells)
+    memory = [job.peak_memory_gib for job in jobs if job.peak_memory_gib is not None]
     asked_next, asked_free = (_spans(asked, cells, by_cell) for by_cell in requests)
     return ClassUse(
         asked=asked,
         n_jobs=len(jobs),
-        n_starts=n_starts,
+        n_starts=len(seconds),
         n_cells=len(cells),
-        core_hours=billed * (asked.cpus or 1) / 3600,
-        gpu_hours=_gpu_seconds(asked, starts, billed) / 3600,
-        billed_by="accounting" if in_accounting else "attempts",
+        core_hours=sum(seconds) * (asked.cpus or 1) / 3600,
+        gpu_hours=_gpu_seconds(asked, starts, sum(seconds)) / 3600,
+        billed_by="accounting" if all(job.in_accounting for job in jobs) else "attempts",
         busy_share=_busy_share(asked, starts),
         memory_max_gib=max(memory, default=None),
         memory_median_gib=median(memory) if memory else None,
-        longest_minutes=longest / 60,
+        longest_minutes=max(seconds) / 60,
         next_memory_gib=asked_next[0],
         next_minutes=asked_next[1],
         free_memory_gib=asked_free[0],
@@ -171,11 +155,6 @@ def _busy_share(asked: Asked, starts: Sequence[JobStart]) -> float | None:
             used += busy
             total += start.seconds * (1 if on_gpu else asked.cpus or 1)
     return used / total if total else None
-
-
-def _peak(starts: Sequence[JobStart]) -> float | None:
-    peaks = [start.peak_memory_gib for start in starts if start.peak_memory_gib is not None]
-    return max(peaks, default=None)
 
 
 def _spans(

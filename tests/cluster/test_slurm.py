@@ -119,6 +119,26 @@ def test_cheap_grades_come_first_each_class_in_an_array_of_its_own(sweep, tiny_s
     sweep.wait_done()
 
 
+def test_jobs_say_what_they_asked_and_used(sweep, tiny_store):
+    sweep.write(tiny_store, SHORT.format(n_seeds=1), "cpus = 2\ncells_per_job = 2")
+    sweep.submit()
+    sweep.wait_done()
+    sweep.wait_idle()
+    document = json.loads(sweep("status", sweep.study, "--efficiency", "--json"))
+    (row,) = document["classes"]
+    assert (row["asked"]["cpus"], row["asked"]["memory_mib"], row["asked"]["minutes"]) == (
+        2,
+        615,
+        15,
+    )
+    assert (row["n_jobs"], row["n_cells"], row["billed_by"]) == (2, 4, "attempts")
+    assert 0 < row["memory_median_gib"] <= row["memory_max_gib"] < 0.6
+    assert 0 < row["longest_minutes"] < 15
+    # a process with one thread; the file has whole seconds
+    assert 0 < row["busy_share"] < 1
+    assert row["next_memory_gib"] == {"low": 615 / 1024, "high": 615 / 1024}
+
+
 def test_only_the_first_task_of_a_cell_trains(sweep, tiny_store):
     sweep.write(tiny_store, SHORT.format(n_seeds=1), '[slurm.options]\n"ntasks-per-node" = 2')
     sweep.submit()
@@ -286,6 +306,32 @@ def test_the_accounting_tells_what_a_lost_log_would_have(
     sweep.wait(lambda: endings() == {"timeout": 1, "cancelled": 1}, 60.0)
     sweep("cancel", sweep.study, "--yes")
     sweep.wait_idle()
+
+
+def test_a_requeued_job_is_billed_by_the_accounting_for_each_start(
+    fresh_sweep, make_cluster, long_store
+):
+    if missing := missing_daemons(accounting=True):
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    sweep = fresh_sweep
+    sweep.on(make_cluster(n_nodes=1, accounting=True))
+    sweep.write(long_store, LONG)
+    sweep.submit()
+    attempt = sweep.wait_trained()
+    sweep.cluster.run("scontrol", "requeue", attempt["slurm_job_id"])
+    sweep.wait_done()
+    sweep.wait_idle()
+
+    def billed():
+        document = json.loads(sweep("status", sweep.study, "--efficiency", "--json"))
+        (row,) = document["classes"]
+        # the database lags behind
+        return row if (row["billed_by"], row["n_starts"]) == ("accounting", 2) else None
+
+    row = sweep.wait(billed, 60.0)
+    lines = sweep.cluster.run("sacct", "-n", "-P", "-X", "-D", "-o", "ElapsedRaw").split()
+    assert row["core_hours"] == sum(map(int, lines)) / 3600
+    assert row["n_jobs"] == 1
 
 
 def test_a_lost_node_makes_two_copies_and_one_record(

@@ -66,6 +66,19 @@ def test_a_running_job_counts_before_a_waiting_one_of_the_same_cell():
     assert cells_in_queue([one, two], [running, waiting]) == {"x": running}
 
 
+def test_every_start_of_a_job_has_its_time(prints, monkeypatch):
+    """A job that never started, and one that is still waiting, have none."""
+    monkeypatch.setattr(scheduler.shutil, "which", lambda name: name)
+    prints("12_0|40\n12_0|300\n12_1|25\n12_2|0\n12_[3-9]|\n")
+    assert scheduler.elapsed_seconds("x", ["12"]) == {"12_0": [40.0, 300.0], "12_1": [25.0]}
+
+
+def test_without_accounting_no_time_is_known(prints, monkeypatch):
+    monkeypatch.setattr(scheduler.shutil, "which", lambda name: name)
+    prints("", 1, "sacct: error: Slurm accounting storage is disabled")
+    assert scheduler.elapsed_seconds("x", ["12"]) == {}
+
+
 def test_partitions_add_up_over_their_nodes(prints):
     prints(
         "gpu*|gpu:a100:4(S:0-1),shard:8|512000+|64|2-00:00:00\n"

@@ -70,7 +70,7 @@ def _totals_text(rows: Sequence[ClassUse]) -> str:
 def _fixed_text(row: ClassUse) -> str:
     """Return what the study fixes although the estimates say otherwise; empty if nothing."""
     fixed = [
-        f"{key} ({_span(now)} {unit}; {_span(free)} without it)"
+        f"{key} ({_span_text(now)} {unit}; {_span_text(free)} without it)"
         for key, unit, now, free in (
             ("memory_gib", "GiB", row.next_memory_gib, row.free_memory_gib),
             ("time_minutes", "minutes", row.next_minutes, row.free_minutes),
@@ -90,6 +90,10 @@ def _gib(row: ClassUse) -> float | None:
 
 
 def _span(span: Span | None) -> object:
+    return span.low if span is not None and span.low == span.high else _span_text(span)
+
+
+def _span_text(span: Span | None) -> str | None:
     if span is None:
         return None
-    return span.low if span.low == span.high else f"{span.low:g}-{span.high:g}"
+    return f"{span.low:g}" if span.low == span.high else f"{span.low:g}-{span.high:g}"

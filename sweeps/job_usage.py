@@ -1,4 +1,4 @@
-"""The starts of a study's jobs, with what each asked and what it used.
+"""The jobs of a study: what each asked and what it used. Read from files and SLURM's accounting, if there is one.
 
 A job that was queued again has several starts. What it asked is in its submission; what it used is in the
 attempts of its cells, which the jobs write. Attempts of earlier versions lack some of these facts.
@@ -12,9 +12,9 @@ from typing import Any
 
 from scaling.records import RunStore, read_attempts
 from sweeps.planning import History, Plan, read_history
-from sweeps.queue import Submission, read_submissions
+from sweeps.queue import Submission, read_submissions, scheduler, sweep_name
 
-__all__ = ["Asked", "JobStart", "job_starts"]
+__all__ = ["Asked", "Job", "JobStart", "jobs_of"]
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,12 @@ class JobStart:
     """One start of a job.
 
     Attributes:
-        asked: its resource class.
-        job: `folder/job id` of SLURM, otherwise a name of the process.
         attempts: of the cells that it trained, oldest first.
         cells: signatures of these cells.
     """
 
-    asked: Asked
-    job: str
     attempts: tuple[Mapping[str, Any], ...]
     cells: frozenset[str]
-
-    @property
-    def job_id(self) -> str:
-        """The scheduler's id."""
-        return self.job.rpartition("/")[2]
 
     @cached_property
     def seconds(self) -> float:
@@ -93,29 +84,55 @@ class JobStart:
         return [float(one[key]) for one in self.attempts if one.get(key) is not None]
 
 
-def job_starts(plan: Plan, runs: RunStore) -> list[JobStart]:
-    """Return the starts of all jobs that have trained a cell of the study, removed cells included.
+@dataclass(frozen=True)
+class Job:
+    """A job that has run.
+
+    Attributes:
+        asked: its resource class.
+        starts: those that trained something; empty if none did.
+        seconds: wall-clock time of each start.
+        in_accounting: whether these times are SLURM's own; they are then those of all starts.
+    """
+
+    asked: Asked
+    starts: tuple[JobStart, ...]
+    seconds: tuple[float, ...]
+    in_accounting: bool
+
+    @property
+    def cells(self) -> frozenset[str]:
+        """The signatures of the cells that it trained."""
+        return frozenset(cell for start in self.starts for cell in start.cells)
+
+    @property
+    def peak_memory_gib(self) -> float | None:
+        """Highest resident memory of its processes; None if unknown."""
+        peaks = (start.peak_memory_gib for start in self.starts)
+        return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def jobs_of(plan: Plan, runs: RunStore) -> list[Job]:
+    """Return all jobs of the study that have run, those of removed cells included.
+
+    Jobs that trained nothing are known only to the accounting.
 
     Raises:
         UserError: a record is damaged.
     """
     submitted = _Submitted(read_submissions(runs))
-    attempts: dict[tuple[str, int], list[_Attempt]] = {}
-    asked: dict[str, Asked] = {}
+    attempts: dict[str, dict[int, list[_Attempt]]] = {}
     for one in _attempts(plan, read_history(runs)):
-        job, of_job = submitted.job_of(one)
-        asked[job] = of_job
         restart = int(one.document.get("slurm_restart_count") or 0)
-        attempts.setdefault((job, restart), []).append(one)
-    return [
-        JobStart(
-            asked[job],
-            job,
-            tuple(one.document for one in group),
-            frozenset(cell for one in group for cell in one.cells),
-        )
-        for (job, _), group in attempts.items()
-    ]
+        attempts.setdefault(submitted.job_of(one), {}).setdefault(restart, []).append(one)
+    elapsed = scheduler.elapsed_seconds(sweep_name(runs), submitted.array_ids)
+    accounted = {submitted.latest(job_id): seconds for job_id, seconds in elapsed.items()}
+    jobs = []
+    for name in dict.fromkeys([*attempts, *filter(None, accounted)]):
+        starts = tuple(map(_start, attempts.get(name, {}).values()))
+        seconds = accounted.get(name) or [start.seconds for start in starts]
+        jobs.append(Job(submitted.asked(name), starts, tuple(seconds), name in accounted))
+    return jobs
 
 
 @dataclass
@@ -128,12 +145,11 @@ def _attempts(plan: Plan, history: History) -> Iterable[_Attempt]:
     """Return all attempts with their cells, each once, as it was last written."""
     found: dict[str, _Attempt] = {}
 
-    def add(documents: Sequence[dict[str, Any]], cells: Iterable[str], folder: str) -> None:
+    def add(documents: Sequence[dict[str, Any]], cells: Iterable[str]) -> None:
         for document in documents:
-            if not document.get("started"):  # a cell that was closed before it was claimed
-                continue
-            name = document.get("id") or f"{folder}/{document.get('number')}"
-            one = found.setdefault(name, _Attempt(document))
+            if not (document.get("id") and document.get("started")):
+                continue  # written by a driver, for a job that ended before it claimed its cell
+            one = found.setdefault(document["id"], _Attempt(document))
             one.cells.update(cells)
             if _end(document) > _end(one.document):
                 one.document = document
@@ -142,42 +158,63 @@ def _attempts(plan: Plan, history: History) -> Iterable[_Attempt]:
         documents = [dict(one) for one in history.attempts(signature, signature)]
         if documents:  # earlier versions have it only here
             documents[-1].setdefault("peak_memory_gib", record["peak_memory_gib"])
-        add(documents, [signature], signature)
+        add(documents, [signature])
     cells_of: dict[str, list[str]] = {}
     for cell in plan.cells:
         if cell.state.state != "done":
             cells_of.setdefault(cell.key, []).append(cell.config.signature)
     for name in sorted(history.folders - history.records.keys()):
-        add(read_attempts(history.runs.folder(name)), cells_of.get(name, [name]), name)
+        add(read_attempts(history.runs.folder(name)), cells_of.get(name, [name]))
     return found.values()
 
 
+def _start(attempts: Sequence[_Attempt]) -> JobStart:
+    cells = frozenset(cell for one in attempts for cell in one.cells)
+    return JobStart(tuple(one.document for one in attempts), cells)
+
+
 class _Submitted:
-    """Finds the job of an attempt. Job ids are reused, so it is the last one submitted before the attempt."""
+    """The jobs of all submissions, by `folder/job id`: job ids are reused, so an id alone does not name a job."""
 
     def __init__(self, submissions: Sequence[Submission]) -> None:
-        self._by_job: dict[str, list[tuple[float, Submission]]] = {}
+        self._asked: dict[str, Asked] = {}
+        self._by_id: dict[str, list[tuple[float, str]]] = {}
         for submission in submissions:
             if submission.cluster == "slurm":
-                made = _made(submission)
+                made, asked = _made(submission), _asked(submission)
                 for job_id in submission.job_ids:
-                    self._by_job.setdefault(job_id, []).append((made, submission))
+                    name = f"{submission.folder.name}/{job_id}"
+                    self._asked[name] = asked
+                    self._by_id.setdefault(job_id, []).append((made, name))
 
-    def job_of(self, one: _Attempt) -> tuple[str, Asked]:
-        """Return the name and the resources of its job."""
+    @property
+    def array_ids(self) -> set[str]:
+        """The ids of all arrays."""
+        return {job_id.partition("_")[0] for job_id in self._by_id}
+
+    def latest(self, job_id: str) -> str | None:
+        """Return the name of the last job with this id; None if it is not ours."""
+        return self._by_id[job_id][-1][1] if job_id in self._by_id else None
+
+    def asked(self, name: str) -> Asked:
+        """Return what a job asked."""
+        return self._asked.get(name, Asked("slurm" if name.startswith("/") else "local"))
+
+    def job_of(self, one: _Attempt) -> str:
+        """Return the name of an attempt's job: the last one with its id that was submitted before it.
+
+        A job without a submission is named `/job id`, a process without SLURM by its machine, number and start.
+        """
         document = one.document
         job_id = document.get("slurm_job_id")
         if not job_id:
             process = document.get("process_started")
             names = (document.get("host"), document.get("pid"), process)
-            return " ".join(map(str, names if process else (document.get("id"),))), Asked("local")
-        known = self._by_job.get(job_id, [])
+            return " ".join(map(str, names if process else (document.get("id"),)))
         begun = _time(document["started"])
         # the clocks of two machines may differ by a little
-        found = [submission for made, submission in known if made <= begun + 60.0]
-        if not found:
-            return job_id, Asked("slurm")
-        return f"{found[-1].folder.name}/{job_id}", _asked(found[-1])
+        found = [name for made, name in self._by_id.get(job_id, []) if made <= begun + 60.0]
+        return found[-1] if found else f"/{job_id}"
 
 
 def _asked(submission: Submission) -> Asked:
