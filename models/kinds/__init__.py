@@ -20,6 +20,7 @@ from models.kinds.known_kinds import (
     own_sources,
     read_options,
     size_of,
+    takes_batch_statistics,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "read_options",
     "size_of",
     "syntax_text",
+    "takes_batch_statistics",
 ]

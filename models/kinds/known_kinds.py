@@ -27,6 +27,7 @@ __all__ = [
     "own_sources",
     "read_options",
     "size_of",
+    "takes_batch_statistics",
 ]
 
 
@@ -144,6 +145,17 @@ def measured_flops(
     return _measured_pass(grade, options, _Sizes(schema), n_history, n_candidates)
 
 
+def takes_batch_statistics(grade: Grade, options: ModelOptions, schema: InputSchema) -> bool:
+    """Whether a layer of the model takes statistics over the rows of a batch, as batch normalisation does.
+
+    Raises:
+        ModelError: the class cannot be built with these sizes.
+    """
+    if isinstance(options, SuanOptions):
+        return bool(schema.numeric)
+    return _batch_statistics(grade, options, _Sizes(schema))
+
+
 def own_sources(options: ModelOptions) -> dict[str, str]:
     """Return the sources of a class from elsewhere by their paths, relative to the folder they are imported from."""
     if options.kind in KINDS:
@@ -202,6 +214,13 @@ def _measured_pass(
             grade, options, sizes.schema, n_history, n_candidates
         )
     return cost
+
+
+@lru_cache(maxsize=4096)
+def _batch_statistics(grade: Grade, options: EncoderOptions, sizes: _Sizes) -> bool:
+    with prints_to_stderr():
+        found: bool = _module("measured_size").has_running_statistics(grade, options, sizes.schema)
+    return found
 
 
 def _module(name: str) -> Any:

@@ -15,7 +15,7 @@ from models.kinds.building import empty_model
 from models.kinds.own_class import ModelError
 from models.model_options import ModelOptions
 
-__all__ = ["empty_batch", "measure", "measure_pass"]
+__all__ = ["empty_batch", "has_running_statistics", "measure", "measure_pass"]
 
 
 def measure(grade: Grade, options: ModelOptions, schema: InputSchema) -> ModelSize:
@@ -48,6 +48,18 @@ def measure_pass(
     """
     model = _on_meta(grade, options, schema)
     return _cost(model, options, schema, n_history, n_candidates)
+
+
+def has_running_statistics(grade: Grade, options: ModelOptions, schema: InputSchema) -> bool:
+    """Whether a module keeps a running mean, as layers do that take statistics over a batch.
+
+    Raises:
+        ModelError: the class cannot be built with these sizes.
+    """
+    return any(
+        name.rpartition(".")[2] == "running_mean"
+        for name, _ in _on_meta(grade, options, schema).named_buffers()
+    )
 
 
 def empty_batch(schema: InputSchema, n_history: int, n_candidates: int, device: str) -> Batch:

@@ -195,8 +195,16 @@ class StudyConfig:
         return known[base]
 
     def gpus(self, grade_name: str) -> int:
-        """The GPUs of a process that trains this grade; 0: it trains on a CPU core."""
+        """The GPUs on each node of a job that trains this grade; 0: it trains on CPU cores."""
         return self.slurm.of_grade(grade_name).gpus
+
+    def n_ranks(self, grade_name: str) -> int:
+        """The processes that train a cell of this grade together in a job."""
+        return self.slurm.of_grade(grade_name).n_ranks
+
+    def n_devices(self, grade_name: str) -> int:
+        """The GPUs, or without any the processes, that a job of this grade has."""
+        return self.slurm.of_grade(grade_name).n_devices
 
     def is_light(self, name: str) -> bool:
         """Whether the name of a grade stands for a LightSUAN."""

@@ -14,6 +14,7 @@ __all__ = ["SlurmConfig", "SlurmGrade"]
 _OWN_SBATCH_OPTIONS = (
     *("array", "job-name", "output", "error", "open-mode", "requeue", "no-requeue", "signal"),
     *("partition", "time", "mem", "cpus-per-task", "gpus-per-node", "export"),
+    *("nodes", "ntasks", "ntasks-per-node"),
 )
 
 
@@ -26,11 +27,14 @@ class SlurmGrade:
     memory_gib: float | None = None
     cpus: int | None = None
     gpus: int | None = None
+    nodes: int | None = None
+    tasks_per_node: int | None = None
     cells_per_job: int | None = None
 
     def __post_init__(self) -> None:
         """Check that all sizes are positive."""
         require_positive(self, "time_minutes", "memory_gib", "cpus", "cells_per_job")
+        require_positive(self, "nodes", "tasks_per_node")
         if self.gpus is not None and self.gpus < 0:
             raise ValueError(f"gpus is {self.gpus}, expected 0 or more")
 
@@ -42,9 +46,11 @@ class SlurmConfig:
     Attributes:
         partition: None: the cluster's default.
         time_minutes: time limit of a job; None: from the estimate.
-        memory_gib: memory of a job; None: from the estimate.
-        cpus: cores of a job.
-        gpus: GPUs of a job.
+        memory_gib: memory of a job on each node; None: from the estimate.
+        cpus: cores of each task of a job.
+        gpus: GPUs of a job on each node; each has a task of its own, and all tasks of a job train its cells together.
+        nodes: nodes of a job.
+        tasks_per_node: processes on each node; None: one for each GPU, or one. On cores they train a cell together, too.
         max_parallel: how many jobs of the sweep run at the same time.
         cells_per_job: cells that a job trains; None: short cells share a job, by their estimates.
         setup: shell lines that run before the worker starts, e.g. `module load cuda`.
@@ -57,6 +63,8 @@ class SlurmConfig:
     memory_gib: float | None = None
     cpus: int = 1
     gpus: int = 0
+    nodes: int = 1
+    tasks_per_node: int | None = None
     max_parallel: int = 16
     cells_per_job: int | None = None
     setup: tuple[str, ...] = ()
@@ -66,7 +74,7 @@ class SlurmConfig:
     def __post_init__(self) -> None:
         """Check that all sizes are positive, and refuse options that the dispatch sets itself."""
         require_positive(self, "time_minutes", "memory_gib", "cpus", "cells_per_job")
-        require_positive(self, "max_parallel")
+        require_positive(self, "max_parallel", "nodes", "tasks_per_node")
         if self.gpus < 0:
             raise ValueError(f"gpus is {self.gpus}, expected 0 or more")
         for name in self.options:
@@ -75,9 +83,28 @@ class SlurmConfig:
                     f"options.{name}: is set by scaling itself, or has a key of its own"
                 )
 
+    @property
+    def n_tasks(self) -> int:
+        """Tasks of a job on each node."""
+        return self.tasks_per_node or max(1, self.gpus)
+
+    @property
+    def n_ranks(self) -> int:
+        """Processes that train a cell together."""
+        return self.nodes * self.n_tasks
+
+    @property
+    def n_devices(self) -> int:
+        """GPUs of a job, or its processes if it has none."""
+        return self.nodes * self.gpus or self.n_ranks
+
     def of_grade(self, name: str) -> "SlurmConfig":
         """Return the settings for a grade: its own ones replace the general ones."""
         own = self.grades.get(name)
         if own is None:
             return self
-        return replace(self, **{k: v for k, v in asdict(own).items() if v is not None})
+        chosen = replace(self, **{k: v for k, v in asdict(own).items() if v is not None})
+        # the number of tasks follows the GPUs of the grade, unless the grade has its own
+        if own.gpus is not None and own.tasks_per_node is None:
+            chosen = replace(chosen, tasks_per_node=None)
+        return chosen

@@ -3,6 +3,7 @@
 Not here: which cells are missing (`sweeps.planning`), which jobs are queued (`sweeps.queue`).
 """
 
+from sweeps.dispatch.benchmark_job import benchmark_on_slurm
 from sweeps.dispatch.environment import overriding_variables
 from sweeps.dispatch.local_pool import local_seconds, n_slots, run_debug, run_local
 from sweeps.dispatch.preflight import check_shell
@@ -16,6 +17,7 @@ __all__ = [
     "Prices",
     "SlurmOptions",
     "TimeLeft",
+    "benchmark_on_slurm",
     "check_shell",
     "local_seconds",
     "n_slots",

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from scaling.records import COMMAND_VARIABLE
 
-__all__ = ["inside_a_job", "overriding_variables", "worker_environment"]
+__all__ = ["choose_gpus", "inside_a_job", "overriding_variables", "worker_environment"]
+
+
+# The GPUs that the driver of local workers may use, by the names in its CUDA_VISIBLE_DEVICES.
+_GPUS_OF_DRIVER = "SCALING_GPUS"
 
 
 # sbatch stores the submitter's environment in files and gives it to every job, so secrets are removed.
@@ -43,6 +47,19 @@ def overriding_variables() -> list[str]:
     return sorted(_OVERRIDING & os.environ.keys())
 
 
+def choose_gpus() -> None:
+    """Let a local worker use the GPUs that its driver has chosen for it; call it before torch is imported.
+
+    submitit numbers GPUs from 0, while the driver may itself be limited to some: its second is not the machine's second.
+    """
+    names, own = os.environ.get(_GPUS_OF_DRIVER), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if names is None or os.environ.get("SUBMITIT_EXECUTOR") != "local" or not own:
+        return
+    all_of_driver = names.split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(all_of_driver[int(i)] for i in own.split(","))
+    del os.environ[_GPUS_OF_DRIVER]
+
+
 @contextmanager
 def worker_environment(code: Path | None = None) -> Iterator[None]:
     """Set the environment for workers that are started in this context, and restore it afterwards.
@@ -60,6 +77,8 @@ def worker_environment(code: Path | None = None) -> Iterator[None]:
     if code is not None:
         others = before.get("PYTHONPATH", "").split(os.pathsep)
         wanted["PYTHONPATH"] = os.pathsep.join([str(code), *filter(None, others)])
+    if before.get("CUDA_VISIBLE_DEVICES"):
+        wanted[_GPUS_OF_DRIVER] = before["CUDA_VISIBLE_DEVICES"]
     in_a_job = inside_a_job() is not None
     for name in before:
         of_a_job = in_a_job and _OF_A_JOB.match(name) and name not in _KEPT

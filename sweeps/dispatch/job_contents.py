@@ -19,6 +19,7 @@ def cell_job(
     wait_seconds: float = 0.0,
     code_root: Path | None = None,
     force_resume: bool = False,
+    n_ranks: int = 1,
 ) -> CellJob:
     """Return the job for these cells; it holds only documents and paths, so that any version can unpickle it.
 
@@ -29,6 +30,7 @@ def cell_job(
         wait_seconds: how long to wait for cells that another process is training.
         code_root: folder from which the worker must import the four packages; None: any.
         force_resume: continue from checkpoints of other code.
+        n_ranks: tasks of the job, which train each cell together.
     """
     return CellJob(
         str(plan.data.path),
@@ -40,4 +42,5 @@ def cell_job(
         wait_seconds=wait_seconds,
         force_resume=force_resume,
         teacher_folders=teacher_folders(plan.study),
+        n_ranks=n_ranks,
     )

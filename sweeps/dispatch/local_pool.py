@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from scaling.errors import StorageError
 from scaling.records import RunStore
 from sweeps.dispatch.environment import worker_environment
 from sweeps.dispatch.job_contents import cell_job
-from sweeps.planning import Plan, PlannedCell
+from sweeps.planning import Plan, PlannedCell, speed_up
 from sweeps.queue import Submission, new_folder, write_submission
 
 __all__ = ["local_seconds", "n_slots", "pack_longest_first", "run_debug", "run_local"]
@@ -60,7 +60,8 @@ def run_local(
 ) -> Submission:
     """Train `cells` in `n_jobs` parallel processes and return when all have ended.
 
-    submitit's local executor starts every job at once, so a job is submitted only when a process is free.
+    submitit's local executor starts every job at once, so a job is submitted only when a process is free. A cell that
+    several processes train together on the cluster gets as many here, but at most `n_jobs`.
     `watch` is called a few times a second. An interrupt stops the workers.
 
     Raises:
@@ -73,33 +74,36 @@ def run_local(
     submission = Submission(
         folder=new_folder(runs),
         cluster="local",
-        cells=tuple(tuple(cell.config.signature for cell in batch) for batch in waiting),
+        cells=tuple(tuple(cell.config.signature for cell in job.cells) for job in waiting),
     )
     n_gpus = _n_gpus()
-    free = list(range(min(n_jobs, len(waiting))))
-    active: dict[int, tuple[Any, list[PlannedCell]]] = {}
+    free = list(range(min(n_jobs, sum(job.n_ranks for job in waiting))))
+    active: dict[tuple[int, ...], tuple[Any, list[PlannedCell]]] = {}
     with _signals_interrupt():
         try:
             while waiting or active:
-                while waiting and free:
-                    slot, batch = free.pop(), waiting.pop(0)
+                while waiting and len(free) >= waiting[0].n_ranks:
+                    next_job = waiting.pop(0)
+                    n_ranks, batch = next_job.n_ranks, next_job.cells
+                    slots, free = tuple(free[-n_ranks:]), free[:-n_ranks]
                     executor = submitit.LocalExecutor(folder=submission.folder)
-                    executor.update_parameters(timeout_min=24 * 60)
+                    executor.update_parameters(timeout_min=24 * 60, tasks_per_node=n_ranks)
                     if n_gpus:
-                        executor.update_parameters(gpus_per_node=1, visible_gpus=[slot % n_gpus])
+                        gpus = [slot % n_gpus for slot in slots]
+                        executor.update_parameters(gpus_per_node=len(gpus), visible_gpus=gpus)
                     with worker_environment(), _stderr_into(submission.folder / "controllers.log"):
                         job = executor.submit(
-                            cell_job(plan, runs, batch, force_resume=force_resume)
+                            cell_job(plan, runs, batch, force_resume=force_resume, n_ranks=n_ranks)
                         )
-                    active[slot] = (job, batch)
+                    active[slots] = (job, batch)
                     submission = replace(submission, job_ids=(*submission.job_ids, job.job_id))
                     write_submission(submission)
                 time.sleep(_POLL_SECONDS)
                 watch()
-                for slot, (job, batch) in list(active.items()):
+                for slots, (job, batch) in list(active.items()):
                     if job.done():
-                        del active[slot]
-                        free.append(slot)
+                        del active[slots]
+                        free += slots
                         _settle(runs, batch, Path(job.paths.stderr))
         except BaseException:
             _stop(runs, list(active.values()))
@@ -110,15 +114,40 @@ def run_local(
 def local_seconds(plan: Plan, cells: Sequence[PlannedCell], n_jobs: int) -> float:
     """Return the estimated time of `run_local` in seconds, including the start of its processes."""
     jobs = _pack(plan, cells, n_jobs)
-    work = sum(cell.seconds for cell in cells) + plan.start_seconds * len(jobs)
-    return max(work / min(n_jobs, len(jobs)), plan.start_seconds + max(map(_seconds, jobs)))
+    seconds = [plan.start_seconds + job.seconds for job in jobs]
+    work = sum(one * job.n_ranks for one, job in zip(seconds, jobs, strict=True))
+    return max(work / min(n_jobs, sum(job.n_ranks for job in jobs)), *seconds)
 
 
-def _pack(plan: Plan, cells: Sequence[PlannedCell], n_jobs: int) -> list[list[PlannedCell]]:
-    """Pack cells into jobs: short enough that all workers end at about the same time, but worth a process."""
-    units = plan.units(cells)
-    share = sum(map(_seconds, units)) / (6 * n_jobs)
-    return pack_longest_first(units, min(_SECONDS_PER_JOB, max(share, _SECONDS_WORTH_A_PROCESS)))
+@dataclass(frozen=True)
+class _LocalJob:
+    """Cells that `n_ranks` processes of this machine train one after the other, and the estimated time."""
+
+    cells: list[PlannedCell]
+    n_ranks: int
+    seconds: float
+
+
+def _pack(plan: Plan, cells: Sequence[PlannedCell], n_jobs: int) -> list[_LocalJob]:
+    """Pack cells into jobs: short enough that all workers end at about the same time, but worth a process.
+
+    Those of the most ranks come first, as they need the most free processes.
+    """
+    by_ranks: dict[int, list[tuple[PlannedCell, ...]]] = {}
+    for unit in plan.units(cells):
+        by_ranks.setdefault(plan.study.n_ranks(unit[0].config.grade_name), []).append(unit)
+    share = sum(cell.seconds for cell in cells) / (6 * n_jobs)
+    target = min(_SECONDS_PER_JOB, max(share, _SECONDS_WORTH_A_PROCESS))
+    jobs = []
+    for asked, units in sorted(by_ranks.items(), reverse=True):
+        n_ranks = min(asked, n_jobs)
+        # the plan's estimate is for as many ranks as a job on the cluster has
+        factor = speed_up(asked) / speed_up(n_ranks)
+        jobs += [
+            _LocalJob(batch, n_ranks, factor * _seconds(batch))
+            for batch in pack_longest_first(units, target / factor)
+        ]
+    return jobs
 
 
 def run_debug(

@@ -65,7 +65,7 @@ def check_partition(array: JobArray, partitions: Mapping[str, Partition]) -> Par
         )
     for key, asked, there, unit in (
         ("gpus", wanted.gpus, found.gpus, "GPUs"),
-        ("cpus", wanted.cpus, found.cpus, "cores"),
+        ("cpus", wanted.cpus * wanted.tasks_per_node, found.cpus, "cores"),
         ("memory_gib", wanted.memory_mib / 1024, found.memory_mib / 1024, "GiB"),
     ):
         if asked > there:

@@ -105,7 +105,7 @@ class Prices:
         return _RESERVE * self.factor * self.plan.gpu_seconds(cell) / 3600
 
     def _spent_hours(self, cell: PlannedCell) -> float:
-        return cell.spent_seconds * max(1, self.plan.study.gpus(cell.config.grade_name)) / 3600
+        return cell.spent_seconds * self.plan.study.n_devices(cell.config.grade_name) / 3600
 
     @staticmethod
     def _flops(cell: PlannedCell) -> int:
@@ -117,7 +117,7 @@ def _paid_off_grid(plan: Plan, goal: GoalConfig, names: Iterable[str], runs: Run
     configs = [config for name in names if (config := _config(name, runs)) is not None]
     if goal.unit == "core-hours":
         hours = (
-            plan.removed_seconds.get(one.signature, 0.0) * max(1, plan.study.gpus(one.grade_name))
+            plan.removed_seconds.get(one.signature, 0.0) * plan.study.n_devices(one.grade_name)
             for one in configs
         )
         return sum(hours) / 3600

@@ -36,13 +36,20 @@ _MEMORY_MARGIN = {"run": 1.25, "benchmark": 1.5, "guess": 2.0}
 
 @dataclass(frozen=True)
 class Resources:
-    """The resources of one job; all jobs of an array have the same."""
+    """The resources of one job; all jobs of an array have the same. Cores are for each task, GPUs and memory for each node."""
 
     partition: str | None
     cpus: int
     gpus: int
     memory_mib: int
     minutes: int
+    nodes: int = 1
+    tasks_per_node: int = 1
+
+    @property
+    def n_ranks(self) -> int:
+        """Processes that train each cell together."""
+        return self.nodes * self.tasks_per_node
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,8 @@ def plan_arrays(
     groups: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units:
         own = slurm.of_grade(unit.grade)
-        key = (_memory_mib(own, unit), own.partition, own.cpus, own.gpus, own.time_minutes)
+        devices = (own.cpus, own.gpus, own.nodes, own.n_tasks)
+        key = (_memory_mib(own, unit), own.partition, *devices, own.time_minutes)
         groups.setdefault((*key, own.cells_per_job, unit.time_factor), []).append(unit)
     classes: dict[Resources, list[JobPlan]] = {}
     work = sum(unit.seconds for unit in units)
@@ -123,6 +131,8 @@ def plan_arrays(
             gpus=own.gpus,
             memory_mib=_memory_mib(own, group[0]),
             minutes=math.ceil(minutes * group[0].time_factor),
+            nodes=own.nodes,
+            tasks_per_node=own.n_tasks,
         )
         classes.setdefault(resources, []).extend(jobs)
     arrays = []
@@ -183,6 +193,13 @@ def sbatch_parameters(
         # A site may forbid requeueing by default, but a preempted cell must be queued again.
         "additional_parameters": {"requeue": True, **slurm.options},
     }
+    if resources.n_ranks > 1:
+        parameters |= {
+            "nodes": resources.nodes,
+            "tasks_per_node": resources.tasks_per_node,
+            # if one task dies, the others would wait for it
+            "srun_args": ["--kill-on-bad-exit=1"],
+        }
     return {name: value for name, value in parameters.items() if value is not None}
 
 
@@ -204,7 +221,7 @@ def _memory_mib(own: SlurmConfig, unit: Unit) -> int:
     if own.memory_gib is not None:
         wanted = own.memory_gib
     else:
-        wanted = math.ceil(2 * unit.memory_gib * _MEMORY_MARGIN[unit.source]) / 2
+        wanted = own.n_tasks * math.ceil(2 * unit.memory_gib * _MEMORY_MARGIN[unit.source]) / 2
     return math.ceil(wanted * unit.memory_factor * 1024)
 
 

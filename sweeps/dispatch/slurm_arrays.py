@@ -238,6 +238,7 @@ def _submit(
                         wait_seconds=60.0 * array.resources.minutes,
                         code_root=code,
                         force_resume=options.force_resume,
+                        n_ranks=array.resources.n_ranks,
                     )
                 )
                 for job in array.jobs

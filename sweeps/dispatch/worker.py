@@ -22,6 +22,7 @@ from scaling.process import check_packages, prepare_process
 from scaling.records import Lease, LeaseLostError, RunBusyError, RunStore, claim
 from scaling.strict_values import from_document
 from scaling.study import RunConfig, RunOptions, group_runs
+from sweeps.dispatch.environment import choose_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,7 @@ class CellJob:
         USR2 and TERM only set a flag: the training saves its state after the current step, and then the job ends
         as the signal requires (`_StopSignals.hand_over`).
         """
+        choose_gpus()
         if self.n_ranks == 1 and int(os.environ.get("SLURM_PROCID", "0")):
             return []  # only the first task of a job trains
         with _StopSignals() as stop:

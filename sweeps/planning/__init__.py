@@ -5,7 +5,7 @@
 """
 
 from sweeps.planning.cell_standing import PlannedCell
-from sweeps.planning.cost_estimate import guess_text
+from sweeps.planning.cost_estimate import Throughput, guess_text, keep_benchmarks
 from sweeps.planning.grid import check_models, grid_cells
 from sweeps.planning.job_state import Ending, EndingKind, QueuedJob
 from sweeps.planning.plan import Plan, make_plan
@@ -18,6 +18,7 @@ from sweeps.planning.rate_scan import (
     wider,
 )
 from sweeps.planning.run_history import History, read_history
+from sweeps.planning.several_ranks import speed_up
 from sweeps.planning.teacher_runs import teacher_folders, warn_of_teachers
 
 __all__ = [
@@ -29,14 +30,17 @@ __all__ = [
     "PlannedCell",
     "QueuedJob",
     "RateScan",
+    "Throughput",
     "check_models",
     "choose_scan",
     "grid_cells",
     "guess_text",
+    "keep_benchmarks",
     "make_plan",
     "make_scan",
     "read_history",
     "shares_rate",
+    "speed_up",
     "teacher_folders",
     "warn_of_teachers",
     "wider",

@@ -1,6 +1,8 @@
 """Measures a few steps of each grade on this device, for the estimates of plans; needs torch."""
 
 import logging
+import os
+import platform
 import resource
 import subprocess
 import sys
@@ -8,14 +10,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 from models.grades import GRADES
 from models.kinds import size_of
 from models.model_options import SuanOptions
-from scaling.atomic_files import write_json
 from scaling.batches import Epoch, find_groups
 from scaling.errors import UserError, nearest
 from scaling.process import prepare_process
@@ -32,12 +33,12 @@ from scaling.study import (
 )
 from scaling.synthetic import SyntheticConfig, generate_logs
 from scaling.training import Training, denormals_flushed, predict
-from sweeps.planning.cost_estimate import BENCHMARK_FILE, Throughput, read_benchmarks
+from sweeps.planning.cost_estimate import Throughput, keep_benchmarks, read_benchmarks
 from sweeps.planning.grid import check_models, grid_cells
 from sweeps.planning.guessed_cost import evaluation_seconds, training_seconds
 from sweeps.planning.machine_speed import REFERENCE
 
-__all__ = ["benchmark_grades"]
+__all__ = ["benchmark_grades", "measure_grades"]
 
 
 logger = logging.getLogger(__name__)
@@ -56,35 +57,43 @@ _START = "import submitit.core._submit, sweeps.dispatch.worker, scaling.training
 def benchmark_grades(
     study: StudyConfig | None, grades: Sequence[str] | None, runs_root: Path, *, n_steps: int = 20
 ) -> list[tuple[str, Throughput]]:
-    """Measure the grades of a study or of the ladder, and store the results beside the runs.
+    """Measure as `measure_grades` does, and store each result beside the runs.
 
     Earlier results for other grades or devices stay in the file.
-
-    Args:
-        study: the study; None: `grades` of the ladder on generated logs.
-        grades: names of grades; None: all grades of the study.
-        runs_root: folder of the file.
-        n_steps: steps to measure for each grade and batch size; fewer if they take over 20 seconds.
 
     Raises:
         UserError: there is no such grade, the data cannot be read or generated, or the file is damaged.
         StorageError: the file cannot be written.
     """
-    # read first, so that a damaged file is reported before anything is measured
-    before = {_identity(one): one for one in read_benchmarks(runs_root)}
+    read_benchmarks(runs_root)  # a damaged file is reported before anything is measured
+    measured = []
+    for name, one in measure_grades(study, grades, n_steps=n_steps):
+        measured.append((name, one))
+        keep_benchmarks(runs_root, [one])
+    return measured
+
+
+def measure_grades(
+    study: StudyConfig | None, grades: Sequence[str] | None, *, n_steps: int = 20
+) -> Iterator[tuple[str, Throughput]]:
+    """Measure the grades of a study or of the ladder on this machine; yield each with its name.
+
+    Args:
+        study: the study; None: `grades` of the ladder on generated logs.
+        grades: names of grades; None: all grades of the study.
+        n_steps: steps to measure for each grade and batch size; fewer if they take over 20 seconds.
+
+    Raises:
+        UserError: there is no such grade, or the data cannot be read or generated.
+    """
     device = prepare_process()
     start_seconds = _start_seconds()
-    measured = []
     with _data(study) as store:
         found = _configurations(study, grades, store)
         # the peak memory of the process is that of its largest model so far
         for name in sorted(found, key=lambda name: _activation_bytes(found[name][-1], store)):
             logger.info("%s: up to %d steps at %d sizes", name, n_steps, len(found[name]))
-            one = _measure(found[name], store, device, start_seconds, n_steps)
-            measured.append((name, one))
-            before[_identity(one)] = one
-            write_json(runs_root / BENCHMARK_FILE, [asdict(each) for each in before.values()])
-    return measured
+            yield name, _measure(found[name], store, device, start_seconds, n_steps)
 
 
 @contextmanager
@@ -184,6 +193,7 @@ def _measure(
         evaluation_sample_seconds=evaluation,
         start_seconds=start_seconds,
         peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        node=os.environ.get("SLURMD_NODENAME") or platform.node(),
     )
 
 
@@ -237,10 +247,6 @@ def _start_seconds() -> float:
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-c", _START], check=True)
     return round(time.perf_counter() - begin, 2)
-
-
-def _identity(one: Throughput) -> tuple[object, ...]:
-    return one.grade, one.model, one.packing, one.data, one.device
 
 
 def _device_name(device: str) -> str:

@@ -17,11 +17,13 @@ from models.accounting import ModelSize
 from models.grades import Grade
 from models.kinds import size_of
 from models.model_options import ModelOptions
+from scaling.atomic_files import write_json
 from scaling.errors import UserError
 from scaling.strict_values import from_document
 from scaling.study import TOKENS_PER_PART, BatchSchedule, DataFacts, RunConfig, count_steps
 from sweeps.planning.guessed_cost import GpuSpeed, evaluation_seconds, training_seconds
 from sweeps.planning.machine_speed import REFERENCE, MachineSpeed, measure_machine
+from sweeps.planning.several_ranks import speed_up
 
 __all__ = [
     "BENCHMARK_FILE",
@@ -30,6 +32,7 @@ __all__ = [
     "Throughput",
     "estimate",
     "guess_text",
+    "keep_benchmarks",
     "measurements",
     "read_benchmarks",
 ]
@@ -70,7 +73,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Result of `scaling benchmark` for a grade: a step takes `step_seconds + batch_size * sample_seconds`."""
+    """Result of `scaling benchmark` for a grade: a step takes `step_seconds + batch_size * sample_seconds`.
+
+    `node` is the host that was measured; empty in files of earlier versions.
+    """
 
     grade: Grade
     model: ModelOptions
@@ -82,6 +88,12 @@ class Throughput:
     evaluation_sample_seconds: float
     start_seconds: float
     peak_memory_gib: float
+    node: str = ""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What it measures; a later measurement of the same replaces it, whatever the node."""
+        return self.grade, self.model, self.packing, self.data, self.device
 
 
 @dataclass(frozen=True)
@@ -139,7 +151,8 @@ def measurements(
                 config["packing"],
                 _teacher_key(config.get("distill")),
             )
-            facts = (record["samples_per_second"], record["peak_memory_gib"])
+            rate = record["samples_per_second"] / speed_up(_ranks_of(record))
+            facts = (rate, record["peak_memory_gib"])
             epoch = (
                 config["n_samples"],
                 config["batch_size"],
@@ -258,12 +271,31 @@ def read_benchmarks(folder: Path) -> list[Throughput]:
         raise UserError(f"{error}; {_AGAIN}") from error
 
 
+def keep_benchmarks(folder: Path, measured: Sequence[Throughput]) -> None:
+    """Store results of `scaling benchmark` beside the runs; those of other grades, data and devices stay.
+
+    Raises:
+        UserError: the file is damaged.
+        StorageError: the file cannot be written.
+    """
+    known = {one.identity: one for one in (*read_benchmarks(folder), *measured)}
+    write_json(folder / BENCHMARK_FILE, [asdict(one) for one in known.values()])
+
+
 def _guess_memory(config: RunConfig, size: ModelSize, on_gpu: bool) -> float:
     n_bytes = _BYTES_PER_PARAMETER * (size.n_params + size.n_embedding_params)
     if not on_gpu:  # a CPU trains a batch in parts that fit its caches
         n_together = min(config.batch_size, 1 + TOKENS_PER_PART // config.grade.max_len)
         n_bytes += n_together * size.activation_bytes
     return (_CUDA_PROCESS_GIB if on_gpu else _PROCESS_GIB) + n_bytes / 2**30
+
+
+def _ranks_of(record: dict[str, Any]) -> int:
+    """How many processes trained a run; records of earlier versions do not say, and of one."""
+    try:
+        return int(record["provenance"]["attempts"][-1]["ranks"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return 1
 
 
 def _teacher_key(distill: dict[str, Any] | None) -> tuple[Any, ...] | None:

@@ -34,6 +34,7 @@ from sweeps.planning.cost_estimate import (
 from sweeps.planning.grid import grid_cells
 from sweeps.planning.job_state import QueuedJob
 from sweeps.planning.run_history import former_runs, read_history
+from sweeps.planning.several_ranks import check_ranks, on_ranks
 from sweeps.planning.teacher_runs import runs_before
 
 __all__ = ["Plan", "make_plan"]
@@ -63,9 +64,9 @@ class Plan:
         return tuple(cell for cell in self.cells if cell.standing in standings)
 
     def gpu_seconds(self, cell: PlannedCell) -> float:
-        """Return the estimated seconds of a process for this cell alone, times its GPUs if it has any."""
-        gpus = self.study.gpus(cell.config.grade_name)
-        return (cell.seconds + self.start_seconds) * max(1, gpus)
+        """Return the estimated seconds of a job for this cell alone, times its GPUs, or its processes if it has none."""
+        n_devices = self.study.n_devices(cell.config.grade_name)
+        return (cell.seconds + self.start_seconds) * n_devices
 
     @property
     def seconds(self) -> float:
@@ -82,7 +83,7 @@ class Plan:
     def spent_seconds(self) -> float:
         """Device-seconds that all attempts so far have taken."""
         return sum(
-            cell.spent_seconds * max(1, self.study.gpus(cell.config.grade_name))
+            cell.spent_seconds * self.study.n_devices(cell.config.grade_name)
             for cell in self.cells
             if cell.spent_seconds
         )
@@ -176,7 +177,7 @@ def make_plan(
         jobs: queued or running jobs, by the signature of the cell.
 
     Raises:
-        UserError: the grid does not fit the data, or a record or a benchmark file is damaged.
+        UserError: the grid does not fit the data, a cell cannot use the devices that it would get, or a record or a benchmark file is damaged.
     """
     history = read_history(runs)
     study = _with_recipe(study, history.records.values())
@@ -272,7 +273,10 @@ def _costs(
         )
         if alike not in found:
             on_gpu = study.gpus(config.grade_name) > 0
-            found[alike] = estimate(config, data, known, on_gpu=on_gpu, n_trained=n_trained)
+            alone = estimate(config, data, known, on_gpu=on_gpu, n_trained=n_trained)
+            n_ranks = study.n_ranks(config.grade_name)
+            check_ranks(config, data.schema, n_ranks)
+            found[alike] = on_ranks(alone, n_ranks)
         return found[alike]
 
     return costs

@@ -3,6 +3,7 @@
 Not here: starting jobs (`sweeps.dispatch`).
 """
 
+from sweeps.queue.cell_endings import endings
 from sweeps.queue.plan_with_jobs import jobs_of_removed, survey
 from sweeps.queue.scheduler import Partition, QueuedTask, SilentSchedulerError, cancel_tasks
 from sweeps.queue.submissions import (
@@ -23,6 +24,7 @@ __all__ = [
     "Submission",
     "ask_queue",
     "cancel_tasks",
+    "endings",
     "jobs_of_removed",
     "latest_jobs",
     "new_folder",

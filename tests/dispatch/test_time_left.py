@@ -53,7 +53,7 @@ def pool(plan, cells, n_processes, wrong, seed):
     draw = random.Random(seed)
     free = [0.0] * n_processes
     trainings = []
-    for job in local_pool._pack(plan, cells, n_processes):
+    for job in (one.cells for one in local_pool._pack(plan, cells, n_processes)):
         now = free[0] + START * draw.uniform(1.0, 2.0)
         for unit in plan.units(job):
             seconds = {}

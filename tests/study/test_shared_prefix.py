@@ -88,10 +88,10 @@ def test_fewer_steps_are_trained(tiny_store, tmp_path, monkeypatch, schedule, ch
     n_samples = 0
     train_step = scaling.training.run_on_disk.Training._train_step
 
-    def count(training, parts, rate):
+    def count(training, parts, *step):
         nonlocal n_samples
         n_samples += sum(len(part.label) for part in parts)
-        return train_step(training, parts, rate)
+        return train_step(training, parts, *step)
 
     monkeypatch.setattr(scaling.training.run_on_disk.Training, "_train_step", count)
     train_runs(configs, tiny_store, RunStore(tmp_path), key="trajectory")

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from scaling.cli.sweep.plan_verbs import check_budget, load_plan, warn_about
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from scaling.records import RunStore
     from sweeps.planning import Plan, PlannedCell
@@ -182,11 +182,11 @@ def _submit_to_slurm(request: Request, failed_only: bool) -> int:
     for submission in submissions:
         resources = submission.resources or {}
         logger.info(
-            "submitted %s in %s as %s: %s GPUs, %s MiB, %s minutes, %s at once",
+            "submitted %s in %s as %s: %s, %s MiB, %s minutes, %s at once",
             counted(sum(map(len, submission.cells)), "cell"),
             counted(len(submission.cells), "job"),
             submission.job_ids[0].partition("_")[0],
-            resources.get("gpus"),
+            _devices(resources),
             resources.get("memory_mib"),
             resources.get("minutes"),
             resources.get("max_parallel"),
@@ -194,6 +194,16 @@ def _submit_to_slurm(request: Request, failed_only: bool) -> int:
     if submissions:
         logger.info("see `scaling status %s`", request.study)
     return 0
+
+
+def _devices(resources: Mapping[str, Any]) -> str:
+    """The devices of each job of a submission."""
+    gpus, nodes = resources.get("gpus") or 0, resources.get("nodes", 1)
+    ranks = nodes * resources.get("tasks_per_node", 1)
+    text = counted(gpus, "GPU") if gpus else f"{gpus} GPUs"
+    if nodes > 1:
+        text += f" on each of {nodes} nodes"
+    return f"{text}, {ranks} ranks" if ranks > 1 else text
 
 
 def _cancel_removed(made: Plan, store: RunStore, yes: bool) -> None:
