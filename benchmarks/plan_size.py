@@ -1,11 +1,12 @@
 """Plan and status of ten thousand cells: seconds of the whole command (best of five), from generated run folders.
 
-    .venv/bin/python benchmarks/plan_size.py
+    .venv/bin/python benchmarks/plan_size.py [--times-ten]
 
-Prints a table and writes benchmarks/results/plan_size.json. Four fifths of the cells are done, a tenth is running
+Prints a table and writes benchmarks/results/plan_size.json (`--times-ten`: 100,000 cells, best of two, plan_size_x10.json). Four fifths of the cells are done, a tenth is running
 (an attempt with a heartbeat), the rest is missing; half of the missing cells belong to a submission whose job no longer exists.
 """
 
+import argparse
 import json
 import os
 import resource
@@ -35,14 +36,16 @@ warmup_events = 5
 [grid]
 grade = ["SUAN-0", "SUAN-1", "SUAN-2", "SUAN-3", "SUAN-4", "SUAN-5", "SUAN-6", "SUAN-7", "SUAN-8", "SUAN-9"]
 n_samples = {sizes}
-n_seeds = 50
+n_seeds = {seeds}
 """
 
 
-def make_runs(folder: Path) -> Path:
-    """A study of 10,000 cells and its run folders, written as the run store writes them, but without fsync."""
+def make_runs(folder: Path, n_seeds: int) -> Path:
+    """A study of 200 cells per seed and its run folders, written as the run store writes them, but without fsync."""
     study_file = folder / "study.toml"
-    study_file.write_text(STUDY.format(folder=folder, sizes=[100 * size for size in range(1, 21)]))
+    study_file.write_text(
+        STUDY.format(folder=folder, seeds=n_seeds, sizes=[100 * size for size in range(1, 21)])
+    )
     study = load_study(study_file)
     ensure_data(study.data)
     data = data_facts(study.data)
@@ -113,26 +116,36 @@ def seconds_of(*arguments: str, folder: Path) -> tuple[float, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times-ten", action="store_true")
+    times_ten = parser.parse_args().times_ten
+    n_seeds, n_tries = (500, 2) if times_ten else (50, 5)
+    n_cells = 200 * n_seeds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        study = str(make_runs(folder))
+        study = str(make_runs(folder, n_seeds))
         results = {}
         for verb in (("plan",), ("plan", "--json"), ("status",), ("status", "--json")):
             command = (verb[0], study, *verb[1:])
-            tries = [seconds_of(*command, folder=folder) for _ in range(5)]
+            tries = [seconds_of(*command, folder=folder) for _ in range(n_tries)]
             wall, cpu = (min(seconds) for seconds in zip(*tries, strict=True))
             results[" ".join(verb)] = {"wall": round(wall, 2), "processor": round(cpu, 2)}
             print(
                 f"scaling {' '.join(verb):15s} {wall:6.2f} s, {cpu:5.2f} s of the processor, "
-                "for 10,000 cells"
+                f"for {n_cells:,} cells"
             )
-    path = Path(__file__).with_name("results") / "plan_size.json"
-    path.write_text(
-        json.dumps(
-            {"cells": 10_000, "load_average": os.getloadavg()[0], "seconds": results}, indent=2
-        )
-        + "\n"
-    )
+        # the largest of all commands, in KiB
+        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        print(f"{memory:.2f} GiB of memory at most")
+    document = {
+        "cells": n_cells,
+        "load_average": os.getloadavg()[0],
+        "memory_gib": round(memory, 2),
+        "seconds": results,
+    }
+    suffix = "_x10" if times_ten else ""
+    path = Path(__file__).with_name("results") / f"plan_size{suffix}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ draws for all ways to submit. Compared are the time until a law fitted to the fi
 (status `converged`), the time until all cells are done, and the GPU-hours used, start-up and lost work included.
 
 The last rows are ways that `scaling submit` does not have. Writes results/simulated_cluster.json. Takes about five
-minutes on one core; `--quick` takes two seeds, `--times-ten` simulates 100,000 cells, `--gpus` another number of places.
+minutes on one core; `--quick` takes two seeds, `--times-ten` simulates 100,000 cells. `--gpus` and `--wait` (seconds) set
+another number of places and another median wait; these runs are printed only.
 """
 
 import argparse
@@ -64,8 +65,8 @@ LAW = {"E": 0.388, "A": 5.99, "B": 1.41, "alpha": 0.762, "beta": 0.279}
 NOISE = 3.1e-3
 # share of a run's variance that the sizes of one shared training have in common
 COMMON = 0.5
-FIRST_LOOK, LOOK_FACTOR = 12, 1.4
-ATTEMPTS = 12  # draws of a job; a later attempt takes the first ones again
+FIRST_LOOK, LOOK_FACTOR = 12, 1.5
+ATTEMPTS = 8  # draws of a job that are made at once
 
 
 @dataclass(frozen=True)
@@ -184,11 +185,23 @@ class Draws:
         errors = rng.normal(0, cluster.cell_sigma, n_cells)
         errors += [of_grade[cell.config.grade_name] for cell in plan.cells]
         self.factors = np.exp(errors)
-        self.waits = np.exp(rng.normal(0, cluster.wait_sigma, (n_cells, ATTEMPTS)))
-        self.preemptions = rng.exponential(3600 / cluster.preemptions, (n_cells, ATTEMPTS))
+        self._waits = rng.normal(0, 1, (n_cells, ATTEMPTS))
+        self._preemptions = rng.exponential(1, (n_cells, ATTEMPTS))
         self.noise = rng.normal(0, 1, n_cells)
         self._gap = 3600 / cluster.node_failures
         self._failures: dict[int, tuple[np.random.Generator, list[float]]] = {}
+
+    def wait(self, job: "Job", attempt: int) -> float:
+        """A standard normal number for the wait before an attempt."""
+        if attempt < ATTEMPTS:
+            return float(self._waits[job.cells[0], attempt])
+        return float(np.random.default_rng([self.seed, 4, job.cells[0], attempt]).normal())
+
+    def preemption(self, job: "Job", attempt: int) -> float:
+        """The time until an attempt is preempted, as a multiple of the mean."""
+        if attempt < ATTEMPTS:
+            return float(self._preemptions[job.cells[0], attempt])
+        return float(np.random.default_rng([self.seed, 5, job.cells[0], attempt]).exponential())
 
     def next_failure(self, node: int, after: float) -> float:
         """The time of the node's first failure later than `after`."""
@@ -317,7 +330,7 @@ def _in_turn(
 
 def _wait(job: Job, attempt: int, draws: Draws, cluster: Cluster) -> float:
     size = (job.limit / 3600) ** cluster.wait_growth
-    wait = cluster.wait_median * size * draws.waits[job.cells[0], attempt % ATTEMPTS]
+    wait = cluster.wait_median * size * np.exp(cluster.wait_sigma * draws.wait(job, attempt))
     return float(min(wait, cluster.wait_most))
 
 
@@ -338,7 +351,7 @@ def _run(
         wait = 0.0 if has_waited and attempt == 0 else _wait(job, attempt, draws, cluster)
         begin = now + wait
         trains = begin + cluster.start_seconds
-        preempted = begin + draws.preemptions[job.cells[0], attempt % ATTEMPTS]
+        preempted = begin + 3600 / cluster.preemptions * draws.preemption(job, attempt)
         failed = draws.next_failure(place // cluster.gpus_per_node, begin)
         limit = begin + job.limit
         now = min(trains + total - done, preempted, failed, limit)
@@ -466,9 +479,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="two seeds; writes nothing")
     parser.add_argument("--times-ten", action="store_true", help="100,000 cells, two seeds")
     parser.add_argument("--gpus", type=int, default=Cluster.gpus)
+    parser.add_argument("--wait", type=float, default=Cluster.wait_median)
     options = parser.parse_args(arguments)
     seeds = range(2 if options.quick or options.times_ten else 20)
-    cluster = Cluster(gpus=options.gpus)
+    cluster = Cluster(gpus=options.gpus, wait_median=options.wait)
     begin = time.perf_counter()
     plans = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -483,7 +497,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         own = replace(cluster, waits_together=how == "together")
         tables[f"jobs wait {how}"] = measure(plans, ways, seeds, own)
     print(f"\n{time.perf_counter() - begin:.0f} s")
-    if not options.quick:
+    if not options.quick and cluster == Cluster():
         size = "_x10" if options.times_ten else ""
         document = {
             "date": dt.datetime.now(dt.UTC).date().isoformat(),
@@ -492,8 +506,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "cluster": asdict(cluster),
             "median_min_max": tables,
         }
-        other = "" if cluster.gpus == Cluster.gpus else f"_{cluster.gpus}"
-        write_json(RESULTS / f"simulated_cluster{size}{other}.json", document)
+        write_json(RESULTS / f"simulated_cluster{size}.json", document)
 
 
 if __name__ == "__main__":
