@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sweeps.status import SweepProgress
 
-__all__ = ["stopped_cleanly", "sweep_progress", "work_progress"]
+__all__ = ["stopped_cleanly", "sweep_progress", "waiting_line", "work_progress"]
 
 
 logger = logging.getLogger(__name__)
@@ -83,6 +83,27 @@ def sweep_progress(
 
         yield _now_and_then(_SECONDS_BETWEEN_LINES, line)
         line()
+
+
+@contextmanager
+def waiting_line() -> Iterator[Callable[[str, float], None]]:
+    """Yield `show(text, seconds)`: a line that is redrawn on a terminal, elsewhere a line for each new text."""
+    if is_live():
+        from rich.console import Console
+        from rich.text import Text
+
+        with Console(stderr=True).status("") as line:
+            yield lambda text, seconds: line.update(Text(f"[{format_duration(seconds)}] {text}"))
+    else:
+        last = ""
+
+        def show(text: str, seconds: float) -> None:
+            nonlocal last
+            if text != last:
+                logger.info("[%s] %s", format_duration(seconds), text)
+            last = text
+
+        yield show
 
 
 class _SweepBars:

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,13 +16,14 @@ import typer
 from scaling.cli.missing_packages import check_training_packages
 from scaling.cli.options import AsJson, Budget, Output, Overrides, Runs, Study
 from scaling.cli.output import counted, emit, format_duration, format_hours, runs_root
+from scaling.cli.progress import stopped_cleanly, waiting_line
 from scaling.cli.tables import Table
 from scaling.errors import SettingError, UserError
 
 if TYPE_CHECKING:
     from scaling.records import RunStore
     from scaling.study import StudyConfig
-    from sweeps.planning import Plan
+    from sweeps.planning import Plan, Throughput
     from sweeps.queue import QueuedTask, SilentSchedulerError
 
 __all__ = ["add_verbs", "check_budget", "load_plan", "load_study_and_store", "warn_about"]
@@ -46,6 +48,13 @@ _PLAN_COLUMNS = {
     "why": "why",
 }
 STANDINGS = ("done", "running", "queued", "failed", "lost", "preempted", "changed", "missing")
+
+
+class BenchmarkCluster(StrEnum):
+    """Where grades are measured."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -175,27 +184,41 @@ def benchmark(
             min=3, help="Steps to time, per grade and size; fewer if they take over 20 s."
         ),
     ] = 20,
+    cluster: Annotated[
+        BenchmarkCluster,
+        typer.Option("--cluster", help="local: here; slurm: in a job on the study's partition."),
+    ] = BenchmarkCluster.LOCAL,
+    wait_minutes: Annotated[
+        float, typer.Option(min=1.0, help="With slurm: how long a job may wait in the queue.")
+    ] = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Time a few steps of each grade on this device and store the throughput for `scaling plan`.
+    """Time a few steps of each grade on the device that will train it, for `scaling plan`.
 
-    Run it on the machine that will train the cells, e.g. in an interactive job on a GPU node. Without a study
-    the data are small generated logs. The results are stored in RUNS/benchmark.json.
+    With `--cluster slurm` a job measures on a node of the study's partition, with the study's resources; the verb waits
+    for it, and an interrupt cancels it. Otherwise this machine is measured. Without a study the data are small
+    generated logs. The results are stored in RUNS/benchmark.json.
 
     Example: scaling benchmark studies/quickstart.toml --grade W16
     """
     from dataclasses import asdict
 
-    from sweeps.planning.benchmark import benchmark_grades
-
     if study is None and not grade:
         raise UserError("benchmark: name a study, or grades of the ladder with --grade")
-    config = None if study is None else load_study_and_store(study, overrides, runs)[0]
-    with redirect_stdout(sys.stderr):  # what a class from elsewhere prints
-        measured = benchmark_grades(config, grade, runs_root(runs), n_steps=steps)
+    if cluster is BenchmarkCluster.LOCAL:
+        from sweeps.planning.benchmark import benchmark_grades
+
+        config = None if study is None else load_study_and_store(study, overrides, runs)[0]
+        with redirect_stdout(sys.stderr):  # what a class from elsewhere prints
+            measured = benchmark_grades(config, grade, runs_root(runs), n_steps=steps)
+    elif study is None:
+        raise UserError("--cluster slurm: name a study; its [slurm] says what the job asks")
+    else:
+        measured = _benchmark_on_slurm(study, overrides, runs, grade, steps, 60 * wait_minutes)
     rows = [
         {
             "grade": name,
+            "node": one.node,
             "device": one.device,
             "packing": one.packing,
             "ms_per_step": 1e3 * one.step_seconds,
@@ -208,6 +231,30 @@ def benchmark(
     ]
     table = Table(list(rows[0]), [list(row.values()) for row in rows])
     emit(table, [{"name": name, **asdict(one)} for name, one in measured], as_json=as_json)
+
+
+def _benchmark_on_slurm(
+    study: Path,
+    overrides: list[str] | None,
+    runs: Path | None,
+    grades: Sequence[str] | None,
+    n_steps: int,
+    wait_seconds: float,
+) -> list[tuple[str, Throughput]]:
+    from sweeps.dispatch import benchmark_on_slurm, check_shell
+    from sweeps.planning import keep_benchmarks
+
+    try:
+        check_shell(clean_env=False)  # before any data are generated
+    except UserError as error:
+        raise UserError(f"--cluster slurm: {error}") from error
+    made, store = load_plan(study, overrides, runs, make_data=True)
+    with stopped_cleanly(), waiting_line() as show:
+        measured = benchmark_on_slurm(
+            made, store, grades, show, n_steps=n_steps, wait_seconds=wait_seconds
+        )
+    keep_benchmarks(store.root.parent, [one for _, one in measured])
+    return measured
 
 
 def check_budget(made: Plan, seconds: float, budget: float | None) -> None:
