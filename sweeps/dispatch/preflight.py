@@ -7,10 +7,17 @@ from pathlib import Path
 from scaling.errors import UserError, nearest
 from sweeps.dispatch.environment import inside_a_job
 from sweeps.dispatch.sbatch_resources import JobArray
-from sweeps.dispatch.shared_disk import why_not_shared
 from sweeps.queue import Partition, scheduler
 
-__all__ = ["check_logs", "check_partition", "check_shared", "check_shell"]
+__all__ = ["check_logs", "check_partition", "check_shared", "check_shell", "why_not_shared"]
+
+
+_MEMORY = ("tmpfs", "ramfs", "devtmpfs", "overlay")
+_NETWORK = (
+    *("nfs", "nfs4", "lustre", "gpfs", "beegfs", "beegfs_nodev", "ceph", "cephfs", "glusterfs"),
+    *("wekafs", "panfs", "orangefs", "afs", "cifs", "smb3", "9p", "pvfs2", "daos"),
+)
+_LOCAL_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 
 
 def check_shell(*, clean_env: bool) -> None:
@@ -91,3 +98,37 @@ def check_shared(folders: Mapping[Path, str]) -> None:
             raise UserError(
                 f"{folder}: {reason}, which {sorted(hosts)[0]} and the other nodes cannot see; {advice}"
             )
+
+
+def why_not_shared(folder: Path, mounts: str | None = None) -> str | None:
+    """Return why no other machine can see `folder`; None if others may see it.
+
+    A disk of this machine may be exported to other machines, so only temporary folders and file systems in
+    memory are certainly local. `mounts` has the format of /proc/mounts.
+    """
+    place = folder.resolve()
+    kind = _file_system(place, mounts)
+    if kind in _NETWORK or kind.startswith("fuse."):
+        return None
+    if kind in _MEMORY:
+        return f"lies in the {kind} of this machine"
+    for local in _LOCAL_FOLDERS:
+        if place.is_relative_to(local):
+            return f"lies in {local} of this machine"
+    return None
+
+
+def _file_system(place: Path, mounts: str | None = None) -> str:
+    """Return the type of the file system that contains `place`; empty if it is unknown."""
+    if mounts is None:
+        try:
+            mounts = Path("/proc/mounts").read_text(encoding="utf-8")
+        except OSError:
+            return ""
+    found, kind = Path("/"), ""
+    for line in mounts.splitlines():
+        _, point, this, *_ = line.split()
+        mount = Path(point.replace("\\040", " "))
+        if place.is_relative_to(mount) and len(mount.parts) >= len(found.parts):
+            found, kind = mount, this
+    return kind

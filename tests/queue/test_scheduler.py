@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.dispatch.shared_disk import why_not_shared
+from sweeps.dispatch.preflight import why_not_shared
 from sweeps.queue import Partition, QueuedTask, SilentSchedulerError, Submission, scheduler
 from sweeps.queue.cell_endings import ending_in_log
 from sweeps.queue.submissions import cells_in_queue
