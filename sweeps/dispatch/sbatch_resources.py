@@ -196,7 +196,7 @@ def sbatch_parameters(
     if resources.n_ranks > 1:
         parameters |= {
             "nodes": resources.nodes,
-            "tasks_per_node": resources.tasks_per_node,
+            "ntasks_per_node": resources.tasks_per_node,
             # if one task dies, the others would wait for it
             "srun_args": ["--kill-on-bad-exit=1"],
         }

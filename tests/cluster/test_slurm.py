@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from scaling.study import data_facts, load_study
 from sweeps.dispatch import run_debug
 from sweeps.planning import make_plan
 from sweeps.queue import read_submissions, sweep_name
+from sweeps.queue.scheduler import queued_tasks
 
 pytestmark = [
     pytest.mark.slurm,
@@ -139,13 +141,40 @@ def test_jobs_say_what_they_asked_and_used(sweep, tiny_store):
     assert row["next_memory_gib"] == {"low": 615 / 1024, "high": 615 / 1024}
 
 
-def test_only_the_first_task_of_a_cell_trains(sweep, tiny_store):
-    sweep.write(tiny_store, SHORT.format(n_seeds=1), '[slurm.options]\n"ntasks-per-node" = 2')
-    sweep.submit()
-    sweep.wait_done()
-    sweep.wait_idle()
-    assert [len(r.provenance["attempts"]) for r in sweep.runs.read_all()] == [1] * 4
-    assert sweep.results() == sweep.undisturbed()
+def test_a_benchmark_measures_on_a_node(sweep, tiny_store):
+    sweep.write(tiny_store, SHORT.format(n_seeds=1), 'partition = "gpu"\ncpus = 2')
+    text = sweep("benchmark", sweep.study, "--cluster", "slurm", "--steps", "3")
+    assert "on partition gpu: measures SUAN-0, SUAN-1" in text
+    kept = json.loads((sweep.folder / "runs" / "benchmark.json").read_text())
+    assert len(kept) == 2
+    assert {one["node"] for one in kept} <= {"n1", "n2", "n3", "n4"}
+    assert {cell.source for cell in sweep.plan().cells} == {"benchmark"}
+
+
+def test_a_benchmark_that_somebody_cancels_is_one_line(sweep, tiny_store):
+    sweep.write(tiny_store, SHORT.format(n_seeds=1), 'setup = ["sleep 300"]')
+    name = f"{sweep_name(sweep.runs)}-benchmark"
+    command = [sys.executable, "-m", "scaling", "benchmark", str(sweep.study), "--cluster", "slurm"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
+        sweep.wait(lambda: any(task.is_running for task in queued_tasks(name)), 30.0)
+        sweep.cluster.run("scancel", f"--name={name}")
+        _, errors = driver.communicate(timeout=100)
+    assert driver.returncode == 2
+    assert re.search(
+        r"^error: benchmark: job \d+: .*CANCELLED.*; its log is /.*_log\.err$", errors, re.M
+    )
+
+
+def test_an_interrupted_benchmark_leaves_no_job(sweep, tiny_store):
+    sweep.write(tiny_store, SHORT.format(n_seeds=1), 'setup = ["sleep 300"]')
+    name = f"{sweep_name(sweep.runs)}-benchmark"
+    command = [sys.executable, "-m", "scaling", "benchmark", str(sweep.study), "--cluster", "slurm"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
+        sweep.wait(lambda: any(task.is_running for task in queued_tasks(name)), 30.0)
+        driver.send_signal(signal.SIGINT)
+        driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    sweep.wait(lambda: not queued_tasks(name), 30.0)
 
 
 def test_a_copy_of_the_code_runs_what_was_submitted(sweep, tiny_store):
