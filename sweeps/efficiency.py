@@ -4,7 +4,7 @@ One row for each resource class: jobs that asked the same. Read from files and, 
 accounting.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -40,7 +40,7 @@ class ClassUse:
             process to its last sign of life).
         busy_share: used share of the billed time: on a GPU the time in which it computed, otherwise processor time
             divided by time and cores, which exceeds 1 if a job uses more cores than it asked.
-        memory_max_gib: the highest peak of resident memory among its jobs.
+        memory_max_gib: the highest peak of resident memory on a node among its jobs.
         memory_median_gib: the median over its jobs.
         longest_minutes: the longest start of a job.
         next_memory_gib: what the next submission of its cells would ask; None if none is in the grid.
@@ -124,8 +124,8 @@ def _class_use(asked: Asked, jobs: Sequence[Job], requests: Sequence[_Requests])
         n_jobs=len(jobs),
         n_starts=len(seconds),
         n_cells=len(cells),
-        core_hours=sum(seconds) * (asked.cpus or 1) / 3600,
-        gpu_hours=_gpu_seconds(asked, starts, sum(seconds)) / 3600,
+        core_hours=_hours(jobs, asked.n_cores, lambda start: start.n_ranks),
+        gpu_hours=_hours(jobs, asked.n_gpus, lambda start: start.n_ranks * start.is_on_gpu),
         billed_by="accounting" if all(job.in_accounting for job in jobs) else "attempts",
         busy_share=_busy_share(asked, starts),
         memory_max_gib=max(memory, default=None),
@@ -138,15 +138,15 @@ def _class_use(asked: Asked, jobs: Sequence[Job], requests: Sequence[_Requests])
     )
 
 
-def _gpu_seconds(asked: Asked, starts: Sequence[JobStart], billed: float) -> float:
-    """Return GPU-seconds; a process of a machine without SLURM trains on one GPU if there is one."""
-    if asked.gpus is not None:
-        return billed * asked.gpus
-    return sum(start.seconds for start in starts if start.is_on_gpu)
+def _hours(jobs: Sequence[Job], asked: int | None, used: Callable[[JobStart], int]) -> float:
+    """Return device-hours: those asked, or where nothing was asked those that the processes used."""
+    if asked is not None:
+        return sum(sum(job.seconds) for job in jobs) * asked / 3600
+    return sum(start.seconds * used(start) for job in jobs for start in job.starts) / 3600
 
 
 def _busy_share(asked: Asked, starts: Sequence[JobStart]) -> float | None:
-    """Return the used share of the time of those starts of which it is known."""
+    """Return the used share of the time of those starts of which it is known; the first task stands for all."""
     used = total = 0.0
     for start in starts:
         on_gpu = start.is_on_gpu or bool(asked.gpus)

@@ -5,7 +5,7 @@ attempts of its cells, which the jobs write. Attempts of earlier versions lack s
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -24,10 +24,12 @@ class Asked:
     Attributes:
         cluster: slurm, or local for processes of one machine.
         partition: of SLURM; None: the default one.
-        cpus: cores of the job.
-        gpus: GPUs of the job.
+        cpus: cores of each task.
+        gpus: GPUs on each node.
         memory_mib: memory on each node.
         minutes: time limit.
+        nodes: nodes of the job.
+        tasks_per_node: its tasks on each of them.
     """
 
     cluster: str
@@ -36,11 +38,23 @@ class Asked:
     gpus: int | None = None
     memory_mib: int | None = None
     minutes: int | None = None
+    nodes: int = 1
+    tasks_per_node: int = 1
+
+    @property
+    def n_cores(self) -> int | None:
+        """Cores of the whole job."""
+        return None if self.cpus is None else self.cpus * self.tasks_per_node * self.nodes
+
+    @property
+    def n_gpus(self) -> int | None:
+        """GPUs of the whole job."""
+        return None if self.gpus is None else self.gpus * self.nodes
 
 
 @dataclass(frozen=True)
 class JobStart:
-    """One start of a job.
+    """One start of a job. If several tasks train a cell, these are the facts of the first; the others use as much.
 
     Attributes:
         attempts: of the cells that it trained, oldest first.
@@ -80,6 +94,11 @@ class JobStart:
         """Whether it trained on a GPU."""
         return any(one.get("device") not in (None, "cpu") for one in self.attempts)
 
+    @property
+    def n_ranks(self) -> int:
+        """Processes that trained its cells together."""
+        return max((int(one.get("ranks") or 1) for one in self.attempts), default=1)
+
     def _known(self, key: str) -> list[float]:
         return [float(one[key]) for one in self.attempts if one.get(key) is not None]
 
@@ -107,9 +126,10 @@ class Job:
 
     @property
     def peak_memory_gib(self) -> float | None:
-        """Highest resident memory of its processes; None if unknown."""
+        """Highest resident memory on a node; None if unknown."""
         peaks = (start.peak_memory_gib for start in self.starts)
-        return max((peak for peak in peaks if peak is not None), default=None)
+        highest = max((peak for peak in peaks if peak is not None), default=None)
+        return None if highest is None else highest * self.asked.tasks_per_node
 
 
 def jobs_of(plan: Plan, runs: RunStore) -> list[Job]:
@@ -198,16 +218,21 @@ class _Submitted:
 
     def asked(self, name: str) -> Asked:
         """Return what a job asked."""
-        return self._asked.get(name, Asked("slurm" if name.startswith("/") else "local"))
+        return self._asked.get(name, Asked("slurm" if "/" in name else "local"))
 
     def job_of(self, one: _Attempt) -> str:
-        """Return the name of an attempt's job: the last one with its id that was submitted before it.
+        """Return the name of an attempt's job.
 
-        A job without a submission is named `/job id`, a process without SLURM by its machine, number and start.
+        An attempt of an earlier version does not say the submission; it is then the last one before it with this id.
+        A process that SLURM did not start is named by its machine, number and start.
         """
         document = one.document
-        job_id = document.get("slurm_job_id")
-        if not job_id:
+        job_id, folder = document.get("slurm_job_id"), document.get("submission")
+        if job_id and folder and f"{folder}/{job_id}" in self._asked:
+            return f"{folder}/{job_id}"
+        if (
+            not job_id or folder
+        ):  # a process of a machine, perhaps in a job that somebody else started
             process = document.get("process_started")
             names = (document.get("host"), document.get("pid"), process)
             return " ".join(map(str, names if process else (document.get("id"),)))
@@ -218,11 +243,9 @@ class _Submitted:
 
 
 def _asked(submission: Submission) -> Asked:
+    known = {f.name for f in fields(Asked)} - {"cluster"}
     resources = submission.resources or {}
-    return Asked(
-        "slurm",
-        *(resources.get(name) for name in ("partition", "cpus", "gpus", "memory_mib", "minutes")),
-    )
+    return Asked("slurm", **{name: value for name, value in resources.items() if name in known})
 
 
 def _made(submission: Submission) -> float:

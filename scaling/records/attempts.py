@@ -64,6 +64,8 @@ class _Attempt:
     pid: PositiveInt | None = None
     slurm_job_id: str | None = None
     slurm_restart_count: int = 0
+    submission: str | None = None
+    ranks: PositiveInt | None = None
     process_started: datetime | None = None
     cpu_seconds: FiniteFloat | None = None
     peak_memory_gib: FiniteFloat | None = None

@@ -68,14 +68,19 @@ def read_code_version(folder: Path) -> dict[str, Any]:
 
 
 def describe_attempt() -> dict[str, Any]:
-    """Return the host, process, job and code of this attempt; `slurm_job_id` has the form that submitit uses."""
+    """Return the host, process, job and code of this attempt; `slurm_job_id` has the form that submitit uses.
+
+    `submission` is the name of the job's folder: ids of jobs are reused.
+    """
     array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
     restarts = os.environ.get("SLURM_RESTART_COUNT")
+    folder = os.environ.get("SUBMITIT_FOLDER")
     return {
         "host": platform.node(),
         "pid": os.getpid(),
         "slurm_job_id": f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID"),
         "slurm_restart_count": int(restarts) if restarts else 0,
+        "submission": Path(folder).name if folder else None,
         **code_version(),
         "versions": {name: _version(name) for name in ("torch", "numpy")},
     }

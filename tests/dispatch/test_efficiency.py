@@ -22,7 +22,7 @@ def at(seconds):
 
 def attempt(name, job_id, begin, end, *, process=None, restart=0, **facts):
     """An attempt from `begin` to `end` in seconds, of a process that began at `process`."""
-    return {
+    known = {
         "number": 1,
         "id": name,
         "state": "ended",
@@ -37,8 +37,8 @@ def attempt(name, job_id, begin, end, *, process=None, restart=0, **facts):
         "device": "cpu",
         "slurm_job_id": job_id,
         "slurm_restart_count": restart,
-        **facts,
     }
+    return {**known, **facts}
 
 
 class Study:
@@ -77,9 +77,9 @@ def study(study_file, monkeypatch):
 
 
 TABLE = """\
-partition  cpus  gpus  jobs  cells  core_hours  gpu_hours    busy  gib_asked  gib_max  gib_median  min_asked  min_longest  gib_next  min_next
-gpu           4     2     1      1      4.0000     2.0000  0.6000     8.0000   3.0000      3.0000        120      60.0000    2.0000        15
-cpu           2     0     2      2      0.5000     0.0000  0.4000     2.0000   1.0000      0.7500         30      10.0000    2.0000        15
+partition  cores  gpus  jobs  cells  core_hours  gpu_hours    busy  gib_asked  gib_max  gib_median  min_asked  min_longest  gib_next  min_next
+gpu            4     2     1      1      4.0000     2.0000  0.6000     8.0000   3.0000      3.0000        120      60.0000    2.0000        15
+cpu            2     0     2      2      0.5000     0.0000  0.4000     2.0000   1.0000      0.7500         30      10.0000    2.0000        15
 
 3 jobs: 4.50 core-hours and 2.00 GPU-hours billed, by their own clocks
 gpu, 8 GiB: [slurm] fixes memory_gib (2 GiB; 1.5 without it)
@@ -170,6 +170,25 @@ def test_a_job_whose_cells_are_no_longer_in_the_grid_is_billed_but_asks_nothing(
     assert (row.core_hours, row.next_memory_gib) == (0.2, None)
 
 
+def test_a_job_of_several_nodes_is_billed_for_all_its_devices(study):
+    """Two nodes with two GPUs, a task of four cores for each: 16 cores and 4 GPUs for half an hour."""
+    several = {"nodes": 2, "tasks_per_node": 2, "max_parallel": 4}
+    study.submit(["1"], {**LARGE, **several})
+    facts = {"device": "NVIDIA H200", "gpu_busy": 0.5, "ranks": 4, "peak_memory_gib": 3.0}
+    study.attempts(0, attempt("a", "1", 0, 1800, **facts))
+    (row,) = study.rows()
+    assert (row.core_hours, row.gpu_hours, row.busy_share) == (8.0, 2.0, 0.5)
+    assert row.memory_max_gib == 6.0  # both tasks of a node
+
+
+def test_an_attempt_that_says_its_submission_needs_no_clock(study):
+    study.submit(["1"], SMALL, minutes=60)
+    (folder,) = (study.runs.root / "submissions").iterdir()
+    study.attempts(0, attempt("a", "1", 0, 60, submission=folder.name))
+    (row,) = study.rows()
+    assert row.asked.partition == "cpu"
+
+
 def test_only_jobs_of_chosen_cells_count(study):
     study.submit(["1_0", "1_1"], SMALL)
     study.attempts(0, attempt("a", "1_0", 0, 360))
@@ -184,6 +203,15 @@ def test_processes_of_a_machine_without_slurm_have_a_row(study):
     study.attempts(1, attempt("b", None, 420, 720, process=360, **on_gpu))
     (row,) = study.rows()
     assert (row.asked.cluster, row.n_jobs, row.gpu_hours) == ("local", 2, 0.2)
+
+
+def test_processes_inside_a_job_that_somebody_else_started_count_one_by_one(study):
+    """An interactive job in which `scaling run` started two processes."""
+    inside = {"submission": "20260301-115900-1-0"}
+    study.attempts(0, attempt("a", "9", 0, 360, **inside))
+    study.attempts(1, attempt("b", "9", 0, 360, **inside, pid=8))
+    (row,) = study.rows()
+    assert (row.asked.cluster, row.n_jobs, row.core_hours) == ("local", 2, 0.2)
 
 
 def test_a_driver_that_closed_an_attempt_nobody_began_is_no_job(study):

@@ -58,10 +58,12 @@ def test_an_attempt_says_who_it_is(take, folder, monkeypatch):
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "48")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    monkeypatch.setenv("SUBMITIT_FOLDER", "/runs/study/submissions/20260301-120000-7-0")
     take()
     number, attempt = last_attempt(folder)
     assert number == 1
     assert (attempt["slurm_job_id"], attempt["slurm_restart_count"]) == ("48_3", 2)
+    assert attempt["submission"] == "20260301-120000-7-0"
     assert {"host", "pid", "git_commit", "git_diff", "code", "versions", "started"} <= set(attempt)
 
 

@@ -38,8 +38,8 @@ def _columns(row: ClassUse) -> dict[str, object]:
     asked = row.asked
     return {
         "partition": _partition(row),
-        "cpus": asked.cpus,
-        "gpus": asked.gpus,
+        "cores": asked.n_cores,
+        "gpus": asked.n_gpus,
         "jobs": row.n_jobs,
         "cells": row.n_cells,
         "core_hours": row.core_hours,
@@ -82,7 +82,7 @@ def _fixed_text(row: ClassUse) -> str:
 
 
 def _partition(row: ClassUse) -> str:
-    return row.asked.partition or ("default" if row.asked.cluster == "slurm" else "this machine")
+    return row.asked.partition or ("default" if row.asked.cluster == "slurm" else "local")
 
 
 def _gib(row: ClassUse) -> float | None:
