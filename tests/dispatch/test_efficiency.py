@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from small_studies import plan_of
@@ -98,6 +99,10 @@ def test_the_table_has_a_row_for_each_class_and_says_what_is_fixed(study, capsys
     with pytest.raises(SystemExit) as exited:
         main(["status", str(study.path), "--efficiency", "--set", "slurm.memory_gib=2.0"])
     assert (exited.value.code, capsys.readouterr().out) == (0, TABLE)
+
+
+def test_the_page_on_slurm_shows_this_table():
+    assert TABLE in (Path(__file__).parents[2] / "docs" / "slurm.md").read_text()
 
 
 def test_every_start_of_a_job_that_was_queued_again_is_billed(study):
