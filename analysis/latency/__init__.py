@@ -3,6 +3,20 @@
 Not here: measuring latency (`scaling.serving`).
 """
 
-from analysis.latency.served import Served, best_under, measured_counts, pareto_front, served_models
+from analysis.latency.served import (
+    Served,
+    best_of_each,
+    best_under,
+    measured_counts,
+    pareto_front,
+    served_models,
+)
 
-__all__ = ["Served", "best_under", "measured_counts", "pareto_front", "served_models"]
+__all__ = [
+    "Served",
+    "best_of_each",
+    "best_under",
+    "measured_counts",
+    "pareto_front",
+    "served_models",
+]

@@ -21,7 +21,14 @@ from scaling.serving import (
     read_serving,
 )
 
-__all__ = ["Served", "best_under", "measured_counts", "pareto_front", "served_models"]
+__all__ = [
+    "Served",
+    "best_of_each",
+    "best_under",
+    "measured_counts",
+    "pareto_front",
+    "served_models",
+]
 
 
 # A model's latency is that of its best way of serving: the first of these that was measured.
@@ -125,6 +132,13 @@ def best_under(models: pd.DataFrame, metric: str, budget_ms: float) -> str:
         f"the best model under {budget_ms:g} ms is {best['model']}: "
         f"{LABELS.get(metric, metric)} {best[metric]:.4f}, p99 {best['p99_ms']:.2g} ms"
     )
+
+
+def best_of_each(models: pd.DataFrame, metric: str, budget_ms: float) -> pd.DataFrame:
+    """Return the best model of each family within a latency budget, the best first."""
+    within = models[models["p99_ms"] <= budget_ms]
+    ordered = within.sort_values(metric, ascending=not rises(metric))
+    return ordered.drop_duplicates("family").reset_index(drop=True)
 
 
 def _read_reports(table: pd.DataFrame, folder: Path) -> dict[str, ServingReport]:

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from analysis.latency import best_under, pareto_front, served_models
+from analysis.latency import best_of_each, best_under, pareto_front, served_models
 from analysis.plots.accuracy_latency import plot_latency
 from analysis.table import runs_table
 from models.grades import GRADES
 from models.model_options import SuanOptions
+from scaling.cli.laws.race_verb import _latency_parts
 from scaling.errors import UserError
 from scaling.records import RunRecord, RunStore, TeacherRecord
 from scaling.serving import Latency, ServingReport, read_serving, runs_to_measure, write_serving
@@ -370,3 +371,16 @@ def test_every_kind_of_model_has_a_look_of_its_own():
         for bars in ax.containers
     }
     assert list(looks.values()) == kinds
+
+
+def test_the_best_of_each_family_stays_within_the_budget(study):
+    models = served_models(*study, "auc").models
+    assert best_of_each(models, "auc", 10.0)["model"].tolist() == ["LightSUAN-2", "SUAN-1"]
+    assert best_of_each(models, "auc", 0.5).empty
+
+
+def test_a_race_says_the_best_of_each_model_within_a_budget(study):
+    served = served_models(*study, "auc", n_candidates=10)
+    title, table = _latency_parts(served, 4.0)
+    assert title.startswith("the best model under 4 ms is LightSUAN-2: AUC 0.7600, p99 4 ms; ")
+    assert [row[0] for row in table.rows] == ["LightSUAN-2", "SUAN-0"]

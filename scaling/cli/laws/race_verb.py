@@ -20,6 +20,7 @@ from scaling.cli.fit_inputs import (
     WeightsName,
     chosen_options,
     law_of_table,
+    load_table,
 )
 from scaling.cli.laws.variant_laws import (
     AtMultiple,
@@ -49,7 +50,9 @@ from scaling.cli.tables import Table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.latency import Served
     from analysis.study_results import Race
+    from scaling.cli.fit_inputs import Loaded
 
 __all__ = ["add_verbs"]
 
@@ -101,6 +104,12 @@ def race(
     figure: Annotated[
         Path | None, typer.Option(help="Also draw the metric against the budget, as PNG.")
     ] = None,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Candidates per request, for the latency of the models.")
+    ] = 100,
+    budget_ms: Annotated[
+        float, typer.Option(min=0, help="Time budget of a request in ms, p99.")
+    ] = 10.0,
     confidence: Confidence = 0.95,
     runs: Runs = None,
     where: Where = None,
@@ -113,13 +122,21 @@ def race(
 
     Three tables: the law of each model; its difference to the reference over pairs of runs (same grade, data size and seed),
     corrected for the number of comparisons; and at each budget the share of the reference's compute that it needs, with the
-    probability that it is the best of all. Models whose law the data do not determine take part in the pairs only.
+    probability that it is the best of all. Models whose law the data do not determine take part in the pairs only. If
+    `scaling serve-bench` has measured the runs of a study, a fourth says the best of each model within a latency budget.
 
     Example: scaling race studies/race.toml --figure race.png
     """
     from analysis.study_results import run_race
 
-    table = combined_table(source, runs, where, overrides, whole_folder)
+    loaded = None
+    if len(source) == 1:
+        loaded = load_table(source[0], runs, where, overrides=overrides, whole_folder=whole_folder)
+    table = (
+        combined_table(source, runs, where, overrides, whole_folder)
+        if loaded is None
+        else loaded.table
+    )
     named = reference or default_reference(table, x)
     columns = [condition.partition("=")[0] for condition in named]
     computed = _COMPUTED in table.columns and table[_COMPUTED].notna().all()
@@ -147,7 +164,44 @@ def race(
             "flops: as the records count them, for a SUAN with tokens that nothing reads; runs of this version also have "
             f"{_COMPUTED}, which is comparable between kinds"
         )
-    emit(parts, _document(found), as_json=as_json, output=output)
+    served = None if loaded is None else _served(loaded, metric, candidates)
+    if served is not None:
+        parts += _latency_parts(served, budget_ms)
+    document = _document(found) | {"served": _served_document(served)}
+    emit(parts, document, as_json=as_json, output=output)
+
+
+def _served(loaded: Loaded, metric: str, n_candidates: int) -> Served | None:
+    """The latency of the models; None if nobody has measured it."""
+    from analysis.latency import measured_counts, served_models
+
+    if "signature" not in loaded.table or not measured_counts(loaded.table, loaded.folder):
+        return None
+    return served_models(loaded.table, loaded.folder, metric, n_candidates=n_candidates)
+
+
+def _latency_parts(served: Served, budget_ms: float) -> list[str | Table]:
+    from analysis.latency import best_of_each, best_under
+
+    best = best_of_each(served.models, served.metric, budget_ms)
+    rows = [
+        [row["model"], f"{row[served.metric]:.5f}", f"{row['p50_ms']:.3g}", f"{row['p99_ms']:.3g}"]
+        for row in best.to_dict("records")
+    ]
+    parts: list[str | Table] = [
+        f"{best_under(served.models, served.metric, budget_ms)}; the best of each model, by the latency of a request of "
+        f"{counted(served.n_candidates, 'candidate')}:"
+    ]
+    if rows:
+        parts.append(Table(["model", served.metric, "p50 ms", "p99 ms"], rows))
+    return [*parts, *served.notes]
+
+
+def _served_document(served: Served | None) -> list[dict[str, Any]] | None:
+    if served is None:
+        return None
+    rows: list[dict[str, Any]] = json_values(served.models.to_dict("records"))
+    return rows
 
 
 def _short_names(
