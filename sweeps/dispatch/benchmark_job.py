@@ -48,7 +48,8 @@ logger = logging.getLogger(__name__)
 # A job needs time to start and at most some twenty seconds for each model and batch size.
 _MINUTES, _MINUTES_PER_MODEL = 15, 2
 _POLL_SECONDS = 0.5
-_SECONDS_BETWEEN_QUERIES = 10.0
+# of SLURM's controller, often at first: most jobs measure for a minute
+_SECONDS_BETWEEN_QUERIES, _FIRST_QUERIES = 10.0, 2.0
 # After a job has left the queue, its file may still appear on a shared disk.
 _SECONDS_AFTER_ITS_JOB = 20.0
 _OUTCOME = "benchmark.json"
@@ -96,7 +97,7 @@ class BenchmarkJob:
 
         if self.on_gpu and prepare_process() == "cpu":
             raise UserError(
-                "torch finds no GPU there; does slurm.setup load what it needs, and is this torch built for CUDA?"
+                "torch finds no GPU on the node: slurm.setup must load what it needs, and torch must be built for CUDA"
             )
         study = from_document(StudyConfig, self.study, "job")
         measured = measure_grades(study, self.grades, n_steps=self.n_steps)
@@ -287,9 +288,11 @@ class _Wait:
 
     def _ask(self) -> None:
         """Ask SLURM for the jobs, now and then; while it is silent, only files count."""
-        if time.monotonic() - self._asked < _SECONDS_BETWEEN_QUERIES:
+        now = time.monotonic()
+        pause = max(_FIRST_QUERIES, (now - self._begin) / 6)
+        if now - self._asked < min(_SECONDS_BETWEEN_QUERIES, pause):
             return
-        self._asked = time.monotonic()
+        self._asked = now
         try:
             self._tasks = {task.folder: task for task in scheduler.queued_tasks(self._name)}
         except SilentSchedulerError:

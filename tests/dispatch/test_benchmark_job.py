@@ -198,7 +198,7 @@ def test_an_interrupt_cancels_the_job(sweep, node):
 def test_a_job_with_a_gpu_measures_no_core(tmp_path, monkeypatch):
     monkeypatch.setattr("scaling.process.prepare_process", lambda: "cpu")
     job = benchmark_job.BenchmarkJob({}, ("SUAN-0",), 3, str(tmp_path), on_gpu=True)
-    with pytest.raises(UserError, match="torch finds no GPU there"):
+    with pytest.raises(UserError, match="torch finds no GPU on the node"):
         job()
     assert "no GPU" in json.loads((tmp_path / "benchmark.json").read_text())["error"]
 

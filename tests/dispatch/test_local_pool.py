@@ -18,6 +18,7 @@ from scaling.errors import UserError
 from scaling.records import RunStore, claim
 from scaling.records.attempts import is_gone, last_attempt
 from sweeps.dispatch import run_debug, run_local
+from sweeps.dispatch.environment import choose_gpus, worker_environment
 from sweeps.dispatch.local_pool import pack_longest_first
 from sweeps.dispatch.worker import run_cells
 from sweeps.status import progress_of, status_rows
@@ -41,6 +42,56 @@ def test_local_and_debug_give_the_same_records(study_file):
     theirs = [(r.signature, r.metrics, r.train_loss) for r in debug.read_all()]
     assert len(ours) == 2
     assert ours == theirs
+
+
+@pytest.mark.slow
+def test_a_cell_of_several_ranks_is_trained_by_as_many_processes(study_file):
+    """Four are asked for, and there is room for two."""
+    small = ('grid.grade=["SUAN-0"]', "grid.n_samples=[320]")
+    plan, runs = plan_of(study_file, *small, "slurm.tasks_per_node=4")
+    run_local(plan, runs, plan.cells, n_jobs=2, watch=lambda: None)
+    (record,) = runs.read_all()
+    assert [attempt["ranks"] for attempt in record.provenance["attempts"]] == [2]
+    plan, alone = plan_of(study_file, *small, root="alone")
+    run_debug(plan, alone, plan.cells, lambda: None)
+    assert record.metrics == pytest.approx(alone.read_all()[0].metrics, abs=1e-5)
+    assert record.signature == alone.read_all()[0].signature
+
+
+def test_the_ranks_of_a_cell_take_as_many_places(study_file):
+    settings = ("slurm.grades={SUAN-1={tasks_per_node=2}}",)
+    plan, _ = plan_of(study_file, *settings)
+    jobs = sweeps.dispatch.local_pool._pack(plan, plan.cells, 3)
+    assert [job.n_ranks for job in jobs] == [2, 1]
+    assert {c.config.grade_name for c in jobs[0].cells} == {"SUAN-1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (["slurm.nodes=80"], "its batch has 16 impressions"),
+        (["slurm.gpus=2", 'model.kind="din"'], "takes statistics over the batch"),
+    ],
+)
+def test_more_ranks_than_a_cell_can_use_are_refused(study_file, changes, text):
+    with pytest.raises(UserError, match=text):
+        plan_of(study_file, *changes, "train.batch_size=16")
+
+
+@pytest.mark.parametrize(
+    ("driver", "own", "expected"), [("2,3", "1", "3"), ("4,5,6", "0,2", "4,6"), (None, "1", "1")]
+)
+def test_a_local_worker_keeps_to_the_gpus_of_its_driver(monkeypatch, driver, own, expected):
+    """submitit numbers them from 0, whatever the driver may see."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if driver is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", driver)
+    with worker_environment():
+        # as in the worker, which inherits this environment
+        monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", own)
+        choose_gpus()
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
 
 
 def test_never_more_jobs_at_once_than_asked(study_file, monkeypatch):

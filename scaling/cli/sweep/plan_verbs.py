@@ -299,8 +299,9 @@ def _plan_text(made: Plan, budget: float | None) -> list[str | Table]:
         )
     guessed = sum(1 for c in made.cells if c.source == "guess" and c.state.state != "done")
     if guessed:
+        where = " --cluster slurm" if on_gpu else ""
         lines.append(
-            f"{counted(guessed, 'time')} guessed at {guess_text(on_gpu)}; `scaling benchmark` measures them"
+            f"{counted(guessed, 'time')} guessed at {guess_text(on_gpu)}; `scaling benchmark{where}` measures them"
         )
     if made.study.train.share_prefix:
         alone = sum(cell.config.n_samples for cell in made.cells)
