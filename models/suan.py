@@ -132,7 +132,8 @@ class SUAN(Encoder):
 
     def place_tokens(self, x_BND: Tensor, positions: Tensor, hours_BN: Tensor) -> Tensor:
         """Add position [N] or [B, N] and hour of the day to tokens."""
-        hour_table = self.hour_to_token(self.hour)
+        # its gradient is a sum over all tokens, which in bfloat16 would round each addition
+        hour_table = self.hour_to_token(self.hour).to(self.hour.dtype)
         hour_BND = hour_table.index_select(0, hours_BN.reshape(-1)).view(*hours_BN.shape, -1)
         position = self.position.index_select(0, positions.reshape(-1))
         placed: Tensor = x_BND + position.view(*positions.shape, -1) + hour_BND

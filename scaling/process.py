@@ -33,6 +33,8 @@ def prepare_process(local_rank: int | None = None) -> str:
     torch.set_num_threads(1)
     if not torch.cuda.is_available():
         return "cpu"
+    # its backward gives NaN for rows that read nothing and N % 128 == 64 (torch 2.11 and later, pytorch/pytorch#196678)
+    torch.backends.cuda.enable_cudnn_sdp(False)
     if local_rank is None:
         return "cuda"
     if local_rank >= torch.cuda.device_count():

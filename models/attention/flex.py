@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
+from torch.nn.attention import flex_attention as flex
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from models.attention.sparse import BUCKET_WIDTH
 from models.model_options import N_TIME_BUCKETS
@@ -113,7 +114,11 @@ def _call(
     size, device = qkv.shape[3], str(qkv.device)
     block_mask = create_block_mask(mask, qkv.shape[1], None, size, size, device=device)
     call = _kernel(qkv.is_cuda)
-    out, extra = call(*qkv.contiguous(), score, block_mask, return_aux=AuxRequest(lse=True))
+    if not hasattr(flex, "AuxRequest"):  # torch before 2.9
+        found: tuple[Tensor, Tensor] = call(*qkv.contiguous(), score, block_mask, return_lse=True)
+        return found
+    aux = flex.AuxRequest(lse=True)
+    out, extra = call(*qkv.contiguous(), score, block_mask, return_aux=aux)
     return out, extra.lse
 
 

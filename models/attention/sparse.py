@@ -64,8 +64,11 @@ def sparse_attention(qkv_BNX: Tensor, bias_BPW: Tensor, n_heads: int, tiles: Til
         n_heads: H.
         tiles: of N tokens.
     """
-    out: Tensor = _SparseAttention.apply(qkv_BNX, bias_BPW, n_heads, tiles)  # type: ignore[no-untyped-call]
-    return out
+    # under autocast the projections are in bfloat16 and the softmax is not; these products are in float32
+    with torch.autocast(qkv_BNX.device.type, enabled=False):
+        qkv, bias = qkv_BNX.to(bias_BPW.dtype), bias_BPW
+        out: Tensor = _SparseAttention.apply(qkv, bias, n_heads, tiles)  # type: ignore[no-untyped-call]
+    return out.to(qkv_BNX.dtype)
 
 
 class _SparseBias(torch.autograd.Function):

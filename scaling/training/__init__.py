@@ -13,7 +13,7 @@ from scaling.training.loop import (
 )
 from scaling.training.optimisers import build_optimisers
 from scaling.training.ranks import ALONE, Ranks, joined_ranks
-from scaling.training.run_on_disk import PreemptedError, train_run, train_runs
+from scaling.training.run_on_disk import PreemptedError, breaks_device, train_run, train_runs
 from scaling.training.saved_model import read_model
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Ranks",
     "Training",
     "autocast",
+    "breaks_device",
     "build_optimisers",
     "compile_blocks",
     "denormals_flushed",

@@ -30,9 +30,10 @@ from scaling.training.loop import NonFiniteLossError, Training, denormals_flushe
 from scaling.training.ranks import ALONE, RankLostError, Ranks
 from scaling.training.saved_model import save_model
 
-__all__ = ["PreemptedError", "train_run", "train_runs"]
+__all__ = ["PreemptedError", "breaks_device", "train_run", "train_runs"]
 
 
+_OUT_OF_MEMORY = ("allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 # Largest share of a run's time that writing checkpoints may take.
 _CHECKPOINT_SHARE = 0.02
 
@@ -398,8 +399,16 @@ def _failure(error: BaseException) -> tuple[Failure, str]:
     if isinstance(error, RankLostError):
         return "lost", str(error)
     message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    # torch's allocator for the CPU raises a plain RuntimeError
+    # torch's allocator for the CPU and the libraries of CUDA raise plain RuntimeErrors
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
     )
     return ("oom" if memory else "exception"), message
+
+
+def breaks_device(error: BaseException) -> bool:
+    """Whether the GPU is of no more use to this process: after such an error every further call of CUDA fails."""
+    accelerator = getattr(torch, "AcceleratorError", None)  # torch 2.8 and later
+    if accelerator is not None and isinstance(error, accelerator):
+        return True
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)

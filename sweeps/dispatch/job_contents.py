@@ -20,6 +20,7 @@ def cell_job(
     code_root: Path | None = None,
     force_resume: bool = False,
     n_ranks: int = 1,
+    on_gpu: bool = False,
 ) -> CellJob:
     """Return the job for these cells; it holds only documents and paths, so that any version can unpickle it.
 
@@ -31,6 +32,7 @@ def cell_job(
         code_root: folder from which the worker must import the four packages; None: any.
         force_resume: continue from checkpoints of other code.
         n_ranks: tasks of the job, which train each cell together.
+        on_gpu: whether the job has asked for GPUs, so that training on cores would be a mistake.
     """
     return CellJob(
         str(plan.data.path),
@@ -43,4 +45,5 @@ def cell_job(
         force_resume=force_resume,
         teacher_folders=teacher_folders(plan.study),
         n_ranks=n_ranks,
+        on_gpu=on_gpu,
     )

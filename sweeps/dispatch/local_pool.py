@@ -93,7 +93,14 @@ def run_local(
                         executor.update_parameters(gpus_per_node=len(gpus), visible_gpus=gpus)
                     with worker_environment(), _stderr_into(submission.folder / "controllers.log"):
                         job = executor.submit(
-                            cell_job(plan, runs, batch, force_resume=force_resume, n_ranks=n_ranks)
+                            cell_job(
+                                plan,
+                                runs,
+                                batch,
+                                force_resume=force_resume,
+                                n_ranks=n_ranks,
+                                on_gpu=n_gpus > 0,
+                            )
                         )
                     active[slots] = (job, batch)
                     submission = replace(submission, job_ids=(*submission.job_ids, job.job_id))

@@ -239,6 +239,7 @@ def _submit(
                         code_root=code,
                         force_resume=options.force_resume,
                         n_ranks=array.resources.n_ranks,
+                        on_gpu=array.resources.gpus > 0,
                     )
                 )
                 for job in array.jobs

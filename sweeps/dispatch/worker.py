@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,7 @@ class CellJob:
         force_resume: continue from checkpoints of other code.
         teacher_folders: runs folders with the runs from which warm teachers start.
         n_ranks: processes that train each cell together; the job has as many tasks.
+        on_gpu: whether the job has asked for GPUs.
     """
 
     data_path: str
@@ -67,6 +69,7 @@ class CellJob:
     force_resume: bool = False
     teacher_folders: Sequence[str] = ()
     n_ranks: int = 1
+    on_gpu: bool = False
 
     def __call__(self) -> list[str]:
         """Train the cells that are not done, and return the signatures of those that failed.
@@ -204,6 +207,8 @@ class _Cells:
         except Exception as error:
             if self._ranks is not None and not _meets_all_ranks(error):
                 raise  # the other ranks wait for this one; they end when it does
+            if _breaks_device(error):
+                raise  # the other cells of this job would fail, too; so they stay missing
             logger.exception("%s failed", group[-1].label)
         states = [(c.signature, self._runs.state(c.signature, key).state) for c in group]
         return [signature for signature, state in states if state == "failed"]
@@ -260,6 +265,11 @@ class _Cells:
             from scaling.training import ALONE, PreemptedError, train_runs
 
             self._device = self._device or prepare_process()
+            if self._job.on_gpu and self._device == "cpu":
+                raise UserError(
+                    f"{socket.gethostname()}: the job has asked for a GPU, but torch finds none; see whether `nvidia-smi` and "
+                    "`python -c 'import torch; torch.cuda.init()'` work there, and whether this torch is a build for CUDA"
+                )
             store = open_store(self._job.data_path)
         except BaseException as error:
             interrupted = not isinstance(error, Exception)
@@ -276,6 +286,12 @@ class _Cells:
         except PreemptedError as error:
             logger.warning("%s: %s", group[-1].label, error)
             raise _Stopped(key, leads=self._leads) from error
+
+
+def _breaks_device(error: Exception) -> bool:
+    from scaling.training import breaks_device
+
+    return breaks_device(error)
 
 
 def _meets_all_ranks(error: Exception) -> bool:

@@ -101,16 +101,23 @@ class Measurements:
     """All measurements, by grade, options and packing.
 
     Attributes:
-        runs: for each data size and batch the finished runs, as pairs of samples per second and memory in GiB.
+        runs: for each data size and batch the finished runs, as pairs of samples per second of one process and memory in GiB;
+            the last parts of their key are the precision, and whether they ran on a CPU.
         benchmarks: results of `scaling benchmark`; the last part of their key is whether it ran on a CPU.
     """
 
     runs: dict[tuple[Any, ...], dict[_Epoch, list[tuple[float, float]]]]
     benchmarks: dict[tuple[Any, ...], Throughput]
 
-    def closest(self, key: tuple[Any, ...], n_samples: int) -> tuple[_Epoch, float, float] | None:
-        """Return the runs with the closest data size: their epoch, median speed and highest memory."""
-        epochs = self.runs.get(key)
+    def closest(
+        self, key: tuple[Any, ...], n_samples: int, on_gpu: bool
+    ) -> tuple[_Epoch, float, float] | None:
+        """Return the runs with the closest data size: their epoch, median speed and highest memory.
+
+        For a job on a GPU, only those that ran on one.
+        """
+        there = self.runs.get((*key, False))
+        epochs = there if on_gpu else self.runs.get((*key, True), there)
         if not epochs:
             return None
         epoch = min(epochs, key=lambda one: abs(math.log(one[0] / n_samples)))
@@ -150,6 +157,8 @@ def measurements(
                 _text(config["model"]),
                 config["packing"],
                 _teacher_key(config.get("distill")),
+                config.get("precision", "float32"),
+                record.get("provenance", {}).get("device", "cpu") == "cpu",
             )
             rate = record["samples_per_second"] / speed_up(_ranks_of(record))
             facts = (rate, record["peak_memory_gib"])
@@ -188,7 +197,8 @@ def estimate(
     n_samples = config.n_samples if n_trained is None else n_trained
     teacher = None if config.distill is None else _teacher_key(asdict(config.distill))
     key = (_document(config.grade), _document(config.model), config.packing, teacher)
-    if (closest := known.closest(key, config.n_samples)) is not None:
+    precise = (*key, config.precision)
+    if (closest := known.closest(precise, config.n_samples, on_gpu)) is not None:
         return _from_runs(config, data, closest, n_samples)
     if config.distill is not None and (taught := config.teacher_alone) is not None:
         how: dict[str, Any] = {"on_gpu": on_gpu, "n_trained": n_samples}

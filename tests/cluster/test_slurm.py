@@ -118,7 +118,9 @@ def test_cheap_grades_come_first_each_class_in_an_array_of_its_own(sweep, tiny_s
     small, large = read_submissions(sweep.runs)
     assert (small.resources["gpus"], large.resources["gpus"]) == (0, 1)
     assert large.resources["memory_mib"] == 717
-    sweep.wait_done()
+    # its nodes have no GPU that torch could use
+    sweep.wait(lambda: sweep.states() == {"done": 2, "failed": 2})
+    assert "asked for a GPU" in str([row["message"] for row in sweep.status()["cells"]])
 
 
 def test_jobs_say_what_they_asked_and_used(sweep, tiny_store):

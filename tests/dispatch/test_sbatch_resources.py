@@ -117,3 +117,15 @@ def test_the_options_of_a_grade_reach_sbatch_with_those_of_all_grades():
     assert {"partition", "gpus_per_node"}.isdisjoint(plain)
     assert plain["additional_parameters"] == {"requeue": True, "account": "ours"}
     assert (large["array_parallelism"], large["job_name"]) == (4, "sweep")
+
+
+def test_a_grade_on_several_devices_has_a_task_for_each():
+    slurm = SlurmConfig(gpus=1, grades={"B": SlurmGrade(nodes=2, gpus=8)})
+    arrays = plan_arrays(slurm, [unit("a", 1.0), unit("b", 9.0, "B")], 5.0)
+    plain, large = (sbatch_parameters(slurm, array, 4, "sweep") for array in arrays)
+    assert "nodes" not in plain
+    assert [large[name] for name in ("nodes", "ntasks_per_node", "gpus_per_node")] == [2, 8, 8]
+    assert large["srun_args"] == ["--kill-on-bad-exit=1"]
+    # memory is that of a node, on which eight processes run
+    assert arrays[1].resources.memory_mib == 8 * arrays[0].resources.memory_mib
+    assert arrays[1].resources.n_ranks == 16

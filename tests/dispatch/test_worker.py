@@ -222,6 +222,26 @@ def test_a_missing_store_fails_the_cell_and_says_so(config, runs):
     assert "nowhere" in runs.state(config.signature).message
 
 
+def test_after_an_error_that_breaks_the_gpu_the_other_cells_stay_missing(
+    config, runs, make_job, monkeypatch
+):
+    def broken(*_):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(scaling.training.run_on_disk.Training, "_train_step", broken)
+    configs = [replace(config, seed=seed) for seed in (0, 1, 2)]
+    with pytest.raises(torch.AcceleratorError):
+        make_job(*configs)()
+    assert [runs.state(one.signature).state for one in configs] == ["failed", "missing", "missing"]
+
+
+def test_a_job_that_asked_for_a_gpu_does_not_train_on_cores(config, runs, make_job):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert make_job(config, on_gpu=True)() == [config.signature]
+    assert "asked for a GPU, but torch finds none" in runs.state(config.signature).message
+
+
 BODY = """\
 import json, sys
 import scaling.training.run_on_disk

@@ -8,7 +8,7 @@ from small_studies import study_and_facts
 import sweeps.planning.benchmark
 from scaling.errors import UserError
 from scaling.store import LogShape
-from sweeps.planning import grid_cells
+from sweeps.planning import grid_cells, speed_up
 from sweeps.planning.cost_estimate import Throughput, estimate, measurements, read_benchmarks
 
 MESSAGE = r"/benchmark\.json: damaged: \w.*; remove it, and run `scaling benchmark` again$"
@@ -50,6 +50,32 @@ def test_a_run_of_the_same_size_is_the_estimate(study_file):
     one = estimate(cells[160], data, known)
     assert one.source == "run"
     assert one.seconds - one.evaluation_seconds == pytest.approx(160 / 80)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "source"),
+    [
+        ("cpu", "float32", "guess"),
+        ("NVIDIA H100", "bf16", "guess"),
+        ("NVIDIA H100", "float32", "run"),
+    ],
+)
+def test_only_runs_on_a_gpu_in_its_precision_estimate_a_cell_on_a_gpu(
+    study_file, device, precision, source
+):
+    cells, data = cells_of(study_file, 'grid.grade=["SUAN-0"]')
+    record = epoch_of(replace(cells[160], precision=precision), 80.0)
+    record["provenance"] = {"device": device}
+    known = measurements([record], [], data.fingerprint)
+    assert estimate(cells[160], data, known, on_gpu=True).source == source
+
+
+def test_the_speed_of_several_ranks_is_taken_back_to_one(study_file):
+    cells, data = cells_of(study_file, 'grid.grade=["SUAN-0"]')
+    record = epoch_of(cells[160], 80.0)
+    record["provenance"] = {"attempts": [{"ranks": 2}]}
+    one = estimate(cells[160], data, measurements([record], [], data.fingerprint))
+    assert one.seconds - one.evaluation_seconds == pytest.approx(160 / 80 * speed_up(2))
 
 
 def test_a_run_with_a_smaller_batch_is_slower_per_sample(study_file):

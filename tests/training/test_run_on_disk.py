@@ -256,11 +256,21 @@ def test_a_checkpoint_of_other_code_is_refused_unless_forced(
     assert record.provenance["attempts"][-1]["first_step"] == 5
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 TB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=str,
+)
 def test_memory_that_runs_out_is_its_own_class_of_failure(
-    config, tiny_store, tmp_path, monkeypatch
+    config, tiny_store, tmp_path, monkeypatch, error
 ):
     def exhausted(*_):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 TB")
+        raise error
 
     monkeypatch.setattr(scaling.training.run_on_disk.Training, "_train_step", exhausted)
     runs = RunStore(tmp_path)
