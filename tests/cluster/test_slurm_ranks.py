@@ -3,9 +3,9 @@
 import os
 import signal
 
-import psutil
 import pytest
 from slurm_cluster import missing_daemons
+from slurm_sweep import processes_of_rank
 
 from scaling.records import RunStore
 from scaling.study import data_facts, load_study
@@ -64,19 +64,6 @@ def assert_as(record, alone):
     """Sums of float32 in another order, over 500 steps."""
     assert record.train_loss == pytest.approx(alone.train_loss, abs=1e-5)
     assert record.metrics == pytest.approx(alone.metrics, abs=1e-4)
-
-
-def processes_of_rank(rank):
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if "submitit" in " ".join(process.cmdline()) and process.environ().get(
-                "SLURM_PROCID"
-            ) == str(rank):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_four_tasks_on_two_nodes_train_one_cell(sweep, long_store, alone):

@@ -8,12 +8,13 @@ from collections import Counter
 from dataclasses import replace
 
 import fake_slurm
+import psutil
 import pytest
 
 from scaling.cli.app import main
 from scaling.records import RunStore
 from scaling.records.attempts import last_attempt
-from scaling.study import data_facts, load_study
+from scaling.study import SlurmConfig, data_facts, load_study
 from sweeps.dispatch import n_slots, run_local
 from sweeps.planning import make_plan
 from sweeps.queue import sweep_name
@@ -107,12 +108,28 @@ class Sweep:
     def results(self):
         return {r.signature: (r.metrics, r.train_loss) for r in self.runs.read_all()}
 
-    def undisturbed(self):
+    def undisturbed(self, *, one_process=False):
         plan, runs = self.plan(), RunStore(self.folder / "undisturbed")
+        if one_process:
+            plan = replace(plan, study=replace(plan.study, slurm=SlurmConfig()))
         # with this estimate a process trains a dozen of them
         cells = [replace(cell, seconds=0.5) for cell in plan.cells]
         run_local(plan, runs, cells, n_jobs=n_slots(), watch=lambda: None)
         return {r.signature: (r.metrics, r.train_loss) for r in runs.read_all()}
+
+
+def processes_of_rank(rank):
+    """The processes of this number among those of their jobs, of all jobs on this machine."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "submitit" in " ".join(process.cmdline()) and process.environ().get(
+                "SLURM_PROCID"
+            ) == str(rank):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
 
 
 def fake_sweep(folder, capsys, monkeypatch):
