@@ -44,7 +44,7 @@ class Contest:
     """A variant against the reference, in pairs of runs of the same grade, data size and seed.
 
     The cells of a seed share the order of its data, so their errors go together: the error of the mean is that between seeds. Few
-    seeds tell it badly, so its excess over that of independent cells is taken from all variants together (`_contests`).
+    seeds tell it badly, so it is taken from all variants together, which are assumed to scatter alike (`_contests`).
 
     Attributes:
         variant: its name.
@@ -172,22 +172,20 @@ def _contests(
 ) -> tuple[Contest, ...]:
     """Compare each variant with the reference.
 
-    With s the standard error of a variant's mean if cells were independent, and m_k its mean over the cells for seed k, the mean
-    of (n - 1)-degree variances of m_k over s^2 n, taken over all variants, is the factor by which variances are larger than that;
-    at least 1. Its degrees of freedom are the seeds of all variants, less one each.
+    The runs of a seed share the order of their data, in all cells. So with m a variant, k a seed and y_mk its mean over the cells,
+    y_mk = variant m + seed k + r_mk, and the variance V of r is the mean square of an analysis of variance without repeats: its
+    degrees of freedom are (variants - 1) (seeds - 1), the reference counted. A difference of two variants has the variance
+    2 V sum_k w_k^2, where w_k is the weight of a seed in the mean over the cells; 2 V / seeds if no pair is lost.
     """
     paired = {
         name: pair_runs(tables[name], tables[reference], metric, name, reference) for name in names
     }
     pairs = {name: one.runs for name, one in paired.items()}
-    errors = {name: _error_of_mean(one) for name, one in pairs.items()}
-    excess, dof = _excess(pairs, errors)
+    variance, dof = _seed_variance(pairs)
     means, p_values = {}, []
     for name, one in pairs.items():
-        mean, error = (
-            float(one.groupby(_CELL)["difference"].mean().mean()),
-            errors[name] * excess**0.5,
-        )
+        mean = float(one.groupby(_CELL)["difference"].mean().mean())
+        error = float(np.sqrt(2 * variance * _square_weights(one)))
         half = float(stats.t.ppf((1 + level) / 2, dof) * error) if dof else float("nan")
         means[name] = mean, mean - half, mean + half
         known = dof > 0 and error > 0
@@ -205,31 +203,36 @@ def _contests(
     return tuple(found)
 
 
-def _error_of_mean(pairs: pd.DataFrame) -> float:
-    """The standard error of the mean over the cells if these were independent, each with the scatter of its data size."""
-    variance = 0.0
-    counts = pairs.groupby(_CELL)["difference"].size()
-    for size, part in pairs.groupby("n_samples"):
-        within = part["difference"] - part.groupby("grade")["difference"].transform("mean")
-        dof = len(part) - part["grade"].nunique()
-        if not dof:
-            return float("nan")
-        own = counts[counts.index.get_level_values("n_samples") == size]
-        variance += float((within**2).sum()) / dof * float((1 / own).sum())
-    return float(np.sqrt(variance)) / len(counts)
+def _square_weights(pairs: pd.DataFrame) -> float:
+    """The sum of the squares of the seeds' weights in the mean over the cells, in which each cell counts once."""
+    in_cell = pairs.groupby(_CELL)["difference"].transform("size")
+    weights = (1 / in_cell).groupby(pairs["seed"]).sum() / pairs.groupby(_CELL).ngroups
+    return float((weights**2).sum())
 
 
-def _excess(pairs: Mapping[str, pd.DataFrame], errors: Mapping[str, float]) -> tuple[float, int]:
-    """The factor of the variance between seeds over that of independent cells, at least 1, and its degrees of freedom."""
-    total, dof = 0.0, 0
-    for name, one in pairs.items():
-        by_seed = one.groupby("seed")["difference"].mean()
-        if len(by_seed) > 1 and errors[name] > 0:
-            total += (
-                float(by_seed.var(ddof=1)) / (errors[name] ** 2 * len(by_seed)) * (len(by_seed) - 1)
-            )
-            dof += len(by_seed) - 1
-    return (max(1.0, total / dof) if dof else 1.0), dof
+def _seed_variance(pairs: Mapping[str, pd.DataFrame]) -> tuple[float, int]:
+    """The variance between seeds of a variant's mean over the cells, beside what all variants share; its degrees of freedom.
+
+    From cells of which no pair is lost: a cell that one seed lacks would look like a difference between seeds.
+    """
+    grids = {
+        name: one.pivot_table(index=_CELL, columns="seed", values="difference")
+        for name, one in pairs.items()
+        if len(one["seed"].unique()) > 1
+    }
+    counts = sum((grid.notna().sum() for grid in grids.values()), pd.Series(dtype=float))
+    by_pairs = list(counts.sort_values(ascending=False, kind="stable").index) if grids else []
+    for n_seeds in range(len(by_pairs), 1, -1):
+        seeds = by_pairs[:n_seeds]
+        whole = [grid.reindex(columns=seeds).dropna() for grid in grids.values()]
+        cells = [row for row in whole[0].index if all(row in grid.index for grid in whole[1:])]
+        if cells:
+            # the reference's differences to itself come first
+            means = np.array([np.zeros(n_seeds), *(grid.loc[cells].mean() for grid in whole)])
+            rest = means - means.mean(1, keepdims=True) - means.mean(0) + means.mean()
+            dof = (len(means) - 1) * (n_seeds - 1)
+            return float((rest**2).sum()) / dof, dof
+    return 0.0, 0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

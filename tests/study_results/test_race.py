@@ -102,6 +102,27 @@ def test_equal_models_are_rarely_told_apart(shared):
     assert wrong <= 66
 
 
+def test_a_seed_without_the_largest_grade_does_not_widen_the_intervals():
+    """What b lacks there is a difference between cells, not between seeds."""
+    tables = {kind: runs(kind, seed=i) for i, kind in enumerate("ab")}
+    cut = {
+        kind: table[(table["grade"] != "SUAN-3") | (table["seed"] == 0)]
+        for kind, table in tables.items()
+    }
+    cut["b"].loc[cut["b"]["grade"] == "SUAN-3", "soft_logloss"] += 0.05
+    found = run_race([VariantLaw(k, _NO_FIT, t) for k, t in cut.items()], cut, "a").contests[0]
+    assert found.mean[2] - found.mean[1] < 20 * NOISE
+
+
+def test_a_model_of_one_seed_has_the_error_that_the_others_tell():
+    tables = {kind: runs("a", seed=i) for i, kind in enumerate("abcd")}
+    tables["d"] = tables["d"][tables["d"]["seed"] == 0]
+    found = run_race([VariantLaw(k, _NO_FIT, t) for k, t in tables.items()], tables, "a")
+    widths = {one.variant: one.mean[2] - one.mean[1] for one in found.contests}
+    # one seed instead of the mean of two
+    assert widths["d"] == pytest.approx(2**0.5 * widths["b"])
+
+
 def test_p_values_are_corrected_step_by_step():
     """Holm: 3 x .01, 2 x .03, and never below the one before; a missing one does not count."""
     assert holm([0.01, 0.04, float("nan"), 0.03])[:2] == pytest.approx([0.03, 0.06])

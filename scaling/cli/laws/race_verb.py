@@ -282,7 +282,7 @@ def _contest_parts(found: Race) -> list[str | Table]:
     parts: list[str | Table] = [
         f"{found.metric} minus that of {found.reference}, in pairs of runs of one grade, data size and seed",
         Table(header, rows),
-        "interval: by the scatter between seeds, whose excess over that of independent cells is taken from all models together; p: "
+        "interval: by the scatter between seeds beside what all models share, taken from all models together; p: "
         f"corrected for {counted(len(found.contests), 'model')} (Holm); better and worse: cells by the sign of their mean",
     ]
     parts += [
@@ -291,7 +291,9 @@ def _contest_parts(found: Race) -> list[str | Table]:
         if one.lost
     ]
     if all(one.mean[1] != one.mean[1] for one in found.contests):
-        parts.append("one seed has no interval; train a second one")
+        parts.append(
+            "no interval: there are no two seeds of which all models have the same cells; train a second one"
+        )
     return parts
 
 
