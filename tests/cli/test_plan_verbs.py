@@ -46,6 +46,20 @@ def test_plan_says_that_a_study_goes_on_with_recipe_1(capsys, study_file):
     assert "recipe: version 1" in run(capsys, "plan", study_file, "--set", "train.recipe=1")[0]
 
 
+@pytest.mark.parametrize(
+    ("own", "text"),
+    [
+        ("nodes=2, gpus=4", "8 ranks train each cell together, 2 nodes with 4 GPUs"),
+        ("tasks_per_node=2", "2 ranks train each cell together, 1 node with 2 tasks"),
+    ],
+)
+def test_plan_says_how_many_ranks_train_a_cell(run, study_file, own, text):
+    code, out, _ = run("plan", study_file, "--set", f"slurm.grades={{SUAN-1={{{own}}}}}")
+    assert code == 0
+    assert f"SUAN-1: {text}" in out
+    assert "SUAN-0: " not in out
+
+
 def test_plan_json_has_a_signature_per_cell(capsys, study_file):
     out, _ = run(capsys, "plan", study_file, "--json")
     cells = json.loads(out)["cells"]

@@ -273,6 +273,19 @@ def check_budget(made: Plan, seconds: float, budget: float | None) -> None:
         )
 
 
+def _rank_lines(made: Plan) -> list[str]:
+    """How many processes train the cells of a grade together, for grades with several."""
+    lines = []
+    for grade in dict.fromkeys(cell.config.grade_name for cell in made.cells):
+        own = made.study.slurm.of_grade(grade)
+        if own.n_ranks > 1:
+            each = counted(own.gpus, "GPU") if own.gpus else counted(own.n_tasks, "task")
+            lines.append(
+                f"{grade}: {own.n_ranks} ranks train each cell together, {counted(own.nodes, 'node')} with {each}"
+            )
+    return lines
+
+
 def _plan_text(made: Plan, budget: float | None) -> list[str | Table]:
     from sweeps.planning import guess_text
 
@@ -292,6 +305,7 @@ def _plan_text(made: Plan, budget: float | None) -> list[str | Table]:
         f"({format_hours(made.seconds / 3600)} GPU-hours), including {made.start_seconds:.0f} s to start each cell",
         f"spent: {format_hours(made.spent_seconds / 3600)} GPU-hours",
     ]
+    lines += _rank_lines(made)
     if made.study.train.recipe == 1:
         lines.append(
             "recipe: version 1, that of the finished runs or of the study file; "
