@@ -116,6 +116,7 @@ class Encoder(nn.Module, ABC):
         packing_needs: which options packing needs, for the message where it is refused.
         tables: names of the parameters that are looked up by row; they count as embedding parameters.
         reads_tokens: whether it reads behaviours and candidates as tokens; otherwise none are looked up.
+        recomputes: whether blocks are computed again in the backward pass, where memory is short; SUAN does.
         dropout_generator: draws dropout masks; None uses torch's global generator. Checkpoints hold its state, but not that of
             torch's own, which `nn.Dropout` uses.
     """
@@ -135,6 +136,7 @@ class Encoder(nn.Module, ABC):
             )
         self.grade, self.options = grade, options
         self.dropout_generator: torch.Generator | None = None
+        self.recomputes = False
 
     @classmethod
     def packing(cls, options: Any) -> tuple[Packing, ...]:

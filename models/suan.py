@@ -21,6 +21,7 @@ from models.grades import Grade
 from models.input_schema import InputSchema
 from models.layers import FeedForward, ReluFeedForward, build_norm, last_tokens
 from models.model_options import SuanOptions
+from models.recomputation import recomputed
 
 __all__ = ["SUAN", "UnifiedAttentionBlock"]
 
@@ -159,7 +160,11 @@ class SUAN(Encoder):
             pool_BN = layout.pool(self.options.pooling, x_BND.dtype)
         n_read = max(1, layout.n_candidates)
         for block in self.blocks:
-            x_BND = block(
+            # the first block fills the bias of LightSUAN, which the others share
+            fills = isinstance(bias, SparseBias) and block is self.blocks[0]
+            again = self.recomputes and self.training and not fills
+            run = partial(recomputed, block) if again else block
+            x_BND = run(
                 x_BND,
                 inputs.profile_BPd,
                 bias,

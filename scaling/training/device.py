@@ -2,23 +2,74 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 
 from models.ctr_model import Batch, CTRModel
-from scaling.study import TOKENS_PER_PART
+from models.grades import Grade
+from models.input_schema import InputSchema
+from models.kinds import size_of
+from scaling.study import TOKENS_PER_PART, RunConfig
 
-__all__ = ["autocast", "compile_blocks", "on_device", "tokens_per_part"]
+__all__ = [
+    "MemoryUse",
+    "autocast",
+    "compile_blocks",
+    "fitted",
+    "memory_use",
+    "on_device",
+    "tokens_per_part",
+]
 
 
+# Of the free memory of a GPU, what activations may take; the rest is for gradients, temporary results and the allocator.
+_ACTIVATION_SHARE = 0.5
+# Smaller parts leave a GPU idle.
+_FEWEST_IN_PART = 32
+# The input of a block as a share of all that it keeps, at most.
+_INPUT_SHARE = 0.05
 # A GPU processes whole batches; the limit is its memory.
 _TOKENS_ON_GPU = 2**19
 
 
 def tokens_per_part(device: str) -> int:
-    """How many tokens of a batch are processed at once."""
+    """How many tokens of a batch are processed at once, if memory does not matter."""
     return TOKENS_PER_PART if device == "cpu" else _TOKENS_ON_GPU
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """How a batch is trained: in parts of at most `tokens`, and whether blocks are computed again in the backward pass."""
+
+    tokens: int
+    recomputes: bool = False
+
+
+def memory_use(device: str, config: RunConfig, schema: InputSchema) -> MemoryUse:
+    """Return how a run's batches fit into the memory that the device has free; on a CPU, into its caches."""
+    if device == "cpu":
+        return MemoryUse(TOKENS_PER_PART)
+    free, _ = torch.cuda.mem_get_info(device)
+    size = size_of(config.grade, config.model, schema)
+    return fitted(free, size.activation_bytes, config.grade)
+
+
+def fitted(free_bytes: int, activation_bytes: int, grade: Grade) -> MemoryUse:
+    """Return the largest parts that `free_bytes` hold; with blocks computed again if the parts would be too small otherwise.
+
+    Args:
+        free_bytes: after the parameters and their moments.
+        activation_bytes: kept for one impression with a full history (`models.accounting`).
+        grade: of the model.
+    """
+    room, width = _ACTIVATION_SHARE * free_bytes, grade.max_len + 1
+    n_kept = int(room / activation_bytes)
+    if n_kept >= _FEWEST_IN_PART or grade.n_layers == 1:
+        return MemoryUse(min(_TOKENS_ON_GPU, max(1, n_kept) * width))
+    # one block's activations at a time, and the input of each block
+    per_block = activation_bytes / grade.n_layers + activation_bytes * _INPUT_SHARE
+    return MemoryUse(min(_TOKENS_ON_GPU, max(1, int(room / per_block)) * width), recomputes=True)
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[object]:

@@ -19,7 +19,7 @@ from scaling.batches import Epoch, find_groups, iterate_test
 from scaling.store import EventStore
 from scaling.study import RunConfig
 from scaling.training.checkpoint import Checkpoint
-from scaling.training.device import autocast, on_device, tokens_per_part
+from scaling.training.device import autocast, memory_use, on_device, tokens_per_part
 from scaling.training.learner import Learner
 from scaling.training.ranks import ALONE, Ranks, check_exactness
 from scaling.training.teacher import build_teacher
@@ -85,6 +85,8 @@ class Training:
         self._learner = Learner(config, store, device, compiled=compiled, ranks=ranks)
         self.model = self._learner.model
         check_exactness(self.model, ranks)
+        self._memory = memory_use(device, config, store.schema)
+        self.model.encoder.recomputes = self._memory.recomputes
         self.teacher = build_teacher(
             config,
             store,
@@ -213,7 +215,7 @@ class Training:
         return [self._learner] if teacher is None else [self._learner, teacher]
 
     def _batches(self, epoch: Epoch) -> Iterator[list[Batch]]:
-        tokens, share = tokens_per_part(self.device), self.ranks.share
+        tokens, share = self._memory.tokens, self.ranks.share
         return on_device(epoch.batches(self.step, tokens, share), self.device)
 
     def _backward(self, part: Batch, n_in_batch: int) -> torch.Tensor:
