@@ -1,13 +1,16 @@
-"""Norms and feed-forward networks of SUAN's block, and their chunked versions for a CPU core's cache.
+"""Norms and feed-forward networks of SUAN's block, their chunked versions for a CPU core's cache, and its recomputation.
 
 Shapes: B batch, N tokens, D token width.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 __all__ = [
     "ELEMENTS_IN_CACHE",
@@ -17,6 +20,7 @@ __all__ = [
     "cache_chunks",
     "in_cache",
     "last_tokens",
+    "recomputed",
 ]
 
 
@@ -193,3 +197,51 @@ class ReluFeedForward(nn.Module):
         """Return [B, N, D], added to `stream_BND` if that is given."""
         y_BND: Tensor = self.down(F.relu(self.up(x_BND)))
         return y_BND if stream_BND is None else stream_BND + y_BND
+
+
+def recomputed(block: Callable[..., Tensor], *inputs: Any, **settings: Any) -> Tensor:
+    """Return `block(*inputs, **settings)`; its backward pass runs the block once more, with the same dropout masks.
+
+    This saves the memory of what is inside the block (Chen et al., arXiv 1604.06174).
+
+    Args:
+        block: of an encoder.
+        inputs: of the block; only these are kept.
+        settings: further arguments; `generator`, if there is one, draws the masks.
+    """
+    generator: torch.Generator | None = settings.get("generator")
+    y: Tensor = checkpoint(
+        block,
+        *inputs,
+        use_reentrant=False,
+        context_fn=lambda: _same_masks(generator),
+        **settings,
+    )
+    return y
+
+
+def _same_masks(
+    generator: torch.Generator | None,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of the first and of the second run: the second draws what the first has drawn."""
+    kept: list[Tensor] = []
+
+    @contextmanager
+    def first() -> Iterator[None]:
+        if generator is not None:
+            kept.append(generator.get_state())
+        yield
+
+    @contextmanager
+    def second() -> Iterator[None]:
+        if generator is None:
+            yield
+            return
+        now = generator.get_state()
+        generator.set_state(kept[0])
+        try:
+            yield
+        finally:
+            generator.set_state(now)
+
+    return first(), second()

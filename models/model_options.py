@@ -111,6 +111,19 @@ class EncoderOptions:
 ModelOptions = SuanOptions | EncoderOptions
 
 
+class OptionError(ValueError):
+    """An option that a model cannot have on these data; one line: its value, and what was expected.
+
+    Attributes:
+        option: its name.
+    """
+
+    def __init__(self, option: str, text: str) -> None:
+        """Keep the text and the name of the option."""
+        super().__init__(text)
+        self.option = option
+
+
 def settings_of_model(options: ModelOptions) -> dict[str, Any]:
     """Return the options by name, `kind` included, as columns of a table show them."""
     if isinstance(options, SuanOptions):

@@ -19,9 +19,8 @@ from models.encoder import Encoder, EncoderInput, Packing
 from models.fusion import AdaptiveFusion
 from models.grades import Grade
 from models.input_schema import InputSchema
-from models.layers import FeedForward, ReluFeedForward, build_norm, last_tokens
+from models.layers import FeedForward, ReluFeedForward, build_norm, last_tokens, recomputed
 from models.model_options import SuanOptions
-from models.recomputation import recomputed
 
 __all__ = ["SUAN", "UnifiedAttentionBlock"]
 

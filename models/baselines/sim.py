@@ -31,7 +31,7 @@ from models.attention import MASKED, gap_buckets
 from models.encoder import Encoder, EncoderInput, Packing
 from models.grades import Grade
 from models.input_schema import InputSchema
-from models.model_options import N_TIME_BUCKETS
+from models.model_options import N_TIME_BUCKETS, OptionError
 
 __all__ = ["SIM", "SIMOptions"]
 
@@ -40,6 +40,7 @@ __all__ = ["SIM", "SIMOptions"]
 _FEWEST = 8
 _HASH_BITS = 64
 _STD = 0.1
+_CATEGORY = "category"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SIMOptions:
     """
 
     search: Literal["soft", "hard", "eta", "twin"] = "soft"
-    category: str = "category"
+    category: str = _CATEGORY
     k: int | None = None
 
     def __post_init__(self) -> None:
@@ -62,6 +63,8 @@ class SIMOptions:
             raise ValueError(f"search is {self.search!r}, expected {expected}")
         if self.k is not None and self.k < 1:
             raise ValueError(f"k is {self.k}, expected at least 1")
+        if self.search != "hard" and self.category != _CATEGORY:
+            raise ValueError('category is an option of search = "hard"')
 
 
 class SIM(Encoder):
@@ -183,13 +186,14 @@ def _slot(options: SIMOptions, schema: InputSchema) -> int:
     """The slot of a behaviour token that holds the category.
 
     Raises:
-        ValueError: behaviours or candidates have no such feature.
+        OptionError: behaviours or candidates have no such feature.
     """
     of_candidates = {feature.name for feature in schema.candidate}
     shared = [f.name for f in schema.behaviour if f.name in of_candidates]
     if options.category not in shared:
-        raise ValueError(
+        raise OptionError(
+            "category",
             f"category is {options.category!r}, expected a feature that behaviours and candidates "
-            f"have in common: {', '.join(shared) or 'there is none'}"
+            f"have in common: {', '.join(shared) or 'there is none'}",
         )
     return [f.name for f in schema.behaviour].index(options.category)

@@ -1,6 +1,7 @@
 """Which kinds of models there are, and what a study needs to know of one; torch is imported only where a kind needs it."""
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -86,7 +87,8 @@ def read_options(options: ModelOptions) -> Any:
     cls = encoder_class(options.kind)
     if options.source and options.source not in (source_digest(cls), former_digest(cls)):
         raise ModelError(
-            f"{options.kind}: its source has changed since this run was planned; plan again to train the class as it is"
+            f"{options.kind}: its source has changed since this run was planned; to use the run, restore the source that it "
+            "was planned with; to train the class as it is, plan again"
         )
     try:
         # JSON has no tuples
@@ -241,6 +243,10 @@ def _plain(values: Mapping[str, Any], kind: str) -> dict[str, Any]:
         if not all(one is None or isinstance(one, bool | int | float | str) for one in kept):
             raise ModelError(
                 f"{kind}: option {name} is {value!r}; expected a number, a text, true, false, or a tuple of these"
+            )
+        if any(isinstance(one, float) and not math.isfinite(one) for one in kept):
+            raise ModelError(
+                f"{kind}: option {name} is {value!r}; expected a finite number", option=name
             )
         plain[name] = items
     return plain

@@ -13,7 +13,7 @@ from models.grades import Grade
 from models.input_schema import InputSchema
 from models.kinds.building import empty_model
 from models.kinds.own_class import ModelError
-from models.model_options import ModelOptions
+from models.model_options import ModelOptions, OptionError
 
 __all__ = ["empty_batch", "has_running_statistics", "measure", "measure_pass"]
 
@@ -89,6 +89,8 @@ def _on_meta(grade: Grade, options: ModelOptions, schema: InputSchema) -> CTRMod
             model = empty_model(grade, options, schema)
     except ModelError:
         raise
+    except OptionError as error:
+        raise ModelError(f"{options.kind}: {error}", option=error.option) from error
     except Exception as error:
         raise ModelError(_refused(options, "cannot be built", error)) from error
     return model

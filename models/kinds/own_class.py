@@ -14,7 +14,21 @@ __all__ = ["ModelError", "find_class", "prints_to_stderr"]
 
 
 class ModelError(ValueError):
-    """A model that cannot be trained; one line that names its class, what is wrong and what was expected."""
+    """A model that cannot be trained; one line that names its class, what is wrong and what was expected.
+
+    Attributes:
+        option: the option that is wrong; empty if it is none of them.
+    """
+
+    def __init__(self, text: str, option: str = "") -> None:
+        """Keep the text and the name of the option."""
+        super().__init__(text)
+        self.option = option
+
+    @property
+    def key(self) -> str:
+        """The key of a study that is wrong, e.g. `model.kind`."""
+        return f"model.{self.option or 'kind'}"
 
 
 def prints_to_stderr() -> AbstractContextManager[object]:
@@ -38,8 +52,14 @@ def find_class(place: str, *, known: Sequence[str], own: bool) -> Any:
         near = get_close_matches(place, known, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ModelError(
-            f"there is no kind {place}{hint}; expected {', '.join(known)}, or MODULE:CLASS"
+            f"there is no kind {place or repr(place)}{hint}; expected {', '.join(known)}, or MODULE:CLASS"
         )
+    if name.endswith(".py") or "/" in name or not all([*name.split("."), attribute]):
+        plain = name.removesuffix(".py")
+        hint = (
+            f" without .py, as in {plain}:{attribute}" if plain != name and "/" not in name else ""
+        )
+        raise ModelError(f"{place!r}: expected MODULE:CLASS{hint}")
     if own and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
