@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.table.places import LINE, SOURCE
+from analysis.table.possible_values import check_values
 from scaling.errors import UserError
 
 __all__ = ["read_table"]
@@ -48,7 +49,8 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Raises:
         UserError: it cannot be read, is not UTF-8, is of another dialect, has comments or no row, a row is empty or has more
-            or fewer fields than the header, a column has no name or the name of another, or a number is too large or small for a float.
+            or fewer fields than the header, a column has no name or the name of another, a number is too large or small for a float,
+            or a loss, an AUC or a count of FLOPs is impossible (`check_values`).
     """
     name = "stdin" if str(path) == "-" else str(path)
     rows = _rows(name, _text(name, path))
@@ -72,6 +74,7 @@ def read_table(path: Path) -> pd.DataFrame:
     }
     table = pd.DataFrame(values, index=pd.Index(lines, name=LINE))
     table.attrs[SOURCE] = name
+    check_values(table)
     return table
 
 

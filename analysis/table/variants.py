@@ -63,8 +63,13 @@ def describe_differences(table: pd.DataFrame, x: str = "n_params", *, most: int 
         most: values shown of each column.
     """
     parts = []
-    for column in law_columns(table, x):
-        values = sorted({value_text(value) for value in table[column].dropna()})
+    texts = {
+        column: sorted({value_text(value) for value in table[column].dropna()})
+        for column in law_columns(table, x)
+    }
+    # an option that some models lack says less than one with several values
+    several = {column: values for column, values in texts.items() if len(values) > 1}
+    for column, values in (several or texts).items():
         more = ", ..." if len(values) > most else ""
         parts.append(f"{column} ({len(values)}: {', '.join(values[:most])}{more})")
     return ", ".join(parts)

@@ -110,3 +110,10 @@ def test_short_names_stay_readable_unless_they_would_be_one_file():
     names = file_names(["a=1, b=2", "x/y", "X_y"], 80)
     assert names["a=1, b=2"] == "a_1__b_2"
     assert len({name.casefold() for name in names.values()}) == 3
+
+
+def test_a_column_of_one_value_is_no_difference_worth_telling_beside_one_of_several():
+    table = pd.DataFrame(
+        {"grade": "A", "model.window": [np.nan, 4.0, 4.0, 4.0], "model.norm": ["a", "b", "a", "b"]}
+    )
+    assert describe_differences(table) == "model.norm (2: a, b)"
