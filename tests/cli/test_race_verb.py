@@ -102,3 +102,38 @@ def test_runs_of_one_model_are_no_race(run):
         2,
         "error: a race needs runs of two models, but these differ in sizes and seed only\n",
     )
+
+
+def test_without_flops_the_count_is_told(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    pd.read_csv(RUNS).drop(columns=["flops", "computed_flops"]).to_csv(path, index=False)
+    code, out, _ = run("race", path, "--flops", "1e9")
+    assert code == 0
+    assert "flops: counted as 6 n_params n_samples for every model, as the table has neither" in out
+
+
+def test_a_column_that_names_the_kind_otherwise_is_suggested(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    pd.read_csv(RUNS).rename(columns={"model.kind": "kind"}).to_csv(path, index=False)
+    code, out, err = run("race", path)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: {path}: no column model.kind; name the model to compare with, e.g. --reference kind=suan\n"
+    )
+
+
+def test_a_remark_on_the_rows_of_all_models_is_made_once(run, tmp_path):
+    path = tmp_path / "runs.csv"
+    table = pd.read_csv(RUNS)
+    table.assign(note=["x", "y"] * (len(table) // 2)).to_csv(path, index=False)
+    _, _, err = run("race", path, "--flops", "1e9")
+    assert err.count("differ in note, too") == 1
+
+
+def test_an_impossible_count_of_flops_is_refused_by_line(run, changed):
+    path = changed(5, "computed_flops", 0)
+    code, out, err = run("race", path)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: {path}: line 7, column computed_flops: 0, expected a positive number of FLOPs\n"
+    )

@@ -164,6 +164,10 @@ def race(
             "flops: as the records count them, for a SUAN with tokens that nothing reads; runs of this version also have "
             f"{_COMPUTED}, which is comparable between kinds"
         )
+    if found.laws[0].cost is not None and "flops" not in table.columns:
+        parts.append(
+            f"flops: counted as 6 {x} {data} for every model, as the table has neither {_COMPUTED} nor flops"
+        )
     served = None if loaded is None else _served(loaded, metric, candidates)
     if served is not None:
         parts += _latency_parts(served, budget_ms)

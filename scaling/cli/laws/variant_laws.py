@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,8 @@ HoldInEach = Annotated[
 
 # Of several tables, the column that names each row's.
 _TABLE = "table"
+# Names that other tables have for the column model.kind.
+_KINDS = ("kind", "model")
 # Rows without a metric that are named.
 _SHOWN = 5
 
@@ -109,10 +112,19 @@ def default_reference(table: pd.DataFrame, x: str) -> list[str]:
     Raises:
         UserError: the runs differ in other columns than the kind, or in none; the message names them.
     """
-    from analysis.table import describe_differences, largest_variant, law_columns
+    from analysis.table import describe_differences, largest_variant, law_columns, source_of
 
     if "model.kind" in table.columns and (table["model.kind"] == "suan").any():
         return ["model.kind=suan"]
+    # a table of others may name the kind otherwise
+    column = next((name for name in _KINDS if name in table and len(set(table[name])) > 1), None)
+    if column is not None and "model.kind" not in table.columns:
+        values = table[column].astype(str)
+        value = "suan" if (values == "suan").any() else values.mode().iloc[0]
+        raise UserError(
+            f"{source_of(table)}: no column model.kind; name the model to compare with, e.g. "
+            f"--reference {shlex.quote(f'{column}={value}')}"
+        )
     varied = x in table.columns and law_columns(table, x)
     if not varied:
         raise UserError("a race needs runs of two models, but these differ in sizes and seed only")
@@ -206,10 +218,13 @@ def laws_of(
     from analysis.table import first_few, place_of
 
     x, data, metric = columns
-    laws = []
+    laws: list[VariantLaw] = []
+    said: set[str] = set()
     for name, table in variants.items():
         sizes = size_columns(law, x, data)
         rows = rows_of_law(table, sizes, metric, rising=rising, best_of=best_of)
+        rows = replace(rows, notes=tuple(note for note in rows.notes if note not in said))
+        said.update(rows.notes)
         rows.warn()
         empty = rows.table.index[~np.isfinite(rows.table[metric].astype(float))]
         if len(empty):
