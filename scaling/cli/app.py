@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from importlib.metadata import version
-from typing import Annotated, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -33,6 +33,8 @@ for _part in (sweep, data, laws, serve_bench_verb):
     _part.add_verbs(app)
 
 _INTERRUPTED = 130
+# What a comparison is with: `compare` takes a baseline, `race` and `compute-gain` a reference.
+_OTHER_NAMES = {"--baseline": "--reference", "--reference": "--baseline"}
 _debug = False
 
 
@@ -106,12 +108,21 @@ def main(arguments: list[str] | None = None) -> None:
             print(error)
             code = 2
         elif hasattr(error, "format_message"):
-            _fail(_usage_message(error.format_message()))
+            _fail(_other_name(error) or _usage_message(error.format_message()))
         else:
             raise
     if code == _INTERRUPTED:
         print("interrupted", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _other_name(error: Any) -> str:
+    """The message for an option that another verb has and this one names otherwise; else empty."""
+    name, context = getattr(error, "option_name", ""), getattr(error, "ctx", None)
+    other = _OTHER_NAMES.get(name)
+    if context is None or not any(other in option.opts for option in context.command.params):
+        return ""
+    return f"No such option: {name}, did you mean {other}?"
 
 
 def _usage_message(message: str) -> str:

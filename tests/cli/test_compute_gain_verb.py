@@ -147,3 +147,8 @@ def test_an_empty_seed_is_named_as_the_reason_for_no_pairs(run, csv):
     table.to_csv(csv, index=False)
     _, out, _ = run("compute-gain", csv, "--reference", "model=wide")
     assert "model=deep: no pairs of runs, as the seed is empty in line 9" in out
+
+
+def test_the_option_of_another_verb_is_named_as_it_is_here(run, csv):
+    code, _, err = run("compute-gain", csv, "--baseline", "packing=none")
+    assert (code, err) == (2, "error: No such option: --baseline, did you mean --reference?\n")
