@@ -248,7 +248,7 @@ class StudyConfig:
             section = from_document(_section(wanted), {"model": own}, where)
             return options_of(kind, section.model)
         except ModelError as error:
-            raise SettingError("model.kind", str(error)) from error
+            raise SettingError(error.key, str(error)) from error
 
     def teacher_options(self, name: str, student: ModelOptions) -> ModelOptions:
         """Return the options of a teacher: those of a student that is a SUAN, otherwise the default ones."""

@@ -114,7 +114,7 @@ def check_models(cells: Iterable[RunConfig], data: DataFacts) -> None:
         try:
             check_model(grade, options, data.schema)
         except ModelError as error:
-            raise SettingError("model.kind", str(error)) from error
+            raise SettingError(error.key, str(error)) from error
 
 
 def data_sizes(study: StudyConfig, data: DataFacts) -> list[int]:
@@ -192,4 +192,4 @@ def _check_packing(data: DataFacts, grade: Grade, options: ModelOptions, packing
             )
         size_of(grade, options, data.schema)
     except ModelError as error:
-        raise SettingError("model.kind", str(error)) from error
+        raise SettingError(error.key, str(error)) from error

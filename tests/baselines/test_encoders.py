@@ -245,6 +245,7 @@ def test_depth_adds_weights(kind, options):
         (lambda: HSTUOptions(form="ranking", concat=True), "bias and concat are options of"),
         (lambda: RankMixerOptions(n_tokens=0), "n_tokens is 0, expected at least 1"),
         (lambda: SIMOptions(k=0), "k is 0, expected at least 1"),
+        (lambda: SIMOptions(category="item"), 'category is an option of search = "hard"'),
         (
             lambda: SIM(GRADE, SIMOptions(search="hard", category="brand"), SmallSchema()),
             "category is 'brand', expected a feature .*: item, category",

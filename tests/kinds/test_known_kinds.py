@@ -173,3 +173,17 @@ def test_numeric_features_of_a_single_impression_are_trained_by_running_statisti
     model(empty_batch(schema, 4, 1, "cpu")).sum().backward()
     assert model.normalize_numeric.training
     assert torch.equal(model.normalize_numeric.running_mean, before)
+
+
+def test_the_source_of_a_finished_run_is_to_be_restored(monkeypatch):
+    monkeypatch.setattr("models.kinds.known_kinds.source_digest", lambda cls: "new")
+    monkeypatch.setattr("models.kinds.known_kinds.former_digest", lambda cls: "new")
+    with pytest.raises(ModelError, match="to use the run, restore the source"):
+        read_options(EncoderOptions("din", {}, "old"))
+
+
+def test_a_feature_that_the_data_lack_is_named_as_the_option_that_asks_for_it():
+    options = EncoderOptions("sim", {"search": "hard", "category": "brand"})
+    with pytest.raises(ModelError, match=r"^sim: category is 'brand', expected") as error:
+        size_of(GRADE, options, SCHEMA)
+    assert error.value.key == "model.category"

@@ -186,3 +186,31 @@ def test_a_list_in_a_study_reaches_the_class_as_a_tuple(write, study_file, annot
     options = load_study(study_file).options("SUAN-0")
     assert options.values == {"hidden": [8, 4, 2]}
     assert read_options(options).hidden == (8, 4, 2)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_an_option_that_is_not_finite_is_named(write, value):
+    kind = write(HEAD.replace("rate: float = 0.5", f"rate: float = float('{value}')") + SUM)
+    with pytest.raises(ModelError, match=f"option rate is {value}; expected a finite") as error:
+        checked(kind)
+    assert error.value.key == "model.rate"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("own:", "'own:': expected MODULE:CLASS"),
+        (":Own", "':Own': expected MODULE:CLASS"),
+        ("./own:Own", "'./own:Own': expected MODULE:CLASS"),
+        ("own.py:Own", "'own.py:Own': expected MODULE:CLASS without .py, as in own:Own"),
+    ],
+)
+def test_a_place_of_another_form_is_refused(place, message):
+    with pytest.raises(ModelError) as error:
+        options_type(place)
+    assert str(error.value) == message
+
+
+def test_an_empty_kind_is_shown_as_such():
+    with pytest.raises(ModelError, match=r"^there is no kind ''; expected .*, or MODULE:CLASS$"):
+        options_type("")
