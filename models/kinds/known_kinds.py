@@ -87,8 +87,8 @@ def read_options(options: ModelOptions) -> Any:
     cls = encoder_class(options.kind)
     if options.source and options.source not in (source_digest(cls), former_digest(cls)):
         raise ModelError(
-            f"{options.kind}: its source has changed since this run was planned; to use the run, restore the source that it "
-            "was planned with; to train the class as it is, plan again"
+            f"{options.kind}: its source has changed since this run was planned; restore the source to use the run, or plan "
+            "again to train the class as it is"
         )
     try:
         # JSON has no tuples

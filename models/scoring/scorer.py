@@ -18,6 +18,7 @@ from torch import Tensor
 from models.ctr_model import CTRModel
 from models.grades import Grade
 from models.input_schema import InputSchema
+from models.kinds import ModelError
 from models.kinds.building import empty_model
 from models.model_options import EncoderOptions, ModelOptions, SuanOptions
 from models.scoring.compiled_scoring import MOST_CANDIDATES, load_scoring
@@ -94,6 +95,8 @@ class Scorer:
             model.load_state_dict(tensors)
         except OSError as error:
             raise OSError(f"{path}: cannot be read: {error}") from error
+        except ModelError as error:
+            raise ValueError(f"{path}: {error}") from error
         except (
             SafetensorError,
             ValueError,

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from models.ctr_model import CTRModel
 from models.grades import Grade
+from models.kinds import ModelError
 from models.kinds.building import empty_model
 from models.model_options import ModelOptions
 from scaling.atomic_files import atomic_path
@@ -82,6 +83,8 @@ def read_model(run_folder: Path, device: str = "cpu") -> tuple[CTRModel, Schema]
             schema,
         )
         model.load_state_dict(tensors)
+    except ModelError as error:
+        raise UserError(f"{path}: {error}") from error
     except (OSError, SafetensorError, KeyError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: not a model of this version: {error}") from error
     return model.to(torch.device(device)).eval(), schema

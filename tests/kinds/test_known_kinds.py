@@ -178,7 +178,7 @@ def test_numeric_features_of_a_single_impression_are_trained_by_running_statisti
 def test_the_source_of_a_finished_run_is_to_be_restored(monkeypatch):
     monkeypatch.setattr("models.kinds.known_kinds.source_digest", lambda cls: "new")
     monkeypatch.setattr("models.kinds.known_kinds.former_digest", lambda cls: "new")
-    with pytest.raises(ModelError, match="to use the run, restore the source"):
+    with pytest.raises(ModelError, match="restore the source to use the run"):
         read_options(EncoderOptions("din", {}, "old"))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_runs import small_config
 
-from models.model_options import SuanOptions
+from models.model_options import EncoderOptions, SuanOptions
 from scaling.errors import UserError
 from scaling.metrics import evaluate
 from scaling.records import MODEL_FILE, RunStore
@@ -51,6 +51,18 @@ def test_the_order_of_the_vocabularies_is_that_of_their_rows(config, tiny_store,
     save_model(tmp_path, model, config, backwards)
     ours = predict(load_model(tmp_path), tiny_store, config.grade.max_len)
     assert np.array_equal(ours, predict(model, tiny_store, config.grade.max_len))
+
+
+def test_the_source_of_a_model_is_to_be_restored_if_its_class_has_changed(
+    config, tiny_store, tmp_path
+):
+    model, _ = train_model(config, tiny_store)
+    other = replace(config, model=EncoderOptions("din", {}, "old"))
+    path = save_model(tmp_path, model, other, tiny_store.schema)
+    with pytest.raises(UserError) as error:
+        load_model(tmp_path)
+    assert str(error.value).startswith(f"{path}: din: its source has changed")
+    assert "restore the source to use the run" in str(error.value)
 
 
 @pytest.mark.parametrize("n_bytes", [0, 5, 300, -1])
