@@ -152,6 +152,16 @@ def _rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade, *, 
     return multiple * _base_rate(train, n_samples, data, grade)
 
 
+def rate_multiple(study: StudyConfig, data: DataFacts, config: RunConfig) -> float:
+    """Return `train.rate_multiple` of a cell, of which the run itself knows only the rate."""
+    train, sizes = study.train, data_sizes(study, data)
+    typical = train.recipe_n_samples or typical_size(train, sizes, config.n_samples)
+    own = study.train.rate_of_kind.get(config.model.kind, 1.0)
+    return round(
+        config.learning_rate / own / _base_rate(study.train, typical, data, config.grade), 9
+    )
+
+
 def _base_rate(train: TrainConfig, n_samples: int, data: DataFacts, grade: Grade) -> float:
     rule = _rule(train, n_samples, grade, data).learning_rate
     if train.rate_law is not None:

@@ -31,7 +31,7 @@ from sweeps.planning.cost_estimate import (
     measurements,
     read_benchmarks,
 )
-from sweeps.planning.grid import grid_cells
+from sweeps.planning.grid import grid_cells, rate_multiple
 from sweeps.planning.job_state import QueuedJob
 from sweeps.planning.run_history import former_runs, read_history
 from sweeps.planning.several_ranks import check_ranks, on_ranks
@@ -111,6 +111,8 @@ class Plan:
         document = asdict(config)
         values = {f"model.{name}": value for name, value in settings_of_model(config.model).items()}
         values |= {f"train.{f.name}": document.get(f.name) for f in fields(TrainConfig)}
+        if "train.rate_multiple" in self.study.grid.axes:
+            values["train.rate_multiple"] = rate_multiple(self.study, self.data, config)
         values |= _teacher_values(config.distill, self._teacher_samples)
         return {axis: values.get(axis) for axis in self.study.grid.axes}
 

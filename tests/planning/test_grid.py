@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import asdict
 
 import pytest
-from small_studies import study_and_facts
+from small_studies import plan_of, study_and_facts
 
 from scaling.errors import UserError
 from scaling.strict_values import from_document
@@ -75,3 +75,11 @@ def test_a_planned_cell_has_the_signature_of_its_document(study_file, axis):
     for cell in grid_cells(study, facts):
         document = json.loads(json.dumps(asdict(cell)))
         assert from_document(RunConfig, document, "job").signature == cell.signature
+
+
+def test_the_multiple_of_a_rate_is_an_axis_of_the_plan(study_file):
+    plan, _ = plan_of(
+        study_file,
+        'grid={grade=["SUAN-0"], n_samples=[160, 320], "train.rate_multiple"=[0.5, 2.0]}',
+    )
+    assert {row["train.rate_multiple"] for row in plan.rows()} == {0.5, 2.0}
