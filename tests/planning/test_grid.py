@@ -78,8 +78,8 @@ def test_a_planned_cell_has_the_signature_of_its_document(study_file, axis):
 
 
 def test_the_multiple_of_a_rate_is_an_axis_of_the_plan(study_file):
-    plan, _ = plan_of(
-        study_file,
-        'grid={grade=["SUAN-0"], n_samples=[160, 320], "train.rate_multiple"=[0.5, 2.0]}',
+    study_file.write_text(
+        study_file.read_text().replace("[grid]", '[grid]\n"train.rate_multiple" = [0.5, 2.0]')
     )
+    plan, _ = plan_of(study_file)
     assert {row["train.rate_multiple"] for row in plan.rows()} == {0.5, 2.0}
