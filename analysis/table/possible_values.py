@@ -17,7 +17,7 @@ _AUCS = ("auc", "soft_auc", "bayes_auc")
 def check_values(table: pd.DataFrame) -> None:
     """Check the columns whose names say what they hold; missing values pass.
 
-    FLOPs are positive, logloss (nats) is not negative, AUC is from 0 to 1. Sizes are checked where a law takes them.
+    FLOPs are positive, logloss (nats) is not negative, AUC is from 0 to 1 or, in percent, to 100. Sizes are checked where a law takes them.
 
     Raises:
         UserError: a value is impossible; the message names the file, the line, the column and what is expected.
@@ -33,7 +33,7 @@ def check_values(table: pd.DataFrame) -> None:
         elif column in _LOSSES:
             wrong, expected = values < 0, "a loss of at least 0"
         else:
-            wrong, expected = (values < 0) | (values > 1), "an AUC from 0 to 1"
+            wrong, expected = (values < 0) | (values > 100), "an AUC from 0 to 1, or in percent"
         if wrong.any():
             first = int(np.argmax(wrong))
             raise UserError(

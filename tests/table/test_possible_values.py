@@ -13,8 +13,8 @@ from scaling.errors import UserError
         ("flops_per_sample", "-3", "a positive number of FLOPs"),
         ("logloss", "-1", "a loss of at least 0"),
         ("excess_logloss", "-0.5", "a loss of at least 0"),
-        ("auc", "1.5", "an AUC from 0 to 1"),
-        ("soft_auc", "-0.1", "an AUC from 0 to 1"),
+        ("auc", "150", "an AUC from 0 to 1, or in percent"),
+        ("soft_auc", "-0.1", "an AUC from 0 to 1, or in percent"),
     ],
 )
 def test_an_impossible_value_is_refused_by_line(tmp_path, column, value, expected):
