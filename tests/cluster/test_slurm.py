@@ -157,7 +157,13 @@ def test_a_benchmark_that_somebody_cancels_is_one_line(sweep, tiny_store):
     sweep.write(tiny_store, SHORT.format(n_seeds=1), 'setup = ["sleep 300"]')
     name = f"{sweep_name(sweep.runs)}-benchmark"
     command = [sys.executable, "-m", "scaling", "benchmark", str(sweep.study), "--cluster", "slurm"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
+
+    def heed_interrupts():  # which a test run in the background ignores, and its children, too
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as driver:
         sweep.wait(lambda: any(task.is_running for task in queued_tasks(name)), 30.0)
         sweep.cluster.run("scancel", f"--name={name}")
         _, errors = driver.communicate(timeout=100)
@@ -171,7 +177,13 @@ def test_an_interrupted_benchmark_leaves_no_job(sweep, tiny_store):
     sweep.write(tiny_store, SHORT.format(n_seeds=1), 'setup = ["sleep 300"]')
     name = f"{sweep_name(sweep.runs)}-benchmark"
     command = [sys.executable, "-m", "scaling", "benchmark", str(sweep.study), "--cluster", "slurm"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
+
+    def heed_interrupts():  # which a test run in the background ignores, and its children, too
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as driver:
         sweep.wait(lambda: any(task.is_running for task in queued_tasks(name)), 30.0)
         driver.send_signal(signal.SIGINT)
         driver.communicate(timeout=60)
