@@ -138,29 +138,12 @@ def iterate_test(
     has a batch less ends with no positions and None.
     """
     rows = np.arange(store.n_train, store.n_impressions)
-    parts = _parts_of_similar_length(store, rows, max_len, tokens_per_batch)
-    own: NDArray[np.int64] | None = None
-    number = 0
-    for index, part in enumerate(parts):
-        number = index % share.count
-        if number == share.number:
-            own = part
-        if number == share.count - 1:
-            yield _test_batch(store, rows, own, max_len)
-            own = None
-    if number != share.count - 1:
-        yield _test_batch(store, rows, own, max_len)
-
-
-def _test_batch(
-    store: EventStore,
-    rows: NDArray[np.int64],
-    part: NDArray[np.int64] | None,
-    max_len: int,
-) -> tuple[NDArray[np.int64], Batch | None]:
-    if part is None:
-        return rows[:0], None
-    return part, gather_batch(store, rows[part], max_len)
+    parts = list(_parts_of_similar_length(store, rows, max_len, tokens_per_batch))
+    for index in range(share.number, share.number + len(parts), share.count):
+        if index < len(parts):
+            yield parts[index], gather_batch(store, rows[parts[index]], max_len)
+        else:
+            yield rows[:0], None
 
 
 def _parts_of_similar_length(

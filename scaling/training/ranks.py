@@ -16,16 +16,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._C._distributed_c10d import TCPStore
 
 from scaling.atomic_files import write_json
 from scaling.batches import Share
 from scaling.errors import UserError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import TCPStore
 
 __all__ = ["ALONE", "RankLostError", "Ranks", "check_exactness", "joined_ranks"]
 
@@ -190,6 +192,11 @@ def joined_ranks(
         UserError: the ranks do not meet, or this torch has no NCCL.
         RankLostError: out of the block, as the methods of `Ranks` do.
     """
+    if not dist.is_available():
+        raise UserError(
+            f"{size} ranks need torch.distributed, which this torch ({torch.__version__}) lacks; install another build, or "
+            "train on one device"
+        )
     if device.startswith("cuda") and not dist.is_nccl_available():
         raise UserError(
             f"{size} ranks on GPUs need NCCL, which this torch ({torch.__version__}) lacks; install a build "
@@ -197,7 +204,7 @@ def joined_ranks(
         )
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     try:
-        store = _host(meeting, size) if rank == 0 else _visit(meeting, size, rank)
+        store = _host(meeting, size) if rank == 0 else _visit(meeting, size)
         dist.init_process_group(
             backend,
             store=store,
@@ -221,18 +228,24 @@ def joined_ranks(
             dist.destroy_process_group()
 
 
-def _host(meeting: Path, size: int) -> TCPStore:
+def _host(meeting: Path, size: int) -> "TCPStore":
+    # builds of torch without torch.distributed lack it, and train alone
+    from torch._C._distributed_c10d import TCPStore
+
     host = socket.gethostname()
     store = TCPStore(
-        "0.0.0.0", 0, size, is_master=True, wait_for_workers=False, timeout=_seconds_to_meet()
-    )
+        "0.0.0.0", 0, size, is_master=True, wait_for_workers=False,
+        timeout=timedelta(seconds=_SECONDS_TO_MEET),
+    )  # fmt: skip
     meeting.parent.mkdir(parents=True, exist_ok=True)
     write_json(meeting, {"host": host, "port": store.port, "pid": os.getpid()})
     return store
 
 
-def _visit(meeting: Path, size: int, rank: int) -> TCPStore:
+def _visit(meeting: Path, size: int) -> "TCPStore":
     """Connect to rank 0; its file may be missing for a while, or that of a start that has ended."""
+    from torch._C._distributed_c10d import TCPStore
+
     deadline = time.monotonic() + _SECONDS_TO_MEET
     reason = f"{meeting}: rank 0 has not written its address"
     while time.monotonic() < deadline:
@@ -252,10 +265,6 @@ def _visit(meeting: Path, size: int, rank: int) -> TCPStore:
                 reason = str(error)
         time.sleep(_POLL_SECONDS)
     raise RuntimeError(reason)
-
-
-def _seconds_to_meet() -> timedelta:
-    return timedelta(seconds=_SECONDS_TO_MEET)
 
 
 @contextmanager

@@ -205,13 +205,19 @@ class _Cells:
         except _Stopped:
             raise
         except Exception as error:
-            if self._ranks is not None and not _meets_all_ranks(error):
-                raise  # the other ranks wait for this one; they end when it does
-            if _breaks_device(error):
-                raise  # the other cells of this job would fail, too; so they stay missing
+            if self._ends_job(error):
+                raise  # so that the other cells of the job stay missing
             logger.exception("%s failed", group[-1].label)
         states = [(c.signature, self._runs.state(c.signature, key).state) for c in group]
         return [signature for signature, state in states if state == "failed"]
+
+    def _ends_job(self, error: Exception) -> bool:
+        """Whether this process can train no further cell: its GPU is broken, or other ranks wait in vain for this one."""
+        from scaling.training import NonFiniteLossError, breaks_device
+
+        # all ranks see at the same step that the loss is not finite
+        is_of_all = self._ranks is None or isinstance(error, NonFiniteLossError)
+        return breaks_device(error) or not is_of_all
 
     def _claim(self, key: str, group: Sequence[RunConfig], wait_seconds: float) -> Lease | None:
         """Claim a group, and tell the other ranks what has come of it; None: it is done.
@@ -286,19 +292,6 @@ class _Cells:
         except PreemptedError as error:
             logger.warning("%s: %s", group[-1].label, error)
             raise _Stopped(key, leads=self._leads) from error
-
-
-def _breaks_device(error: Exception) -> bool:
-    from scaling.training import breaks_device
-
-    return breaks_device(error)
-
-
-def _meets_all_ranks(error: Exception) -> bool:
-    """Whether all ranks raise this error at the same step, so that they can go on with the next cell."""
-    from scaling.training import NonFiniteLossError
-
-    return isinstance(error, NonFiniteLossError)
 
 
 class _StopSignals:

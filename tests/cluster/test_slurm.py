@@ -13,11 +13,8 @@ from pathlib import Path
 
 import pytest
 from slurm_cluster import missing_daemons
+from slurm_sweep import undisturbed_records
 
-from scaling.records import RunStore
-from scaling.study import data_facts, load_study
-from sweeps.dispatch import run_debug
-from sweeps.planning import make_plan
 from sweeps.queue import read_submissions, sweep_name
 from sweeps.queue.scheduler import queued_tasks
 
@@ -64,13 +61,8 @@ def sweep(fresh_sweep, shared_cluster):
 @pytest.fixture(scope="session")
 def long_result(long_store, tmp_path_factory):
     """What the long cell gives when nobody disturbs it."""
-    study = tmp_path_factory.mktemp("reference") / "study.toml"
-    study.write_text(f'[study]\nname = "r"\n[data]\npath = "{long_store.path}"\n{LONG}')
-    config = load_study(study)
-    runs = RunStore(study.parent / "runs")
-    plan = make_plan(config, data_facts(config.data), runs)
-    run_debug(plan, runs, plan.cells, lambda: None)
-    return {r.signature: (r.metrics, r.train_loss) for r in runs.read_all()}
+    records = undisturbed_records(tmp_path_factory.mktemp("reference"), long_store, LONG)
+    return {r.signature: (r.metrics, r.train_loss) for r in records}
 
 
 def retrained(attempts):

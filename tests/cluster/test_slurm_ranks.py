@@ -5,12 +5,8 @@ import signal
 
 import pytest
 from slurm_cluster import missing_daemons
-from slurm_sweep import processes_of_rank
+from slurm_sweep import processes_of_rank, undisturbed_records
 
-from scaling.records import RunStore
-from scaling.study import data_facts, load_study
-from sweeps.dispatch import run_debug
-from sweeps.planning import make_plan
 from sweeps.queue import read_submissions, sweep_name
 
 pytestmark = [
@@ -50,13 +46,7 @@ def sweep(fresh_sweep, two_nodes):
 @pytest.fixture(scope="module")
 def alone(long_store, tmp_path_factory):
     """The record of one process that nobody disturbs."""
-    study = tmp_path_factory.mktemp("reference") / "study.toml"
-    study.write_text(f'[study]\nname = "r"\n[data]\npath = "{long_store.path}"\n{CELL}')
-    config = load_study(study)
-    runs = RunStore(study.parent / "runs")
-    plan = make_plan(config, data_facts(config.data), runs)
-    run_debug(plan, runs, plan.cells, lambda: None)
-    (record,) = runs.read_all()
+    (record,) = undisturbed_records(tmp_path_factory.mktemp("reference"), long_store, CELL)
     return record
 
 

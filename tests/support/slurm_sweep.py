@@ -15,7 +15,7 @@ from scaling.cli.app import main
 from scaling.records import RunStore
 from scaling.records.attempts import last_attempt
 from scaling.study import SlurmConfig, data_facts, load_study
-from sweeps.dispatch import n_slots, run_local
+from sweeps.dispatch import n_slots, run_debug, run_local
 from sweeps.planning import make_plan
 from sweeps.queue import sweep_name
 from sweeps.queue.scheduler import queued_tasks
@@ -116,6 +116,17 @@ class Sweep:
         cells = [replace(cell, seconds=0.5) for cell in plan.cells]
         run_local(plan, runs, cells, n_jobs=n_slots(), watch=lambda: None)
         return {r.signature: (r.metrics, r.train_loss) for r in runs.read_all()}
+
+
+def undisturbed_records(folder, store, grid):
+    """The records of a grid that one process trains in `folder`, with nobody to disturb it."""
+    study = folder / "study.toml"
+    study.write_text(f'[study]\nname = "r"\n[data]\npath = "{store.path}"\n{grid}')
+    config = load_study(study)
+    runs = RunStore(folder / "runs")
+    plan = make_plan(config, data_facts(config.data), runs)
+    run_debug(plan, runs, plan.cells, lambda: None)
+    return runs.read_all()
 
 
 def processes_of_rank(rank):

@@ -132,11 +132,9 @@ def race(
     loaded = None
     if len(source) == 1:
         loaded = load_table(source[0], runs, where, overrides=overrides, whole_folder=whole_folder)
-    table = (
-        combined_table(source, runs, where, overrides, whole_folder)
-        if loaded is None
-        else loaded.table
-    )
+        table = loaded.table
+    else:
+        table = combined_table(source, runs, where, overrides, whole_folder)
     named = reference or default_reference(table, x)
     columns = [condition.partition("=")[0] for condition in named]
     computed = _COMPUTED in table.columns and table[_COMPUTED].notna().all()
