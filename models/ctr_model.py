@@ -3,6 +3,7 @@
 Shapes: B passes, M candidates, L behaviours, N = L + M tokens, d embedding width, D token width (n1 d).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from models.embeddings import EMBEDDING_STD, FeatureEmbeddings
 from models.encoder import Encoder, EncoderInput
 from models.grades import Grade
 from models.input_schema import InputSchema
+from models.layers import StepNorm
 
 __all__ = ["Batch", "CTRModel"]
 
@@ -26,6 +28,9 @@ _OF_ONE_ROW = "of_one_row"
 class Batch:
     """Inputs of B passes; behaviours are oldest first and padded on the left.
 
+    A group of features has a column for each id that a cell may hold (`max_values` for each feature, 0 behind the
+    last), and behind these the weights of its features with weights (`models.embeddings.weight_columns`).
+
     A pass scores one candidate, and the M dimension is absent; or it scores M candidates that share a
     history (packed): those of one request, or with `ends` those of a stretch of the user's log.
 
@@ -37,7 +42,8 @@ class Batch:
         candidate: ids [B, M, nc]. context: ids [B, M, nx]. profile: ids [B, n2].
         numeric: [B, M, nf] float32.
         label: [B, M] float32.
-        present: [B, M] bool, False where a packed pass has fewer candidates; None: no candidate is missing.
+        present: [B, M] bool, False where a packed pass has fewer candidates, or a pass only pads the batch; None: no
+            candidate is missing.
         ends: [B, M] columns of the history before each candidate's request; None: all of them.
     """
 
@@ -52,6 +58,16 @@ class Batch:
     label: Tensor
     present: Tensor | None = None
     ends: Tensor | None = None
+
+
+class Head(nn.Sequential):
+    """Layers one after the other; torch's compiler skips the forward pass of `nn.Sequential` itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the last layer returns, [..., 1]."""
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class CTRModel(nn.Module):
@@ -71,11 +87,12 @@ class CTRModel(nn.Module):
         grade: Grade,
         options: Any,
         schema: InputSchema,
+        embeddings: Callable[[InputSchema, int, float], FeatureEmbeddings] = FeatureEmbeddings,
     ) -> None:
-        """Build embeddings, encoder and head, in this order of random numbers."""
+        """Build embeddings (with `embeddings`), encoder and head, in this order of random numbers."""
         super().__init__()
         d, self.kind = grade.d, kind
-        self.embeddings = FeatureEmbeddings(schema, d, EMBEDDING_STD)
+        self.embeddings = embeddings(schema, d, EMBEDDING_STD)
         self.encoder = encoder_type(grade, options, schema)
         self.grade, self.options = grade, self.encoder.options
         self._width = d * len(schema.behaviour)
@@ -83,8 +100,8 @@ class CTRModel(nn.Module):
         # index of the candidate feature for each slot of the token; -1: the candidate has no such feature
         self.slots = [names.index(f.name) if f.name in names else -1 for f in schema.behaviour]
         n_flat = len(schema.profile) + len(schema.candidate) + len(schema.context)
-        self.normalize_numeric = nn.BatchNorm1d(len(schema.numeric)) if schema.numeric else None
-        self.head = nn.Sequential(
+        self.normalize_numeric = StepNorm(len(schema.numeric)) if schema.numeric else None
+        self.head = Head(
             nn.Linear(self.encoder.n_out + n_flat * d + len(schema.numeric), 16 * d),
             nn.SiLU(),
             nn.Linear(16 * d, 8 * d),
@@ -92,7 +109,7 @@ class CTRModel(nn.Module):
             nn.Linear(8 * d, 1),
         )
         for module in self.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, _BatchNorm) and not isinstance(module, StepNorm):
                 module.register_forward_pre_hook(_one_row_has_no_variance)
                 module.register_forward_hook(_statistics_of_the_batch, always_call=True)
         self.register_load_state_dict_pre_hook(_rename_old)  # type: ignore[no-untyped-call]
@@ -104,8 +121,11 @@ class CTRModel(nn.Module):
             ValueError: a packed batch for options under which packing is not exact.
         """
         if batch.candidate.dim() == 2:
-            one = {"candidate", "context", "numeric"}
-            single = replace(batch, **{name: getattr(batch, name).unsqueeze(1) for name in one})
+            names = ("candidate", "context", "numeric", "present")
+            found = {name: getattr(batch, name) for name in names}
+            single = replace(
+                batch, **{name: x.unsqueeze(1) for name, x in found.items() if x is not None}
+            )
             return self._score(single).squeeze(-1)
         kind = "request" if batch.ends is None else "stretch"
         if kind not in self.encoder.packing(self.options):
@@ -117,6 +137,24 @@ class CTRModel(nn.Module):
 
     def _score(self, batch: Batch) -> Tensor:
         """Return the logits [B, M]."""
+        embed = self._embed if self.embeddings.plain else self._embed_cells
+        tokens_BND, token_ids, profile_BPd, own_BMC = embed(batch)
+        inputs = EncoderInput(
+            tokens_BND=tokens_BND,
+            own_BMC=own_BMC,
+            profile_BPd=profile_BPd,
+            times=batch.times,
+            hours=batch.hours,
+            lengths=batch.lengths,
+            token_ids=token_ids,
+            n_candidates=batch.candidate.shape[1],
+            ends=batch.ends,
+            present=batch.present,
+        )
+        return self.predict(self.encoder(inputs), profile_BPd, own_BMC, batch.numeric)
+
+    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return `tokens_BND`, `token_ids`, `profile_BPd` and `own_BMC` of an `EncoderInput`."""
         n_batch, n_candidates = batch.candidate.shape[:2]
         rows = self.embeddings.rows
         candidate, profile = rows("candidate", batch.candidate), rows("profile", batch.profile)
@@ -128,19 +166,38 @@ class CTRModel(nn.Module):
         ]
         embedded = self.embeddings(torch.cat(flat, 1)).split([part.shape[1] for part in flat], 1)
         own = [part.reshape(n_batch, n_candidates, -1) for part in embedded[2:]]
-        inputs = EncoderInput(
-            tokens_BND=embedded[0].view(n_batch, tokens.shape[1], self._width),
-            own_BMC=torch.cat(own, -1),
-            profile_BPd=embedded[1],
-            times=batch.times,
-            hours=batch.hours,
-            lengths=batch.lengths,
-            token_ids=tokens,
-            n_candidates=n_candidates,
-            ends=batch.ends,
-            present=batch.present,
-        )
-        return self.predict(self.encoder(inputs), embedded[1], inputs.own_BMC, batch.numeric)
+        tokens_BND = embedded[0].view(n_batch, tokens.shape[1], self._width)
+        return tokens_BND, tokens, embedded[1], torch.cat(own, -1)
+
+    def _embed_cells(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same where cells hold several ids, or weights."""
+        columns = {
+            "behaviour": batch.behaviours,
+            "candidate": batch.candidate,
+            "context": batch.context,
+            "profile": batch.profile,
+        }
+        if not self.encoder.reads_tokens:
+            del columns["behaviour"]
+        table = self.embeddings
+        embedded = table.pooled(columns)
+        own_BMC = torch.cat([embedded["candidate"].flatten(2), embedded["context"].flatten(2)], -1)
+        tokens_BND, token_ids = own_BMC[:, :0, : self._width], batch.behaviours[:, :0]
+        if self.encoder.reads_tokens:
+            of_candidates = self.in_slots(embedded["candidate"]).flatten(2)
+            tokens_BND = torch.cat([embedded["behaviour"].flatten(2), of_candidates], 1)
+            behaviours, candidates = (
+                table.rows(group, columns[group])[..., table.first_columns(group)]
+                for group in ("behaviour", "candidate")
+            )
+            token_ids = torch.cat([behaviours, self.token_rows(candidates)], 1)
+        return tokens_BND, token_ids, embedded["profile"], own_BMC
+
+    def in_slots(self, embedded: Tensor) -> Tensor:
+        """Arrange the embeddings of candidates [..., nc, d] in the slots of a token, [..., n1, d]."""
+        zero = torch.zeros_like(embedded[..., 0, :])
+        slots = [embedded[..., slot, :] if slot >= 0 else zero for slot in self.slots]
+        return torch.stack(slots, -2)
 
     def token_rows(self, candidate_rows: Tensor) -> Tensor:
         """Arrange the table rows of candidates [B, M, nc] in the slots of a token, [B, M, n1]."""

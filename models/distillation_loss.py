@@ -12,14 +12,21 @@ __all__ = ["distillation_loss", "latest_behaviours"]
 
 
 def distillation_loss(
-    student: Tensor, teacher: Tensor, *, weight: float, temperature: float
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    weight: float,
+    temperature: float,
+    counted: Tensor | None = None,
 ) -> Tensor:
-    """Return lambda t^2 BCE(sigmoid(z_s / t), sigmoid(z_t / t)), summed over the logits.
+    """Return lambda t^2 BCE(sigmoid(z_s / t), sigmoid(z_t / t)), summed over the logits, each `counted` times; None: once.
 
     No gradient reaches the teacher. The factor t^2 keeps the student's gradient at the same size as t grows.
     """
     target = torch.sigmoid(teacher.detach() / temperature)
-    loss = F.binary_cross_entropy_with_logits(student / temperature, target, reduction="sum")
+    loss = F.binary_cross_entropy_with_logits(
+        student / temperature, target, counted, reduction="sum"
+    )
     return weight * temperature**2 * loss
 
 

@@ -37,7 +37,8 @@ class EncoderInput:
         hours: hour of the day plus one of the same, int64 [B, L + M]; 0 where padded.
         lengths: valid behaviours, int64 [B].
         token_ids: rows of the embedding table that `tokens_BND` holds, int64 [B, L + M, n1]; 0 where padded. Two are equal
-            where a behaviour and a candidate have a value in common. `history_ids` and `candidate_ids` are its parts.
+            where a behaviour and a candidate have a value in common. Of a cell with several values it is the first one's.
+            `history_ids` and `candidate_ids` are its parts.
         n_candidates: M.
         ends: [B, M] columns of the history before each candidate's request, if the pass covers a stretch of a user's log;
             None: all of them.

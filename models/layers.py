@@ -1,4 +1,4 @@
-"""Norms and feed-forward networks of SUAN's block, their chunked versions for a CPU core's cache, and its recomputation.
+"""Norms, feed-forward networks of SUAN's block, their chunked versions for a CPU core's cache, and its recomputation.
 
 Shapes: B batch, N tokens, D token width.
 """
@@ -16,6 +16,7 @@ __all__ = [
     "ELEMENTS_IN_CACHE",
     "FeedForward",
     "ReluFeedForward",
+    "StepNorm",
     "build_norm",
     "cache_chunks",
     "in_cache",
@@ -27,6 +28,9 @@ __all__ = [
 # The release divides by (rms + 1e-6); adding the square inside the root is the same to 1e-6 and has
 # a gradient at zero.
 _EPS = 1e-12
+
+# How far running statistics move with each step, as in torch.
+_MOMENTUM = 0.1
 
 # Elements per chunk of a tensor [rows, D]; a quarter to twice as many are equally fast.
 ELEMENTS_IN_CACHE = 80_000
@@ -197,6 +201,49 @@ class ReluFeedForward(nn.Module):
         """Return [B, N, D], added to `stream_BND` if that is given."""
         y_BND: Tensor = self.down(F.relu(self.up(x_BND)))
         return y_BND if stream_BND is None else stream_BND + y_BND
+
+
+class StepNorm(nn.BatchNorm1d):
+    """Batch normalisation of inputs whose statistics are those of a whole training step, in however many parts it is read.
+
+    Inputs have no gradient, so that their mean and variance can be known before the first part is trained on.
+    Without `see`, those of the rows at hand are taken; a single row has none.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__(n_features)
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    def see(self, sums: Tensor, squares: Tensor, n: int) -> None:
+        """Take the statistics of the next step's n rows, and move the running ones.
+
+        Args:
+            sums: of each feature, float64 [f].
+            squares: sums of the squared features, float64 [f].
+            n: number of rows; a single one has no variance, and the running statistics are taken.
+        """
+        if n < 2:
+            self._seen = self.running_mean.clone(), self.running_var.clone()
+            return
+        mean = sums / n
+        variance = (squares / n - mean.square()).clamp_(min=0)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean.to(self.running_mean), _MOMENTUM)
+            unbiased = (variance * (n / (n - 1))).to(self.running_var)
+            self.running_var.lerp_(unbiased, _MOMENTUM)
+        self._seen = mean.to(self.running_mean), variance.to(self.running_var)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [n, f]."""
+        if self.training and self._seen is None and len(x) > 1:
+            return super().forward(x)
+        mean, variance = self.running_mean, self.running_var
+        if self.training and self._seen is not None:
+            mean, variance = self._seen
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
 
 
 def recomputed(block: Callable[..., Tensor], *inputs: Any, **settings: Any) -> Tensor:

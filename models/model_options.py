@@ -41,7 +41,7 @@ class SuanOptions:
         dropout: rate on each block's residual branches.
         kind: `suan`, or `lightsuan`, in which a token attends to the latest `window` tokens, itself
             included, and to every `dilation`-th token before them (paper, LightSUAN).
-        window, dilation: only for `lightsuan`; default 16 and 16.
+        window, dilation: in events, only for `lightsuan`. Default: 16.
     """
 
     norm: Literal["rms", "layer"] = "rms"

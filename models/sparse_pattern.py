@@ -42,8 +42,13 @@ class SparsePattern:
 
     def distances(self, n_tokens: int) -> list[int]:
         """Distances, beyond zero, at which the last of `n_tokens` tokens reads, increasing."""
+        near, far = self.distance_ranges(n_tokens)
+        return [*near, *far]
+
+    def distance_ranges(self, n_tokens: int) -> tuple[range, range]:
+        """The same as two ranges: in the window and beyond it."""
         far = range(self.skipped * self.dilation, n_tokens, self.dilation)
-        return [*range(1, min(self.window, n_tokens)), *far]
+        return range(1, min(self.window, n_tokens)), far
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Tiles:
         """Return memory for rows [S, P, W] with `unread` in the class's columns that are never read."""
         rows = like_BPW.new_empty(n_sequences, self.padded, self.width)
         if self.far:
-            self.by_class(rows[..., self.near :])[:, :, : self.pattern.skipped] = unread
+            self.by_class(rows[..., self.near :])[:, :, : self.pattern.skipped].fill_(unread)
         return rows
 
     def by_class(self, x_SPX: Tensor) -> Tensor:
@@ -115,8 +120,7 @@ class Tiles:
         """
         n_rows, width = flat.shape
         size = ((n_rows - self.look_back) // self.block, length, width)
-        offset = flat.storage_offset() + start * width
-        return flat.as_strided(size, (self.block * width, width, 1), offset)
+        return flat[start:].as_strided(size, (self.block * width, width, 1))
 
 
 @lru_cache(maxsize=4096)

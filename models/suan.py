@@ -48,25 +48,48 @@ class UnifiedAttentionBlock(nn.Module):
         pool_BN: Tensor | RunningMean | None,
         *,
         n_out: int,
-        generator: torch.Generator | None = None,
+        kept: tuple[Tensor | None, ...] = (None, None, None),
     ) -> Tensor:
         """Return the last `n_out` tokens, [B, n_out, D]; nothing reads the other tokens of the last block.
 
         The alignment mean still needs the attention output of every token, so only the steps after
         it are shortened. Without a mean (fusion `sum` or `none`) `n_out` queries are enough.
+        `kept` is what `draw_kept` returned.
         """
-        n_attended = x_BND.shape[1] if self.options.fusion == "dual" else n_out
+        n_attended = self._n_attended(x_BND, n_out)
         x_BND = self.residual(
             self.norm_attention,
             partial(self.attention, bias=bias, n_queries=n_attended),
             x_BND,
             n_attended,
-            generator,
+            kept[0],
         )
         if self.fusion is not None and self.norm_fusion is not None:
             fuse = partial(self.fusion, profile_BPd=profile_BPd, pool_BN=pool_BN, n_out=n_out)
-            x_BND = self.residual(self.norm_fusion, fuse, x_BND, n_out, generator)
-        return self.residual(self.norm_ffn, self.ffn, x_BND, x_BND.shape[1], generator)
+            x_BND = self.residual(self.norm_fusion, fuse, x_BND, n_out, kept[1])
+        return self.residual(self.norm_ffn, self.ffn, x_BND, x_BND.shape[1], kept[-1])
+
+    def draw_kept(
+        self, x_BND: Tensor, n_out: int, generator: torch.Generator | None
+    ) -> tuple[Tensor | None, ...]:
+        """Return what dropout keeps of each branch, bool [B, tokens, D]; None: everything.
+
+        It is drawn before `forward`, because torch's compiler takes no generator.
+        """
+        rate = self.options.dropout
+        if not self.training or rate == 0:
+            return None, None, None
+        batch, _, width = x_BND.shape
+        sizes = [self._n_attended(x_BND, n_out), n_out, n_out]
+        if self.fusion is None:
+            del sizes[1]
+        shapes = [(batch, size, width) for size in sizes]
+        return tuple(
+            torch.rand(shape, generator=generator, device=x_BND.device) >= rate for shape in shapes
+        )
+
+    def _n_attended(self, x_BND: Tensor, n_out: int) -> int:
+        return x_BND.shape[1] if self.options.fusion == "dual" else n_out
 
     def residual(
         self,
@@ -74,16 +97,17 @@ class UnifiedAttentionBlock(nn.Module):
         branch: Callable[..., Tensor],
         x_BND: Tensor,
         n_out: int,
-        generator: torch.Generator | None,
+        kept: Tensor | None,
     ) -> Tensor:
-        """Combine a branch, its norm and the residual stream as `placement` says; return the last `n_out` tokens."""
+        """Combine a branch, its norm and the residual stream as `placement` says; return the last `n_out` tokens.
+
+        Of the branch only what is `kept` counts; None: everything.
+        """
         place, rate = self.options.placement, self.options.dropout
         normed = x_BND if place == "post" else norm(x_BND)
         stream = normed if place == "released" else x_BND
-        if self.training and rate > 0:
-            y_BND = branch(normed)
-            keep = torch.rand(y_BND.shape, generator=generator, device=y_BND.device) >= rate
-            y_BND = last_tokens(stream, n_out) + y_BND * keep / (1 - rate)
+        if kept is not None:
+            y_BND = last_tokens(stream, n_out) + branch(normed) * kept / (1 - rate)
         else:
             y_BND = branch(normed, stream_BND=stream)
         return norm(y_BND) if place == "post" else y_BND
@@ -154,16 +178,17 @@ class SUAN(Encoder):
         x_BND = self.place_tokens(x_BND, positions, hours)
         skip_future = self.options.pooling != "all"
         bias = self.bias(times, layout, x_BND.dtype, skip_future=skip_future)
+        if isinstance(bias, SparseBias):
+            bias.fill(x_BND, self.grade.n_heads)
         pool_BN = None
         if self.options.fusion == "dual":
             pool_BN = layout.pool(self.options.pooling, x_BND.dtype)
         n_read = max(1, layout.n_candidates)
         for block in self.blocks:
-            # the first block fills the bias of LightSUAN, which the others share
-            fills = isinstance(bias, SparseBias) and block is self.blocks[0]
-            again = self.recomputes and self.training and not fills
-            run = partial(recomputed, block) if again else block
-            x_BND = run(
+            assert isinstance(block, UnifiedAttentionBlock)
+            again = self.recomputes and self.training
+            run = partial(_run_block, block)
+            x_BND = (partial(recomputed, run) if again else run)(
                 x_BND,
                 inputs.profile_BPd,
                 bias,
@@ -176,6 +201,18 @@ class SUAN(Encoder):
         if layout.n_candidates == 0:
             read_BMD = read_BMD * (inputs.lengths > 0)[:, None, None]
         return read_BMD.expand(n_batch, inputs.n_candidates, -1)
+
+
+def _run_block(
+    block: UnifiedAttentionBlock,
+    x_BND: Tensor,
+    *inputs: Any,
+    n_out: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    kept = block.draw_kept(x_BND, n_out, generator)
+    y_BND: Tensor = block(x_BND, *inputs, n_out=n_out, kept=kept)
+    return y_BND
 
 
 def _pad_history(inputs: EncoderInput, max_len: int) -> EncoderInput:

@@ -7,12 +7,14 @@ accounting.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
 
+from scaling.device_peaks import mfu, published_peak
 from scaling.records import RunStore
 from scaling.study import SlurmConfig
 from sweeps.dispatch import plan_arrays, unit_of
 from sweeps.job_usage import Asked, Job, JobStart, jobs_of
-from sweeps.planning import Plan
+from sweeps.planning import Plan, Throughput, read_benchmarks, read_history
 
 __all__ = ["ClassUse", "Span", "efficiency_by_class"]
 
@@ -42,6 +44,9 @@ class ClassUse:
             divided by time and cores, which exceeds 1 if a job uses more cores than it asked.
         memory_max_gib: the highest peak of resident memory on a node among its jobs.
         memory_median_gib: the median over its jobs.
+        mfu: FLOPs of its finished cells as a share of what their devices could do in the time of their training
+            loops; a GPU that cells share counts once. None where no peak is known.
+        mfu_of: what the peak is: data sheet, or product (the rate of a large matrix product, by `scaling benchmark`).
         longest_minutes: the longest start of a job.
         next_memory_gib: what the next submission of its cells would ask; None if none is in the grid.
         next_minutes: the same for the time limit.
@@ -59,6 +64,8 @@ class ClassUse:
     busy_share: float | None
     memory_max_gib: float | None
     memory_median_gib: float | None
+    mfu: float | None
+    mfu_of: str | None
     longest_minutes: float
     next_memory_gib: Span | None
     next_minutes: Span | None
@@ -93,7 +100,8 @@ def efficiency_by_class(
     )
     cells = frozenset(cell for group in groups.values() for job in group for cell in job.cells)
     requests = [_requests(plan, settings, cells) for settings in (slurm, free)]
-    rows = [_class_use(asked, group, requests) for asked, group in groups.items()]
+    work = _Work(read_history(runs).records, read_benchmarks(runs.root.parent))
+    rows = [_class_use(asked, group, requests, work) for asked, group in groups.items()]
     return sorted(rows, key=lambda row: (row.gpu_hours, row.core_hours), reverse=True)
 
 
@@ -113,11 +121,49 @@ def _requests(plan: Plan, slurm: SlurmConfig, cells: Collection[str]) -> _Reques
     }
 
 
-def _class_use(asked: Asked, jobs: Sequence[Job], requests: Sequence[_Requests]) -> ClassUse:
+class _Work:
+    """What finished cells computed, and what their devices could do."""
+
+    def __init__(
+        self, records: Mapping[str, Mapping[str, Any]], benchmarks: Sequence[Throughput]
+    ) -> None:
+        self._records = records
+        self._products = {
+            (one.device, one.precision): one.product_flops_per_second for one in benchmarks
+        }
+
+    def mfu(self, cells: Collection[str]) -> tuple[float | None, str | None]:
+        """Return the share of the cells that have a peak, and what the peak is; data sheets come first."""
+        found = [self._of(self._records[cell]) for cell in cells if cell in self._records]
+        for source in ("data sheet", "product"):
+            pairs = [(flops, most) for flops, most, of in found if of == source]
+            if pairs:
+                return mfu(sum(flops for flops, _ in pairs), sum(m for _, m in pairs), 1.0), source
+        return None, None
+
+    def _of(self, record: Mapping[str, Any]) -> tuple[float, float, str | None]:
+        """FLOPs of a record, what its devices could do in its time, and what that is known from."""
+        provenance = record["provenance"]
+        device = str(provenance.get("device"))
+        precision = record["config"].get("precision", "float32")
+        last = (provenance.get("attempts") or [{}])[-1]
+        peak, source = published_peak(device, precision), "data sheet"
+        if peak is None:
+            peak, source = self._products.get((device, precision)), "product"
+        if peak is None or "flops" not in record:
+            return 0.0, 0.0, None
+        devices = int(last.get("ranks") or 1) / int(last.get("cells_per_gpu") or 1)
+        return record["flops"], record["train_seconds"] * devices * peak, source
+
+
+def _class_use(
+    asked: Asked, jobs: Sequence[Job], requests: Sequence[_Requests], work: _Work
+) -> ClassUse:
     starts = [start for job in jobs for start in job.starts]
     seconds = [each for job in jobs for each in job.seconds]
     cells = frozenset(cell for job in jobs for cell in job.cells)
     memory = [job.peak_memory_gib for job in jobs if job.peak_memory_gib is not None]
+    share, share_of = work.mfu(cells)
     asked_next, asked_free = (_spans(asked, cells, by_cell) for by_cell in requests)
     return ClassUse(
         asked=asked,
@@ -130,6 +176,8 @@ def _class_use(asked: Asked, jobs: Sequence[Job], requests: Sequence[_Requests])
         busy_share=_busy_share(asked, starts),
         memory_max_gib=max(memory, default=None),
         memory_median_gib=median(memory) if memory else None,
+        mfu=share,
+        mfu_of=share_of,
         longest_minutes=max(seconds) / 60,
         next_memory_gib=asked_next[0],
         next_minutes=asked_next[1],

@@ -4,6 +4,7 @@ A job that was queued again has several starts. What it asked is in its submissi
 attempts of its cells, which the jobs write. Attempts of earlier versions lack some of these facts.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -72,13 +73,13 @@ class JobStart:
 
     @property
     def cpu_seconds(self) -> float | None:
-        """Processor time of its process; None if unknown."""
-        return max(self._known("cpu_seconds"), default=None)
+        """Processor time of its processes; None if unknown."""
+        return self._over_processes("cpu_seconds")
 
     @property
     def peak_memory_gib(self) -> float | None:
-        """Highest resident memory of its process; None if unknown."""
-        return max(self._known("peak_memory_gib"), default=None)
+        """Highest resident memory of its processes, added up if cells share its GPU; None if unknown."""
+        return self._over_processes("peak_memory_gib")
 
     @property
     def gpu_busy_seconds(self) -> float | None:
@@ -86,8 +87,13 @@ class JobStart:
         known = [one for one in self.attempts if one.get("gpu_busy") is not None]
         if not known:
             return None
-        shares = [(float(one["gpu_busy"]), _end(one) - _time(one["started"])) for one in known]
-        return sum(share * max(0.0, seconds) for share, seconds in shares)
+        spans = [(_time(one["started"]), _end(one)) for one in known]
+        lengths = [max(0.0, end - begin) for begin, end in spans]
+        busy = sum(
+            float(one["gpu_busy"]) * length for one, length in zip(known, lengths, strict=True)
+        )
+        # attempts side by side have measured the same GPU
+        return busy * _covered(spans) / sum(lengths) if sum(lengths) else 0.0
 
     @property
     def is_on_gpu(self) -> bool:
@@ -99,8 +105,14 @@ class JobStart:
         """Processes that trained its cells together."""
         return max((int(one.get("ranks") or 1) for one in self.attempts), default=1)
 
-    def _known(self, key: str) -> list[float]:
-        return [float(one[key]) for one in self.attempts if one.get(key) is not None]
+    def _over_processes(self, key: str) -> float | None:
+        """Return the sum over its processes of the highest value of each."""
+        highest: dict[Any, float] = {}
+        for one in self.attempts:
+            if one.get(key) is not None:
+                pid = one.get("pid")
+                highest[pid] = max(highest.get(pid, 0.0), float(one[key]))
+        return sum(highest.values()) if highest else None
 
 
 @dataclass(frozen=True)
@@ -254,6 +266,15 @@ def _made(submission: Submission) -> float:
         return datetime.strptime(submission.folder.name[:15], "%Y%m%d-%H%M%S").timestamp()
     except ValueError:
         return 0.0
+
+
+def _covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Return the length of the union of intervals."""
+    covered, until = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        covered += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return covered
 
 
 def _time(text: str | None) -> float:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scaling.records import RunState, RunStore
-from sweeps.planning import Plan, PlannedCell
+from sweeps.planning import Plan
+from sweeps.time_to_go import seconds_to_go, time_to_go
 
 __all__ = ["RunningCell", "SweepProgress", "progress_of", "status_rows", "status_totals"]
 
@@ -130,40 +131,22 @@ def status_rows(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def seconds_to_go(cell: PlannedCell) -> float | None:
-    """Remaining time of a running cell in seconds, from its reported speed if there is one; None if it does not run."""
-    state = cell.state
-    if state.state != "running":
-        return None
-    if not state.n_steps:
-        return cell.seconds
-    left = 1.0 - state.step / state.n_steps
-    if state.samples_per_second:
-        seconds = left * cell.config.n_samples / state.samples_per_second
-        return seconds + cell.evaluation_seconds
-    return left * cell.seconds
-
-
 def status_totals(plan: Plan) -> dict[str, Any]:
     """Return counts by state, device-hours spent and to do, and the time until the sweep ends.
 
-    `eta_seconds` divides the remaining work among the cells that run now; None if no cell runs.
+    `eta_seconds` is that of the running and queued cells, `all_cells_eta_seconds` that of all which the next submit would run,
+    too; None while no cell runs. See `sweeps.time_to_go`.
     """
-    counts = Counter(cell.standing for cell in plan.cells)
-    rest, longest = 0.0, 0.0
-    for cell in plan.cells:
-        to_go = seconds_to_go(cell)
-        if to_go is not None:
-            rest, longest = rest + to_go, max(longest, to_go)
-        elif cell.standing == "queued":
-            rest += cell.seconds + plan.start_seconds
-            longest = max(longest, cell.seconds + plan.start_seconds)
-    running = counts["running"]
+    to_go = time_to_go(plan)
     return {
         "n_cells": len(plan.cells),
-        "states": dict(counts),
+        "states": dict(Counter(cell.standing for cell in plan.cells)),
         "gpu_hours_spent": plan.spent_seconds / 3600,
         "gpu_hours_to_do": plan.seconds / 3600,
-        "eta_seconds": max(rest / running, longest) if running else None,
+        "eta_seconds": to_go.under_way,
+        "all_cells_eta_seconds": to_go.all_cells,
+        "eta_unknown": to_go.unknown,
+        "n_at_once": to_go.n_at_once,
+        "pace": to_go.pace,
         "queue": plan.silence or "known",
     }

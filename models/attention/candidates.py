@@ -51,8 +51,13 @@ def find_keys(
     if pattern is None:
         distances = torch.arange(n_history, 0, -1, device=lengths.device)
     else:
-        distances = torch.tensor(pattern.distances(n_history + 1), device=lengths.device)
-        distances = distances.to(torch.int64)
+        # made on the device: a copy from the host would wait for it
+        distances = torch.cat(
+            [
+                torch.arange(len(part), device=lengths.device) * part.step + part.start
+                for part in pattern.distance_ranges(n_history + 1)
+            ]
+        )
     position, time = tables
     columns = n_history - distances if ends is None else ends[..., None] - distances
     first = (n_history - lengths)[:, None, None]

@@ -63,8 +63,7 @@ class Layout:
         if self.ends is not None:
             seen = seen & (self._columns < self.ends[:, :, None])
         readable[:, n_history:, :n_history] = seen
-        index = torch.arange(n_history, n_tokens, device=valid.device)
-        readable[:, index, index] = True
+        readable[:, n_history:, n_history:].diagonal(dim1=1, dim2=2).fill_(True)
         if self.pattern is not None:
             readable &= self.pattern.reads(self.distance)
         return readable

@@ -53,16 +53,35 @@ class SparseBias:
         of_candidates = attend_history(candidates, history[..., width:], self._keys, n_heads)
         return torch.cat([self._attend_sequence(history, n_heads), of_candidates], 1)
 
-    def _attend_sequence(self, qkv_BNX: Tensor, n_heads: int) -> Tensor:
-        size = qkv_BNX.shape[2] // 3 // n_heads
-        if qkv_BNX.is_cuda:
-            from models.attention.flex import FlexBias, flex_applies, flex_sparse_attention
+    def fill(self, x_BND: Tensor, n_heads: int) -> None:
+        """Compute what all blocks share, before the first: compiled blocks cannot take a cached property's lock.
 
-            if flex_applies(qkv_BNX, size):
-                times, lengths = self._sequence
-                flex = FlexBias(self._pattern, *self._full_tables, times, lengths)
-                return flex_sparse_attention(qkv_BNX, flex, n_heads)
+        Args:
+            x_BND: the tokens of the first block.
+            n_heads: of the blocks.
+        """
+        if self._n_sequence < x_BND.shape[1]:
+            _ = self._keys
+        if not self._is_flex(x_BND, x_BND.shape[2] // n_heads):
+            _ = self._rows, self._tiles
+        _ = self._full_tables, self._pattern.skipped
+
+    def _attend_sequence(self, qkv_BNX: Tensor, n_heads: int) -> Tensor:
+        if self._is_flex(qkv_BNX, qkv_BNX.shape[2] // 3 // n_heads):
+            from models.attention.flex import FlexBias, flex_sparse_attention
+
+            times, lengths = self._sequence
+            flex = FlexBias(self._pattern, *self._full_tables, times, lengths)
+            return flex_sparse_attention(qkv_BNX, flex, n_heads)
         return sparse_attention(qkv_BNX, self._rows, n_heads, self._tiles)
+
+    def _is_flex(self, x: Tensor, size: int) -> bool:
+        """Whether FlexAttention reads the sequence, for heads of width `size`."""
+        if not x.is_cuda:
+            return False
+        from models.attention.flex import flex_applies
+
+        return flex_applies(x, size)
 
     @property
     def _pattern(self) -> SparsePattern:

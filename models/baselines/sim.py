@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from models.attention import MASKED, gap_buckets
 from models.encoder import Encoder, EncoderInput, Packing
 from models.grades import Grade
-from models.input_schema import InputSchema
+from models.input_schema import InputSchema, is_plain
 from models.model_options import N_TIME_BUCKETS, OptionError
 
 __all__ = ["SIM", "SIMOptions"]
@@ -50,7 +50,7 @@ class SIMOptions:
     Attributes:
         search: `soft` by the inner product of embeddings, `hard` by `category`, `eta` by hash bits, `twin` by attention.
         category: for `hard`, the feature that a kept behaviour has in common with the candidate.
-        k: behaviours to keep at most; None: the grade's.
+        k: behaviours to keep at most. Default: the grade's.
     """
 
     search: Literal["soft", "hard", "eta", "twin"] = "soft"
@@ -186,7 +186,7 @@ def _slot(options: SIMOptions, schema: InputSchema) -> int:
     """The slot of a behaviour token that holds the category.
 
     Raises:
-        OptionError: behaviours or candidates have no such feature.
+        OptionError: behaviours or candidates have no such feature, or its cells hold several values.
     """
     of_candidates = {feature.name for feature in schema.candidate}
     shared = [f.name for f in schema.behaviour if f.name in of_candidates]
@@ -196,4 +196,10 @@ def _slot(options: SIMOptions, schema: InputSchema) -> int:
             f"category is {options.category!r}, expected a feature that behaviours and candidates "
             f"have in common: {', '.join(shared) or 'there is none'}",
         )
-    return [f.name for f in schema.behaviour].index(options.category)
+    slot = [f.name for f in schema.behaviour].index(options.category)
+    if not is_plain(schema.behaviour[slot : slot + 1]):
+        raise OptionError(
+            "category",
+            f"category is {options.category!r}, which holds several values or weights, expected a feature of one id",
+        )
+    return slot

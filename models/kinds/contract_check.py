@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from models.ctr_model import Batch, CTRModel
+from models.embeddings import weight_columns
 from models.encoder import EncoderInput
 from models.grades import Grade
-from models.input_schema import InputSchema
+from models.input_schema import InputSchema, n_columns, n_ids
 from models.kinds.building import build_model
 from models.kinds.known_kinds import encoder_class, read_options
 from models.kinds.own_class import ModelError
@@ -232,8 +233,11 @@ def _passes(schema: InputSchema, n_history: int) -> Batch:
     valid = torch.arange(n_history) >= (n_history - lengths)[:, None]
 
     def ids(group: str, *shape: int) -> Tensor:
-        sizes = [schema.vocabularies[f.vocabulary] for f in getattr(schema, group)]
+        features = getattr(schema, group)
+        sizes = [schema.vocabularies[f.vocabulary] for f in features for _ in range(f.max_values)]
         columns = [torch.randint(1, max(2, size), (3, *shape)) for size in sizes]
+        n_weights = n_columns(features) - n_ids(features)
+        columns += list(weight_columns(torch.rand(n_weights, 3, *shape) + 0.1))
         return torch.stack(columns, -1) if columns else torch.zeros(3, *shape, 0, dtype=torch.int64)
 
     times = torch.randint(60, 86_400, (3, n_history)).cumsum(1) + 1_700_000_000

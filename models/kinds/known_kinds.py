@@ -148,13 +148,15 @@ def measured_flops(
 
 
 def takes_batch_statistics(grade: Grade, options: ModelOptions, schema: InputSchema) -> bool:
-    """Whether a layer of the model takes statistics over the rows of a batch, as batch normalisation does.
+    """Whether a layer of the encoder takes statistics over the rows that it sees at once, as batch normalisation does.
+
+    Those of the numeric features are of a whole step (`models.layers.StepNorm`), in whatever parts it is trained.
 
     Raises:
         ModelError: the class cannot be built with these sizes.
     """
     if isinstance(options, SuanOptions):
-        return bool(schema.numeric)
+        return False
     return _batch_statistics(grade, options, _Sizes(schema))
 
 
@@ -182,7 +184,10 @@ class _Sizes:
         self.schema = schema
         groups = (schema.behaviour, schema.candidate, schema.context, schema.profile)
         self._key = (
-            *(tuple((f.name, f.vocabulary) for f in group) for group in groups),
+            *(
+                tuple((f.name, f.vocabulary, f.max_values, f.pooling, f.weighted) for f in group)
+                for group in groups
+            ),
             tuple(schema.numeric),
             tuple(schema.vocabularies.items()),
         )

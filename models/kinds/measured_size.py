@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.accounting import ModelSize
+from models.accounting import ModelSize, pooling_flops
 from models.ctr_model import Batch, CTRModel
 from models.grades import Grade
-from models.input_schema import InputSchema
+from models.input_schema import InputSchema, n_columns
 from models.kinds.building import empty_model
 from models.kinds.own_class import ModelError
 from models.model_options import ModelOptions, OptionError
@@ -51,14 +51,14 @@ def measure_pass(
 
 
 def has_running_statistics(grade: Grade, options: ModelOptions, schema: InputSchema) -> bool:
-    """Whether a module keeps a running mean, as layers do that take statistics over a batch.
+    """Whether a module of the encoder keeps a running mean, as layers do that take statistics over the rows of a pass.
 
     Raises:
         ModelError: the class cannot be built with these sizes.
     """
     return any(
         name.rpartition(".")[2] == "running_mean"
-        for name, _ in _on_meta(grade, options, schema).named_buffers()
+        for name, _ in _on_meta(grade, options, schema).encoder.named_buffers()
     )
 
 
@@ -71,13 +71,13 @@ def empty_batch(schema: InputSchema, n_history: int, n_candidates: int, device: 
     own = () if n_candidates == 1 else (n_candidates,)
     n_tokens = n_history + n_candidates
     return Batch(
-        behaviours=ids(n_history, len(schema.behaviour)),
+        behaviours=ids(n_history, n_columns(schema.behaviour)),
         times=ids(n_tokens),
         hours=ids(n_tokens),
         lengths=ids().fill_(n_history),
-        candidate=ids(*own, len(schema.candidate)),
-        context=ids(*own, len(schema.context)),
-        profile=ids(len(schema.profile)),
+        candidate=ids(*own, n_columns(schema.candidate)),
+        context=ids(*own, n_columns(schema.context)),
+        profile=ids(n_columns(schema.profile)),
         numeric=torch.zeros(1, *own, len(schema.numeric), device=device),
         label=torch.zeros(1, *own, device=device),
     )
@@ -123,7 +123,10 @@ def _cost(
             f"{options.kind}: forward returned logits of shape {tuple(logits.shape)}, "
             f"expected {tuple(batch.label.shape)}"
         )
-    return counter.get_total_flops(), math.ceil(sum(saved.values()))
+    flops = counter.get_total_flops()
+    n_tokens = (n_history + n_candidates) * model.encoder.reads_tokens
+    flops += pooling_flops(schema, model.grade.d, n_tokens, n_candidates)
+    return flops, math.ceil(sum(saved.values()))
 
 
 def _refused(options: ModelOptions, what: str, error: BaseException) -> str:

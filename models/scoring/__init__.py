@@ -4,7 +4,23 @@ Not here: measuring how fast that is (`scaling.serving`).
 """
 
 from models.scoring.compiled_scoring import compile_scoring
-from models.scoring.request import Candidates, History
+from models.scoring.request import (
+    CandidateRows,
+    Candidates,
+    History,
+    UserRows,
+    read_candidates,
+    read_history,
+)
 from models.scoring.scorer import Scorer
 
-__all__ = ["Candidates", "History", "Scorer", "compile_scoring"]
+__all__ = [
+    "CandidateRows",
+    "Candidates",
+    "History",
+    "Scorer",
+    "UserRows",
+    "compile_scoring",
+    "read_candidates",
+    "read_history",
+]

@@ -70,8 +70,8 @@ def compile_scoring(model: CTRModel, state: UserState, path: Path | str) -> None
             f"state: of a user of whom candidates read {n_keys} behaviours, expected two at least"
         )
     n_candidates = 3
-    n_features = [len(getattr(model.embeddings, f"_{group}")) for group in ("candidate", "context")]
-    ids = tuple(torch.ones(n_candidates, n, dtype=torch.int64) for n in n_features)
+    widths = [model.embeddings.cells[group].n_columns for group in ("candidate", "context")]
+    ids = tuple(torch.ones(n_candidates, n, dtype=torch.int64) for n in widths)
     n_numeric = 0 if model.normalize_numeric is None else model.normalize_numeric.num_features
     numeric = torch.zeros(n_candidates, n_numeric, dtype=model.embeddings.weight.dtype)
     request = torch.tensor([1_700_000_000]), torch.tensor([1])

@@ -16,10 +16,10 @@ class KeptHistory:
     """A user's history as ids, good for every request to its model until the history or the profile changes.
 
     Attributes:
-        behaviours: ids [1, L, n1], oldest first; one row of padding for a user without a history.
+        behaviours: columns [1, L, c] (see `models.ctr_model.Batch`), oldest first; one row of padding for a user without a history.
         seconds, hours: of the behaviours, int64 [1, L].
         length: valid behaviours, int64 [1].
-        profile: ids [1, P].
+        profile: columns [1, c].
         model: `models.scoring.user_state.fingerprint` of the model; no other can read it.
     """
 
@@ -40,7 +40,7 @@ class KeptHistory:
 def keep_history(
     behaviours: Tensor, seconds: Tensor, hours: Tensor, profile: Tensor, name: str
 ) -> KeptHistory:
-    """Keep a history: ids [L, n1], seconds and hours of the day plus one [L], ids of the profile [P]."""
+    """Keep a history: columns [L, c], seconds and hours of the day plus one [L], columns of the profile [c]."""
     length = torch.tensor([len(seconds)], device=seconds.device)
     if len(seconds) == 0:
         behaviours, seconds, hours = (

@@ -7,7 +7,7 @@ import json
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -223,6 +223,9 @@ def _options(document: Mapping[str, Any]) -> ModelOptions:
 class _Feature(NamedTuple):
     name: str
     vocabulary: str
+    max_values: int = 1
+    pooling: Literal["mean", "sum"] = "mean"
+    weighted: bool = False
 
 
 class _Schema(NamedTuple):

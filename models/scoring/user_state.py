@@ -27,6 +27,7 @@ from models.attention import (
     gap_buckets,
 )
 from models.ctr_model import CTRModel
+from models.embeddings import pool_cells
 from models.suan import SUAN, UnifiedAttentionBlock
 
 __all__ = ["BlockState", "UserState", "encode_user", "fingerprint", "score_candidates"]
@@ -113,7 +114,10 @@ def fingerprint(model: CTRModel) -> str:
         group: getattr(model.embeddings, f"_{group}")
         for group in ("behaviour", "candidate", "context", "profile")
     }
-    digest = hashlib.sha256(repr((model.grade, model.options, model.slots)).encode())
+    parts = (model.grade, model.options, model.slots)
+    if not model.embeddings.plain:
+        parts = (*parts, model.embeddings.cells)  # type: ignore[assignment]
+    digest = hashlib.sha256(repr(parts).encode())
     for name, part in {**inputs, **model.state_dict()}.items():
         name = name.removeprefix("encoder.")
         digest.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
@@ -128,10 +132,10 @@ def encode_user(
 
     Args:
         model: in evaluation mode.
-        behaviours: ids [L, n1], oldest first, at most the model's L.
+        behaviours: columns [L, c], oldest first, at most the model's L; see `models.ctr_model.Batch`.
         times: seconds [L], int64.
         hours: hour of the day plus one [L].
-        profile: ids [P].
+        profile: columns [c].
         name: the model's `fingerprint`, which is kept with the state.
     """
     embedded = embed(model, "profile", profile[None])
@@ -249,7 +253,7 @@ def score_candidates(
         model: that encoded the state.
         state: the user's.
         request: seconds and hour of the day plus one, int64 [1] each.
-        ids: of the candidates [M, nc] and of their contexts [M, nx].
+        ids: columns of the candidates and of their contexts, [M, c] each.
         numeric: [M, nf].
     """
     time, hour = request
@@ -258,8 +262,7 @@ def score_candidates(
     read_BMD = state.last.expand(-1, candidate.shape[0], -1)  # len() would fix it in an export
     encoder = suan_of(model)
     if encoder.options.target_aware:
-        rows = model.token_rows(model.embeddings.rows("candidate", candidate))
-        x_BMD = F.embedding(rows, model.embeddings.weight).flatten(1)[None]
+        x_BMD = _tokens(model, candidate, own[0]).flatten(1)[None]
         at_end = encoder.options.positions == "end"
         place = hour.new_tensor([model.grade.max_len]) if at_end else state.n_behaviours
         x_BMD = encoder.place_tokens(x_BMD, place, hour[None])
@@ -271,6 +274,14 @@ def score_candidates(
     own_BMC = torch.cat([part.flatten(1) for part in own], 1)[None]
     logits: Tensor = model.predict(read_BMD, state.profile, own_BMC, numeric[None])[0]
     return logits
+
+
+def _tokens(model: CTRModel, candidate: Tensor, embedded: Tensor) -> Tensor:
+    """The candidates in the slots of a behaviour, [M, n1, d]."""
+    table = model.embeddings
+    if not table.plain:
+        return model.in_slots(embedded)
+    return F.embedding(model.token_rows(table.rows("candidate", candidate)), table.weight)
 
 
 def _candidate_keys(table: RelativeBias, state: UserState, time: Tensor) -> CandidateKeys:
@@ -320,5 +331,10 @@ def _read_state(
 
 
 def embed(model: CTRModel, group: str, ids: Tensor) -> Tensor:
-    """Return the embeddings [..., features, d] of a group's ids."""
-    return F.embedding(model.embeddings.rows(group, ids), model.embeddings.weight)
+    """Return the embeddings [..., features, d] of a group's columns [..., c]."""
+    table = model.embeddings
+    embedded = F.embedding(table.rows(group, ids), table.weight)
+    if table.plain:
+        return embedded
+    cells = table.cells[group]
+    return pool_cells(embedded, cells.shares(ids), cells.lengths)

@@ -1,11 +1,13 @@
 """The steps of a run's one epoch: how many, how many impressions each has seen, and the batches themselves."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.ctr_model import Batch
+from scaling.batches.fixed_shapes import ANY_SHAPE, Shapes
 from scaling.batches.gather import iterate_training
 from scaling.batches.packing import (
     Groups,
@@ -17,6 +19,7 @@ from scaling.batches.packing import (
     packed_samples_seen,
 )
 from scaling.batches.permutation import order_key, permuted_rows
+from scaling.batches.read_ahead import exceeds_memory, reading_ahead
 from scaling.batches.share import WHOLE, Share
 from scaling.store import EventStore
 from scaling.study import BatchPhase, RunConfig, batch_factor, batch_phases, rate_factor
@@ -65,22 +68,43 @@ class Epoch:
         return factor
 
     def batches(
-        self, first_step: int, tokens_per_part: int, share: Share = WHOLE
+        self,
+        first_step: int,
+        tokens_per_part: int,
+        share: Share = WHOLE,
+        shapes: Shapes = ANY_SHAPE,
     ) -> Iterator[list[Batch]]:
         """Yield the steps from `first_step` on, in parts, of each only `share`; earlier steps are not read."""
-        where = (self._order, first_step, tokens_per_part, share)
+        where = (self._order, first_step, tokens_per_part, share, shapes)
+        store, max_len = self._store, self.config.max_len
         if self._groups is not None:
-            return iterate_packed(self._store, self._groups, self._shares, *where)
-        return iterate_training(self._store, self._shares, self.config.max_len, *where)
+            steps = iterate_packed(store, self._groups, self._shares, *where)
+        else:
+            steps = iterate_training(store, self._shares, max_len, *where)
+        if not exceeds_memory(store):
+            return steps
+        return reading_ahead(store, steps, self._rows_of, first_step, self.n_steps, max_len)
 
     def rows(self) -> NDArray[np.int64]:
         """The impressions of the epoch in order of their steps [n_samples]; the order within a step may differ."""
-        size = self.config.n_samples
+        return self._rows(0, self.config.n_samples)
+
+    def _rows(self, start: int, end: int) -> NDArray[np.int64]:
+        """The impressions from place `start` to before `end` of the epoch."""
         if self._groups is not None:
-            return packed_rows(self._groups, size, self._order)
+            return self._packed_rows[start:end]
+        places = np.arange(start, end)
         if self._order is None:
-            return np.arange(self._store.n_train - size, self._store.n_train)
-        return permuted_rows(np.arange(size), self._store.n_train, self._order)
+            return places + (self._store.n_train - self.config.n_samples)
+        return permuted_rows(places, self._store.n_train, self._order)
+
+    def _rows_of(self, step: int) -> NDArray[np.int64]:
+        return self._rows(int(self.seen[step - 1]) if step else 0, int(self.seen[step]))
+
+    @cached_property
+    def _packed_rows(self) -> NDArray[np.int64]:
+        assert self._groups is not None
+        return packed_rows(self._groups, self.config.n_samples, self._order)
 
     def _batch_at(self, step: int) -> int:
         """The batch size of the phase in which `step` begins."""

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.ctr_model import Batch
+from models.input_schema import n_columns, n_ids
+from scaling.batches.fixed_shapes import ANY_SHAPE, Shapes, padded
 from scaling.batches.permutation import permuted_rows
 from scaling.batches.share import WHOLE, Share
-from scaling.store import EventStore
+from scaling.store import FEATURE_PATHS, EventStore
 from scaling.study import TOKENS_PER_PART
 
-__all__ = ["gather_batch", "gather_packed", "iterate_test", "iterate_training"]
+__all__ = ["columns_of", "gather_batch", "gather_packed", "iterate_test", "iterate_training"]
 
 
 def gather_batch(store: EventStore, rows: NDArray[np.int64], max_len: int) -> Batch:
@@ -61,10 +63,8 @@ def _gather(
     valid = columns >= -lengths[:, None]
     events = ends[:, None] + columns
     np.maximum(events, 0, out=events)
-    behaviours = np.empty((len(rows), width, len(store.schema.behaviour)), np.int64)
-    for index, feature in enumerate(store.schema.behaviour):
-        values = store.behaviours[feature.name].take(events, mode="clip")
-        np.multiply(values, valid, out=behaviours[:, :, index], casting="unsafe")
+    behaviours = columns_of(store, "behaviour", events)
+    np.multiply(behaviours, valid[:, :, None], out=behaviours)
     times = np.empty((len(rows), width + n_candidates), np.int64)
     store.event_time.take(events, out=times[:, :width], mode="clip")
     times[:, width:] = store.time[rows]
@@ -72,13 +72,12 @@ def _gather(
     hours[:, :width] *= valid
     own_ends = store.history_end[rows] - ends[:, None] + width
     schema = store.schema
-    candidates = [store.candidates[f.name][rows] for f in schema.candidate]
-    contexts = [store.contexts[f.name][rows] for f in schema.context]
-    numerics = [store.numerics[name][rows] for name in schema.numeric]
+    numerics = np.empty((*rows.shape, len(schema.numeric)), np.float32)
+    for index, name in enumerate(schema.numeric):
+        numerics[..., index] = store.numerics[name][rows]
     label = store.label[rows]
 
-    def shape(columns: list[NDArray[Any]], kind: type) -> Tensor:
-        stacked = _stack(columns, rows.shape, kind)
+    def shape(stacked: NDArray[Any]) -> Tensor:
         return torch.from_numpy(stacked if packed else stacked[:, 0])
 
     return Batch(
@@ -86,12 +85,10 @@ def _gather(
         times=torch.from_numpy(times),
         hours=torch.from_numpy(hours),
         lengths=torch.from_numpy(lengths),
-        candidate=shape(candidates, np.int64),
-        context=shape(contexts, np.int64),
-        profile=torch.from_numpy(
-            _stack([store.profiles[f.name][users] for f in schema.profile], users.shape, np.int64)
-        ),
-        numeric=shape(numerics, np.float32),
+        candidate=shape(columns_of(store, "candidate", rows)),
+        context=shape(columns_of(store, "context", rows)),
+        profile=torch.from_numpy(columns_of(store, "profile", users)),
+        numeric=shape(numerics),
         label=torch.from_numpy((label if packed else label[:, 0]).astype(np.float32)),
         present=torch.from_numpy(present) if packed else None,
         ends=torch.from_numpy(own_ends) if stretches else None,
@@ -106,6 +103,7 @@ def iterate_training(
     first_step: int = 0,
     tokens_per_part: int = TOKENS_PER_PART,
     share: Share = WHOLE,
+    shapes: Shapes = ANY_SHAPE,
 ) -> Iterator[list[Batch]]:
     """Yield the steps of one epoch over the first impressions of the order named by key `order`.
 
@@ -114,6 +112,7 @@ def iterate_training(
     A step's batch is split into parts of similar history lengths, to limit padding, and of at most
     `tokens_per_part` tokens. The sum of their gradients is the gradient of the batch.
     Of each batch only `share` is read, which may be nothing; all shares have about equally long histories.
+    Parts are padded to the `shapes`, and have at most `tokens_per_part` tokens with this padding.
     """
     starts = np.concatenate([[0], step_ends[:-1]])
     for start, end in zip(starts[first_step:], step_ends[first_step:], strict=True):
@@ -122,8 +121,8 @@ def iterate_training(
             rows = positions + (store.n_train - int(step_ends[-1]))
         else:
             rows = permuted_rows(positions, store.n_train, order)
-        parts = _parts_of_similar_length(store, rows, max_len, tokens_per_part, share)
-        yield [gather_batch(store, rows[part], max_len) for part in parts]
+        parts = _parts_of_similar_length(store, rows, max_len, tokens_per_part, share, shapes)
+        yield [padded(gather_batch(store, rows[part], max_len), shapes) for part in parts]
 
 
 def iterate_test(
@@ -152,20 +151,39 @@ def _parts_of_similar_length(
     max_len: int,
     n_tokens: int,
     share: Share = WHOLE,
+    shapes: Shapes = ANY_SHAPE,
 ) -> Iterator[NDArray[np.int64]]:
     """Split a share of `rows` into index arrays, longest histories first, each of at most `n_tokens` with padding."""
     lengths = np.minimum(store.history_end[rows] - store.offsets[store.user[rows]], max_len)
     order = share.of(np.argsort(lengths, kind="stable"))
     stop = len(order)
     while stop > 0:
-        width = max(1, int(lengths[order[stop - 1]])) + 1
-        start = max(0, stop - max(1, n_tokens // width))
+        width = shapes.width(max(1, int(lengths[order[stop - 1]]))) + 1
+        start = max(0, stop - shapes.passes_within(n_tokens // width))
         yield order[start:stop]
         stop = start
 
 
-def _stack(columns: list[NDArray[Any]], shape: tuple[int, ...], kind: type) -> NDArray[Any]:
-    stacked: NDArray[Any] = np.empty((*shape, len(columns)), kind)
-    for index, values in enumerate(columns):
-        stacked[..., index] = values
-    return stacked
+def columns_of(store: EventStore, group: str, rows: NDArray[Any]) -> NDArray[np.int64]:
+    """Return a group's columns for rows [...] of its arrays, int64 [..., c]; `models.ctr_model.Batch` has their order.
+
+    Rows beyond the last are clipped.
+    """
+    plain = store.plain(group)
+    features = getattr(store.schema, group)
+    columns = np.empty((*rows.shape, n_columns(features)), np.int64)
+    column, weight_column = 0, n_ids(features)
+    for feature in features:
+        if feature.name in plain:
+            columns[..., column] = plain[feature.name].take(rows, mode="clip")
+            column += 1
+            continue
+        ids, weights = store.lists[f"{FEATURE_PATHS[group]}{feature.name}"].padded(rows)
+        columns[..., column : column + feature.max_values] = ids
+        column += feature.max_values
+        if weights is not None:
+            columns[..., weight_column : weight_column + feature.max_values] = weights.view(
+                np.int32
+            )
+            weight_column += feature.max_values
+    return columns

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ctr_model import Batch
+from scaling.batches.fixed_shapes import ANY_SHAPE, Shapes, padded
 from scaling.batches.gather import gather_packed
 from scaling.batches.permutation import permuted_rows
 from scaling.batches.share import WHOLE, Share
@@ -100,17 +101,20 @@ def iterate_packed(
     first_step: int = 0,
     tokens_per_part: int = TOKENS_PER_PART,
     share: Share = WHOLE,
+    shapes: Shapes = ANY_SHAPE,
 ) -> Iterator[list[Batch]]:
     """Yield the steps of one epoch, whole groups in the order of `order`; without one, as they are.
 
     A step contains the groups whose last impression falls into its share of the epoch, which ends at its entry of
     `step_ends`. The last group is cut so that the epoch has exactly `step_ends[-1]` impressions. Smaller sizes are
-    prefixes of larger ones. Of each step only the groups of `share` are read, which may be none.
+    prefixes of larger ones. Of each step only the groups of `share` are read, which may be none. Parts are padded to
+    the `shapes`, and have at most `tokens_per_part` tokens with this padding, unless one group has more.
     """
     sequence, counts, bounds = _schedule(groups, step_ends, order)
     for begin, end in pairwise(bounds[first_step:]):
         chosen, taken = sequence[begin:end], counts[begin:end]
-        yield list(_parts(store, groups, chosen, taken, tokens_per_part, share))
+        parts = _parts(store, groups, chosen, taken, tokens_per_part, share, shapes)
+        yield [padded(part, shapes) for part in parts]
 
 
 def packed_samples_seen(
@@ -159,6 +163,7 @@ def _parts(
     counts: NDArray[np.int64],
     tokens_per_part: int,
     share: Share,
+    shapes: Shapes,
 ) -> Iterator[Batch]:
     """Gather a share of the chosen groups in parts of similar size and limited numbers of tokens."""
     last = groups.rows[groups.first[chosen] + counts - 1]
@@ -170,7 +175,8 @@ def _parts(
         while end < len(by_length):
             wider = max(width, int(lengths[by_length[end]]))
             taller = max(height, int(counts[by_length[end]]))
-            if end > begin and (end + 1 - begin) * (wider + taller) > tokens_per_part:
+            n_tokens = shapes.width(wider) + shapes.candidates(taller)
+            if end > begin and shapes.passes(end + 1 - begin) * n_tokens > tokens_per_part:
                 break
             end, width, height = end + 1, wider, taller
         part = by_length[begin:end]

@@ -12,7 +12,7 @@ from scaling.training.loop import (
     train_model,
 )
 from scaling.training.optimisers import build_optimisers
-from scaling.training.ranks import ALONE, Ranks, joined_ranks
+from scaling.training.ranks import ALONE, RankLostError, Ranks, joined_ranks
 from scaling.training.run_on_disk import PreemptedError, breaks_device, train_run, train_runs
 from scaling.training.saved_model import read_model
 
@@ -20,6 +20,7 @@ __all__ = [
     "ALONE",
     "NonFiniteLossError",
     "PreemptedError",
+    "RankLostError",
     "Ranks",
     "Training",
     "autocast",

@@ -2,14 +2,17 @@
 
 A file is in the safetensors format; its name holds the step and a digest of its bytes, so that a torn or
 damaged one is recognised and the one before it is used. Only tensors and JSON values are accepted.
+
+If several ranks divide the feature table, each writes its rows to a file of its own (`.rows`) before rank 0 writes the
+rest, which names these files. A checkpoint is whole if all of them are. Any number of ranks can read it.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,25 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from scaling.batches import Share
 from scaling.errors import StorageError
 
-__all__ = ["Checkpoint", "flatten", "read_checkpoints", "save_checkpoint", "unflatten"]
+__all__ = [
+    "Checkpoint",
+    "flatten",
+    "has_rows",
+    "read_checkpoints",
+    "read_rows",
+    "save_checkpoint",
+    "save_rows",
+    "unflatten",
+]
 
 
 _DIGITS = 16
 _KEPT = 2
+# Rows that are read at once.
+_CHUNK = 2**18
 
 
 @dataclass(frozen=True)
@@ -34,13 +49,16 @@ class Checkpoint:
         label: name of the training that it belongs to, if a folder holds several.
         step: optimiser steps done.
         tensors: by name, on the CPU.
-        facts: everything that is not a tensor, as plain JSON.
+        facts: everything that is not a tensor, as plain JSON; `row_files` are the names of the files with divided tensors,
+            those of share 0 first.
+        rows: this rank's rows of divided tensors, every R-th.
     """
 
     label: str
     step: int
     tensors: dict[str, torch.Tensor]
     facts: dict[str, Any]
+    rows: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -49,38 +67,83 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         StorageError: it cannot be written; those before it are untouched.
     """
-    temporary = folder / f".{checkpoint.label}.{os.getpid()}.tmp"
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()
     }
+    facts = {"facts": json.dumps(checkpoint.facts, allow_nan=False)}
+    stem = f"{checkpoint.label}-{checkpoint.step:010d}"
+    path = _write(folder, f".{checkpoint.label}", stem, ".safetensors", tensors, facts)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, {"facts": json.dumps(checkpoint.facts, allow_nan=False)})
-        with temporary.open("rb+") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
-            os.fsync(file.fileno())
-        path = folder / f"{checkpoint.label}-{checkpoint.step:010d}-{digest}.safetensors"
-        temporary.replace(path)
         # a later checkpoint may be damaged, which is why this training repeats the step
         reached = [p for p in _paths(folder, checkpoint.label) if _step(p) <= checkpoint.step]
-        for old in reached[_KEPT:]:
-            old.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise StorageError(f"{folder}: cannot be written: {reason or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        kept = sorted({_step(p) for p in reached}, reverse=True)[:_KEPT]
+        for old in reached:
+            if _step(old) not in kept:
+                old.unlink(missing_ok=True)
+        for rows in folder.glob(f"{checkpoint.label}-*.rows"):
+            step = int(rows.stem.split("-")[-3])
+            if step <= checkpoint.step and step not in kept:
+                rows.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error.strerror or error}") from error
     return path
+
+
+def save_rows(folder: Path, checkpoint: Checkpoint, share: Share) -> str:
+    """Write this rank's rows of divided tensors before the checkpoint itself; return the file's name.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.rows.items()}
+    stem = f"{checkpoint.label}-{checkpoint.step:010d}-{share.number}of{share.count}"
+    return _write(folder, f".{stem}", stem, ".rows", tensors, {}).name
+
+
+def has_rows(folder: Path, checkpoint: Checkpoint, share: Share) -> bool:
+    """Whether the checkpoint's files with divided tensors are there, and those of `share` are undamaged."""
+    names = checkpoint.facts.get("row_files", [])
+    try:
+        return all((folder / name).exists() for name in names) and all(
+            _is_whole(folder / name) for name in share.of(names)
+        )
+    except OSError:
+        return False
+
+
+def read_rows(folder: Path, checkpoint: Checkpoint, share: Share) -> dict[str, torch.Tensor]:
+    """Return a share of the rows of a checkpoint's divided tensors, whatever number of ranks wrote them.
+
+    Raises:
+        StorageError: a file is missing or cannot be read.
+    """
+    names = checkpoint.facts.get("row_files", [])
+    found: dict[str, torch.Tensor] = {}
+    try:
+        with ExitStack() as stack:
+            files = [stack.enter_context(safe_open(folder / name, "pt")) for name in names]
+            for name in files[0].keys() if files else ():
+                parts = [file.get_slice(name) for file in files]
+                shapes = [part.get_shape() for part in parts]
+                n_rows = sum(shape[0] for shape in shapes)
+                own = torch.empty(len(range(share.number, n_rows, share.count)), *shapes[0][1:])
+                for number, (part, shape) in enumerate(zip(parts, shapes, strict=True)):
+                    for start in range(0, shape[0], _CHUNK):
+                        rows = part[start : start + _CHUNK]
+                        places = number + len(files) * torch.arange(start, start + len(rows))
+                        mine = places % share.count == share.number
+                        own[places[mine] // share.count] = rows[mine]
+                found[name] = own
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{folder}: a checkpoint cannot be read: {error}") from error
+    return found
 
 
 def read_checkpoints(folder: Path, label: str) -> Iterator[Checkpoint]:
     """Yield the label's checkpoints that are whole, the latest first."""
     for path in _paths(folder, label):
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
-            if not path.stem.endswith(f"-{digest}"):
+            if not _is_whole(path):
                 continue
             with safe_open(path, "pt") as opened:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
@@ -119,6 +182,48 @@ def unflatten(rest: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if kind == "list":
         return [unflatten(value, tensors) for value in content]
     return content
+
+
+def _write(
+    folder: Path,
+    temporary_name: str,
+    stem: str,
+    suffix: str,
+    tensors: dict[str, torch.Tensor],
+    metadata: dict[str, str],
+) -> Path:
+    """Write a file whose name ends with the digest of its bytes.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    temporary = folder / f"{temporary_name}.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata)
+        with temporary.open("rb+") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+            os.fsync(file.fileno())
+        path = folder / f"{stem}-{digest}{suffix}"
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise StorageError(f"{folder}: cannot be written: {reason or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file's bytes are those that its name says.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+    return path.stem.endswith(f"-{digest}")
 
 
 def _paths(folder: Path, label: str) -> list[Path]:

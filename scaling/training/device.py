@@ -1,75 +1,54 @@
 """Differences between devices: precision, compiled blocks, copies that overlap with computation."""
 
+import math
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 
+from models.accounting import TOKENS_ON_GPU, MemoryUse
 from models.ctr_model import Batch, CTRModel
-from models.grades import Grade
 from models.input_schema import InputSchema
-from models.kinds import size_of
+from models.kinds import takes_batch_statistics
+from scaling.batches import Shapes
 from scaling.study import TOKENS_PER_PART, RunConfig
 
 __all__ = [
-    "MemoryUse",
     "autocast",
     "compile_blocks",
-    "fitted",
+    "few_shapes",
+    "has_one_part",
     "memory_use",
     "on_device",
     "tokens_per_part",
+    "uncompiled",
 ]
 
 
-# Of the free memory of a GPU, what activations may take; the rest is for gradients, temporary results and the allocator.
-_ACTIVATION_SHARE = 0.5
-# Smaller parts leave a GPU idle.
-_FEWEST_IN_PART = 32
-# The input of a block as a share of all that it keeps, at most.
-_INPUT_SHARE = 0.05
-# A GPU processes whole batches; the limit is its memory.
-_TOKENS_ON_GPU = 2**19
+# Of one function; torch's own limit of 8 is for functions that see one shape. Beyond it the function is no longer compiled.
+_MOST_GRAPHS = 128
 
 
 def tokens_per_part(device: str) -> int:
     """How many tokens of a batch are processed at once, if memory does not matter."""
-    return TOKENS_PER_PART if device == "cpu" else _TOKENS_ON_GPU
+    return TOKENS_PER_PART if device == "cpu" else TOKENS_ON_GPU
 
 
-@dataclass(frozen=True)
-class MemoryUse:
-    """How a batch is trained: in parts of at most `tokens`, and whether blocks are computed again in the backward pass."""
-
-    tokens: int
-    recomputes: bool = False
-
-
-def memory_use(device: str, config: RunConfig, schema: InputSchema) -> MemoryUse:
-    """Return how a run's batches fit into the memory that the device has free; on a CPU, into its caches."""
-    if device == "cpu":
-        return MemoryUse(TOKENS_PER_PART)
-    free, _ = torch.cuda.mem_get_info(device)
-    size = size_of(config.grade, config.model, schema)
-    return fitted(free, size.activation_bytes, config.grade)
-
-
-def fitted(free_bytes: int, activation_bytes: int, grade: Grade) -> MemoryUse:
-    """Return the largest parts that `free_bytes` hold; with blocks computed again if the parts would be too small otherwise.
+def memory_use(device: str, config: RunConfig, schema: InputSchema, n_cells: int = 1) -> MemoryUse:
+    """Return how a run's batches fit into the memory that the device has free; on a CPU, into its caches.
 
     Args:
-        free_bytes: after the parameters and their moments.
-        activation_bytes: kept for one impression with a full history (`models.accounting`).
-        grade: of the model.
+        device: of torch.
+        config: of the run.
+        schema: of its data.
+        n_cells: cells that share the device; each takes its part of the memory.
     """
-    room, width = _ACTIVATION_SHARE * free_bytes, grade.max_len + 1
-    n_kept = int(room / activation_bytes)
-    if n_kept >= _FEWEST_IN_PART or grade.n_layers == 1:
-        return MemoryUse(min(_TOKENS_ON_GPU, max(1, n_kept) * width))
-    # one block's activations at a time, and the input of each block
-    per_block = activation_bytes / grade.n_layers + activation_bytes * _INPUT_SHARE
-    return MemoryUse(min(_TOKENS_ON_GPU, max(1, int(room / per_block)) * width), recomputes=True)
+    if device == "cpu":
+        return MemoryUse(TOKENS_PER_PART)
+    free, total = torch.cuda.mem_get_info(device)
+    return config.memory_use(schema, min(free, total / n_cells))
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[object]:
@@ -84,16 +63,67 @@ def autocast(device: str, precision: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def compile_blocks(model: CTRModel, device: str) -> None:
-    """Compile the blocks and the head for a GPU, to run as CUDA graphs; nothing on a CPU.
+def few_shapes(config: RunConfig, schema: InputSchema, n_ranks: int = 1) -> Shapes:
+    """Return the shapes of a run's parts where code is compiled for each shape."""
+    models = [(config.grade, config.model)]
+    if config.distill is not None:
+        models.append((config.distill.teacher, config.distill.model))
+    if any(takes_batch_statistics(grade, options, schema) for grade, options in models):
+        return Shapes(None, config.max_len)
+    return Shapes(_passes_in_step(config, n_ranks), config.max_len)
 
-    A small grade needs the graphs, because its kernels take less time than their launches. On a CPU our
+
+def has_one_part(config: RunConfig, memory: MemoryUse, n_ranks: int = 1) -> bool:
+    """Whether every step of a run surely has one part, on each of the ranks; packed steps may have any size."""
+    n_tokens = _passes_in_step(config, n_ranks) * (config.max_len + 1)
+    return config.packing == "none" and n_tokens <= memory.tokens
+
+
+def _passes_in_step(config: RunConfig, n_ranks: int) -> int:
+    """The most passes that one rank reads of a step."""
+    return math.ceil(config.batch_size / n_ranks)
+
+
+def compile_blocks(
+    model: CTRModel, device: str, *, graphs: bool = True, backend: str = "inductor"
+) -> None:
+    """Compile the blocks and the head for a GPU; nothing on a CPU, nor for what was compiled in this process before.
+
+    A small grade needs CUDA graphs, because its kernels take less time than their launches. On a CPU our
     own operations are as fast as compiled ones, and compiling takes a minute or more.
+
+    Args:
+        model: in training.
+        device: of torch.
+        graphs: whether to run as CUDA graphs; wrong where a step has several parts, because the next replay overwrites the
+            memory in which the gradients of the part before lie, or where blocks are computed again.
+        backend: of torch.compile; "eager" for tests.
     """
     if device == "cpu":
         return
+    # what an earlier cell of this process has compiled would count towards the limit
+    torch.compiler.reset()
+    settings: Any = torch._dynamo.config
+    # its name in torch 2.6
+    limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
+    setattr(settings, limit, _MOST_GRAPHS)
+    mode = "reduce-overhead" if graphs else "default"
     for part in (*model.encoder.parts_to_compile(), model.head):
-        part.compile(mode="reduce-overhead", dynamic=False)
+        part.compile(mode=mode, dynamic=False, backend=backend)
+
+
+@contextmanager
+def uncompiled(model: CTRModel) -> Iterator[None]:
+    """Run the model's blocks as they are; evaluation reads each row once, and has other shapes than training."""
+    found = [module for module in model.modules() if module._compiled_call_impl is not None]
+    calls = [module._compiled_call_impl for module in found]
+    for module in found:
+        module._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for module, call in zip(found, calls, strict=True):
+            module._compiled_call_impl = call
 
 
 def on_device(batches: Iterable[list[Batch]], device: str) -> Iterator[list[Batch]]:

@@ -14,6 +14,7 @@ from models.ctr_model import CTRModel
 from models.kinds import counted_size, size_of
 from scaling.batches import Epoch
 from scaling.metrics import evaluate, learned_components
+from scaling.ranking_within_users import evaluate_by_user
 from scaling.records import DayMetrics, RunRecord, TeacherRecord, describe_environment
 from scaling.store import EventStore
 from scaling.study import teacher_flops
@@ -52,6 +53,9 @@ def evaluate_run(
     truth = None if store.probability is None else np.asarray(store.probability[test])
     label = np.asarray(store.label[test])
     metrics = evaluate(label, logits, truth)
+    metrics |= evaluate_by_user(
+        np.asarray(store.user[test]), np.asarray(store.request[test]), label, logits
+    )
     if truth is not None and store.components:
         metrics |= learned_components(truth, logits, store.components)
     by_day = []

@@ -5,16 +5,25 @@ from typing import Any
 import torch
 
 from models.ctr_model import CTRModel
+from models.embeddings import FeatureEmbeddings
 from models.kinds.building import build_model
 from scaling.batches import order_key
 from scaling.store import EventStore
 from scaling.study import GRADIENT_CLIP, RunConfig
 from scaling.training.checkpoint import flatten, unflatten
-from scaling.training.device import compile_blocks
 from scaling.training.optimisers import build_optimisers
 from scaling.training.ranks import ALONE, Ranks
+from scaling.training.sharded_table import ShardedEmbeddings, table_type
 
 __all__ = ["Learner"]
+
+
+# In a saved state, what has a row for each row of the feature table: values, and the moments of lazy Adam.
+_OF_ROWS = (
+    "model.embeddings.weight",
+    "optimisers.1.state.0.exp_avg",
+    "optimisers.1.state.0.exp_avg_sq",
+)
 
 
 class Learner:
@@ -29,10 +38,10 @@ class Learner:
         store: EventStore,
         device: str,
         *,
-        compiled: bool = False,
         model: CTRModel | None = None,
         table_of: CTRModel | None = None,
         ranks: Ranks = ALONE,
+        sharded: bool = False,
     ) -> None:
         """Start at step 0.
 
@@ -40,10 +49,10 @@ class Learner:
             config: of a run that trains only this model.
             store: the data.
             device: of torch.
-            compiled: whether a GPU runs the blocks compiled.
             model: a trained model to continue from; None: from scratch.
             table_of: the model whose feature table this one shares without training it.
             ranks: the processes that train it together.
+            sharded: whether they divide the feature table; that of `model` is divided already.
         """
         self.model = model or build_model(
             config.grade,
@@ -51,6 +60,7 @@ class Learner:
             store.schema,
             base_rate=store.base_rate["train"],
             seed=order_key("init", config.seed) % 2**63,
+            embeddings=table_type(ranks) if sharded else FeatureEmbeddings,
         )
         self.model.to(device)
         self._shares = table_of is not None
@@ -69,8 +79,6 @@ class Learner:
         )
         self._dense: list[torch.Tensor] = dense.param_groups[0]["params"]
         self._peak, self._ranks = config.learning_rate, ranks
-        if compiled:
-            compile_blocks(self.model, device)
 
     def begin_step(self, factor: float) -> None:
         """Clear the gradients and set the learning rates to `factor` times their peaks."""
@@ -83,7 +91,10 @@ class Learner:
         """Update the parameters from their gradients, those of all ranks together."""
         self._ranks.add_gradients(self._dense)
         if not self._shares:
-            self._ranks.add_sparse_gradient(self.model.embeddings.weight)
+            if isinstance(self.model.embeddings, ShardedEmbeddings):
+                self.model.embeddings.return_gradients()
+            else:
+                self._ranks.add_sparse_gradient(self.model.embeddings.weight)
         torch.nn.utils.clip_grad_norm_(self._dense, GRADIENT_CLIP, foreach=True)
         for optimiser, _ in self._optimisers:
             optimiser.step()
@@ -95,6 +106,12 @@ class Learner:
         tensors[f"{prefix}generator"] = self._generator.get_state()
         states = [optimiser.state_dict() for optimiser, _ in self._optimisers]
         return flatten(states, f"{prefix}optimisers", tensors)
+
+    def row_names(self, prefix: str) -> list[str]:
+        """Names of the saved tensors that hold only this rank's rows of a table that this learner trains."""
+        if self._shares or not isinstance(self.model.embeddings, ShardedEmbeddings):
+            return []
+        return [f"{prefix}{name}" for name in _OF_ROWS]
 
     def load(self, prefix: str, tensors: dict[str, torch.Tensor], rest: Any) -> None:
         """Continue from a state written by `save`; the owner of a shared table loads it."""

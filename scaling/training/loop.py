@@ -12,16 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from models.ctr_model import Batch, CTRModel
 from models.distillation_loss import latest_behaviours
-from scaling.batches import Epoch, find_groups, iterate_test
+from scaling.batches import ANY_SHAPE, Epoch, find_groups, iterate_test
 from scaling.store import EventStore
 from scaling.study import RunConfig
 from scaling.training.checkpoint import Checkpoint
-from scaling.training.device import autocast, memory_use, on_device, tokens_per_part
+from scaling.training.device import (
+    autocast,
+    compile_blocks,
+    few_shapes,
+    has_one_part,
+    memory_use,
+    on_device,
+    tokens_per_part,
+    uncompiled,
+)
 from scaling.training.learner import Learner
 from scaling.training.ranks import ALONE, Ranks, check_exactness
+from scaling.training.sharded_table import ShardedEmbeddings
 from scaling.training.teacher import build_teacher
 
 __all__ = ["NonFiniteLossError", "Training", "denormals_flushed", "predict", "train_model"]
@@ -81,21 +92,30 @@ class Training:
         compiled: bool = False,
         teachers: Sequence[Path] = (),
         ranks: Ranks = ALONE,
+        sharded: bool = False,
+        n_cells: int = 1,
     ) -> None:
-        self._learner = Learner(config, store, device, compiled=compiled, ranks=ranks)
+        self._learner = Learner(config, store, device, ranks=ranks, sharded=sharded)
         self.model = self._learner.model
-        check_exactness(self.model, ranks)
-        self._memory = memory_use(device, config, store.schema)
-        self.model.encoder.recomputes = self._memory.recomputes
+        self._memory = memory_use(device, config, store.schema, n_cells)
         self.teacher = build_teacher(
             config,
             store,
             device,
             student=self.model,
             folders=teachers,
-            compiled=compiled,
             ranks=ranks,
+            sharded=sharded,
         )
+        for model in self._models():
+            check_exactness(model, ranks)
+            model.encoder.recomputes = self._memory.recomputes
+        self._shapes = ANY_SHAPE
+        if compiled and device != "cpu":
+            self._shapes = few_shapes(config, store.schema, ranks.size)
+            graphs = has_one_part(config, self._memory, ranks.size) and not self._memory.recomputes
+            for model in self._models():
+                compile_blocks(model, device, graphs=graphs)
         self.device, self.precision, self.ranks = device, config.precision, ranks
         self.losses, self.seconds = array("d"), array("d")
         self._pending: list[torch.Tensor] = []
@@ -184,11 +204,20 @@ class Training:
         ]
         for name in ("losses", "seconds"):
             tensors[name] = torch.tensor(getattr(self, name), dtype=torch.float64)
-        return Checkpoint(label, self.step, tensors, {**facts, "optimisers": rests})
+        rows = {name: tensors.pop(name) for name in self.row_names() if name in tensors}
+        return Checkpoint(label, self.step, tensors, {**facts, "optimisers": rests}, rows)
+
+    def row_names(self) -> list[str]:
+        """Names of a checkpoint's tensors of which each rank holds its share of the rows; none if tables are not divided."""
+        pairs = zip(self._learners(), _PREFIXES, strict=False)
+        return [name for learner, prefix in pairs for name in learner.row_names(prefix)]
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint of the same configuration."""
-        tensors = checkpoint.tensors
+        """Continue from a checkpoint of the same configuration, with this rank's share of the rows of divided tables."""
+        tensors = {**checkpoint.tensors, **checkpoint.rows}
+        for name in self.row_names():
+            if name not in checkpoint.rows and name in tensors:
+                tensors[name] = self.ranks.share.of(tensors[name]).clone()
         rests = checkpoint.facts["optimisers"]
         for learner, prefix, rest in zip(self._learners(), _PREFIXES, rests, strict=False):
             learner.load(prefix, tensors, rest)
@@ -204,6 +233,9 @@ class Training:
         learners = self._learners()
         for learner in learners:
             learner.begin_step(factor)
+        for table in self._sharded_tables():
+            table.fetch(parts)
+        self._see_numeric(parts, n_samples)
         shares = [self._backward(part, n_samples) for part in parts]
         for learner in learners:
             learner.end_step()
@@ -214,9 +246,35 @@ class Training:
         teacher = None if self.teacher is None else self.teacher.learner
         return [self._learner] if teacher is None else [self._learner, teacher]
 
+    def _models(self) -> list[CTRModel]:
+        return [self.model] if self.teacher is None else [self.model, self.teacher.model]
+
+    def _sharded_tables(self) -> list[ShardedEmbeddings]:
+        """The divided tables of this training, each once."""
+        tables = {id(model.embeddings): model.embeddings for model in self._models()}
+        return [table for table in tables.values() if isinstance(table, ShardedEmbeddings)]
+
     def _batches(self, epoch: Epoch) -> Iterator[list[Batch]]:
         tokens, share = self._memory.tokens, self.ranks.share
-        return on_device(epoch.batches(self.step, tokens, share), self.device)
+        return on_device(epoch.batches(self.step, tokens, share, self._shapes), self.device)
+
+    def _see_numeric(self, parts: list[Batch], n_samples: int) -> None:
+        """Normalise the numeric features of a step by the statistics of its whole batch, on all ranks together."""
+        found = [model.normalize_numeric for model in self._models() if model.training]
+        norms = [norm for norm in found if norm is not None]
+        if not norms:
+            return
+        n_features = norms[0].num_features
+        sums = torch.zeros(2, n_features, dtype=torch.float64, device=self.device)
+        for part in parts:
+            rows = part.numeric.double()
+            if part.present is not None:
+                rows = rows.masked_fill(~part.present.unsqueeze(-1), 0)
+            rows = rows.reshape(-1, n_features)
+            sums += torch.stack([rows.sum(0), rows.square().sum(0)])
+        sums = self.ranks.add_up(sums)
+        for norm in norms:
+            norm.see(sums[0], sums[1], n_samples)
 
     def _backward(self, part: Batch, n_in_batch: int) -> torch.Tensor:
         """Add the part's gradients and return its share of the batch's mean loss, the student's."""
@@ -224,22 +282,26 @@ class Training:
         with autocast(self.device, self.precision):
             logits = self.model(latest_behaviours(part, self.model.grade.max_len)).float()
             taught = None if teacher is None else teacher.logits(part).float()
-        labels, present = part.label, part.present
-        if present is not None:
-            logits, labels = logits[present], labels[present]
-            taught = None if taught is None else taught[present]
-        own = _logloss(logits, labels)
+        labels, counted = part.label, None
+        if part.present is not None:
+            # a choice of entries would make the host wait for a GPU, to know how many they are
+            counted, absent = part.present.to(labels.dtype), ~part.present
+            logits = logits.masked_fill(absent, 0)
+            taught = None if taught is None else taught.masked_fill(absent, 0)
+        own = _logloss(logits, labels, counted)
         loss = own
         if teacher is not None and taught is not None:
-            loss = loss + teacher.lesson(logits, taught)
+            loss = loss + teacher.lesson(logits, taught, counted)
             if teacher.learner is not None:
-                loss = loss + _logloss(taught, labels)
+                loss = loss + _logloss(taught, labels, counted)
         (loss / n_in_batch).backward()  # type: ignore[no-untyped-call]
         return own.detach() / n_in_batch
 
 
-def _logloss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+def _logloss(
+    logits: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor | None
+) -> torch.Tensor:
+    return binary_cross_entropy_with_logits(logits, labels, counted, reduction="sum")
 
 
 def _line_every(epoch: Epoch) -> int:
@@ -263,8 +325,10 @@ def predict(
     logits = np.zeros(store.n_test)
     positions, batches = tee(iterate_test(store, max_len, tokens_per_part(device), ranks.share))
     parts = on_device(([] if batch is None else [batch] for _, batch in batches), device)
-    with torch.inference_mode(), autocast(device, precision):
+    with torch.inference_mode(), autocast(device, precision), uncompiled(model):
         for (rows, _), part in zip(positions, parts, strict=True):
+            if isinstance(model.embeddings, ShardedEmbeddings):
+                model.embeddings.fetch(part)
             for batch in part:
                 logits[rows] = model(batch).double().cpu().numpy()
             beat()

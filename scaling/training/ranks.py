@@ -9,6 +9,7 @@ Not here: who starts the processes (`sweeps.dispatch`).
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.ctr_model import CTRModel
 from scaling.atomic_files import write_json
 from scaling.batches import Share
-from scaling.errors import UserError
+from scaling.errors import StorageError, UserError
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import TCPStore
@@ -33,6 +35,8 @@ __all__ = ["ALONE", "RankLostError", "Ranks", "check_exactness", "joined_ranks"]
 
 
 _POLL_SECONDS = 0.1
+# How long word of another rank's end may take to be seen on a shared disk.
+_SECONDS_FOR_WORD = 3.0
 # How long all ranks have to start, which on a busy shared disk takes minutes.
 _SECONDS_TO_MEET = 600.0
 # Rank 0 may wait for a cell that another job trains for as long as it likes.
@@ -51,11 +55,13 @@ class Ranks:
         rank: 0 for the one that leads.
         size: number of processes.
         orders: the group for what rank 0 tells, which has no time limit.
+        meeting: the file with rank 0's address; beside it a rank leaves word of why it ends.
     """
 
     rank: int = 0
     size: int = 1
     orders: Any = field(default=None, repr=False)
+    meeting: Path | None = field(default=None, repr=False)
 
     @property
     def leads(self) -> bool:
@@ -66,6 +72,25 @@ class Ranks:
     def share(self) -> Share:
         """Which part of each batch this process reads."""
         return Share(self.rank, self.size)
+
+    def leave(self, failure: str, message: str) -> None:
+        """Leave word of the error with which this rank ends; the others only see that it is gone."""
+        if self.meeting is not None:
+            with suppress(OSError, StorageError):
+                write_json(_word_of(self.meeting, self.rank), [failure, message])
+
+    def left(self) -> tuple[str, str] | None:
+        """Return the class and the text of the error that another rank has left, if it had time to."""
+        if self.meeting is None:
+            return None
+        deadline = time.monotonic() + _SECONDS_FOR_WORD
+        while time.monotonic() < deadline:
+            for rank in range(self.size):
+                with suppress(OSError, ValueError):
+                    failure, message = json.loads(_word_of(self.meeting, rank).read_text())
+                    return failure, f"rank {rank}: {message}"
+            time.sleep(_POLL_SECONDS)
+        return None
 
     def told(self, value: Any) -> Any:
         """Return rank 0's value, plain JSON.
@@ -135,19 +160,61 @@ class Ranks:
             values = table.new_empty(0, table.shape[1])
         else:
             rows, values = table.grad._indices()[0], table.grad._values()
-        n_rows = [int(n) for n in self._gathered(torch.tensor([len(rows)], device=table.device))]
-        widest = max(n_rows)
-        # gloo and NCCL gather equal shapes only
-        padded = rows.new_zeros(widest), values.new_zeros(widest, table.shape[1])
-        for one, own in zip(padded, (rows, values), strict=True):
-            one[: len(own)] = own
-        rows, values = (
-            torch.cat([part[:n] for part, n in zip(self._gathered(one), n_rows, strict=True)])
-            for one in padded
-        )
+        rows, values = map(torch.cat, self.gathered_rows(rows, values))
         table.grad = torch.sparse_coo_tensor(
             rows.unsqueeze(0), values, table.shape, check_invariants=False
         )
+
+    def exchange(self, values: Tensor, n_to: list[int], n_from: list[int]) -> Tensor:
+        """Send the first `n_to[0]` of `values` [sum(n_to), ...] to rank 0, the next to rank 1, and so on.
+
+        Return what came for this rank, `n_from[r]` from rank r, in the order of the ranks.
+
+        Raises:
+            RankLostError: a rank has died or does not answer.
+        """
+        received = values.new_empty(sum(n_from), *values.shape[1:])
+        with _losses():
+            dist.all_to_all_single(received, values.contiguous(), n_from, n_to)
+        return received
+
+    def swapped_counts(self, n_to: list[int]) -> list[int]:
+        """Tell each rank how much this one will send it; return how much each will send this one.
+
+        Raises:
+            RankLostError: a rank has died or does not answer.
+        """
+        ones = [1] * self.size
+        return self.exchange(torch.tensor(n_to), ones, ones).tolist()
+
+    def heard(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, plain JSON.
+
+        Raises:
+            RankLostError: a rank has died or does not answer.
+        """
+        own = json.dumps(value)
+        texts = [own] * self.size
+        if self.size > 1:
+            with _losses():
+                dist.all_gather_object(texts, own)
+        return [json.loads(text) for text in texts]
+
+    def gathered_rows(self, *tensors: Tensor) -> list[list[Tensor]]:
+        """Return for each tensor [n, ...] those of all ranks; n is the same for a rank's tensors, but not for all ranks.
+
+        Raises:
+            RankLostError: a rank has died or does not answer.
+        """
+        own = torch.tensor([len(tensors[0])], device=tensors[0].device)
+        counts = [int(n) for n in self._gathered(own)]
+        found = []
+        for one in tensors:
+            # gloo and NCCL gather equal shapes only
+            padded = one.new_zeros(max(counts), *one.shape[1:])
+            padded[: len(one)] = one
+            found.append([part[:n] for part, n in zip(self._gathered(padded), counts, strict=True)])
+        return found
 
     def _gathered(self, one: Tensor) -> list[Tensor]:
         found = [torch.empty_like(one) for _ in range(self.size)]
@@ -159,7 +226,7 @@ class Ranks:
 ALONE = Ranks()
 
 
-def check_exactness(model: nn.Module, ranks: Ranks) -> None:
+def check_exactness(model: CTRModel, ranks: Ranks) -> None:
     """Refuse a model whose numbers would depend on the number of ranks.
 
     Raises:
@@ -167,10 +234,10 @@ def check_exactness(model: nn.Module, ranks: Ranks) -> None:
     """
     if ranks.size == 1:
         return
-    for name, module in model.named_modules():
+    for name, module in model.encoder.named_modules():
         if "running_mean" in dict(module.named_buffers(recurse=False)):
             raise UserError(
-                f"{name} ({type(module).__name__}) takes statistics over a batch, which {ranks.size} ranks would take over "
+                f"encoder.{name} ({type(module).__name__}) takes statistics over a batch, which {ranks.size} ranks would take over "
                 "their shares, and the run would end with other numbers; train this model on one device"
             )
 
@@ -220,12 +287,17 @@ def joined_ranks(
             "reach each other by their host names (GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME choose the interface)"
         ) from error
     try:
-        yield Ranks(rank, size, orders)
+        yield Ranks(rank, size, orders, meeting)
     finally:
         if rank == 0:
-            meeting.unlink(missing_ok=True)
+            for path in (meeting, *(_word_of(meeting, other) for other in range(size))):
+                path.unlink(missing_ok=True)
         with suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+def _word_of(meeting: Path, rank: int) -> Path:
+    return meeting.with_name(f"{meeting.stem}-{rank}.json")
 
 
 def _host(meeting: Path, size: int) -> "TCPStore":
@@ -273,5 +345,6 @@ def _losses() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = " ".join(str(error).split())[:200]
-        raise RankLostError(f"another rank has ended or does not answer: {text}") from error
+        text = re.sub(r"\[[^]]*\.(cc|cpp|h):\d+\] *", "", " ".join(str(error).split()))
+        first = re.split(r"[.:] |\. ?$", text)[0][:200]
+        raise RankLostError(f"another rank has ended or does not answer ({first})") from error

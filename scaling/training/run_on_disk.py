@@ -2,10 +2,10 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -23,12 +23,20 @@ from scaling.records import (
 )
 from scaling.store import EventStore
 from scaling.study import RunConfig, RunOptions
-from scaling.training.checkpoint import Checkpoint, read_checkpoints, save_checkpoint
+from scaling.training.checkpoint import (
+    Checkpoint,
+    has_rows,
+    read_checkpoints,
+    read_rows,
+    save_checkpoint,
+    save_rows,
+)
 from scaling.training.evaluation import device_name, evaluate_run, evaluate_teacher, make_record
 from scaling.training.gpu_load import GpuLoad
 from scaling.training.loop import NonFiniteLossError, Training, denormals_flushed
 from scaling.training.ranks import ALONE, RankLostError, Ranks
 from scaling.training.saved_model import save_model
+from scaling.training.sharded_table import ShardedEmbeddings, is_table_sharded
 
 __all__ = ["PreemptedError", "breaks_device", "train_run", "train_runs"]
 
@@ -62,6 +70,7 @@ def train_runs(
     force_resume: bool = False,
     teachers: Sequence[Path] = (),
     ranks: Ranks = ALONE,
+    n_cells: int = 1,
 ) -> list[RunRecord]:
     """Train and evaluate the runs of one trajectory and write their records, the smallest first.
 
@@ -80,6 +89,7 @@ def train_runs(
         force_resume: also resume from checkpoints that other code wrote.
         teachers: folders of runs in which to look for the runs that warm teachers start from.
         ranks: the processes that train these runs together, which all call this; only rank 0 owns and writes files.
+        n_cells: cells that share the device with this one, itself included.
 
     Raises:
         RankLostError: another rank has died or does not answer.
@@ -97,12 +107,24 @@ def train_runs(
             done=lambda: all(runs.has(config.signature) for config in configs),
             stale_seconds=options.stale_seconds,
         )
-    if not ranks.told(lease is not None):
+    try:
+        trains = ranks.told(lease is not None)
+    except RankLostError as error:
+        if lease is not None:
+            lease.end(*_failure(error, ranks))
+        raise
+    if not trains:
         return [runs.read(config.signature) for config in configs]
-    how = (store, runs, key, device, options, stop, force_resume, teachers, ranks)
+    how = (store, runs, key, device, options, stop, force_resume, teachers, ranks, n_cells)
     if lease is None:
-        with denormals_flushed():
-            _Job(None, *how).train(configs)
+        try:
+            with denormals_flushed():
+                _Job(None, *how).train(configs)
+        except (LeaseLostError, NonFiniteLossError, PreemptedError, RankLostError):
+            raise  # all ranks know
+        except Exception as error:
+            ranks.leave(*_failure(error, ranks))
+            raise
     else:
         try:
             with denormals_flushed():
@@ -111,7 +133,7 @@ def train_runs(
             lease.close()  # the files now belong to another process
             raise
         except BaseException as error:
-            lease.end(*_failure(error))
+            lease.end(*_failure(error, ranks))
             raise
         lease.close()
         shutil.rmtree(runs.folder(key) / "checkpoints", ignore_errors=True)
@@ -150,6 +172,7 @@ class _Job:
     force_resume: bool
     teachers: Sequence[Path]
     ranks: Ranks
+    n_cells: int
 
     @property
     def facts(self) -> Lease | _NoLease:
@@ -187,7 +210,7 @@ class _Job:
             write_lines(log, training.lines(epoch))
             lease.update(cell=epoch.config.signature, step=training.step, n_steps=epoch.n_steps)
 
-        self._lead(begin)
+        self.lead(begin)
         saver = _Saver(self, training, epoch, n_shared)
 
         def add_line(lease: Lease) -> None:
@@ -199,7 +222,7 @@ class _Job:
         def after_step() -> None:
             self.facts.update(step=training.step)
             if training.is_line(epoch):
-                self._lead(add_line)
+                self.lead(add_line)
             # the other runs continue from here, whatever happens to this one
             act(now=others_follow and training.step == n_shared)
 
@@ -215,7 +238,7 @@ class _Job:
                 raise LeaseLostError("rank 0 has lost the run to another process")
             if wish != _GO_ON:
                 training.settle()
-                self._lead(saver.save)
+                saver.save()
             if wish == _STOP:
                 reason = reason or "another rank was stopped"
                 raise PreemptedError(f"{reason}, saved at step {training.step}")
@@ -224,11 +247,16 @@ class _Job:
         evaluation = evaluate_run(training.model, training, self.store, act)
         teacher = evaluate_teacher(training, epoch, self.store, act, self.teachers)
 
+        table = training.model.embeddings
+        whole = None
+        if self.options.keep_model and isinstance(table, ShardedEmbeddings):
+            whole = table.whole()
+
         def finish(lease: Lease) -> None:
             lease.verify()
             if self.options.keep_model:
                 schema, offset = self.store.schema, self.store.utc_offset_seconds
-                save_model(folder, training.model, epoch.config, schema, offset)
+                save_model(folder, training.model, epoch.config, schema, offset, table=whole)
             write_lines(log, training.lines(epoch))
             attempts = lease.attempts()
             record = make_record(
@@ -239,9 +267,9 @@ class _Job:
             for path in (self.runs.folder(self.key) / "checkpoints").glob(f"{_label(epoch)}-*"):
                 path.unlink(missing_ok=True)
 
-        self._lead(finish)
+        self.lead(finish)
 
-    def _lead(self, action: Callable[[Lease], None]) -> None:
+    def lead(self, action: Callable[[Lease], None]) -> None:
         """Let rank 0 do something with the run's files; if it finds that it has lost them, all ranks stop.
 
         Raises:
@@ -258,6 +286,13 @@ class _Job:
 
     def _resume(self, epoch: Epoch, n_shared: int) -> Training:
         """Continue from the latest checkpoint on this run's path, or start from scratch."""
+        sharded = is_table_sharded(
+            epoch.config,
+            self.store.schema,
+            self.device,
+            self.ranks,
+            self.options.device_memory_gib,
+        )
         training = Training(
             epoch.config,
             self.store,
@@ -265,15 +300,52 @@ class _Job:
             compiled=self.options.compile,
             teachers=self.teachers,
             ranks=self.ranks,
+            sharded=sharded,
+            n_cells=self.n_cells,
         )
-        folder = self.runs.folder(self.key) / "checkpoints"
+        self.facts.update(first_step=0, **({"sharded": True} if sharded else {}))
+        candidates = self._checkpoints(epoch, n_shared)
+        while (found := self._agreed(candidates)) is not None:
+            folder = self._checkpoint_folder
+            whole = has_rows(folder, found, self.ranks.share)
+            if not self.ranks.largest(int(not whole)):
+                training.load(replace(found, rows=read_rows(folder, found, self.ranks.share)))
+                self.facts.update(first_step=training.step)
+                break
+        return training
+
+    @property
+    def _checkpoint_folder(self) -> Path:
+        return self.runs.folder(self.key) / "checkpoints"
+
+    def _checkpoints(self, epoch: Epoch, n_shared: int) -> Iterator[Checkpoint]:
+        """Yield the checkpoints on the run's path on rank 0, the latest first; nothing on the others.
+
+        Raises:
+            UserError: other code has written one.
+        """
+        if self.lease is None:
+            return
+        for label in (_label(epoch), "shared"):
+            for checkpoint in read_checkpoints(self._checkpoint_folder, label):
+                if label == "shared" and checkpoint.step > n_shared:
+                    continue
+                self._check_code(checkpoint.facts, self._checkpoint_folder)
+                yield checkpoint
+
+    def _agreed(self, candidates: Iterator[Checkpoint]) -> Checkpoint | None:
+        """Return rank 0's next candidate on all ranks, or None if there is no more.
+
+        Raises:
+            StorageError: this rank does not find it.
+            UserError: other code has written it.
+        """
         found: Checkpoint | None = None
         refusal: UserError | None = None
-        if self.lease is not None:
-            try:
-                found = self._latest(epoch, n_shared, folder)
-            except UserError as error:
-                refusal = error
+        try:
+            found = next(candidates, None)
+        except UserError as error:
+            refusal = error
         place, text = self.ranks.told(
             [found and [found.label, found.step], None if refusal is None else str(refusal)]
         )
@@ -281,30 +353,14 @@ class _Job:
             raise refusal or UserError(text)
         if place is not None and found is None:
             label, step = place
-            found = next((c for c in read_checkpoints(folder, label) if c.step == step), None)
+            all_of_label = read_checkpoints(self._checkpoint_folder, label)
+            found = next((c for c in all_of_label if c.step == step), None)
             if found is None:
                 raise StorageError(
-                    f"{folder}: rank {self.ranks.rank} does not find step {step} of {label}, which rank 0 has read; "
-                    "the runs folder must be on a disk that all nodes share"
+                    f"{self._checkpoint_folder}: rank {self.ranks.rank} does not find step {step} of {label}, which rank 0 "
+                    "has read; the runs folder must be on a disk that all nodes share"
                 )
-        if found is not None:
-            training.load(found)
-        self.facts.update(first_step=training.step)
-        return training
-
-    def _latest(self, epoch: Epoch, n_shared: int, folder: Path) -> Checkpoint | None:
-        """Return the latest checkpoint on the run's path.
-
-        Raises:
-            UserError: other code has written it.
-        """
-        for label in (_label(epoch), "shared"):
-            for checkpoint in read_checkpoints(folder, label):
-                if label == "shared" and checkpoint.step > n_shared:
-                    continue
-                self._check_code(checkpoint.facts, folder)
-                return checkpoint
-        return None
+        return found
 
     def _check_code(self, facts: dict[str, Any], folder: Path) -> None:
         own = self.code()
@@ -347,16 +403,26 @@ class _Saver:
         """Whether this rank saves, and it is time to."""
         return self._job.lease is not None and time.monotonic() >= self._next
 
-    def save(self, lease: Lease) -> None:
-        """Save, but never the same step twice."""
+    def save(self) -> None:
+        """Save, but never the same step twice; all ranks call it after the same step."""
         step = self._training.step
         if step == self._saved_step:
             return
         job, begin = self._job, time.monotonic()
         label = "shared" if step <= self._n_shared else _label(self._epoch)
-        checkpoint = self._training.checkpoint(label, {"code": job.code()})
-        lease.verify()
-        save_checkpoint(job.runs.folder(job.key) / "checkpoints", checkpoint)
+        folder = job.runs.folder(job.key) / "checkpoints"
+        checkpoint = self._training.checkpoint(label, {})
+        facts = checkpoint.facts
+        if checkpoint.rows:
+            name = save_rows(folder, checkpoint, job.ranks.share)
+            facts = {**facts, "row_files": job.ranks.heard(name)}
+
+        def write(lease: Lease) -> None:
+            whole = replace(checkpoint, facts={**facts, "code": job.code()})
+            lease.verify()
+            save_checkpoint(folder, whole)
+
+        job.lead(write)
         self._saved_step, end = step, time.monotonic()
         pause = max(job.options.checkpoint_seconds, (end - begin) / _CHECKPOINT_SHARE)
         self._next = end + pause
@@ -388,8 +454,8 @@ def _check_ranks(config: RunConfig, ranks: Ranks) -> None:
         )
 
 
-def _failure(error: BaseException) -> tuple[Failure, str]:
-    """Classify the error that ended an attempt, with a message for the user."""
+def _failure(error: BaseException, ranks: Ranks = ALONE) -> tuple[Failure, str]:
+    """Classify the error that ended an attempt, with a message for the user; that of another rank if it left word."""
     if isinstance(error, PreemptedError):
         return "preempted", str(error)
     if not isinstance(error, Exception):  # Ctrl-C, or an exit from a signal's handler
@@ -397,6 +463,9 @@ def _failure(error: BaseException) -> tuple[Failure, str]:
     if isinstance(error, NonFiniteLossError):
         return "diverged", str(error)
     if isinstance(error, RankLostError):
+        word = ranks.left()
+        if word is not None and word[0] in get_args(Failure):
+            return word  # type: ignore[return-value]
         return "lost", str(error)
     message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     # torch's allocator for the CPU and the libraries of CUDA raise plain RuntimeErrors

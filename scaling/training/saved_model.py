@@ -25,9 +25,17 @@ __all__ = ["load_model", "read_model", "save_model"]
 
 
 def save_model(
-    folder: Path, model: CTRModel, config: RunConfig, schema: Schema, utc_offset_seconds: int = 0
+    folder: Path,
+    model: CTRModel,
+    config: RunConfig,
+    schema: Schema,
+    utc_offset_seconds: int = 0,
+    *,
+    table: torch.Tensor | None = None,
 ) -> Path:
     """Write the model's parameters, grade, options, input features and the time zone of its hours.
+
+    `table` is the whole feature table if the model holds only a share of its rows.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -44,6 +52,8 @@ def save_model(
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
+    if table is not None:
+        tensors["embeddings.weight"] = table
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, {key: json.dumps(value) for key, value in facts.items()})

@@ -16,10 +16,10 @@ from scaling.errors import UserError
 from scaling.records import MODEL_FILE, RunStore
 from scaling.store import EventStore
 from scaling.study import Distillation, RunConfig
-from scaling.training.device import compile_blocks
 from scaling.training.learner import Learner
 from scaling.training.ranks import ALONE, Ranks
 from scaling.training.saved_model import read_model
+from scaling.training.sharded_table import ShardedEmbeddings
 
 __all__ = ["Teacher", "build_teacher", "samples_before"]
 
@@ -42,11 +42,15 @@ class Teacher:
                 return self.model(batch)  # type: ignore[no-any-return]
         return self.model(batch)  # type: ignore[no-any-return]
 
-    def lesson(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The distillation term, summed over the logits."""
+    def lesson(self, student: Tensor, teacher: Tensor, counted: Tensor | None = None) -> Tensor:
+        """The distillation term, summed over the logits, each `counted` times; None: once."""
         settings = self._settings
         return distillation_loss(
-            student, teacher, weight=settings.weight, temperature=settings.temperature
+            student,
+            teacher,
+            weight=settings.weight,
+            temperature=settings.temperature,
+            counted=counted,
         )
 
 
@@ -57,8 +61,8 @@ def build_teacher(
     *,
     student: CTRModel,
     folders: Sequence[Path] = (),
-    compiled: bool = False,
     ranks: Ranks = ALONE,
+    sharded: bool = False,
 ) -> Teacher | None:
     """Return the teacher that `config` names, before the first step; None if it names none.
 
@@ -68,8 +72,8 @@ def build_teacher(
         device: of torch.
         student: the model whose feature table it may share.
         folders: folders in which to look for the run that it starts from.
-        compiled: whether a GPU runs the blocks compiled.
         ranks: the processes that train it together.
+        sharded: whether they divide the feature tables.
 
     Raises:
         UserError: the run that it starts from has no saved model, or one with other features.
@@ -79,10 +83,12 @@ def build_teacher(
         return None
     model = None
     if settings.teacher_init is not None:
-        model = _kept_model(settings, store, device, folders)
+        model = _kept_model(settings, store, "cpu" if sharded else device, folders)
+    if model is not None and sharded:
+        rows = ranks.share.of(model.embeddings.weight.detach()).clone()
+        model.embeddings = ShardedEmbeddings(store.schema, rows, ranks)
+        model.to(device)
     if model is not None and settings.is_frozen:
-        if compiled:
-            compile_blocks(model, device)
         return Teacher(model.requires_grad_(False), settings, None)
     if settings.share_embeddings and model is not None:
         student.embeddings.load_state_dict(model.embeddings.state_dict())
@@ -90,10 +96,10 @@ def build_teacher(
         alone,
         store,
         device,
-        compiled=compiled,
         model=model,
         table_of=student if settings.share_embeddings else None,
         ranks=ranks,
+        sharded=sharded,
     )
     return Teacher(learner.model, settings, learner)
 

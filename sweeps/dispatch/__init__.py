@@ -4,9 +4,9 @@ Not here: which cells are missing (`sweeps.planning`), which jobs are queued (`s
 """
 
 from sweeps.dispatch.benchmark_job import benchmark_on_slurm
-from sweeps.dispatch.environment import overriding_variables
+from sweeps.dispatch.environment import overriding_variables, worker_environment
 from sweeps.dispatch.local_pool import local_seconds, n_slots, run_debug, run_local
-from sweeps.dispatch.preflight import check_shell
+from sweeps.dispatch.preflight import check_logs, check_shared, check_shell, why_not_shared
 from sweeps.dispatch.pursuit_prices import Prices
 from sweeps.dispatch.sbatch_resources import plan_arrays
 from sweeps.dispatch.slurm_arrays import SlurmOptions, submit_slurm, unit_of
@@ -18,6 +18,8 @@ __all__ = [
     "SlurmOptions",
     "TimeLeft",
     "benchmark_on_slurm",
+    "check_logs",
+    "check_shared",
     "check_shell",
     "local_seconds",
     "n_slots",
@@ -28,4 +30,6 @@ __all__ = [
     "run_local",
     "submit_slurm",
     "unit_of",
+    "why_not_shared",
+    "worker_environment",
 ]

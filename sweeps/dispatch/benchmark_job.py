@@ -201,7 +201,8 @@ def _names(cells: Sequence[PlannedCell], grades: Sequence[str] | None) -> list[s
 
 def _array(own: SlurmConfig, cells: Sequence[PlannedCell], start_seconds: float) -> JobArray:
     """Return a job of one process with the memory of the largest cell, and time for all models."""
-    alone = replace(own, gpus=min(1, own.gpus), nodes=1, tasks_per_node=1, grades={})
+    process = replace(own, cells_per_gpu=1, grades={})
+    alone = replace(process, gpus=min(1, own.gpus), nodes=1, tasks_per_node=1)
     arrays = plan_arrays(alone, [unit_of([cell]) for cell in cells], start_seconds)
     largest = max((array.resources for array in arrays), key=lambda asked: asked.memory_mib)
     models = {

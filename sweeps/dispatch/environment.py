@@ -2,13 +2,11 @@
 
 import os
 import re
-import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scaling.records import COMMAND_VARIABLE
+from scaling.records import COMMAND_VARIABLE, user_command
 
 __all__ = ["choose_gpus", "inside_a_job", "overriding_variables", "worker_environment"]
 
@@ -72,7 +70,7 @@ def worker_environment(code: Path | None = None) -> Iterator[None]:
         "PYTHONSAFEPATH": "1",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
-        COMMAND_VARIABLE: shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        COMMAND_VARIABLE: user_command(),
     }
     if code is not None:
         others = before.get("PYTHONPATH", "").split(os.pathsep)

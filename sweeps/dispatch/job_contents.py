@@ -21,6 +21,8 @@ def cell_job(
     force_resume: bool = False,
     n_ranks: int = 1,
     on_gpu: bool = False,
+    n_at_once: int = 1,
+    cells_per_gpu: int = 1,
 ) -> CellJob:
     """Return the job for these cells; it holds only documents and paths, so that any version can unpickle it.
 
@@ -33,6 +35,8 @@ def cell_job(
         force_resume: continue from checkpoints of other code.
         n_ranks: tasks of the job, which train each cell together.
         on_gpu: whether the job has asked for GPUs, so that training on cores would be a mistake.
+        n_at_once: cells that the job trains side by side, each in a process of its own.
+        cells_per_gpu: other jobs included, the cells that share a GPU.
     """
     return CellJob(
         str(plan.data.path),
@@ -46,4 +50,6 @@ def cell_job(
         teacher_folders=teacher_folders(plan.study),
         n_ranks=n_ranks,
         on_gpu=on_gpu,
+        n_at_once=n_at_once,
+        cells_per_gpu=cells_per_gpu,
     )

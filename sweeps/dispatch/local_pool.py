@@ -1,6 +1,9 @@
 """Trains cells in several processes of this machine, or in this process; the records are as on a cluster."""
 
+import logging
+import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,11 +18,14 @@ from scaling.errors import StorageError
 from scaling.records import RunStore
 from sweeps.dispatch.environment import worker_environment
 from sweeps.dispatch.job_contents import cell_job
+from sweeps.dispatch.job_processes import shared_gpus
 from sweeps.planning import Plan, PlannedCell, speed_up
 from sweeps.queue import Submission, new_folder, write_submission
 
 __all__ = ["local_seconds", "n_slots", "pack_longest_first", "run_debug", "run_local"]
 
+
+logger = logging.getLogger(__name__)
 
 Watch = Callable[[], None]
 
@@ -61,7 +67,8 @@ def run_local(
     """Train `cells` in `n_jobs` parallel processes and return when all have ended.
 
     submitit's local executor starts every job at once, so a job is submitted only when a process is free. A cell that
-    several processes train together on the cluster gets as many here, but at most `n_jobs`.
+    several processes train together on the cluster gets as many here, but at most `n_jobs`. The processes share the GPUs of
+    this machine, if it has any: `n_jobs` divided by them is how many train on each, fewer of a grade with less `cells_per_gpu`.
     `watch` is called a few times a second. An interrupt stops the workers.
 
     Raises:
@@ -70,26 +77,27 @@ def run_local(
     """
     import submitit
 
-    waiting = _pack(plan, cells, n_jobs)
+    n_gpus = _n_gpus()
+    waiting = _pack(plan, cells, n_jobs, n_gpus)
     submission = Submission(
         folder=new_folder(runs),
         cluster="local",
         cells=tuple(tuple(cell.config.signature for cell in job.cells) for job in waiting),
     )
-    n_gpus = _n_gpus()
-    free = list(range(min(n_jobs, sum(job.n_ranks for job in waiting))))
+    free = list(range(n_jobs))
+    hung_since: dict[str, float] = {}
     active: dict[tuple[int, ...], tuple[Any, list[PlannedCell]]] = {}
-    with _signals_interrupt():
+    with _signals_interrupt(), _sharing(n_jobs, n_gpus):
         try:
             while waiting or active:
-                while waiting and len(free) >= waiting[0].n_ranks:
+                while waiting and (slots := _places(free, waiting[0], n_gpus)):
                     next_job = waiting.pop(0)
                     n_ranks, batch = next_job.n_ranks, next_job.cells
-                    slots, free = tuple(free[-n_ranks:]), free[:-n_ranks]
+                    free = [slot for slot in free if slot not in slots]
                     executor = submitit.LocalExecutor(folder=submission.folder)
                     executor.update_parameters(timeout_min=24 * 60, tasks_per_node=n_ranks)
                     if n_gpus:
-                        gpus = [slot % n_gpus for slot in slots]
+                        gpus = [slot % n_gpus for slot in slots[:n_ranks]]
                         executor.update_parameters(gpus_per_node=len(gpus), visible_gpus=gpus)
                     with worker_environment(), _stderr_into(submission.folder / "controllers.log"):
                         job = executor.submit(
@@ -100,6 +108,7 @@ def run_local(
                                 force_resume=force_resume,
                                 n_ranks=n_ranks,
                                 on_gpu=n_gpus > 0,
+                                cells_per_gpu=next_job.cells_per_gpu,
                             )
                         )
                     active[slots] = (job, batch)
@@ -108,6 +117,8 @@ def run_local(
                 time.sleep(_POLL_SECONDS)
                 watch()
                 for slots, (job, batch) in list(active.items()):
+                    if _is_hung(runs, batch, len(slots), hung_since):
+                        _kill_with_children(int(job.job_id))
                     if job.done():
                         del active[slots]
                         free += slots
@@ -120,41 +131,73 @@ def run_local(
 
 def local_seconds(plan: Plan, cells: Sequence[PlannedCell], n_jobs: int) -> float:
     """Return the estimated time of `run_local` in seconds, including the start of its processes."""
-    jobs = _pack(plan, cells, n_jobs)
+    jobs = _pack(plan, cells, n_jobs, _n_gpus())
     seconds = [plan.start_seconds + job.seconds for job in jobs]
-    work = sum(one * job.n_ranks for one, job in zip(seconds, jobs, strict=True))
-    return max(work / min(n_jobs, sum(job.n_ranks for job in jobs)), *seconds)
+    work = sum(one * job.n_places for one, job in zip(seconds, jobs, strict=True))
+    return max(work / min(n_jobs, sum(job.n_places for job in jobs)), *seconds)
 
 
 @dataclass(frozen=True)
 class _LocalJob:
-    """Cells that `n_ranks` processes of this machine train one after the other, and the estimated time."""
+    """Cells that `n_ranks` processes of this machine train one after the other, and the estimated time.
+
+    They take `n_places` of the pool's `n_jobs`: those of a cell that shares its GPU with fewer others count more.
+    """
 
     cells: list[PlannedCell]
     n_ranks: int
+    n_places: int
+    cells_per_gpu: int
     seconds: float
 
 
-def _pack(plan: Plan, cells: Sequence[PlannedCell], n_jobs: int) -> list[_LocalJob]:
+def _pack(
+    plan: Plan, cells: Sequence[PlannedCell], n_jobs: int, n_gpus: int = 0
+) -> list[_LocalJob]:
     """Pack cells into jobs: short enough that all workers end at about the same time, but worth a process.
 
-    Those of the most ranks come first, as they need the most free processes.
+    Those that need the most places come first.
     """
-    by_ranks: dict[int, list[tuple[PlannedCell, ...]]] = {}
+    groups: dict[tuple[int, int], list[tuple[PlannedCell, ...]]] = {}
     for unit in plan.units(cells):
-        by_ranks.setdefault(plan.study.n_ranks(unit[0].config.grade_name), []).append(unit)
-    share = sum(cell.seconds for cell in cells) / (6 * n_jobs)
+        own = plan.study.slurm.of_grade(unit[0].config.grade_name)
+        wanted = own.cells_per_gpu if n_gpus else 1
+        groups.setdefault((own.n_ranks, wanted), []).append(unit)
+    most = max((wanted for _, wanted in groups), default=1)
+    per_gpu = math.ceil(n_jobs / n_gpus) if n_gpus else 1
+    share = per_gpu * sum(cell.seconds for cell in cells) / (6 * n_jobs)
     target = min(_SECONDS_PER_JOB, max(share, _SECONDS_WORTH_A_PROCESS))
     jobs = []
-    for asked, units in sorted(by_ranks.items(), reverse=True):
+    for (asked, wanted), units in groups.items():
         n_ranks = min(asked, n_jobs)
-        # the plan's estimate is for as many ranks as a job on the cluster has
-        factor = speed_up(asked) / speed_up(n_ranks)
+        n_places = n_ranks if asked > 1 else min(per_gpu, math.ceil(most / wanted))
+        cells_per_gpu = per_gpu // n_places if asked == 1 else 1
+        # The plan's estimate is for as many ranks as a job on the cluster has, and of a shared GPU it is a share.
+        factor = cells_per_gpu * speed_up(asked) / speed_up(n_ranks)
         jobs += [
-            _LocalJob(batch, n_ranks, factor * _seconds(batch))
+            _LocalJob(batch, n_ranks, n_places, cells_per_gpu, factor * _seconds(batch))
             for batch in pack_longest_first(units, target / factor)
         ]
-    return jobs
+    return sorted(jobs, key=lambda job: job.n_places, reverse=True)
+
+
+def _places(free: Sequence[int], job: _LocalJob, n_gpus: int) -> tuple[int, ...]:
+    """Return free places for a job, those of one process on the GPU with the most; none if there are too few."""
+    if job.n_ranks == 1 and n_gpus:
+        on_each = [[place for place in free if place % n_gpus == gpu] for gpu in range(n_gpus)]
+        free = max(on_each, key=len)
+    return tuple(free[-job.n_places :]) if len(free) >= job.n_places else ()
+
+
+@contextmanager
+def _sharing(n_jobs: int, n_gpus: int) -> Iterator[None]:
+    """Let the workers that are started in this context share GPUs, if there are more of them than GPUs."""
+    if not n_gpus or n_jobs <= n_gpus:
+        yield
+        return
+    with shared_gpus() as sharing:
+        logger.info("%s", sharing.text)
+        yield
 
 
 def run_debug(
@@ -171,13 +214,36 @@ def run_debug(
         watch()
 
 
-def n_slots() -> int:
-    """Return how many cells this machine trains at the same time: one per GPU, or one per core."""
-    return _n_gpus() or len(os.sched_getaffinity(0))
+def n_slots(plan: Plan, cells: Sequence[PlannedCell]) -> int:
+    """Return how many cells this machine trains at the same time: `cells_per_gpu` of each GPU, or one per core."""
+    n_cores = len(os.sched_getaffinity(0))
+    if not (n_gpus := _n_gpus()):
+        return n_cores
+    grades = {cell.config.grade_name for cell in cells}
+    wanted = n_gpus * max((plan.study.slurm.of_grade(g).cells_per_gpu for g in grades), default=1)
+    return max(n_gpus, min(wanted, n_cores))
 
 
 def _seconds(unit: Sequence[PlannedCell]) -> float:
     return sum(cell.seconds for cell in unit)
+
+
+def _is_hung(
+    runs: RunStore, batch: Sequence[PlannedCell], n_ranks: int, since: dict[str, float]
+) -> bool:
+    """Whether one of a job's ranks has ended its cell with an error some time ago, and the others still run.
+
+    `since` keeps when that was first seen, by the cell's key.
+    """
+    if n_ranks == 1:
+        return False
+    for cell in batch:
+        state = runs.state(cell.config.signature, cell.key)
+        # of a loss that is not finite all ranks know, and go on with the next cell
+        if state.state in ("lost", "failed") and state.failure != "diverged":
+            begin = since.setdefault(cell.key, time.monotonic())
+            return time.monotonic() - begin > _SECONDS_TO_STOP
+    return False
 
 
 def _settle(runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
@@ -187,12 +253,27 @@ def _settle(runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
         StorageError: this cannot be written, most likely because the disk is full.
     """
     for cell in batch:
-        if runs.state(cell.config.signature, cell.key).state == "lost":
-            lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-            reason = lines[-1] if lines else "no output; killed, or out of memory?"
+        state = runs.state(cell.config.signature, cell.key)
+        if state.state == "lost":
             runs.fail(
-                cell.key, f"the worker process died ({reason}); its log is {log.name}", "lost"
+                cell.key, f"{state.message or _last_words(log)}; its log is {log.name}", "lost"
             )
+        elif state.state == "missing" and (word := _error_in(log)):
+            logger.error("%s did not begin: %s (%s)", cell.config.label, word, log)
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f"the worker process died ({lines[-1] if lines else 'no output; killed, or out of memory?'})"
+
+
+def _error_in(log: Path) -> str:
+    """The line of a log that names the error with which a worker ended, or nothing."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    errors = [
+        line for line in lines if re.match(r"(\[rank\d+\]: )?[\w.]+(Error|Exception): ", line)
+    ]
+    return errors[-1] if errors else ""
 
 
 def _stop(runs: RunStore, active: Sequence[tuple[Any, Sequence[PlannedCell]]]) -> None:

@@ -70,9 +70,11 @@ def check_partition(array: JobArray, partitions: Mapping[str, Partition]) -> Par
             f"slurm.partition: there is no partition {wanted.partition}"
             f"{nearest(wanted.partition, partitions)}"
         )
+    # cells side by side have a core each
+    cores = "cells_per_gpu" if wanted.cpus == wanted.cells_at_once > 1 else "cpus"
     for key, asked, there, unit in (
         ("gpus", wanted.gpus, found.gpus, "GPUs"),
-        ("cpus", wanted.cpus * wanted.tasks_per_node, found.cpus, "cores"),
+        (cores, wanted.cpus * wanted.tasks_per_node, found.cpus, "cores"),
         ("memory_gib", wanted.memory_mib / 1024, found.memory_mib / 1024, "GiB"),
     ):
         if asked > there:

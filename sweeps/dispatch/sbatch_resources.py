@@ -40,7 +40,10 @@ _MEMORY_MARGIN = {"run": 1.25, "benchmark": 1.5, "guess": 2.0}
 
 @dataclass(frozen=True)
 class Resources:
-    """The resources of one job; all jobs of an array have the same. Cores are for each task, GPUs and memory for each node."""
+    """The resources of one job; all jobs of an array have the same. Cores are for each task, GPUs and memory for each node.
+
+    `cells_at_once` cells share the GPU of a job, each in a process of its own.
+    """
 
     partition: str | None
     cpus: int
@@ -49,6 +52,7 @@ class Resources:
     minutes: int
     nodes: int = 1
     tasks_per_node: int = 1
+    cells_at_once: int = 1
 
     @property
     def n_ranks(self) -> int:
@@ -66,6 +70,7 @@ class Unit:
         source: the basis of the estimates: run, benchmark or guess.
         time_factor: multiplies the time limit; above 1 after a time-out.
         memory_factor: multiplies the memory; above 1 after the cell ran out of memory.
+        n_beside: so many cells shared the GPU on which the time was measured; 1: none beside it.
     """
 
     signatures: tuple[str, ...]
@@ -75,11 +80,12 @@ class Unit:
     source: str
     time_factor: float = 1.0
     memory_factor: float = 1.0
+    n_beside: int = 1
 
 
 @dataclass(frozen=True)
 class JobPlan:
-    """One job: the units that it trains one after the other; `seconds` is the estimated time."""
+    """One job: the units that it trains, in this order; `seconds` is the estimated time."""
 
     units: tuple[Unit, ...]
     seconds: float
@@ -109,44 +115,47 @@ def plan_arrays(
     """Return the arrays that train `units`, each of at most `array_size` jobs, cheapest cells first.
 
     Each job takes `start_seconds` once. Units of a grade share a job until it is estimated at ten minutes,
-    but never so that fewer than `max_parallel` jobs are left; `cells_per_job` overrides this.
+    but never so that fewer than `max_parallel` jobs are left; `cells_per_job` overrides this. A job whose cells share a GPU
+    has at least as many units as can share it. Their times are those of the GPU: until runs have been measured side by
+    side, they count as if it trained one after the other.
     """
     groups: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units:
         own = slurm.of_grade(unit.grade)
         devices = (own.cpus, own.gpus, own.nodes, own.n_tasks)
         key = (_memory_mib(own, unit), own.partition, *devices, own.time_minutes)
-        groups.setdefault((*key, own.cells_per_job, unit.time_factor), []).append(unit)
+        packing = (own.cells_per_job, own.cells_per_gpu)
+        groups.setdefault((*key, *packing, unit.time_factor), []).append(unit)
     classes: dict[Resources, list[JobPlan]] = {}
     work = sum(unit.seconds for unit in units)
     target = max(1.0, min(_SECONDS_PER_JOB, work / slurm.max_parallel))
     for group in groups.values():
         own = slurm.of_grade(group[0].grade)
-        jobs = [
-            JobPlan(tuple(batch), start_seconds + sum(unit.seconds for unit in batch))
-            for batch in _pack(sorted(group, key=lambda u: u.seconds), own.cells_per_job, target)
-        ]
+        batches = _pack(sorted(group, key=lambda u: u.seconds), own, target)
+        at_once = min(own.cells_per_gpu, max(map(len, batches)))
+        jobs = [_job(batch, start_seconds, at_once) for batch in batches]
         margin = max(_TIME_MARGIN[unit.source] for unit in group)
         longest = max(job.seconds for job in jobs)
         minutes = own.time_minutes or _round_minutes(longest * margin / 60)
         resources = Resources(
             partition=own.partition,
-            cpus=own.cpus,
+            cpus=max(own.cpus, at_once),
             gpus=own.gpus,
-            memory_mib=_memory_mib(own, group[0]),
+            memory_mib=_memory_mib(own, group[0], at_once),
             minutes=math.ceil(minutes * group[0].time_factor),
             nodes=own.nodes,
             tasks_per_node=own.n_tasks,
+            cells_at_once=at_once,
         )
         classes.setdefault(resources, []).extend(jobs)
     arrays = []
     for resources, jobs in classes.items():
-        jobs.sort(key=lambda job: job.units[0].seconds)  # a packed job's cheapest cell
+        jobs.sort(key=_cheapest)
         arrays += [
             JobArray(resources, tuple(jobs[first : first + array_size]))
             for first in range(0, len(jobs), array_size)
         ]
-    return sorted(arrays, key=lambda array: array.jobs[0].units[0].seconds)
+    return sorted(arrays, key=lambda array: _cheapest(array.jobs[0]))
 
 
 def throttle_shares(max_parallel: int, arrays: Sequence[tuple[float, int]]) -> list[int]:
@@ -208,25 +217,43 @@ def sbatch_parameters(
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _pack(units: Sequence[Unit], per_job: int | None, target: float) -> list[list[Unit]]:
-    if per_job is not None:
+def _pack(units: Sequence[Unit], own: SlurmConfig, target: float) -> list[list[Unit]]:
+    if (per_job := own.cells_per_job) is not None:
         return [list(units[i : i + per_job]) for i in range(0, len(units), per_job)]
     batches: list[list[Unit]] = []
     room = 0.0
     for unit in units:
-        if not batches or unit.seconds > room:
+        if not batches or (unit.seconds > room and len(batches[-1]) >= own.cells_per_gpu):
             batches.append([])
             room = target
         batches[-1].append(unit)
         room -= unit.seconds
+    if len(batches) > 1 and len(batches[-1]) < own.cells_per_gpu:  # too few to fill a GPU
+        last = batches.pop()
+        batches[-1] += last
     return batches
 
 
-def _memory_mib(own: SlurmConfig, unit: Unit) -> int:
+def _job(batch: Sequence[Unit], start_seconds: float, at_once: int) -> JobPlan:
+    """Return the job for units in ascending order; side by side the longest begins first, so that all end together."""
+    seconds = sum(unit.seconds for unit in batch)
+    if at_once > 1:
+        batch = batch[::-1]
+        # beside others, a unit takes as many times its share of the GPU
+        seconds = max(seconds, *(unit.n_beside * unit.seconds for unit in batch))
+    return JobPlan(tuple(batch), start_seconds + seconds)
+
+
+def _cheapest(job: JobPlan) -> float:
+    return min(unit.seconds for unit in job.units)
+
+
+def _memory_mib(own: SlurmConfig, unit: Unit, at_once: int = 1) -> int:
     if own.memory_gib is not None:
         wanted = own.memory_gib
     else:
-        wanted = own.n_tasks * math.ceil(2 * unit.memory_gib * _MEMORY_MARGIN[unit.source]) / 2
+        n_processes = own.n_tasks * at_once
+        wanted = n_processes * math.ceil(2 * unit.memory_gib * _MEMORY_MARGIN[unit.source]) / 2
     return math.ceil(wanted * unit.memory_factor * 1024)
 
 

@@ -173,6 +173,7 @@ def unit_of(cells: Sequence[PlannedCell]) -> Unit:
         source="guess" if "guess" in sources else first.source,
         time_factor=max(cell.time_factor for cell in cells),
         memory_factor=max(cell.memory_factor for cell in cells),
+        n_beside=min(cell.n_beside for cell in cells),
     )
 
 
@@ -240,6 +241,7 @@ def _submit(
                         force_resume=options.force_resume,
                         n_ranks=array.resources.n_ranks,
                         on_gpu=array.resources.gpus > 0,
+                        n_at_once=array.resources.cells_at_once,
                     )
                 )
                 for job in array.jobs

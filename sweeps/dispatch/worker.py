@@ -1,4 +1,4 @@
-"""The body of a job: trains cells one after the other, and stops cleanly when the cluster sends a signal.
+"""The body of a job: trains cells one after the other or side by side, and stops cleanly when the cluster sends a signal.
 
 Heavy packages are loaded only if there is something to train, so a job whose cells are done ends at once.
 """
@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,21 +22,27 @@ from scaling.records import Lease, LeaseLostError, RunBusyError, RunStore, claim
 from scaling.strict_values import from_document
 from scaling.study import RunConfig, RunOptions, group_runs
 from sweeps.dispatch.environment import choose_gpus
+from sweeps.dispatch.job_processes import (
+    Answer,
+    JobEndsError,
+    Stopped,
+    StopSignals,
+    quit_own_daemon,
+    serve_units,
+    train_side_by_side,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from submitit.helpers import DelayedSubmission
 
     from scaling.training import Ranks
 
-__all__ = ["CellJob", "run_cells"]
+__all__ = ["CellJob", "run_cells", "serve_cells"]
 
 
 logger = logging.getLogger(__name__)
-# SLURM does not requeue a job that ends by itself in its grace time, so it waits this long to be killed.
-_SECONDS_TO_BE_KILLED = 600.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class CellJob:
         teacher_folders: runs folders with the runs from which warm teachers start.
         n_ranks: processes that train each cell together; the job has as many tasks.
         on_gpu: whether the job has asked for GPUs.
+        n_at_once: cells that it trains side by side, each in a process of its own.
+        cells_per_gpu: processes that share this one's GPU, itself included; noted in the attempts.
     """
 
     data_path: str
@@ -70,31 +76,40 @@ class CellJob:
     teacher_folders: Sequence[str] = ()
     n_ranks: int = 1
     on_gpu: bool = False
+    n_at_once: int = 1
+    cells_per_gpu: int = 1
 
     def __call__(self) -> list[str]:
         """Train the cells that are not done, and return the signatures of those that failed.
 
         USR2 and TERM only set a flag: the training saves its state after the current step, and then the job ends
-        as the signal requires (`_StopSignals.hand_over`).
+        as the signal requires (`StopSignals.hand_over`).
         """
         choose_gpus()
         if self.n_ranks == 1 and int(os.environ.get("SLURM_PROCID", "0")):
             return []  # only the first task of a job trains
-        with _StopSignals() as stop:
+        with StopSignals() as stop:
             try:
+                if self.n_at_once > 1:
+                    return train_side_by_side(self, stop)
                 with _ranks_of(self) as (ranks, device):
                     cells = _Cells(self, stop, ranks, device)
                     return cells.train()
-            except _Stopped as stopped:
+            except Stopped as stopped:
                 if not stopped.leads:
                     return []  # rank 0 hands over; an error of another rank would end it
-                stop.hand_over(partial(self._fail, stopped.key))
+                stop.hand_over(partial(self._fail, stopped.keys))
         return []
 
-    def _fail(self, key: str | None, message: str) -> None:
-        """Write that the training of `key`, if there was one, ran out of time."""
-        if key is not None:
+    def _fail(self, keys: Sequence[str], message: str) -> None:
+        """Write that these trainings ran out of time."""
+        for key in keys:
             RunStore(Path(self.runs_root)).fail(key, message, "timeout")
+
+    def groups(self) -> Mapping[str, Sequence[RunConfig]]:
+        """Return the cells that one training serves, by the key of its lease."""
+        configs = [from_document(RunConfig, document, "job") for document in self.configs]
+        return group_runs(configs, self.share_prefix)
 
     def checkpoint(self) -> DelayedSubmission:
         """Return the job that submitit queues in place of this one: the same, because the state is on disk."""
@@ -112,12 +127,30 @@ def run_cells(
         return _Cells(job, lambda: None, ranks, device).train()
 
 
-class _Stopped(Exception):
-    """A signal came; the state of the training `key` is saved. None: the job was waiting, not training."""
+def serve_cells() -> None:
+    """Train cells for the job that has started this process; the last argument is the descriptor of its socket."""
 
-    def __init__(self, key: str | None, *, leads: bool) -> None:
-        super().__init__(key)
-        self.key, self.leads = key, leads
+    def open_work(document: dict[str, Any], stop: StopSignals) -> Callable[[Any], str]:
+        job = from_document(CellJob, document, "job")
+        cells = _Cells(job, stop, None, None)
+
+        def train(unit: Sequence[dict[str, Any]]) -> str:
+            ((key, group),) = replace(job, configs=unit).groups().items()
+            try:
+                cells.train_group(key, group, job.wait_seconds)
+            except RunBusyError as error:
+                logger.warning("%s skipped: %s", group[-1].label, error)
+                return Answer.BUSY
+            except Stopped as stopped:
+                return Answer.STOPPED if stopped.keys else Answer.WAITED
+            except Exception as error:
+                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                raise JobEndsError(f"{group[-1].label}: {kind}{error}") from error
+            return Answer.DONE
+
+        return train
+
+    serve_units(int(sys.argv[-1]), open_work, orphaned=quit_own_daemon)
 
 
 @contextmanager
@@ -165,14 +198,13 @@ class _Cells:
 
     def train(self) -> list[str]:
         """Train the free cells first, then those that another process was training."""
-        configs = [from_document(RunConfig, document, "job") for document in self._job.configs]
-        waiting = group_runs(configs, self._job.share_prefix)
+        waiting = self._job.groups()
         failed: list[str] = []
         for wait_seconds in (0.0, self._job.wait_seconds):
             busy = {}
             for key, group in waiting.items():
                 try:
-                    failed += self._train_group(key, group, wait_seconds)
+                    failed += self.train_group(key, group, wait_seconds)
                 except RunBusyError as error:
                     logger.warning("%s skipped: %s", group[-1].label, error)
                     busy[key] = group
@@ -185,7 +217,15 @@ class _Cells:
     def _leads(self) -> bool:
         return self._ranks is None or self._ranks.leads
 
-    def _train_group(self, key: str, group: Sequence[RunConfig], wait_seconds: float) -> list[str]:
+    def train_group(self, key: str, group: Sequence[RunConfig], wait_seconds: float) -> list[str]:
+        """Train the cells that one training serves, and return the signatures of those that failed.
+
+        Raises:
+            RunBusyError: another process trains them, also after `wait_seconds`.
+            Stopped: a signal came.
+            StorageError: the runs folder cannot be written.
+            Exception: this process can train no further cell.
+        """
         lease: Lease | None = None
         if self._leads:
             lease = self._claim(key, group, wait_seconds)
@@ -202,7 +242,9 @@ class _Cells:
             raise
         except UserError as error:
             logger.error("%s failed: %s", group[-1].label, error)
-        except _Stopped:
+            if self._ranks is not None:
+                raise  # the other ranks may not have seen it
+        except Stopped:
             raise
         except Exception as error:
             if self._ends_job(error):
@@ -228,7 +270,7 @@ class _Cells:
 
         def done() -> bool:
             if self._stop():  # a signal came while waiting for another process
-                raise _Stopped(None, leads=True)
+                raise Stopped
             return all(self._runs.has(config.signature) for config in group)
 
         outcome = "done"
@@ -239,17 +281,30 @@ class _Cells:
                 stale_seconds=self._options.stale_seconds,
                 wait_seconds=wait_seconds,
             )
+            if lease is not None and self._job.cells_per_gpu > 1:
+                lease.update(cells_per_gpu=self._job.cells_per_gpu)
             outcome = "done" if lease is None else "train"
         except RunBusyError:
             outcome = "busy"
             raise
-        except _Stopped:
+        except Stopped:
             outcome = "stopped"
             raise
         finally:
             if self._ranks is not None:
-                self._ranks.told(outcome)
+                self._tell_of_claim(outcome, lease)
         return lease
+
+    def _tell_of_claim(self, outcome: str, lease: Lease | None) -> None:
+        from scaling.training import RankLostError
+
+        assert self._ranks is not None
+        try:
+            self._ranks.told(outcome)
+        except RankLostError as error:
+            if lease is not None:
+                lease.end(*(self._ranks.left() or ("lost", str(error))))  # type: ignore[arg-type]
+            raise
 
     def _hear_of_claim(self, key: str) -> bool:
         """On a rank that does not lead: whether rank 0 has claimed the group.
@@ -260,7 +315,7 @@ class _Cells:
         assert self._ranks is not None
         outcome = self._ranks.told(None)
         if outcome == "stopped":
-            raise _Stopped(None, leads=False)
+            raise Stopped(leads=False)
         if outcome == "busy":
             raise RunBusyError(f"{self._runs.folder(key)}: rank 0 says that it is being trained")
         return bool(outcome == "train")
@@ -281,60 +336,16 @@ class _Cells:
             interrupted = not isinstance(error, Exception)
             if lease is not None:
                 lease.end("preempted" if interrupted else "exception", str(error))
+            elif self._ranks is not None and not interrupted:
+                self._ranks.leave("exception", str(error))
             raise
         try:
             train_runs(
                 group, store, self._runs, self._device, key=key, options=self._options,
                 lease=lease, stop=self._stop, force_resume=self._job.force_resume,
                 teachers=[Path(folder) for folder in self._job.teacher_folders],
-                ranks=self._ranks or ALONE,
+                ranks=self._ranks or ALONE, n_cells=self._job.cells_per_gpu,
             )  # fmt: skip
         except PreemptedError as error:
             logger.warning("%s: %s", group[-1].label, error)
-            raise _Stopped(key, leads=self._leads) from error
-
-
-class _StopSignals:
-    """Context in which USR2 and TERM are only noted; calling it returns the names of those that came, or None."""
-
-    def __init__(self) -> None:
-        self._seen: set[int] = set()
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _StopSignals:
-        for number in (signal.SIGUSR2, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def __call__(self) -> str | None:
-        return " and ".join(signal.Signals(n).name for n in sorted(self._seen)) or None
-
-    def hand_over(self, fail: Callable[[str], None]) -> None:
-        """End the process as the signal requires, after its state was saved; does not return.
-
-        After USR2, submitit queues the job again. If it refuses, `fail` is called with the reason. After TERM
-        alone, the cluster queues the job again once it has killed the process.
-        """
-        deadline = time.monotonic() + _SECONDS_TO_BE_KILLED
-        while (
-            signal.SIGUSR2 not in self._seen
-            and "SLURM_JOB_ID" in os.environ
-            and time.monotonic() < deadline
-        ):
-            time.sleep(0.2)
-        number = signal.SIGUSR2 if signal.SIGUSR2 in self._seen else signal.SIGTERM
-        before = self._before[number]
-        if number == signal.SIGUSR2 and callable(before):
-            try:
-                before(number, None)
-            except Exception as error:
-                fail(f"saved, but not queued again: {error}")
-                raise
-        sys.exit(128 + number)
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self._seen.add(number)
+            raise Stopped(key, leads=self._leads) from error

@@ -5,7 +5,12 @@
 """
 
 from sweeps.planning.cell_standing import PlannedCell
-from sweeps.planning.cost_estimate import Throughput, guess_text, keep_benchmarks
+from sweeps.planning.cost_estimate import (
+    Throughput,
+    guess_text,
+    keep_benchmarks,
+    read_benchmarks,
+)
 from sweeps.planning.grid import check_models, grid_cells
 from sweeps.planning.job_state import Ending, EndingKind, QueuedJob
 from sweeps.planning.plan import Plan, make_plan
@@ -18,7 +23,7 @@ from sweeps.planning.rate_scan import (
     wider,
 )
 from sweeps.planning.run_history import History, read_history
-from sweeps.planning.several_ranks import speed_up
+from sweeps.planning.several_ranks import shares_table, speed_up, steps_in_parts
 from sweeps.planning.teacher_runs import teacher_folders, warn_of_teachers
 
 __all__ = [
@@ -38,9 +43,12 @@ __all__ = [
     "keep_benchmarks",
     "make_plan",
     "make_scan",
+    "read_benchmarks",
     "read_history",
     "shares_rate",
+    "shares_table",
     "speed_up",
+    "steps_in_parts",
     "teacher_folders",
     "warn_of_teachers",
     "wider",

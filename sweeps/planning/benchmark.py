@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +19,7 @@ from models.grades import GRADES
 from models.kinds import size_of
 from models.model_options import SuanOptions
 from scaling.batches import Epoch, find_groups
+from scaling.device_peaks import published_peak
 from scaling.errors import UserError, nearest
 from scaling.process import prepare_process
 from scaling.store import EventStore, log_shape
@@ -32,7 +34,7 @@ from scaling.study import (
     warmup_steps,
 )
 from scaling.synthetic import SyntheticConfig, generate_logs
-from scaling.training import Training, denormals_flushed, predict
+from scaling.training import Training, autocast, denormals_flushed, predict
 from sweeps.planning.cost_estimate import Throughput, keep_benchmarks, read_benchmarks
 from sweeps.planning.grid import check_models, grid_cells
 from sweeps.planning.guessed_cost import evaluation_seconds, training_seconds
@@ -46,6 +48,8 @@ logger = logging.getLogger(__name__)
 _WARM_STEPS, _FEWEST_STEPS = 3, 3
 _MOST_SECONDS = 20.0  # per grade and batch size
 _MOST_EVALUATION_SECONDS = 10.0
+# a large product, and how long it is repeated
+_PRODUCT_WIDTH, _PRODUCT_WIDTH_ON_GPU, _PRODUCT_SECONDS = 1024, 8192, 0.2
 _GENERATED = SyntheticConfig(n_train=65_536, n_test=4_096)
 _SIZES = (
     16_384,
@@ -182,19 +186,49 @@ def _measure(
             begin = time.perf_counter()
             predict(training.model, store, config.grade.max_len, device)
             evaluation = (time.perf_counter() - begin) / store.n_test
+    name, size = _device_name(device), size_of(config.grade, config.model, store.schema)
+    n_samples, seconds = points[-1]
+    rate = None
+    if published_peak(name, config.precision) is None:
+        rate = _product_flops_per_second(device, config.precision)
     return Throughput(
         grade=config.grade,
         model=config.model,
         packing=config.packing,
         data=store.fingerprint,
-        device=_device_name(device),
+        device=name,
         step_seconds=step,
         sample_seconds=sample,
         evaluation_sample_seconds=evaluation,
         start_seconds=start_seconds,
         peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         node=os.environ.get("SLURMD_NODENAME") or platform.node(),
+        precision=config.precision,
+        flops_per_second=size.training_flops(1) * n_samples / seconds,
+        product_flops_per_second=rate,
     )
+
+
+@cache
+def _product_flops_per_second(device: str, precision: str) -> float:
+    """Return the rate of the fastest of several products of large matrices, in this process with its threads."""
+    import torch
+
+    width = _PRODUCT_WIDTH if device == "cpu" else _PRODUCT_WIDTH_ON_GPU
+    one, best, end = torch.ones(width, width, device=device), 0.0, None
+    with torch.inference_mode(), autocast(device, precision):
+        if precision == "bf16":
+            one = (
+                one.bfloat16()
+            )  # a training converts its parameters, too, but its products are smaller
+        while end is None or time.perf_counter() < end:
+            begin = time.perf_counter()
+            (one @ one)[0, 0].item()  # waits for a GPU
+            done = time.perf_counter()
+            # the first product starts the libraries
+            best = max(best, 2 * width**3 / (done - begin)) if end is not None else 0.0
+            end = end or done + _PRODUCT_SECONDS
+    return best
 
 
 def _train_a_little(

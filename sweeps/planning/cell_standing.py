@@ -23,7 +23,8 @@ class PlannedCell:
     Attributes:
         key: name of the folder with its attempts and checkpoints (`scaling.study.lease_key`).
         state: its state according to its files.
-        seconds: estimated time on one core or device, without the start of the process.
+        seconds: estimated time on one core or device, without the start of the process; if cells share a GPU, its share of
+            the GPU's time.
         evaluation_seconds: the part of them that is evaluation.
         n_trained: impressions that it adds to its training; fewer than its data size if cells share one.
         memory_gib: estimated peak memory of the process.
@@ -34,6 +35,7 @@ class PlannedCell:
         spent_seconds: time of its attempts so far; an attempt that several cells share counts for one of them.
         metrics: metrics on the test part, if it is done.
         teacher_flops: the teacher's part of the training FLOPs.
+        n_beside: cells that shared a GPU in the runs behind the estimate.
         change: how it differs from a run of the same grade, size and seed that is no longer in the grid.
     """
 
@@ -52,6 +54,7 @@ class PlannedCell:
     spent_seconds: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     teacher_flops: int = 0
+    n_beside: int = 1
     change: str = ""
 
     @property

@@ -18,6 +18,7 @@ from models.grades import Grade
 from models.kinds import size_of
 from models.model_options import ModelOptions
 from scaling.atomic_files import write_json
+from scaling.device_peaks import mfu, published_peak
 from scaling.errors import UserError
 from scaling.strict_values import from_document
 from scaling.study import TOKENS_PER_PART, BatchSchedule, DataFacts, RunConfig, count_steps
@@ -59,23 +60,29 @@ class Estimate:
     """Time on one device without the start of the process, and the peak memory of the process.
 
     Attributes:
-        seconds: training and evaluation.
+        seconds: training and evaluation; of a cell that shares a GPU with others, its share of the GPU's time.
         evaluation_seconds: the part of them that is evaluation.
         memory_gib: peak of the process.
         source: what the estimate is based on.
+        n_beside: cells that shared a GPU in the runs behind it; 1: none shared one, so sharing is not taken to help.
     """
 
     seconds: float
     evaluation_seconds: float
     memory_gib: float
     source: Source
+    n_beside: int = 1
 
 
 @dataclass(frozen=True)
 class Throughput:
     """Result of `scaling benchmark` for a grade: a step takes `step_seconds + batch_size * sample_seconds`.
 
-    `node` is the host that was measured; empty in files of earlier versions.
+    Attributes:
+        node: the host that was measured; empty in files of earlier versions.
+        precision: of products.
+        flops_per_second: FLOPs of the model in training per second, with its largest batch; None in files of earlier versions.
+        product_flops_per_second: the same of a large product of matrices; None where the peak of the device is published.
     """
 
     grade: Grade
@@ -89,6 +96,15 @@ class Throughput:
     start_seconds: float
     peak_memory_gib: float
     node: str = ""
+    precision: str = "float32"
+    flops_per_second: float | None = None
+    product_flops_per_second: float | None = None
+
+    @property
+    def mfu(self) -> float | None:
+        """The model's FLOPs as a share of the device's peak; where that is not published, of a large product's."""
+        peak = published_peak(self.device, self.precision) or self.product_flops_per_second
+        return None if self.flops_per_second is None else mfu(self.flops_per_second, 1.0, peak)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -97,24 +113,44 @@ class Throughput:
 
 
 @dataclass(frozen=True)
+class _Run:
+    """A finished run: samples per second of one process, peak memory in GiB, and how many cells shared its GPU."""
+
+    rate: float
+    memory_gib: float
+    cells_per_gpu: int
+
+
+@dataclass(frozen=True)
+class _Closest:
+    """Runs of an epoch: median rate of the GPU or process, highest memory, and how many cells shared a GPU in all of them."""
+
+    epoch: _Epoch
+    rate: float
+    memory_gib: float
+    n_beside: int
+
+
+@dataclass(frozen=True)
 class Measurements:
     """All measurements, by grade, options and packing.
 
     Attributes:
-        runs: for each data size and batch the finished runs, as pairs of samples per second of one process and memory in GiB;
-            the last parts of their key are the precision, and whether they ran on a CPU.
+        runs: for each data size and batch the finished runs; the last parts of their key are the precision, and whether
+            they ran on a CPU.
         benchmarks: results of `scaling benchmark`; the last part of their key is whether it ran on a CPU.
     """
 
-    runs: dict[tuple[Any, ...], dict[_Epoch, list[tuple[float, float]]]]
+    runs: dict[tuple[Any, ...], dict[_Epoch, list[_Run]]]
     benchmarks: dict[tuple[Any, ...], Throughput]
 
     def closest(
-        self, key: tuple[Any, ...], n_samples: int, on_gpu: bool
-    ) -> tuple[_Epoch, float, float] | None:
-        """Return the runs with the closest data size: their epoch, median speed and highest memory.
+        self, key: tuple[Any, ...], n_samples: int, on_gpu: bool, cells_per_gpu: int
+    ) -> _Closest | None:
+        """Return the runs with the closest data size; for a job on a GPU, only those that ran on one.
 
-        For a job on a GPU, only those that ran on one.
+        Of runs that shared a GPU with others, the rate for `cells_per_gpu` is known to be at least this: more cells on a
+        GPU slow down none of the work of all, and fewer slow down none of the cells.
         """
         there = self.runs.get((*key, False))
         epochs = there if on_gpu else self.runs.get((*key, True), there)
@@ -122,7 +158,9 @@ class Measurements:
             return None
         epoch = min(epochs, key=lambda one: abs(math.log(one[0] / n_samples)))
         runs = epochs[epoch]
-        return epoch, median(rate for rate, _ in runs), max(memory for _, memory in runs)
+        beside = [min(run.cells_per_gpu, cells_per_gpu) for run in runs]
+        rates = [run.rate * n for run, n in zip(runs, beside, strict=True)]
+        return _Closest(epoch, median(rates), max(run.memory_gib for run in runs), min(beside))
 
     def benchmark(self, key: tuple[Any, ...], on_gpu: bool) -> Throughput | None:
         """Return the benchmark of a grade; for a job on a GPU, only one that ran on a GPU."""
@@ -148,7 +186,7 @@ def measurements(
         benchmarks: all benchmarks.
         data: fingerprint of the event store.
     """
-    runs: dict[tuple[Any, ...], dict[_Epoch, list[tuple[float, float]]]] = {}
+    runs: dict[tuple[Any, ...], dict[_Epoch, list[_Run]]] = {}
     for record in records:
         config = record.get("config", {})
         if config.get("data_fingerprint") == data:
@@ -160,8 +198,13 @@ def measurements(
                 config.get("precision", "float32"),
                 record.get("provenance", {}).get("device", "cpu") == "cpu",
             )
-            rate = record["samples_per_second"] / speed_up(_ranks_of(record))
-            facts = (rate, record["peak_memory_gib"])
+            n_ranks = _last_attempt(record, "ranks")
+            rate = record["samples_per_second"] / speed_up(n_ranks)
+            # as one process would have held the tables
+            elsewhere = _last_attempt(record, "sharded", 0) * (1 - 1 / n_ranks)
+            tables = 12 * record.get("n_embedding_params", 0) / 2**30
+            memory = record["peak_memory_gib"] + elsewhere * tables
+            facts = _Run(rate, memory, _last_attempt(record, "cells_per_gpu"))
             epoch = (
                 config["n_samples"],
                 config["batch_size"],
@@ -182,6 +225,7 @@ def estimate(
     *,
     on_gpu: bool = False,
     n_trained: int | None = None,
+    cells_per_gpu: int = 1,
 ) -> Estimate:
     """Estimate the time and memory of a cell.
 
@@ -193,15 +237,21 @@ def estimate(
         known: measurements on it.
         on_gpu: whether a guess is for a GPU.
         n_trained: impressions to train, if they are fewer than the cell's data size.
+        cells_per_gpu: cells that share the GPU.
     """
     n_samples = config.n_samples if n_trained is None else n_trained
     teacher = None if config.distill is None else _teacher_key(asdict(config.distill))
     key = (_document(config.grade), _document(config.model), config.packing, teacher)
     precise = (*key, config.precision)
-    if (closest := known.closest(precise, config.n_samples, on_gpu)) is not None:
+    closest = known.closest(precise, config.n_samples, on_gpu, cells_per_gpu)
+    if closest is not None:
         return _from_runs(config, data, closest, n_samples)
     if config.distill is not None and (taught := config.teacher_alone) is not None:
-        how: dict[str, Any] = {"on_gpu": on_gpu, "n_trained": n_samples}
+        how: dict[str, Any] = {
+            "on_gpu": on_gpu,
+            "n_trained": n_samples,
+            "cells_per_gpu": cells_per_gpu,
+        }
         own = estimate(config.student_alone, data, known, **how)
         more = estimate(taught, data, known, **how)
         share = 1 / 3 if config.distill.is_frozen else 1.0
@@ -211,7 +261,7 @@ def estimate(
         evaluation = own.evaluation_seconds + more.evaluation_seconds
         trained = more.seconds - more.evaluation_seconds
         seconds = own.seconds + share * trained + more.evaluation_seconds
-        return Estimate(seconds, evaluation, memory, source)
+        return Estimate(seconds, evaluation, memory, source, min(own.n_beside, more.n_beside))
     if (bench := known.benchmark(key, on_gpu)) is not None:
         n_steps = config.n_steps - _first_steps(config, n_samples)
         evaluation = data.n_test * bench.evaluation_sample_seconds
@@ -224,12 +274,10 @@ def estimate(
     return Estimate(seconds, evaluation, _guess_memory(config, size, on_gpu), "guess")
 
 
-def _from_runs(
-    config: RunConfig, data: DataFacts, closest: tuple[_Epoch, float, float], n_samples: int
-) -> Estimate:
+def _from_runs(config: RunConfig, data: DataFacts, closest: _Closest, n_samples: int) -> Estimate:
     """Estimate from the speed of other runs; what their batches make of it is as in a guess."""
-    epoch, rate, memory = closest
-    seconds = n_samples / rate
+    epoch = closest.epoch
+    seconds = n_samples / closest.rate
     own = (config.n_samples, config.batch_size, config.batch_schedule)
     if (epoch, n_samples) != (own, config.n_samples):
         n, batch_size, schedule = epoch
@@ -238,7 +286,7 @@ def _from_runs(
         seconds *= _last_samples_seconds(config, data, REFERENCE, n_samples) / n_samples / theirs
     guessed = training_seconds(config, data, REFERENCE, config.n_samples) / config.n_samples
     evaluation = evaluation_seconds(config, data, REFERENCE) * (seconds / n_samples) / guessed
-    return Estimate(seconds + evaluation, evaluation, memory, "run")
+    return Estimate(seconds + evaluation, evaluation, closest.memory_gib, "run", closest.n_beside)
 
 
 def _last_samples_seconds(
@@ -300,12 +348,12 @@ def _guess_memory(config: RunConfig, size: ModelSize, on_gpu: bool) -> float:
     return (_CUDA_PROCESS_GIB if on_gpu else _PROCESS_GIB) + n_bytes / 2**30
 
 
-def _ranks_of(record: dict[str, Any]) -> int:
-    """How many processes trained a run; records of earlier versions do not say, and of one."""
+def _last_attempt(record: dict[str, Any], name: str, default: int = 1) -> int:
+    """A number of a run's last attempt; `default` if it does not say, as those of earlier versions."""
     try:
-        return int(record["provenance"]["attempts"][-1]["ranks"])
+        return int(record["provenance"]["attempts"][-1][name])
     except (KeyError, IndexError, TypeError, ValueError):
-        return 1
+        return default
 
 
 def _teacher_key(distill: dict[str, Any] | None) -> tuple[Any, ...] | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from models.kinds import former_options, size_of
 from models.model_options import EncoderOptions, ModelOptions, settings_of_model
+from scaling.errors import UserError
 from scaling.records import RunState, RunStore
 from scaling.study import (
     NO_TEACHER,
@@ -34,10 +35,14 @@ from sweeps.planning.cost_estimate import (
 from sweeps.planning.grid import grid_cells, rate_multiple
 from sweeps.planning.job_state import QueuedJob
 from sweeps.planning.run_history import former_runs, read_history
-from sweeps.planning.several_ranks import check_ranks, on_ranks
+from sweeps.planning.several_ranks import check_memory, check_ranks, on_ranks, shares_table
 from sweeps.planning.teacher_runs import runs_before
 
 __all__ = ["Plan", "make_plan"]
+
+
+# What CUDA takes of a GPU's memory for each process, about; an assumption, not measured.
+_CONTEXT_GIB = 0.4
 
 
 @dataclass(frozen=True)
@@ -222,6 +227,7 @@ def make_plan(
                 spent_seconds=history.spend(attempts),
                 metrics=records.get(signature, {}).get("metrics", {}),
                 teacher_flops=_teacher_flops(config, data),
+                n_beside=costs.n_beside,
                 change=_change(config, former) if state.state == "missing" else "",
             )
         )
@@ -267,6 +273,7 @@ def _costs(
 ) -> Callable[[RunConfig, int], Estimate]:
     """Return a function that estimates a cell with the impressions it is trained on, once for all its seeds."""
     found: dict[tuple[object, ...], Estimate] = {}
+    memory = study.run.device_memory_gib
 
     def costs(config: RunConfig, n_trained: int) -> Estimate:
         alike = (
@@ -275,13 +282,44 @@ def _costs(
         )
         if alike not in found:
             on_gpu = study.gpus(config.grade_name) > 0
-            alone = estimate(config, data, known, on_gpu=on_gpu, n_trained=n_trained)
+            n_cells = study.slurm.of_grade(config.grade_name).cells_per_gpu
+            alone = estimate(
+                config, data, known, on_gpu=on_gpu, n_trained=n_trained, cells_per_gpu=n_cells
+            )
+            _check_shared_memory(config, data, n_cells, memory)
             n_ranks = study.n_ranks(config.grade_name)
             check_ranks(config, data.schema, n_ranks)
-            found[alike] = on_ranks(alone, n_ranks)
+            check_memory(config, data.schema, n_ranks, memory)
+            divides = shares_table(config, data.schema, n_ranks, memory)
+            table = config.held_size(data.schema).table_bytes if divides else 0
+            found[alike] = on_ranks(alone, n_ranks, table)
         return found[alike]
 
     return costs
+
+
+def _check_shared_memory(
+    config: RunConfig, data: DataFacts, n_cells: int, device_memory_gib: float | None
+) -> None:
+    """Refuse more cells than the memory of a GPU surely holds, as far as it is known.
+
+    Raises:
+        UserError: their contexts, parameters, gradients and moments take more; activations come on top.
+    """
+    if n_cells == 1 or device_memory_gib is None:
+        return
+    each = _CONTEXT_GIB + config.held_size(data.schema).bytes_on(1) / 2**30
+    if n_cells * each > device_memory_gib:
+        fitting = int(device_memory_gib / each)
+        advice = (
+            f"set cells_per_gpu to {fitting} or fewer in [slurm.grades.{config.grade_name}]"
+            if fitting
+            else "raise device_memory_gib, if the GPU has more"
+        )
+        raise UserError(
+            f"slurm: {config.label} needs {each:.3g} GiB of a GPU for its context, parameters, gradients and moments, so "
+            f"run.device_memory_gib = {device_memory_gib:g} does not hold {n_cells}; {advice}"
+        )
 
 
 def _change(config: RunConfig, former: Mapping[tuple[Any, ...], Sequence[dict[str, Any]]]) -> str:

@@ -69,13 +69,16 @@ class History:
         return read_attempts(self.runs.folder(key))
 
     def spend(self, attempts: Sequence[Mapping[str, Any]]) -> float:
-        """Return the seconds that these attempts took; one that served several runs counts only once."""
+        """Return the seconds that these attempts took; one that served several runs counts only once.
+
+        Of an attempt that shared its GPU with others, its share of the time counts.
+        """
         seconds = 0.0
         for attempt in attempts:
             name = str(attempt.get("id"))
             if name not in self._counted:
                 self._counted.add(name)
-                seconds += _seconds(attempt)
+                seconds += _seconds(attempt) / _cells_per_gpu(attempt)
         return seconds
 
 
@@ -114,6 +117,12 @@ def former_runs(
             key = (document["grade_name"], document["n_samples"], document["seed"])
             found.setdefault(key, []).append(document)
     return found
+
+
+def _cells_per_gpu(attempt: Mapping[str, Any]) -> int:
+    """How many cells shared the GPU of an attempt."""
+    n_cells = attempt.get("cells_per_gpu")
+    return n_cells if isinstance(n_cells, int) and n_cells > 0 else 1
 
 
 def _seconds(attempt: Mapping[str, Any]) -> float:

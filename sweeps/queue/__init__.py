@@ -5,7 +5,15 @@ Not here: starting jobs (`sweeps.dispatch`).
 
 from sweeps.queue.cell_endings import endings
 from sweeps.queue.plan_with_jobs import jobs_of_removed, survey
-from sweeps.queue.scheduler import Partition, QueuedTask, SilentSchedulerError, cancel_tasks
+from sweeps.queue.scheduler import (
+    Partition,
+    QueuedTask,
+    SilentSchedulerError,
+    cancel_tasks,
+    has_slurm,
+    partitions,
+    queued_tasks,
+)
 from sweeps.queue.submissions import (
     Submission,
     ask_queue,
@@ -25,9 +33,12 @@ __all__ = [
     "ask_queue",
     "cancel_tasks",
     "endings",
+    "has_slurm",
     "jobs_of_removed",
     "latest_jobs",
     "new_folder",
+    "partitions",
+    "queued_tasks",
     "read_submissions",
     "submission_lock",
     "survey",

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from random_models import random_model
 
 from models.attention import bias
 from models.grades import Grade
-from models.kinds.building import build_model
 from models.model_options import SuanOptions
 from scaling.batches.gather import gather_batch, gather_packed
 
@@ -23,12 +23,7 @@ OPTIONS = [
 
 
 def model_and_batch(store, options):
-    model = build_model(GRADE, options, store.schema, base_rate=0.3, seed=1).double().eval()
-    generator = torch.Generator().manual_seed(2)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
-    with torch.no_grad():
-        model.embeddings.weight[0] = 0
+    model = random_model(GRADE, options, store.schema)
     empty = np.flatnonzero(store.history_end == store.offsets[store.user])[:2]
     rows = np.concatenate([empty, np.arange(0, 1200, 60)])
     batch = gather_batch(store, rows, GRADE.max_len)

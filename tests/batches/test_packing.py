@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from random_models import random_model
 from steps import step_ends
 
 from models.grades import Grade
-from models.kinds.building import build_model
 from models.model_options import SuanOptions
 from scaling.batches.gather import gather_batch, gather_packed
 from scaling.batches.packing import group_requests, group_stretches, iterate_packed
@@ -17,17 +17,8 @@ from scaling.study import TOKENS_PER_PART
 START = SuanOptions(pooling="running", positions="start")
 
 
-def random_model(store, options, n_layers, max_len):
-    model = build_model(
-        Grade(n_layers, 2, 8, max_len), options, store.schema, base_rate=0.3, seed=1
-    )
-    generator = torch.Generator().manual_seed(2)
-    model.double().eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
-    with torch.no_grad():
-        model.embeddings.weight[0] = 0
-    return model
+def made_of(store, options, n_layers, max_len):
+    return random_model(Grade(n_layers, 2, 8, max_len), options, store.schema)
 
 
 def requests_of(store, n):
@@ -48,7 +39,7 @@ def requests_of(store, n):
 )
 def test_the_candidates_of_a_request_share_a_pass(tiny_store, options, n_layers):
     max_len = 20
-    model = random_model(tiny_store, options, n_layers, max_len)
+    model = made_of(tiny_store, options, n_layers, max_len)
     rows = requests_of(tiny_store, 30)
     ends = tiny_store.history_end[rows[:, 0]]
     starts = np.maximum(tiny_store.offsets[tiny_store.user[rows[:, 0]]], ends - max_len)
@@ -61,7 +52,7 @@ def test_the_candidates_of_a_request_share_a_pass(tiny_store, options, n_layers)
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_a_stretch_of_requests_shares_a_pass(tiny_store, n_layers):
     """Each user's whole log in one pass, against a pass per impression over the same window."""
-    model = random_model(tiny_store, START, n_layers, 300)
+    model = made_of(tiny_store, START, n_layers, 300)
     users = np.unique(tiny_store.user[: tiny_store.n_train])[:4]
     own = [np.flatnonzero(tiny_store.user[: tiny_store.n_train] == user) for user in users]
     rows = np.full((len(users), max(map(len, own))), -1)
@@ -74,7 +65,7 @@ def test_a_stretch_of_requests_shares_a_pass(tiny_store, n_layers):
 
 
 def test_gradients_are_those_of_single_passes(tiny_store):
-    model = random_model(tiny_store, SuanOptions(), 2, 20)
+    model = made_of(tiny_store, SuanOptions(), 2, 20)
     rows = requests_of(tiny_store, 10)
     ends = tiny_store.history_end[rows[:, 0]]
     starts = np.maximum(tiny_store.offsets[tiny_store.user[rows[:, 0]]], ends - 20)
@@ -99,7 +90,7 @@ def test_gradients_are_those_of_single_passes(tiny_store):
     ],
 )
 def test_packing_that_would_not_be_exact_is_refused(tiny_store, options, stretches, message):
-    model = random_model(tiny_store, options, 1, 20)
+    model = made_of(tiny_store, options, 1, 20)
     rows = requests_of(tiny_store, 2)
     starts = tiny_store.offsets[tiny_store.user[rows[:, 0]]]
     with pytest.raises(ValueError, match=message):

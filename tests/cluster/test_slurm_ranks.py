@@ -11,7 +11,7 @@ from sweeps.queue import read_submissions, sweep_name
 
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         bool(missing_daemons()), reason=f"not installed: {', '.join(missing_daemons())}"
     ),
@@ -25,7 +25,7 @@ n_samples = [16000]
 batch_size = 32
 """
 # memory is that of a node
-TWO_RANKS = "[slurm.grades.SUAN-0]\nmemory_gib = 1.4\ntasks_per_node = 2\n"
+TWO_RANKS = "[slurm.grades.SUAN-0]\nmemory_gib = 2.4\ntasks_per_node = 2\n"
 FOUR_RANKS = f"nodes = 2\n{TWO_RANKS}"
 
 
@@ -73,7 +73,7 @@ def test_if_a_rank_is_killed_the_job_ends_and_one_process_goes_on(sweep, long_st
     sweep.write(long_store, CELL, FOUR_RANKS)
     sweep.submit()
     sweep.wait_trained(50)
-    for process in processes_of_rank(3):
+    for process in processes_of_rank(3, sweep.cluster):
         process.send_signal(signal.SIGKILL)
     sweep.wait_idle()
     (row,) = sweep.status()["cells"]

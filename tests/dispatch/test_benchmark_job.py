@@ -109,7 +109,7 @@ def submitted(sweep, node, *options):
 def test_the_job_asks_what_the_study_says(sweep, node, tiny_store):
     sweep.write(tiny_store, GRID, 'cpus = 3\nsetup = ["module load cuda"]')
     (script,) = submitted(sweep, node)
-    for line in ("--cpus-per-task=3", "--mem=615MB", "--time=19", "module load cuda"):
+    for line in ("--cpus-per-task=3", "--mem=1229MB", "--time=19", "module load cuda"):
         assert line in script
 
 

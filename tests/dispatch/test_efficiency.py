@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from small_studies import plan_of
 
+from models.grades import GRADES
+from models.model_options import SuanOptions
 from scaling.cli.app import main
 from sweeps.dispatch import run_debug
 from sweeps.efficiency import Span, efficiency_by_class
+from sweeps.planning import Throughput, keep_benchmarks
 from sweeps.queue import Submission, scheduler, write_submission
 
 BEGIN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -186,6 +189,25 @@ def test_a_job_of_several_nodes_is_billed_for_all_its_devices(study):
     assert row.memory_max_gib == 6.0  # both tasks of a node
 
 
+def test_cells_that_share_a_gpu_are_billed_once_and_their_processes_add_up(study):
+    """Two side by side for an hour, then one of them trains a third for half an hour."""
+    study.submit(["1"], {**LARGE, "gpus": 1}, cells=[tuple(study.cells[:3])])
+    facts = {"device": "NVIDIA H200", "gpu_busy": 0.5, "peak_memory_gib": 3.0, "cells_per_gpu": 2}
+    study.attempts(0, attempt("a", "1", 0, 3600, pid=7, **facts))
+    study.attempts(1, attempt("b", "1", 0, 3600, pid=8, **facts))
+    study.attempts(2, attempt("c", "1", 3600, 5400, process=0, pid=8, **facts))
+    (row,) = study.rows()
+    assert (row.n_jobs, row.n_cells) == (1, 3)
+    assert (row.core_hours, row.gpu_hours, row.busy_share) == (6.0, 1.5, 0.5)
+    assert row.memory_max_gib == 6.0
+
+
+def test_an_attempt_that_shared_a_gpu_has_spent_its_share(study):
+    study.attempts(0, attempt("a", None, 0, 3600, cells_per_gpu=4))
+    plan, _ = plan_of(study.path, root="runs/tiny")
+    assert plan.cells[0].spent_seconds == 900.0
+
+
 def test_an_attempt_that_says_its_submission_needs_no_clock(study):
     study.submit(["1"], SMALL, minutes=60)
     (folder,) = (study.runs.root / "submissions").iterdir()
@@ -236,3 +258,44 @@ def test_watching_and_efficiency_exclude_each_other(study, capsys):
         main(["status", str(study.path), "--efficiency", "--watch"])
     assert exited.value.code == 2
     assert "--efficiency: prints once" in capsys.readouterr().err
+
+
+def finished(study, cell, document, *, flops=67e12, seconds=100.0, precision="float32"):
+    """Write the record of a cell, as far as its efficiency goes."""
+    record = {
+        "config": {
+            "grade": {}, "model": {}, "packing": "none", "n_samples": 160, "precision": precision
+        },
+        "metrics": {"logloss": 0.6}, "samples_per_second": 1.0, "peak_memory_gib": 1.0,
+        "flops": flops, "train_seconds": seconds,
+        "provenance": {"device": document["device"], "attempts": [document]},
+    }  # fmt: skip
+    folder = study.runs.folder(study.cells[cell])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+def test_mfu_is_over_the_peaks_and_times_of_finished_cells(study):
+    """67 TFLOP in 100 seconds at a peak of 67 TFLOP/s, then in 50 seconds on two GPUs, or on half a GPU."""
+    study.submit(["1"], LARGE, cells=[study.cells[:3]])
+    on_gpu = {"device": "NVIDIA H200", "process": 0}
+    finished(study, 0, attempt("a", "1", 0, 100, **on_gpu))
+    (row,) = study.rows()
+    assert (row.mfu, row.mfu_of) == (pytest.approx(0.01), "data sheet")
+    finished(study, 1, attempt("b", "1", 100, 200, ranks=2, **on_gpu), seconds=50.0)
+    assert study.rows()[0].mfu == pytest.approx(0.01)
+    finished(study, 2, attempt("c", "1", 200, 300, cells_per_gpu=2, **on_gpu), seconds=400.0)
+    assert study.rows()[0].mfu == pytest.approx(3 / (100 + 100 + 200))
+
+
+def test_mfu_on_a_cpu_is_of_the_measured_product(study):
+    study.submit(["1"], SMALL, cells=[study.cells[:1]])
+    finished(study, 0, attempt("a", "1", 0, 100), flops=1e12)
+    assert (study.rows()[0].mfu, study.rows()[0].mfu_of) == (None, None)
+    measured = Throughput(
+        GRADES["SUAN-0"], SuanOptions(), "none", "", "cpu", 0.0, 1e-3, 1e-3, 1.0, 1.0,
+        product_flops_per_second=4e10,
+    )  # fmt: skip
+    keep_benchmarks(study.runs.root.parent, [measured])
+    (row,) = study.rows()
+    assert (row.mfu, row.mfu_of) == (pytest.approx(0.25), "product")

@@ -185,7 +185,7 @@ def test_a_terminated_driver_stops_its_workers_and_the_next_one_continues(study_
     driver.terminate()
     _, err = driver.communicate(timeout=60)
     assert driver.returncode == 130
-    assert err.splitlines()[-1] == "interrupted"
+    assert err.splitlines()[-1] == "interrupted; the same command goes on from here"
     assert all(is_gone(attempt, 1e9) for attempt in attempts)
     states = {runs.state(c.config.signature).state for c in plan.cells}
     assert states <= {"missing", "preempted", "done"}

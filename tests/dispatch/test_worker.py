@@ -12,44 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import move_to_another_host, numbers, small_config
+from small_runs import move_to_another_host, numbers
 
 import scaling.training.run_on_disk
-import sweeps.dispatch.worker
 from models.grades import GRADES
 from scaling.errors import UserError
-from scaling.records import RunStore, claim
+from scaling.records import claim
 from scaling.records.attempts import last_attempt
 from scaling.study import lease_key
-from scaling.training import train_run
-from sweeps.dispatch.worker import CellJob, run_cells
+from sweeps.dispatch.worker import run_cells
 
 ROOT = Path(scaling.training.run_on_disk.__file__).parents[2]
-
-
-@pytest.fixture
-def config(tiny_store):
-    torch.set_num_threads(1)
-    return small_config(tiny_store)
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return RunStore(tmp_path / "runs")
-
-
-@pytest.fixture
-def make_job(tiny_store, runs):
-    def make(*configs, **how):
-        documents = [json.loads(json.dumps(asdict(config))) for config in configs]
-        return CellJob(str(tiny_store.path), str(runs.root), documents, **how)
-
-    return make
-
-
-@pytest.fixture
-def undisturbed(config, tiny_store, tmp_path):
-    return lambda c: numbers(train_run(c, tiny_store, RunStore(tmp_path / "undisturbed")))
 
 
 @pytest.fixture
@@ -67,20 +40,6 @@ def signal_at(monkeypatch):
         monkeypatch.setattr(scaling.training.run_on_disk.Training, "_train_step", step_under_fire)
 
     return plan
-
-
-@pytest.fixture
-def requeued():
-    """A substitute for submitit's handler of USR2, which queues the job again and exits."""
-    calls = []
-
-    def handler(number, _):
-        calls.append(number)
-        raise SystemExit(255)
-
-    before = signal.signal(signal.SIGUSR2, handler)
-    yield calls
-    signal.signal(signal.SIGUSR2, before)
 
 
 def test_usr2_saves_after_the_step_and_queues_the_job_again(
@@ -135,7 +94,7 @@ def test_term_on_a_cluster_waits_to_be_killed_but_follows_usr2(
         if len(slept) == 3:
             os.kill(os.getpid(), signal.SIGUSR2)
 
-    monkeypatch.setattr(sweeps.dispatch.worker.time, "sleep", sleep)
+    monkeypatch.setattr("time.sleep", sleep)
     signal_at(7, signal.SIGTERM)
     with pytest.raises(SystemExit):
         make_job(config)()

@@ -70,6 +70,32 @@ def test_only_runs_on_a_gpu_in_its_precision_estimate_a_cell_on_a_gpu(
     assert estimate(cells[160], data, known, on_gpu=True).source == source
 
 
+@pytest.mark.parametrize(
+    ("measured", "planned", "share"),
+    [(1, 8, 1), (8, 8, 8), (8, 1, 1), (8, 2, 2), (2, 8, 2)],
+)
+def test_of_a_shared_gpu_only_what_was_measured_counts(study_file, measured, planned, share):
+    """A run at 80 samples per second: beside seven others the GPU trained 640."""
+    cells, data = cells_of(study_file, 'grid.grade=["SUAN-0"]')
+    record = epoch_of(cells[160], 80.0)
+    record["provenance"] = {"device": "NVIDIA H100", "attempts": [{"cells_per_gpu": measured}]}
+    known = measurements([record], [], data.fingerprint)
+    one = estimate(cells[160], data, known, on_gpu=True, cells_per_gpu=planned)
+    assert one.seconds - one.evaluation_seconds == pytest.approx(160 / 80 / share)
+    assert one.n_beside == share
+
+
+def test_the_memory_of_ranks_that_divided_their_table_is_taken_back_to_one(study_file):
+    cells, data = cells_of(study_file, 'grid.grade=["SUAN-0"]')
+    record = epoch_of(cells[160], 80.0) | {"n_embedding_params": 2**30}
+    found = []
+    for attempt in ({"ranks": 4, "sharded": True}, {"ranks": 4}):
+        record["provenance"] = {"attempts": [attempt]}
+        found.append(estimate(cells[160], data, measurements([record], [], data.fingerprint)))
+    # three quarters of 12 bytes for each parameter
+    assert found[0].memory_gib - found[1].memory_gib == pytest.approx(9.0)
+
+
 def test_the_speed_of_several_ranks_is_taken_back_to_one(study_file):
     cells, data = cells_of(study_file, 'grid.grade=["SUAN-0"]')
     record = epoch_of(cells[160], 80.0)
@@ -130,3 +156,20 @@ def test_a_benchmark_on_a_cpu_says_nothing_about_a_job_on_a_gpu(study_file):
     assert estimate(cell, data, only_slow, on_gpu=True).source == "guess"
     assert estimate(cell, data, both, on_gpu=True).seconds == 0.5 * cell.n_steps
     assert estimate(cell, data, both).seconds == 2.0 * cell.n_steps
+
+
+def test_the_mfu_of_a_benchmark_is_of_the_data_sheet_or_of_the_measured_product(study_file):
+    cells, _ = cells_of(study_file, 'grid.grade=["SUAN-0"]')
+    cell = cells[320]
+    old = Throughput(cell.grade, cell.model, "none", "", "cpu", 2.0, 0.0, 0.0, 1.0, 1.0)
+    assert old.mfu is None
+    new = replace(old, flops_per_second=1e10, product_flops_per_second=4e10)
+    assert new.mfu == 0.25
+    assert replace(new, device="NVIDIA L4").mfu == pytest.approx(1e10 / 30.3e12)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_large_product_is_measured_once_for_all_grades(precision):
+    rate = sweeps.planning.benchmark._product_flops_per_second("cpu", precision)
+    assert rate > 0
+    assert sweeps.planning.benchmark._product_flops_per_second("cpu", precision) is rate

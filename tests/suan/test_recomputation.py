@@ -4,11 +4,11 @@ import pytest
 import torch
 from encoder_inputs import SmallSchema
 
+from models.accounting import MemoryUse, fitted
 from models.grades import Grade
 from models.kinds.building import build_model
 from models.kinds.measured_size import empty_batch
 from models.model_options import SuanOptions
-from scaling.training.device import MemoryUse, fitted
 
 SCHEMA = SmallSchema(
     vocabularies={"item": 40, "category": 9, "action": 4, "position": 6, "age": 7, "city": 8}
@@ -65,10 +65,16 @@ def test_less_is_kept_for_the_backward_pass():
 
 
 def test_blocks_are_computed_again_only_where_parts_would_be_small():
-    grade = Grade(10, 2, 4, 99)
-    assert fitted(2**40, 2**20, grade) == MemoryUse(2**19)
+    size = {"max_len": 99, "n_layers": 10}
+    assert fitted(2**40, 2**20, **size) == MemoryUse(2**19)
     # half of the memory holds 64 impressions
-    assert fitted(2**27, 2**20, grade) == MemoryUse(6400)
+    assert fitted(2**27, 2**20, **size) == MemoryUse(6400)
     # 16; with one block and all inputs at a time 16 / (1 / 10 + 1 / 20)
-    assert fitted(2**25, 2**20, grade) == MemoryUse(10_600, recomputes=True)
-    assert fitted(2**10, 2**20, grade) == MemoryUse(100, recomputes=True)
+    assert fitted(2**25, 2**20, **size) == MemoryUse(10_600, recomputes=True)
+    assert fitted(2**25, 2**20, **size, can_recompute=False) == MemoryUse(1600)
+    assert fitted(2**10, 2**20, **size) == MemoryUse(100, recomputes=True)
+
+
+def test_parts_hold_whole_passes():
+    assert MemoryUse(10_600).n_parts(256, 99) == 3
+    assert MemoryUse(50).n_parts(4, 99) == 4

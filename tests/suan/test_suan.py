@@ -3,6 +3,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from random_models import random_model
 
 from models.accounting import model_size
 from models.attention import Layout
@@ -21,12 +22,7 @@ PAPER = SuanOptions()
 
 
 def model_and_batch(store, options=PAPER, rows=ROWS):
-    model = build_model(GRADE, options, store.schema, base_rate=0.3, seed=1).double().eval()
-    generator = torch.Generator().manual_seed(2)
-    for parameter in model.parameters():  # leave the small start, so that differences show
-        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
-    with torch.no_grad():
-        model.embeddings.weight[0] = 0
+    model = random_model(GRADE, options, store.schema)
     batch = gather_batch(store, rows, GRADE.max_len)
     return model, replace(batch, numeric=batch.numeric.double())
 
