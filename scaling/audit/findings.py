@@ -19,10 +19,18 @@ from scaling.audit.feature_counts import (
     columns,
     count_ids,
     future_share,
+    list_auc,
     user_column,
 )
 from scaling.errors import UserError
-from scaling.store import UNKNOWN, EventStore, chunks, find_index_breaches, sees_only_the_past
+from scaling.store import (
+    FEATURE_PATHS,
+    EventStore,
+    Feature,
+    chunks,
+    find_index_breaches,
+    sees_only_the_past,
+)
 
 __all__ = ["Audit", "FeatureFacts", "Finding", "audit_store"]
 
@@ -52,20 +60,25 @@ class FeatureFacts:
     Attributes:
         auc: AUC in the test part of the training part's click rates by id; None if the test part has one class.
         n_values: number of ids (for a number or a history column: bins) in the training part.
-        unknown_train, unknown_test: share of the part's impressions with an unknown id.
-        untrained_test: share of the test impressions whose id never occurs in the training part.
+        is_constant: whether all rows of the training part have the same value, or the same ones.
+        unknown_train, unknown_test: share of the part's impressions (with several values per cell: of all its values)
+            with an unknown id.
+        untrained_test: share of the test impressions (or values) whose id never occurs in the training part.
         future_share: correlation with the change of the candidates' or users' click rates in the test part, see
             `feature_counts.future_share`; None if it cannot be computed.
+        values_per_cell: mean and maximum over all impressions; None if each has one value.
     """
 
     group: str
     name: str
     auc: float | None
     n_values: int
+    is_constant: bool
     unknown_train: float
     unknown_test: float
     untrained_test: float
     future_share: float | None
+    values_per_cell: tuple[float, int] | None
 
 
 @dataclass(frozen=True)
@@ -114,7 +127,7 @@ def audit_store(store: EventStore) -> Audit:
             if (share := future_share(store, owner, of_owner, column, counts)) is not None
         ]
         future = max(shares, key=abs, default=None)
-        features.append(_facts(column, counts, trained.get(column.name), future))
+        features.append(_facts(store, column, counts, trained.get(column.name), future))
     duplicates = count_duplicates(store)
     findings = [
         *_leaks(store),
@@ -172,9 +185,9 @@ def _judge(facts: FeatureFacts, store: EventStore) -> Iterator[Finding]:
             f"{name} predicts how the {whose} click rates change in the test part (correlation "
             f"{facts.future_share:.2f}): is it a statistic over the whole log? Compute it from the training part only",
         )
-    if facts.group == "history":
+    if facts.group in ("history", "cells"):
         return
-    if facts.n_values < 2:
+    if facts.is_constant:
         yield Finding(
             "warning", "constant", f"{name} has the same value in the whole training part"
         )
@@ -209,33 +222,57 @@ def _repeats(duplicates: Duplicates, store: EventStore) -> Iterator[Finding]:
 
 
 def _facts(
-    column: Column, counts: IdCounts, trained: Array | None, future: float | None
+    store: EventStore, column: Column, counts: IdCounts, trained: Array | None, future: float | None
 ) -> FeatureFacts:
     seen = counts.n_train > 0
-    known = np.arange(column.size) != UNKNOWN
-    has_ids = column.group not in ("numeric", "history")
+    known = np.arange(column.size) != column.unknown
+    has_ids = column.unknown is not None and column.values is None
     n_test = counts.test.sum()
 
     def unknown(of: Array) -> float:
-        return float(of[UNKNOWN] / of.sum()) if has_ids else 0.0
+        return 0.0 if column.unknown is None else float(of[column.unknown] / of.sum())
 
     untrained = counts.n_test[~(seen if trained is None else seen | trained) & known].sum()
-    auc = counts.auc
+    auc = counts.auc if column.lengths is None else list_auc(store, column, counts)
     return FeatureFacts(
         group=column.group,
         name=column.name,
         auc=None if np.isnan(auc) else auc,
-        n_values=int((seen & known).sum()) if has_ids else int(seen.sum()),
+        n_values=int((seen & known).sum()),
+        is_constant=_is_constant(store, column, counts, known),
         unknown_train=unknown(counts.n_train),
         unknown_test=unknown(counts.n_test),
         untrained_test=float(untrained / n_test) if has_ids else 0.0,
         future_share=future,
+        values_per_cell=_values_per_cell(store, column),
     )
+
+
+def _is_constant(store: EventStore, column: Column, counts: IdCounts, known: Array) -> bool:
+    """Whether all rows of the training part have the same value; of several values per cell, the same ones."""
+    n_train = counts.n_train
+    if column.lengths is None or column.shares is not None:
+        return bool((n_train[known] > 0).sum() < 2)
+    return bool(np.isin(n_train, (0, store.n_train)).all())
+
+
+def _values_per_cell(store: EventStore, column: Column) -> tuple[float, int] | None:
+    if column.lengths is None:
+        return None
+    total = most = 0
+    for rows in chunks(store.n_impressions):
+        lengths = column.lengths(rows)
+        total, most = total + int(lengths.sum()), max(most, int(lengths.max()))
+    return total / store.n_impressions, most
 
 
 def _item(store: EventStore) -> Column | None:
     """Return the candidate feature with the most ids, which is taken as the item."""
-    candidates = [column for column in columns(store) if column.group == "candidate"]
+    candidates = [
+        column
+        for column in columns(store)
+        if column.group == "candidate" and column.lengths is None and column.values is None
+    ]
     return max(candidates, key=lambda column: column.size, default=None)
 
 
@@ -246,7 +283,9 @@ def _trained_ids(store: EventStore) -> dict[str, Array]:
         trained_users[store.user[rows]] = True
     seen = {}
     for f in schema.candidate:
-        shared = [b.name for b in schema.behaviour if b.vocabulary == f.vocabulary]
+        if not (f.is_plain or f.max_values > 1):  # a number
+            continue
+        shared = [b for b in schema.behaviour if b.vocabulary == f.vocabulary]
         seen[f.name] = np.zeros(schema.vocabularies[f.vocabulary], dtype=bool)
         for rows in chunks(store.n_events if shared else 0):
             if store.split["kind"] == "time":
@@ -254,9 +293,22 @@ def _trained_ids(store: EventStore) -> dict[str, Array]:
             else:
                 of_event = np.searchsorted(store.offsets, np.arange(rows.start, rows.stop), "right")
                 mine = trained_users[of_event - 1]
-            for name in shared:
-                seen[f.name][store.behaviours[name][rows][mine]] = True
+            for b in shared:
+                seen[f.name][_ids_of_events(store, b, rows, mine)] = True
     return seen
+
+
+def _ids_of_events(store: EventStore, feature: Feature, rows: slice, wanted: Array) -> Array:
+    """The ids of those events in `rows` that are wanted."""
+    if feature.is_plain:
+        return store.behaviours[feature.name][rows][wanted]
+    cells = store.lists[f"{FEATURE_PATHS['behaviour']}{feature.name}"]
+    if cells.offsets is None:
+        return cells.ids[rows][wanted]
+    begin, end = cells.offsets[[rows.start, rows.stop]]
+    lengths = np.diff(cells.offsets[rows.start : rows.stop + 1])
+    ids: Array = cells.ids[begin:end][np.repeat(wanted, lengths)]
+    return ids
 
 
 def _without_history(store: EventStore) -> dict[str, float]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.errors import UserError
-from scaling.store import EventStore, chunks
+from scaling.store import EventStore, ValueLists, chunks
 
 __all__ = ["Day", "count_days", "count_history_lengths", "nested_sizes", "summarize_store"]
 
@@ -31,7 +31,8 @@ def summarize_store(store: EventStore) -> dict[str, Any]:
 
     `span` has the first and last second of each part, ISO 8601 in UTC. `history_quantiles` are quantiles of the
     number of events before an impression. `truth` is None unless the log was generated. `days` are days in the
-    log's own time zone.
+    log's own time zone. `values_per_cell` has the mean and the maximum of each feature with several values per cell, by
+    the path of its array.
 
     Raises:
         UserError: a time is outside the calendar.
@@ -65,6 +66,11 @@ def summarize_store(store: EventStore) -> dict[str, Any]:
         "nested_sizes": nested_sizes(store),
         "utc_offset_seconds": store.utc_offset_seconds,
         "schema": store.schema.to_json(),
+        "values_per_cell": {
+            path: [len(cells.ids) / max(len(cells), 1), _longest(cells)]
+            for path, cells in store.lists.items()
+            if cells.max_values > 1
+        },
         "bytes": bytes_on_disk,
         "bytes_per_impression": bytes_on_disk / store.n_impressions,
     }
@@ -116,6 +122,16 @@ def count_history_lengths(store: EventStore) -> NDArray[np.int64]:
         found[: len(counts)] += counts
         counts = found
     return counts
+
+
+def _longest(cells: ValueLists) -> int:
+    """The most values of a cell."""
+    assert cells.offsets is not None
+    offsets = cells.offsets
+    return max(
+        (int(np.diff(offsets[rows.start : rows.stop + 1]).max()) for rows in chunks(len(cells))),
+        default=0,
+    )
 
 
 def _iso(store: EventStore, row: int) -> str:

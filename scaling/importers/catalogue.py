@@ -18,12 +18,14 @@ from scaling.importers.datasets import (
     movielens_100k,
     movielens_csv,
     taobao,
+    vk_lsvd,
+    yambda,
 )
 from scaling.importers.declaration import Log
 from scaling.importers.split_options import read_options
 
 if TYPE_CHECKING:
-    from scaling.importers.pipeline import Limits, Report
+    from scaling.importers.pipeline import Limits, Report, Workers
     from scaling.store import EventStore
 
 __all__ = ["IMPORTERS", "Importer", "import_logs"]
@@ -87,6 +89,16 @@ IMPORTERS: dict[str, Importer] = {
         mind.MindOptions(),
         mind.mind,
     ),
+    "yambda": Importer(
+        "Yambda 50M, 500M and 5B: listens.parquet, artist_item_mapping.parquet",
+        yambda.YambdaOptions(),
+        yambda.yambda,
+    ),
+    "vk-lsvd": Importer(
+        "VK-LSVD, whole or a subsample: week_00.parquet, ..., users_metadata, items_metadata",
+        vk_lsvd.VkLsvdOptions(),
+        vk_lsvd.vk_lsvd,
+    ),
     "table": Importer(
         "any CSV or Parquet files; RAW is a TOML that names their columns, or a folder with one",
         any_table.TableOptions(),
@@ -104,15 +116,26 @@ def import_logs(
     *,
     limits: "Limits | None" = None,
     report: "Report | None" = None,
+    shards: int | None = None,
+    workers: "Workers | None" = None,
 ) -> "EventStore":
     """Import the data set `name` from `raw` into a new store at `out` and open it.
+
+    With `shards`, the import is cut into jobs by a hash of the user, which `workers` work off (default: this process); the
+    store is the same, and an import that was stopped goes on where it was.
 
     Raises:
         UserError: there is no such importer, an option or the input is wrong, or `out` exists; nothing is left
             behind.
     """
     # Imported here, because the help needs `IMPORTERS` but not the engine.
-    from scaling.importers.pipeline import Limits, import_log
+    from scaling.importers.pipeline import (
+        Limits,
+        ShardedImport,
+        import_in_shards,
+        import_log,
+        local_workers,
+    )
 
     if name not in IMPORTERS:
         raise UserError(f"{name}: no such importer{nearest(name, IMPORTERS)}")
@@ -124,6 +147,8 @@ def import_logs(
     chosen = read_options(importer.options, options or {})
     log = importer.declare(raw, chosen)
     source = {"kind": "import", "importer": name, "options": asdict(chosen)}
-    return import_log(
-        log, raw if raw.is_dir() else raw.parent, out, source, limits or Limits(), report
-    )
+    folder, limits = raw if raw.is_dir() else raw.parent, limits or Limits()
+    if shards is None:
+        return import_log(log, folder, out, source, limits, report)
+    job = ShardedImport(log, folder.resolve(), out.resolve(), source, limits, shards)
+    return import_in_shards(job, workers or local_workers(1), report)

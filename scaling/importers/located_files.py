@@ -35,7 +35,7 @@ def column_called(raw: Path, files: tuple[str, ...], *names: str) -> str:
     """Return the first of `names` that is in the header of the first file, or else the first name."""
     for name in names:
         try:
-            field_positions(find_files(raw, files)[0], Table(files, {name: "text"}))
+            field_positions(find_files(raw, files)[0].path, Table(files, {name: "text"}))
         except UserError:
             continue
         return name

@@ -1,91 +1,210 @@
-"""Raw files outside the engine: finding them, reading a header, and locating the first broken record.
+"""Raw files outside the engine: finding them, telling their format, reading a header, locating the first broken record.
 
 The engine reads the rows. This slow reader is used only for headers, and to find the line of an error after the
 engine has refused a file.
 """
 
 import csv
+import glob
 import gzip
 import io
+import os
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote
 
 from scaling.errors import UserError, nearest
 from scaling.importers.declaration import Table
 from scaling.importers.sql import text
 
 __all__ = [
+    "RawFile",
     "column_names",
+    "compression",
     "field_positions",
     "find_files",
     "is_parquet",
     "line_of_record",
-    "parquet_relation",
-    "parquet_types",
+    "parquet_columns",
     "raise_first_broken",
     "read_through",
 ]
 
 
+# Kinds that stand for no column of the file.
+NO_COLUMN = ("file", "row")
 PACKED = (".gz", ".zst")
 CHUNK = 1 << 20
+# Formats that are not read, by their first bytes.
+_OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"BZh": "packed by bzip2; unpack it, or pack it by gzip or zstd",
+    b"\xfd7zXZ": "packed by xz; unpack it, or pack it by gzip or zstd",
+    b"ORC": "an ORC file; write it as Parquet",
+    b"Obj\x01": "an Avro file; write it as Parquet",
+}
+_ENDINGS = {"gzip": ".gz", "zstd": ".zst", "none": ""}
+# How other engines write an empty value in the name of a partition folder.
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
-def find_files(raw: Path, names: tuple[str, ...]) -> list[Path]:
-    """Return the files of a table in `raw`, sorted within each name.
+@dataclass(frozen=True)
+class RawFile:
+    """A file of a table.
 
-    A name matches the file itself, else `NAME.gz`, else `NAME.zst`; a folder matches all files in it.
+    Attributes:
+        path: of the file.
+        partitions: values of the folders `key=value` between the raw folder and the file; None: no value.
+        is_part: whether a folder or a glob named it, so that it may be empty, as other engines leave parts without rows.
+    """
+
+    path: Path
+    partitions: Mapping[str, str | None] = field(default_factory=dict)
+    is_part: bool = False
+
+
+def find_files(raw: Path, names: tuple[str, ...], *, by_number: bool = False) -> list[RawFile]:
+    """Return the files of a table in `raw`, sorted within each name; `by_number` sorts part-2 before part-10.
+
+    A name matches the file itself, else `NAME.gz`, else `NAME.zst`; a folder matches all files in it. Symbolic links are
+    followed.
 
     Raises:
         UserError: a name or a glob matches nothing.
     """
-    found: list[Path] = []
+    found: dict[Path, RawFile] = {}
+    order = _by_number if by_number else None
     for name in names:
+        base = raw
         if (raw / name).is_dir():
-            # Other engines write marker files such as _SUCCESS and .crc.
-            inside = (raw / name).rglob("*")
-            matches = sorted(f for f in inside if f.is_file() and not _is_marker(f, raw / name))
-        elif any(character in name for character in "*?["):
-            # Path.glob refuses absolute patterns, so they start from the root.
-            start, pattern = (Path("/"), name.lstrip("/")) if name[0] == "/" else (raw, name)
-            matches = sorted(f for f in start.glob(pattern) if f.is_file())
+            matches = sorted(_files_below(raw / name), key=order)
+        elif glob.has_magic(name):
+            # Path.glob follows no links behind **
+            found_here = glob.glob(str(raw / name), recursive=True)  # noqa: PTH207
+            matches = sorted((f for f in map(Path, found_here) if f.is_file()), key=order)
         else:
             matches = [f for end in ("", *PACKED) if (f := raw / f"{name}{end}").is_file()][:1]
         if not matches:
             raise UserError(f"{raw / name}: missing, and so are {name}.gz and {name}.zst")
-        found += [file for file in matches if file not in found]
-    return found
+        if Path(name).is_absolute():
+            base = raw / _without_magic(name)
+        for file in matches:
+            is_part = file.name not in (
+                Path(name).name,
+                *(f"{Path(name).name}{end}" for end in PACKED),
+            )
+            found.setdefault(file, RawFile(file, _partitions(file, base), is_part))
+    return list(found.values())
 
 
-def _is_marker(file: Path, folder: Path) -> bool:
-    return any(part[0] in "._" for part in file.relative_to(folder).parts)
+def _by_number(file: Path) -> tuple[list[list[str | int]], Path]:
+    """The key that sorts the numbers in names as numbers."""
+    parts = [re.split("([0-9]+)", part) for part in file.parts]
+    return [[int(p) if i % 2 else p for i, p in enumerate(part)] for part in parts], file
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files, also behind links to folders, without the marker files of other engines (_SUCCESS, .crc)."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name[0] not in "._"]
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in files:
+            if name[0] not in "._" and (file := Path(place, name)).is_file():
+                yield file
+
+
+def _without_magic(name: str) -> Path:
+    """The part of an absolute name before its first wildcard."""
+    parts = Path(name).parts
+    fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return Path(*parts[:fixed])
+
+
+def _partitions(file: Path, base: Path) -> dict[str, str | None]:
+    """The `key=value` folders between `base` and the file; those above are no part of the log."""
+    values: dict[str, str | None] = {}
+    if not file.is_relative_to(base):
+        return values
+    for part in file.relative_to(base).parts[:-1]:
+        key, equals, value = part.partition("=")
+        if key and equals:
+            values[key] = None if value == _NO_VALUE else unquote(value)
+    return values
 
 
 def is_parquet(file: Path) -> bool:
-    """Whether `file` is read as Parquet, by its suffix."""
-    return file.suffix in (".parquet", ".pq")
+    """Whether `file` is read as Parquet, by its suffix or its first bytes."""
+    return file.suffix in (".parquet", ".pq") or _first_bytes(file)[:4] == b"PAR1"
 
 
-def read_through(file: Path) -> None:
-    """Check that a file can be read and is not empty; a compressed file is read to its end.
+def compression(file: Path) -> str:
+    """Return how a text file is packed, by its suffix or its first bytes: gzip, zstd or none."""
+    first = _first_bytes(file)
+    if file.suffix == ".gz" or first.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if file.suffix == ".zst" or first.startswith(b"\x28\xb5\x2f\xfd"):
+        return "zstd"
+    return "none"
+
+
+def _first_bytes(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(16)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
+
+
+def read_through(file: Path) -> bool:
+    """Check that a file can be read, a compressed one to its end; return whether it has any content.
 
     Raises:
-        UserError: the file is unreadable, empty, damaged or cut.
+        UserError: the file is unreadable, damaged or cut, or of a format that is not read.
     """
+    packed = compression(file)
     with _opened(file) as stream:
-        empty = not stream.read(1)
-        if file.suffix == ".gz":
+        first = stream.read(CHUNK)
+        if packed == "gzip":
             while stream.read(CHUNK):
                 pass
-    if file.suffix == ".zst":
+    if packed == "zstd":
         _check_frames(file)
-    if empty:
-        raise UserError(f"{file}: is empty")
+    _refuse_other_formats(file)
+    return bool(first)
+
+
+def _refuse_other_formats(file: Path) -> None:
+    """Refuse what is neither Parquet nor a text of columns.
+
+    Raises:
+        UserError: says what the file is.
+    """
+    if is_parquet(file):
+        return
+    with _opened(file) as stream:
+        first = stream.read(4096)
+    for magic, what in _OTHER_FORMATS.items():
+        if first.startswith(magic):
+            raise UserError(
+                f"{file}: is {what}; read are CSV, also packed by gzip or zstd, and Parquet"
+            )
+    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if re.match(rb'\{\s*"|\{\s*\}|\[\s*[\{\[]', start):
+        raise UserError(
+            f"{file}: is JSON; read are CSV and Parquet. DuckDB converts it: COPY (FROM read_json_auto({text(file.name)})) "
+            f"TO {text(file.stem + '.parquet')}"
+        )
 
 
 def _check_frames(file: Path) -> None:
@@ -111,7 +230,8 @@ def column_names(file: Path, table: Table) -> list[str]:
         UserError: the file is empty or unreadable.
     """
     if is_parquet(file):
-        return list(parquet_types(file))
+        return [name for name, _ in parquet_columns(file)]
+    _refuse_other_formats(file)
     _, first = next(_records(file, table), (0, []))
     if not first:
         read_through(file)  # raises another error if the file is damaged
@@ -119,13 +239,8 @@ def column_names(file: Path, table: Table) -> list[str]:
     return [name.strip() for name in first]
 
 
-def parquet_relation(file: Path) -> str:
-    """Return SQL that reads a Parquet file; `key=value` folders on its path become columns."""
-    return f"read_parquet({text(file)}, hive_partitioning = true)"
-
-
-def parquet_types(file: Path) -> dict[str, str]:
-    """Return the columns of a Parquet file and their types, as the engine names them.
+def parquet_columns(file: Path) -> list[tuple[str, str]]:
+    """Return the columns of a Parquet file in their order: the names as they are in the file, and the engine's types.
 
     Raises:
         UserError: the file cannot be read as Parquet.
@@ -134,31 +249,65 @@ def parquet_types(file: Path) -> dict[str, str]:
 
     try:
         with duckdb.connect() as connection:
-            described = connection.execute(f"DESCRIBE SELECT * FROM {parquet_relation(file)}")
-            return {name: kind for name, kind, *_ in described.fetchall()}
+            relation = f"read_parquet({text(file)}, hive_partitioning = false)"
+            types = [row[1] for row in connection.execute(f"DESCRIBE FROM {relation}").fetchall()]
+            schema = connection.execute(
+                f"SELECT name, coalesce(num_children, 0) FROM parquet_schema({text(file)})"
+            ).fetchall()
     except duckdb.Error as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{file}: cannot be read as Parquet, is it complete? {first}") from error
+    # the schema lists each column before its children, and the root first; the engine renames repeated names
+    names, place = [], 1
+    while place < len(schema):
+        names.append(schema[place][0])
+        left = 1
+        while left:
+            left += schema[place][1] - 1
+            place += 1
+    return list(zip(names, types, strict=True))
 
 
-def field_positions(file: Path, table: Table) -> tuple[int, dict[str, int]]:
-    """Return the number of fields per record, and the position of each column of the table.
+def field_positions(
+    file: Path, table: Table, elsewhere: Collection[str] = ()
+) -> tuple[int, dict[str, int]]:
+    """Return the number of fields per record, and the position of each column of the table that the file has.
+
+    Args:
+        file: the file.
+        table: the table.
+        elsewhere: columns that the file need not have.
 
     Raises:
-        UserError: the file has no header, or the header lacks a column of the table.
+        UserError: the file has no header, lacks a column of the table, or has one twice.
     """
-    own = [column for column, kind in table.columns.items() if kind != "file"]
-    if not table.header:
+    own = _own_columns(table)
+    if not table.header and not is_parquet(file):
+        own = [column for column in own if column not in elsewhere]
         return len(own), {name: i for i, name in enumerate(own)}
     names = column_names(file, table)
+    where = f"{file}: " if is_parquet(file) else f"{file}: line 1: "
     for column in own:
-        if column not in names:
-            if len(names) == 1:
+        if names.count(column) > 1:
+            raise UserError(
+                f"{where}column {column!r} stands {names.count(column)} times; rename or remove all but one"
+            )
+        if column not in names and not (table.absent_are_empty or column in elsewhere):
+            if len(names) == 1 and not is_parquet(file):
                 raise UserError(
-                    f"{file}: line 1: only one field; are the columns really separated by {table.separator!r}?"
+                    f"{where}only one field; are the columns really separated by {table.separator!r}?"
                 )
-            raise UserError(f"{file}: line 1: no column {column!r}{nearest(column, names)}")
-    return len(names), {column: names.index(column) for column in own}
+            raise UserError(f"{where}no column {column!r}{nearest(column, names)}")
+    return len(names), {column: names.index(column) for column in own if column in names}
+
+
+def _own_columns(table: Table) -> list[str]:
+    """The columns of the table that are columns of the file, each once."""
+    return [
+        column
+        for column, kind in table.columns.items()
+        if kind not in NO_COLUMN and column not in table.again
+    ]
 
 
 def line_of_record(file: Path, table: Table, number: int) -> int:
@@ -176,7 +325,7 @@ def raise_first_broken(file: Path, table: Table, n_fields: int) -> None:
     """
     for line, fields in _records(file, table):
         if len(fields) != n_fields:
-            names = f": {', '.join(table.columns)}" if not table.header else ""
+            names = f": {', '.join(_own_columns(table))}" if not table.header else ""
             raise UserError(
                 f"{file}: line {line:,}: {len(fields)} field(s), expected {n_fields} separated by {table.separator!r}{names}"
             )
@@ -201,18 +350,30 @@ def _records(file: Path, table: Table) -> Iterator[tuple[int, list[str]]]:
             return
         csv.field_size_limit(sys.maxsize)
         reader = csv.reader(
-            lines, delimiter=table.separator, quotechar=table.quote, doublequote=True, strict=True
+            lines,
+            delimiter=table.separator,
+            quotechar=table.quote,
+            doublequote=not table.escape,
+            escapechar=table.escape or None,
+            strict=True,
         )
         try:
             for fields in reader:
                 if fields:
                     yield reader.line_num, fields
         except csv.Error as error:
-            raise UserError(f"{file}: line {reader.line_num:,}: bad quoting: {error}") from error
+            hint = (
+                ""
+                if table.escape
+                else '; if a quote within quotes is written as \\", set escape = "\\\\"'
+            )
+            raise UserError(
+                f"{file}: line {reader.line_num:,}: bad quoting: {error}{hint}"
+            ) from error
 
 
 def _lines(file: Path, stream: IO[bytes], table: Table) -> Iterator[str]:
-    names = [column for column, kind in table.columns.items() if kind != "file"]
+    names = _own_columns(table)
     for number, line in enumerate(stream, start=1):
         raw = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         try:
@@ -238,16 +399,18 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
     import zstandard
 
     try:
-        if file.suffix == ".gz":
+        if compression(file) == "gzip":
             with gzip.open(file, "rb") as stream:
                 yield stream  # type: ignore[misc]
-        elif file.suffix == ".zst":
+        elif compression(file) == "zstd":
             with zstandard.open(file, "rb") as raw, io.BufferedReader(raw) as stream:
                 yield stream
         else:
             with file.open("rb") as stream:
                 yield stream
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        raise UserError(f"{file}: damaged or cut {file.suffix} file: {error}") from error
+        raise UserError(
+            f"{file}: damaged or cut {_ENDINGS[compression(file)]} file: {error}"
+        ) from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error

@@ -105,4 +105,6 @@ def read_options(defaults: T, given: Mapping[str, str]) -> T:
         except (KeyError, ValueError) as error:
             wanted = {int: "a whole number", bool: "true or false"}.get(kind, "a number")
             raise UserError(f"option {name} is {text!r}, expected {wanted}") from error
+    if "test_fraction" in values and "test_from" in known:
+        values.setdefault("test_from", "")  # a fraction that is given counts, also the default one
     return replace(defaults, **values)

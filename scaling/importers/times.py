@@ -20,8 +20,14 @@ def seconds(column: str, unit: str = "s") -> str:
     return column if unit == "s" else f"{column} // {UNITS[unit]}"
 
 
-def check_time(column: str, unit: str = "s") -> Check:
-    """Return the check that a column has times in `unit` between 1970 and 2100."""
+def check_time(column: str, unit: str = "s", epoch: str = "") -> Check:
+    """Return the check that a column has times in `unit` between 1970 and 2100, or not before its `epoch`."""
+    if epoch:
+        return Check(
+            column,
+            f"{quoted(column)} >= 0 AND {quoted(column)} < {LATEST * UNITS[unit]}",
+            f"a time in {unit} since {epoch}",
+        )
     return Check(
         column,
         f"{quoted(column)} > 0 AND {quoted(column)} < {LATEST * UNITS[unit]}",

@@ -5,16 +5,19 @@ mapped read-only, so the last L events of any history are a view, never a copy. 
 the format, `scaling.store.opening` opens a store, `scaling.store.validation_rules` checks its contents.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scaling.arrays import Array
 from scaling.store.format import Schema
+from scaling.store.value_lists import ValueLists
 
-__all__ = ["CHUNK", "EventStore", "chunks"]
+__all__ = ["CHUNK", "EventStore", "broken_rows", "chunks"]
 
 
 CHUNK = 1 << 20  # rows processed at a time
@@ -29,6 +32,8 @@ class EventStore:
     `[0, n_train)` are the training part, `[n_train, n_impressions)` the test part. Each part is sorted by
     (time, user), and the impressions of one user in one second share a `request`. Generated logs have the true
     click `probability` and, for the test part, the `components` of its logit: they and a constant add up to it.
+    Features with several values per cell or with weights are in `lists`, by the path of their ids (such as
+    `behaviours/feature.tags`), and not in the groups.
     """
 
     path: Path
@@ -53,6 +58,17 @@ class EventStore:
     label: Array
     probability: Array | None
     components: dict[str, Array]
+    lists: dict[str, ValueLists]
+
+    def plain(self, group: str) -> dict[str, Array]:
+        """Return the arrays of a group's features, without those in `lists`."""
+        groups = {
+            "behaviour": self.behaviours,
+            "candidate": self.candidates,
+            "context": self.contexts,
+            "profile": self.profiles,
+        }
+        return groups[group]
 
     @property
     def n_users(self) -> int:
@@ -90,3 +106,18 @@ def chunks(rows: int) -> Iterator[slice]:
     """Cut `range(rows)` into slices of at most `CHUNK` rows, so that each fits in memory."""
     for start in range(0, rows, CHUNK):
         yield slice(start, min(start + CHUNK, rows))
+
+
+def broken_rows(
+    file: Path, rows: int, holds: Callable[[slice], Array], breach: str
+) -> Iterator[str]:
+    """Yield one line with the first row of `range(rows)` for which `holds` is false, if there is one."""
+    first, bad = -1, 0
+    for chunk in chunks(rows):
+        good = holds(chunk)
+        if not good.all():
+            first = first if bad else chunk.start + int(np.argmin(good))
+            bad += len(good) - int(np.count_nonzero(good))
+    if bad:
+        more = f" (and {bad - 1:,} more)" if bad > 1 else ""
+        yield f"{file}: row {first:,} {breach}{more}"

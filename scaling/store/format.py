@@ -6,10 +6,10 @@ docs/file-formats.md describes the format for other programs. The keys of `datas
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,29 +18,69 @@ from scaling.errors import UserError
 
 __all__ = [
     "COMPONENT_PREFIX",
+    "FEATURE_PATHS",
+    "OFFSETS",
     "PADDING",
     "SCHEMA_VERSION",
     "UNKNOWN",
+    "WEIGHTS",
     "ArraySpec",
     "Feature",
     "Schema",
     "array_table",
     "check_schema",
     "content_digest",
+    "feature_arrays",
 ]
 
 
 SCHEMA_VERSION = 1
+# A batch holds this many ids for each cell of a feature, padded.
+MOST_VALUES = 256
 PADDING, UNKNOWN = 0, 1
 # before the name of a component of the true logit, as arrays of generated logs are named
 COMPONENT_PREFIX = "truth/component."
+# before the name of a feature in the path of its ids, by group
+FEATURE_PATHS = {
+    "behaviour": "behaviours/feature.",
+    "candidate": "impressions/candidate.",
+    "context": "impressions/context.",
+    "profile": "profile/feature.",
+}
+# behind the path of a feature's ids
+OFFSETS, WEIGHTS = ".offsets", ".weights"
 
 
 class Feature(NamedTuple):
-    """A categorical feature and the vocabulary its ids belong to (0 padding, 1 unknown)."""
+    """A categorical feature and the vocabulary its ids belong to (0 padding, 1 unknown).
+
+    Attributes:
+        name: the column's name.
+        vocabulary: the id space's name.
+        max_values: the most ids that a cell holds; 1: each cell is one id.
+        pooling: a cell's embedding is the mean or the sum of those of its ids.
+        weighted: whether each id has a weight, by which its embedding is multiplied; a mean is divided by their sum.
+    """
 
     name: str
     vocabulary: str
+    max_values: int = 1
+    pooling: Literal["mean", "sum"] = "mean"
+    weighted: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each cell is one id without a weight."""
+        return self.max_values == 1 and not self.weighted
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON types; what a plain feature has is left out."""
+        own = self._asdict()
+        return {
+            key: value
+            for key, value in own.items()
+            if key not in self._field_defaults or value != self._field_defaults[key]
+        }
 
 
 class ArraySpec(NamedTuple):
@@ -67,8 +107,10 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """Return the schema as plain JSON types."""
-        groups = ("behaviour", "candidate", "context", "profile")
-        document: dict[str, Any] = {g: [f._asdict() for f in getattr(self, g)] for g in groups}
+        document: dict[str, Any] = {
+            group: [feature.to_json() for feature in getattr(self, group)]
+            for group in FEATURE_PATHS
+        }
         document["numeric"] = list(self.numeric)
         document["vocabularies"] = dict(sorted(self.vocabularies.items()))
         return document
@@ -91,6 +133,10 @@ def check_schema(where: Path, schema: Schema) -> None:
             raise UserError(
                 f"{where}: vocabulary {feature.vocabulary!r} of feature {feature.name!r} needs a size of 2 or more"
             )
+        if not 1 <= feature.max_values <= MOST_VALUES:
+            raise UserError(
+                f"{where}: max_values of feature {feature.name!r} is {feature.max_values}, expected 1 to {MOST_VALUES}"
+            )
 
 
 def array_table(
@@ -102,10 +148,12 @@ def array_table(
     *,
     components: Sequence[str] = (),
     n_test: int = 0,
+    n_values: Mapping[str, int] | None = None,
 ) -> dict[str, ArraySpec]:
     """Return the type and length of every array of a store; the keys are paths without `.npy`.
 
     `components` names the known parts of the logit, which only generated logs have, and only in the test part.
+    `n_values` is the number of ids in all cells, by the path of each array of a feature with several values per cell.
     """
     row = np.dtype(np.int32 if n_impressions < 2**31 else np.int64)
     table = {
@@ -119,8 +167,14 @@ def array_table(
     }
     if has_probability:
         table["impressions/probability"] = ArraySpec(np.dtype(np.float32), n_impressions)
-    for name, feature, rows in _feature_arrays(schema, n_users, n_events, n_impressions):
-        table[name] = ArraySpec(schema.dtype(feature), rows)
+    for name, feature, rows in feature_arrays(schema, n_users, n_events, n_impressions):
+        n_ids = rows
+        if feature.max_values > 1:
+            n_ids = (n_values or {}).get(name, 0)
+            table[f"{name}{OFFSETS}"] = ArraySpec(np.dtype(np.int64), rows + 1)
+        table[name] = ArraySpec(schema.dtype(feature), n_ids)
+        if feature.weighted:
+            table[f"{name}{WEIGHTS}"] = ArraySpec(np.dtype(np.float32), n_ids)
     for numeric in schema.numeric:
         table[f"impressions/numeric.{numeric}"] = ArraySpec(np.dtype(np.float32), n_impressions)
     for component in components:
@@ -128,14 +182,15 @@ def array_table(
     return table
 
 
-def _feature_arrays(
+def feature_arrays(
     schema: Schema, n_users: int, n_events: int, n_impressions: int
 ) -> list[tuple[str, Feature, int]]:
+    """Return for each feature the path of its array of ids without `.npy`, the feature, and its number of cells."""
+    cells = {"behaviour": n_events, "profile": n_users}
     return [
-        *((f"behaviours/feature.{f.name}", f, n_events) for f in schema.behaviour),
-        *((f"impressions/candidate.{f.name}", f, n_impressions) for f in schema.candidate),
-        *((f"impressions/context.{f.name}", f, n_impressions) for f in schema.context),
-        *((f"profile/feature.{f.name}", f, n_users) for f in schema.profile),
+        (f"{path}{feature.name}", feature, cells.get(group, n_impressions))
+        for group, path in FEATURE_PATHS.items()
+        for feature in getattr(schema, group)
     ]
 
 

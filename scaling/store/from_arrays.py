@@ -10,7 +10,14 @@ from scaling.arrays import Array
 from scaling.atomic_files import atomic_folder
 from scaling.errors import UserError
 from scaling.store.event_store import EventStore
-from scaling.store.format import Feature, Schema, array_table, check_schema
+from scaling.store.format import (
+    UNKNOWN,
+    WEIGHTS,
+    Feature,
+    Schema,
+    array_table,
+    check_schema,
+)
 from scaling.store.opening import open_store
 from scaling.store.rows import Events, Impressions, one_class, sorted_arrays
 from scaling.store.writer import HistoryLengths, StoreDescription, StoreWriter
@@ -35,7 +42,7 @@ def write_store(
 
     Events are sorted by (user, time), impressions by (part, time, user), and both then by content, so that the
     store does not depend on the order of the input. `split` states how the parts were made: `{"kind": "time",
-    "boundary": seconds}` or `{"kind": "user"}`. The arrays of `profiles` are [n_users].
+    "boundary": seconds}`, `{"kind": "user"}` or `{"kind": "given"}`. The arrays of `profiles` are [n_users].
 
     Raises:
         UserError: arrays do not fit the schema, a label is neither 0 nor 1, a part is empty, `path` exists, or
@@ -50,6 +57,7 @@ def write_store(
         len(events.time),
         len(impressions.time),
         impressions.probability is not None,
+        n_values={name: len(values) for name, values in arrays.items()},
     )
     lengths = HistoryLengths()
     lengths.add(
@@ -108,7 +116,13 @@ def check_input(
                     f"{path}: {group} feature {feature.name!r} has no values, expected an array of {rows:,}"
                 )
             size = schema.vocabularies[feature.vocabulary]
-            _check_column(path, f"{group} {feature.name}", columns[feature.name], rows, 1, size)
+            what = f"{group} {feature.name}"
+            if feature.max_values > 1:
+                _check_lists(path, what, feature, columns[feature.name], rows, size)
+            else:
+                _check_column(path, what, columns[feature.name], rows, 1, size)
+            if feature.weighted:
+                _check_weights(path, what, feature, columns)
     for name in schema.numeric:
         values = np.asarray(impressions.numerics[name])
         _check_rows(path, f"numeric {name}", values, n, np.isfinite(values), "a finite number")
@@ -129,6 +143,43 @@ def check_input(
     span = int(max(t.max() for t in times)) - int(min(t.min() for t in times)) + 1
     if span * n_users >= 2**63:
         raise UserError(f"{path}: times span {span:,} seconds; are they really in seconds?")
+
+
+def _check_lists(path: Path, what: str, feature: Feature, ids: Array, rows: int, size: int) -> None:
+    ids = np.asarray(ids)
+    if ids.shape != (rows, feature.max_values):
+        raise UserError(
+            f"{path}: {what} has shape {ids.shape}, expected ({rows}, {feature.max_values})"
+        )
+    filled = ids > 0
+    ascends = (ids[:, 1:] > ids[:, :-1]) | ~filled[:, 1:]
+    good = filled[:, 0] & (ids < size).all(1) & ascends.all(1) & (ids >= 0).all(1)
+    good &= (filled[:, :-1] | ~filled[:, 1:]).all(1)
+    if not good.all():
+        row = int(np.argmin(good))
+        raise UserError(
+            f"{path}: {what}: row {row:,} is {ids[row].tolist()}, expected one id or more, each 1 to {size - 1} and above "
+            "the one before, then 0"
+        )
+
+
+def _check_weights(path: Path, what: str, feature: Feature, columns: Mapping[str, Array]) -> None:
+    name = f"{feature.name}{WEIGHTS}"
+    ids = np.asarray(columns[feature.name])
+    if name not in columns or np.shape(columns[name]) != ids.shape:
+        found = f"has shape {np.shape(columns[name])}" if name in columns else "is missing"
+        raise UserError(f"{path}: {what}: {name} {found}, expected {ids.shape}")
+    weights = np.asarray(columns[name])
+    good = np.isfinite(weights) & ((weights > 0) | (feature.pooling == "sum")) | (ids == 0)
+    if feature.max_values == 1:
+        good &= (ids != UNKNOWN) | (weights == 1)
+    if not good.all():
+        row = int(np.argmin(good.reshape(len(ids), -1).all(1)))
+        expected = "finite numbers" if feature.pooling == "sum" else "numbers above 0"
+        expected += ", and 1 for the unknown id" * (feature.max_values == 1)
+        raise UserError(
+            f"{path}: {what}: row {row:,} of {name} is {weights[row].tolist()}, expected {expected}"
+        )
 
 
 def _check_column(path: Path, what: str, ids: Array, rows: int, low: int, high: int) -> None:

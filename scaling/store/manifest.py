@@ -31,9 +31,9 @@ class Counts:
 
 @dataclass(frozen=True)
 class Split:
-    """How the two parts were made; `boundary` (seconds) belongs to a split by time."""
+    """How the two parts were made; `boundary` (seconds) belongs to a split by time. `given`: the log brought them."""
 
-    kind: Literal["time", "user"]
+    kind: Literal["time", "user", "given"]
     n_train: int
     boundary: int | None = None
 

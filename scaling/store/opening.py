@@ -7,9 +7,18 @@ import numpy as np
 from scaling.arrays import Array
 from scaling.errors import UserError
 from scaling.store.event_store import EventStore
-from scaling.store.format import COMPONENT_PREFIX, ArraySpec, array_table
+from scaling.store.format import (
+    COMPONENT_PREFIX,
+    FEATURE_PATHS,
+    OFFSETS,
+    WEIGHTS,
+    ArraySpec,
+    array_table,
+    feature_arrays,
+)
 from scaling.store.manifest import read_document
 from scaling.store.validation_rules import find_breaches
+from scaling.store.value_lists import ValueLists
 
 __all__ = ["map_array", "open_store"]
 
@@ -48,14 +57,33 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
             if name.startswith(COMPONENT_PREFIX)
         ],
         n_test=counts.impressions - checked.split.n_train,
+        n_values={name: array.rows for name, array in checked.arrays.items()},
     )
     for name in table:
         if name not in checked.arrays:
             raise UserError(f"{path / 'dataset.json'}: arrays: no entry {name!r}")
     arrays = {name: map_array(path / f"{name}.npy", spec) for name, spec in table.items()}
 
+    lists = {
+        name: ValueLists(
+            arrays[name],
+            arrays.get(f"{name}{OFFSETS}"),
+            arrays.get(f"{name}{WEIGHTS}"),
+            feature.max_values,
+        )
+        for name, feature, _ in feature_arrays(
+            checked.schema, counts.users, counts.events, counts.impressions
+        )
+        if not feature.is_plain
+    }
+    of_lists = {f"{name}{end}" for name in lists for end in ("", OFFSETS, WEIGHTS)}
+
     def group(prefix: str) -> dict[str, Array]:
-        return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        return {
+            name.removeprefix(prefix): array
+            for name, array in arrays.items()
+            if name.startswith(prefix) and name not in of_lists
+        }
 
     store = EventStore(
         path=path,
@@ -63,18 +91,19 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
         **{key: document[key] for key in FACTS},
         offsets=arrays["behaviours/offsets"],
         event_time=arrays["behaviours/time"],
-        behaviours=group("behaviours/feature."),
+        behaviours=group(FEATURE_PATHS["behaviour"]),
         user=arrays["impressions/user"],
         time=arrays["impressions/time"],
         history_end=arrays["impressions/history_end"],
         request=arrays["impressions/request"],
-        candidates=group("impressions/candidate."),
-        contexts=group("impressions/context."),
+        candidates=group(FEATURE_PATHS["candidate"]),
+        contexts=group(FEATURE_PATHS["context"]),
         numerics=group("impressions/numeric."),
-        profiles=group("profile/feature."),
+        profiles=group(FEATURE_PATHS["profile"]),
         label=arrays["impressions/label"],
         probability=arrays.get("impressions/probability"),
         components=group(COMPONENT_PREFIX),
+        lists=lists,
     )
     if verify:
         for breach in find_breaches(store, document, arrays):

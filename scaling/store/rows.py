@@ -3,13 +3,14 @@
 The order depends only on the content, so that a store does not depend on the order of the raw rows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from scaling.arrays import Array
-from scaling.store.format import Schema
+from scaling.store.format import FEATURE_PATHS, OFFSETS, WEIGHTS, Feature, Schema
+from scaling.store.value_lists import flat_values
 
 __all__ = ["Events", "Impressions", "one_class", "sorted_arrays"]
 
@@ -25,7 +26,11 @@ def one_class(what: str, labels: Array) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Events:
-    """Behaviours in memory, in any row order: `user`, `time` (unix seconds) and the features, each [n_events]."""
+    """Behaviours in memory, in any row order: `user`, `time` (unix seconds) and the features, each [n_events].
+
+    The ids of a feature with several values per cell are [n_events, max_values], 0 behind a cell's last; the weights of a
+    feature NAME are of the same shape and named `NAME.weights`. So it is for the impressions and profiles.
+    """
 
     user: Array
     time: Array
@@ -57,8 +62,8 @@ def sorted_arrays(
     n_users: int,
 ) -> tuple[dict[str, Array], int]:
     """Return the store's arrays in their final order, by path without `.npy`, and the length of the training part."""
-    of_event = [np.asarray(events.features[f.name]) for f in schema.behaviour]
-    order = np.lexsort([*reversed(of_event), events.time, events.user])
+    of_event = _columns("behaviour", schema.behaviour, events.features)
+    order = np.lexsort([*_keys(of_event.values()), events.time, events.user])
     event_time = np.asarray(events.time, dtype=np.int64)[order]
     event_user = np.asarray(events.user, dtype=np.int64)[order]
     counts = np.bincount(event_user, minlength=n_users)
@@ -66,21 +71,18 @@ def sorted_arrays(
         "behaviours/offsets": np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
         "behaviours/time": event_time,
     }
-    for feature, values in zip(schema.behaviour, of_event, strict=True):
-        arrays[f"behaviours/feature.{feature.name}"] = values[order]
+    arrays |= {name: values[order] for name, values in of_event.items()}
 
     columns: dict[str, Array] = {
-        **{f"candidate.{f.name}": impressions.candidates[f.name] for f in schema.candidate},
-        **{f"context.{f.name}": impressions.contexts[f.name] for f in schema.context},
-        **{f"numeric.{name}": impressions.numerics[name] for name in schema.numeric},
-        "label": impressions.label,
+        **_columns("candidate", schema.candidate, impressions.candidates),
+        **_columns("context", schema.context, impressions.contexts),
+        **{f"impressions/numeric.{name}": impressions.numerics[name] for name in schema.numeric},
+        "impressions/label": impressions.label,
     }
     if impressions.probability is not None:
-        columns["probability"] = impressions.probability
+        columns["impressions/probability"] = impressions.probability
     in_test = np.asarray(impressions.in_test, dtype=bool)
-    order = np.lexsort(
-        [*reversed(list(columns.values())), impressions.user, impressions.time, in_test]
-    )
+    order = np.lexsort([*_keys(columns.values()), impressions.user, impressions.time, in_test])
     user = np.asarray(impressions.user, dtype=np.int64)[order]
     time = np.asarray(impressions.time, dtype=np.int64)[order]
     same = (
@@ -92,11 +94,42 @@ def sorted_arrays(
     arrays["impressions/time"] = time
     arrays["impressions/request"] = np.concatenate([[0], np.cumsum(~same)])
     arrays["impressions/history_end"] = _history_ends(event_user, event_time, user, time)
-    for name, values in columns.items():
-        arrays[f"impressions/{name}"] = np.asarray(values)[order]
-    for feature in schema.profile:
-        arrays[f"profile/feature.{feature.name}"] = np.asarray(profiles[feature.name])
+    arrays |= {name: np.asarray(values)[order] for name, values in columns.items()}
+    arrays |= _columns("profile", schema.profile, profiles)
+    for group, path in FEATURE_PATHS.items():
+        for feature in getattr(schema, group):
+            if feature.max_values > 1:
+                _flatten(arrays, f"{path}{feature.name}")
     return arrays, int((~in_test).sum())
+
+
+def _columns(
+    group: str, features: Iterable[Feature], values: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The ids and weights of a group's features by path."""
+    found = {}
+    for feature in features:
+        path = f"{FEATURE_PATHS[group]}{feature.name}"
+        found[path] = np.asarray(values[feature.name])
+        if feature.weighted:
+            found[f"{path}{WEIGHTS}"] = np.asarray(values[f"{feature.name}{WEIGHTS}"])
+    return found
+
+
+def _keys(columns: Iterable[Array]) -> list[Array]:
+    """Columns for `lexsort` by their content, the first one first; a cell with several values is compared one by one."""
+    keys: list[Array] = []
+    for values in columns:
+        keys += list(np.asarray(values).T) if np.ndim(values) > 1 else [values]
+    return keys[::-1]
+
+
+def _flatten(arrays: dict[str, Array], name: str) -> None:
+    """Replace a feature's padded ids and weights by those of the store."""
+    weights = arrays.get(f"{name}{WEIGHTS}")
+    arrays[f"{name}{OFFSETS}"], arrays[name], weights = flat_values(arrays[name], weights)
+    if weights is not None:
+        arrays[f"{name}{WEIGHTS}"] = weights
 
 
 def _history_ends(event_user: Array, event_time: Array, user: Array, time: Array) -> Array:

@@ -31,7 +31,12 @@ def validate_store(path: Path | str) -> list[str]:
     counts = checked.counts
     has_probability = "impressions/probability" in checked.arrays
     table = array_table(
-        checked.schema, counts.users, counts.events, counts.impressions, has_probability
+        checked.schema,
+        counts.users,
+        counts.events,
+        counts.impressions,
+        has_probability,
+        n_values={name: array.rows for name, array in checked.arrays.items()},
     )
     arrays = {}
     for name, spec in table.items():

@@ -5,17 +5,17 @@ rule gives one line with the file and the first row that breaks it. Memory grows
 the test part of generated logs, not with the number of rows. Duplicates are allowed; `scaling.audit` counts them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scaling.arrays import Array
 from scaling.metrics import true_limits
-from scaling.store.event_store import EventStore, chunks
-from scaling.store.format import content_digest
+from scaling.store.event_store import EventStore, broken_rows, chunks
+from scaling.store.format import FEATURE_PATHS, content_digest
+from scaling.store.list_rules import list_breaches
 from scaling.store.manifest import document_fingerprint
 from scaling.store.rows import one_class
 
@@ -46,7 +46,7 @@ def find_breaches(
         yield from _history_breaches(store)
     yield from _value_breaches(store)
     yield from _order_breaches(store)
-    if users_good or store.split["kind"] == "time":
+    if users_good or store.split["kind"] != "user":
         yield from _split_breaches(store)
     yield from _id_breaches(store)
     yield from _document_breaches(store, document, arrays)
@@ -60,7 +60,7 @@ def find_index_breaches(store: EventStore) -> Iterator[str]:
     yield from (*offsets, *users)
     if not offsets and not users:
         file = store.path / "impressions/history_end.npy"
-        yield from _rows(
+        yield from broken_rows(
             file, store.n_impressions, partial(_is_own, store), "is outside the user's events"
         )
     yield from _value_breaches(store)
@@ -71,7 +71,9 @@ def _offset_breaches(store: EventStore) -> Iterator[str]:
     offsets, file = store.offsets, store.path / "behaviours/offsets.npy"
     if offsets[0] != 0 or offsets[-1] != store.n_events:
         yield f"{file}: runs from {offsets[0]} to {offsets[-1]}, expected 0 to {store.n_events:,}"
-    yield from _rows(file, store.n_users, lambda r: offsets[_next(r)] >= offsets[r], "decreases")
+    yield from broken_rows(
+        file, store.n_users, lambda r: offsets[_next(r)] >= offsets[r], "decreases"
+    )
 
 
 def _event_breaches(store: EventStore) -> Iterator[str]:
@@ -85,7 +87,7 @@ def _event_breaches(store: EventStore) -> Iterator[str]:
             good[~good] = offsets[np.searchsorted(offsets, of_next)] == of_next
         return good
 
-    yield from _rows(
+    yield from broken_rows(
         store.path / "behaviours/time.npy",
         store.n_events - 1,
         in_order,
@@ -95,7 +97,7 @@ def _event_breaches(store: EventStore) -> Iterator[str]:
 
 def _user_breaches(store: EventStore) -> Iterator[str]:
     user = store.user
-    yield from _rows(
+    yield from broken_rows(
         store.path / "impressions/user.npy",
         store.n_impressions,
         lambda r: (user[r] >= 0) & (user[r] < store.n_users),
@@ -105,7 +107,7 @@ def _user_breaches(store: EventStore) -> Iterator[str]:
 
 def _history_breaches(store: EventStore) -> Iterator[str]:
     file, n = store.path / "impressions/history_end.npy", store.n_impressions
-    yield from _rows(file, n, lambda r: _is_own(store, r), "is outside the user's events")
+    yield from broken_rows(file, n, lambda r: _is_own(store, r), "is outside the user's events")
 
     def ends_right(rows: slice) -> Array:
         good, at = sees_only_the_past(store, rows), store.history_end[rows]
@@ -114,7 +116,7 @@ def _history_breaches(store: EventStore) -> Iterator[str]:
         good[more] &= store.event_time[at[more]] >= store.time[rows][more]
         return good
 
-    yield from _rows(
+    yield from broken_rows(
         file, n, ends_right, "does not end the history just before the impression's second"
     )
 
@@ -136,18 +138,18 @@ def _is_own(store: EventStore, rows: slice) -> Array:
 
 def _value_breaches(store: EventStore) -> Iterator[str]:
     folder, n, label = store.path / "impressions", store.n_impressions, store.label
-    yield from _rows(folder / "label.npy", n, lambda r: label[r] <= 1, "is neither 0 nor 1")
+    yield from broken_rows(folder / "label.npy", n, lambda r: label[r] <= 1, "is neither 0 nor 1")
     yield from one_class(f"{folder / 'label.npy'}", label[: store.n_train])
     if store.probability is not None:
         p = store.probability
-        yield from _rows(
+        yield from broken_rows(
             folder / "probability.npy",
             n,
             lambda r: (p[r] > 0) & (p[r] < 1),
             "is not between 0 and 1",
         )
     for name, values in store.numerics.items():
-        yield from _rows(
+        yield from broken_rows(
             folder / f"numeric.{name}.npy", n, partial(_is_finite, values), "is not finite"
         )
 
@@ -171,10 +173,12 @@ def _order_breaches(store: EventStore) -> Iterator[str]:
         return np.asarray(request[following] - request[rows] == new)
 
     last = store.n_impressions - 1
-    yield from _rows(folder / "time.npy", last, in_order, "breaks the order by (part, time, user)")
+    yield from broken_rows(
+        folder / "time.npy", last, in_order, "breaks the order by (part, time, user)"
+    )
     if request[0] != 0:
         yield f"{folder / 'request.npy'}: row 0 is {request[0]}, expected 0"
-    yield from _rows(
+    yield from broken_rows(
         folder / "request.npy", last, numbered, "is not followed by the right request number"
     )
 
@@ -185,11 +189,12 @@ def _split_breaches(store: EventStore) -> Iterator[str]:
         boundary = store.split["boundary"]
         if not store.time[n - 1] < boundary <= store.time[n]:
             yield f"{folder / 'time.npy'}: the parts overlap in time at {boundary}"
+    if store.split["kind"] != "user":
         return
     trained = np.zeros(store.n_users, dtype=bool)
     for rows in chunks(n):
         trained[store.user[rows]] = True
-    yield from _rows(
+    yield from broken_rows(
         folder / "user.npy",
         store.n_test,
         lambda r: ~trained[store.user[r.start + n : r.stop + n]],
@@ -199,16 +204,15 @@ def _split_breaches(store: EventStore) -> Iterator[str]:
 
 def _id_breaches(store: EventStore) -> Iterator[str]:
     schema = store.schema
-    for prefix, features, columns in (
-        ("behaviours/feature.", schema.behaviour, store.behaviours),
-        ("impressions/candidate.", schema.candidate, store.candidates),
-        ("impressions/context.", schema.context, store.contexts),
-        ("profile/feature.", schema.profile, store.profiles),
-    ):
-        for feature in features:
-            ids, size = columns[feature.name], schema.vocabularies[feature.vocabulary]
-            yield from _rows(
-                store.path / f"{prefix}{feature.name}.npy",
+    for group, path in FEATURE_PATHS.items():
+        for feature in getattr(schema, group):
+            size = schema.vocabularies[feature.vocabulary]
+            if not feature.is_plain:
+                yield from list_breaches(store, f"{path}{feature.name}", feature, size)
+                continue
+            ids = store.plain(group)[feature.name]
+            yield from broken_rows(
+                store.path / f"{path}{feature.name}.npy",
                 len(ids),
                 partial(_is_id, ids, size),
                 f"is not an id of {feature.vocabulary!r}, expected 1 to {size - 1}",
@@ -267,19 +271,6 @@ def _adds_up(probability: Array, components: Mapping[str, Array]) -> bool:
     parts = [part[exact].astype(np.float64) for part in components.values()]
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.ptp(logit[exact] - np.sum(parts, axis=0)) < _LOGIT_TOLERANCE)
-
-
-def _rows(file: Path, rows: int, holds: Callable[[slice], Array], breach: str) -> Iterator[str]:
-    """Yield one line with the first row of `range(rows)` for which `holds` is false, if there is one."""
-    first, bad = -1, 0
-    for chunk in chunks(rows):
-        good = holds(chunk)
-        if not good.all():
-            first = first if bad else chunk.start + int(np.argmin(good))
-            bad += len(good) - int(np.count_nonzero(good))
-    if bad:
-        more = f" (and {bad - 1:,} more)" if bad > 1 else ""
-        yield f"{file}: row {first:,} {breach}{more}"
 
 
 def _is_finite(values: Array, rows: slice) -> Array:

@@ -19,7 +19,13 @@ from scaling.atomic_files import write_json
 from scaling.store.format import SCHEMA_VERSION, ArraySpec, Schema
 from scaling.store.manifest import document_fingerprint
 
-__all__ = ["HistoryLengths", "StoreDescription", "StoreWriter"]
+__all__ = [
+    "HistoryLengths",
+    "StoreDescription",
+    "StoreWriter",
+    "write_document",
+    "write_header",
+]
 
 
 QUANTILES = {"min": 0.0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "max": 1.0}
@@ -66,8 +72,7 @@ class StoreWriter:
                 file = self._folder / f"{name}.npy"
                 file.parent.mkdir(exist_ok=True)
                 stream = self._streams[name] = stack.enter_context(file.open("wb"))
-                header = {"descr": spec.dtype.str, "fortran_order": False, "shape": (spec.rows,)}
-                np.lib.format.write_array_header_1_0(stream, header)
+                write_header(stream, spec)
             self._stack = stack.pop_all()
         return self
 
@@ -96,32 +101,45 @@ class StoreWriter:
         """Write `dataset.json`, which makes the folder a store."""
         for name, spec in self._table.items():
             assert self._rows[name] == spec.rows, f"{name}: {self._rows[name]} of {spec.rows} rows"
-        document: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
-            "fingerprint": "",
-            "schema": described.schema.to_json(),
-            "split": dict(described.split),
-            "utc_offset_seconds": described.utc_offset_seconds,
-            "counts": {
-                "users": described.n_users,
-                "events": self._rows["behaviours/time"],
-                "impressions": self._rows["impressions/time"],
-                "requests": described.n_requests,
-            },
-            "history_quantiles": dict(described.history_quantiles),
-            "truth": None if described.truth is None else dict(described.truth),
-            "source": dict(described.source),
-            "arrays": {
-                name: {
-                    "dtype": spec.dtype.str,
-                    "rows": spec.rows,
-                    "sha256": self._digests[name].hexdigest(),
-                }
-                for name, spec in self._table.items()
-            },
-        }
-        document["fingerprint"] = document_fingerprint(document)
-        write_json(self._folder / "dataset.json", document)
+        digests = {name: digest.hexdigest() for name, digest in self._digests.items()}
+        write_document(self._folder, self._table, digests, described)
+
+
+def write_document(
+    folder: Path,
+    table: Mapping[str, ArraySpec],
+    digests: Mapping[str, str],
+    described: StoreDescription,
+) -> None:
+    """Write `dataset.json` of a store whose arrays lie in `folder`; `digests` are the sha256 of their bytes."""
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": "",
+        "schema": described.schema.to_json(),
+        "split": dict(described.split),
+        "utc_offset_seconds": described.utc_offset_seconds,
+        "counts": {
+            "users": described.n_users,
+            "events": table["behaviours/time"].rows,
+            "impressions": table["impressions/time"].rows,
+            "requests": described.n_requests,
+        },
+        "history_quantiles": dict(described.history_quantiles),
+        "truth": None if described.truth is None else dict(described.truth),
+        "source": dict(described.source),
+        "arrays": {
+            name: {"dtype": spec.dtype.str, "rows": spec.rows, "sha256": digests[name]}
+            for name, spec in table.items()
+        },
+    }
+    document["fingerprint"] = document_fingerprint(document)
+    write_json(folder / "dataset.json", document)
+
+
+def write_header(stream: BinaryIO, spec: ArraySpec) -> None:
+    """Write the header of an array's file."""
+    header = {"descr": spec.dtype.str, "fortran_order": False, "shape": (spec.rows,)}
+    np.lib.format.write_array_header_1_0(stream, header)
 
 
 class HistoryLengths:
@@ -132,9 +150,13 @@ class HistoryLengths:
 
     def add(self, lengths: Array) -> None:
         """Count the histories of more impressions; `lengths` is an integer array of any length."""
-        counts = np.bincount(lengths, minlength=len(self._counts))
-        counts[: len(self._counts)] += self._counts
-        self._counts = counts
+        self.add_counts(np.bincount(lengths))
+
+    def add_counts(self, counts: Array) -> None:
+        """Add the numbers of impressions by the length of their history, int64 [longest + 1]."""
+        longer, shorter = sorted((self._counts, counts), key=len, reverse=True)
+        self._counts = longer.copy()
+        self._counts[: len(shorter)] += shorter
 
     def quantiles(self) -> dict[str, float]:
         """Return the quantiles for `dataset.json`, interpolated linearly."""

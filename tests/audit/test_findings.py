@@ -218,6 +218,44 @@ def test_repeated_impressions_and_events_are_counted(tmp_path):
     assert {finding.kind for finding in audit.findings} == {"duplicates"}
 
 
+def test_rows_of_unknown_items_are_no_repeats(tmp_path):
+    events, impressions, profiles = make_log()
+    first = slice(0, 100)
+    unknown = {
+        name: v.copy()
+        for name, v in (("i", impressions.candidates["item"]), ("e", events.features["item"]))
+    }
+    for values in unknown.values():
+        values[first] = 1
+    # 100 candidates of one user in one second, of which nobody knows what they are
+    user, time = impressions.user.copy(), impressions.time.copy()
+    user[first], time[first] = 3, START + 5
+    numerics = {
+        name: np.where(np.arange(N) < 100, 0.5, v) for name, v in impressions.numerics.items()
+    }
+    hour = np.where(np.arange(N) < 100, 2, impressions.contexts["hour"])
+    log = (
+        replace(
+            events,
+            features={"item": unknown["e"]},
+            user=np.where(np.arange(N) < 100, 3, events.user),
+            time=np.where(np.arange(N) < 100, START, events.time),
+        ),
+        replace(
+            impressions,
+            user=user,
+            time=time,
+            in_test=time >= START + 8 * DAY,
+            candidates={"item": unknown["i"]},
+            contexts={"hour": hour},
+            numerics=numerics,
+        ),
+        profiles,
+    )
+    found = audit_store(write(tmp_path / "s", *log)).duplicates
+    assert (found.impressions, found.contradictions, found.events) == (0, 0, 0)
+
+
 def test_unknown_untrained_and_constant_features_are_warnings(tmp_path):
     events, impressions, _ = make_log()
     item = impressions.candidates["item"].copy()

@@ -6,7 +6,7 @@ import pytest
 from raw_logs import real_files
 
 from scaling.importers import import_logs
-from scaling.importers.datasets.column_mapping import read_table_file
+from scaling.importers.mapping import read_table_file
 from scaling.store import validate_store
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "completejourney.toml"

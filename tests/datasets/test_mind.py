@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from raw_logs import MIND, history, import_raw
+from raw_logs import MIND, cells, history, import_raw
 
 from scaling.errors import UserError
 from scaling.store import validate_store
@@ -47,6 +47,12 @@ def test_titles_with_quotes_and_tabs_do_not_break_the_news(store):
     assert store.candidates["category"].tolist() == [3, 4, 3, 3, 4, 3, 1, 4, 4, 4, 3]
     # N99999 is no listed news; N88888 is shown first on the test day, but its category is known.
     assert store.candidates["item"].tolist() == [3, 6, 2, 3, 4, 2, 7, 4, 6, 1, 3]
+
+
+def test_entities_are_those_of_the_title(store):
+    # Q1, Q31 and Q43274; a title with tabs has its entities, too.
+    found = cells(store, "impressions/candidate.entities")
+    assert found == [[1], [2, 4], [3], [1], [1], [3], [1], [1], [2, 4], [1], [1]]
 
 
 def test_blank_lines_are_skipped(tmp_path, store):

@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
-from raw_logs import LOGS, history, import_raw, real_files, write_raw
+from raw_logs import LOGS, cells, history, import_raw, real_files, write_raw
 
 from scaling.errors import UserError
 from scaling.importers import import_logs
@@ -17,12 +17,20 @@ def test_a_small_csv_log_by_hand(tmp_path):
     assert store.label.tolist() == [0, 1, 1, 0, 1, 1, 0]
     # Movies 1, 3 and 6 of the training part; movie 9 is rated in the test part only.
     assert store.candidates["item"].tolist() == [3, 4, 2, 2, 3, 2, 1]
-    # Adventure, Comedy; no genre listed is unknown.
-    assert store.candidates["genre"].tolist() == [3, 1, 2, 2, 3, 2, 1]
+    # Adventure, Animation, Comedy; no genre listed is unknown.
+    assert cells(store, "impressions/candidate.genres") == [
+        [4],
+        [1],
+        [2, 3],
+        [2, 3],
+        [4],
+        [2, 3],
+        [1],
+    ]
     # 1995 of (1995) and of (1996), after a comma and quotes in the title; no year is unknown.
     assert store.candidates["year"].tolist() == [2, 1, 2, 2, 2, 2, 1]
     # Half stars 1, 7, 8, 9 and 10 of the training part.
-    assert history(store, 2) == [(964981247, 3, 3, 2, 2), (964982224, 4, 1, 1, 5)]
+    assert history(store, 2) == [(964981247, 3, 2, 2), (964982224, 4, 1, 5)]
     assert store.profiles == {}
     assert validate_store(store.path) == []
 
@@ -54,8 +62,8 @@ def test_a_small_100k_log_by_hand(tmp_path):
     # The two ratings of 881250949 are the test part and one request.
     assert store.request.tolist() == [0, 1, 2, 3, 4, 4]
     assert store.candidates["item"].tolist() == [3, 4, 2, 3, 1, 3]
-    # Comedy, Drama; Action is in the test part only, and "unknown" is no genre.
-    assert store.candidates["genre"].tolist() == [2, 1, 3, 2, 1, 2]
+    # Children's, Comedy, Drama; Action is in the test part only, and "unknown" is no genre.
+    assert cells(store, "impressions/candidate.genres") == [[2, 3], [1], [4], [2, 3], [1], [2, 3]]
     # 1990 and 1995 by the release date; movie 267 has none.
     assert store.candidates["year"].tolist() == [3, 1, 2, 3, 3, 3]
     # User 196 is not in the training part: his profile values are unknown unless a training user has them too.

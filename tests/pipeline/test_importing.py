@@ -2,7 +2,7 @@ import gzip
 
 import numpy as np
 import pytest
-from raw_logs import assert_same_files, real_files
+from raw_logs import assert_same_files, cells, real_files
 
 from scaling.errors import UserError
 from scaling.importers import import_logs
@@ -68,8 +68,9 @@ def test_a_small_log_by_hand(tmp_path):
     ]
     assert (store.n_train, store.split["boundary"]) == (5, 978300900)
     assert store.request.tolist() == [0, 0, 1, 2, 3, 4, 5]
-    # Genres of the training part: Animation, Comedy, Drama; Adventure and no movie at all are unknown.
-    assert store.candidates["genre"].tolist() == [2, 4, 4, 3, 2, 1, 1]
+    # Genres of the training part: Animation, Children's, Comedy, Drama; Adventure and no movie at all are unknown.
+    genres = [[2, 3, 4], [5], [5], [4], [2, 3, 4], [1], [1]]
+    assert cells(store, "impressions/candidate.genres") == genres
     # Release periods: 1985, 1995; a title without a year is unknown.
     assert store.candidates["year"].tolist() == [3, 2, 2, 1, 3, 3, 1]
     assert store.behaviours["rating"].tolist() == [4, 3, 5, 1, 2, 5, 4]

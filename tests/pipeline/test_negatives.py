@@ -111,6 +111,12 @@ def decoded(store, events, boundary):
     ]
 
 
+def ids_of(store, path):
+    """The ids of each cell of a feature with several values."""
+    lists = store.lists[path]
+    return [row[row > 0] for row in lists.padded(range(len(lists)))[0]]
+
+
 @pytest.mark.parametrize("draw", ["popularity", "uniform"])
 def test_draws_follow_the_stated_rule(tmp_path, draw):
     events = make_events()
@@ -172,6 +178,56 @@ def test_events_that_are_not_positive_are_only_history(tmp_path):
     assert store.source["rows"]["impressions"]["dropped"] == {
         "events that are no positive": len(events) - bought
     }
+
+
+@pytest.mark.parametrize("positive", ["", 'positive = { column = "action", equals = ["buy"] }'])
+@pytest.mark.parametrize("lists", ["", "[lists.category]\nmax_values = 2\n"])
+@pytest.mark.parametrize("shards", [None, 3])
+def test_without_items_only_drawn_ones_have_the_smallest_value(
+    tmp_path, caplog, positive, lists, shards
+):
+    events = make_events()
+    raw = write_raw(tmp_path / "raw", events, more=lists)
+    # the place of an item among its rows, so that each row of an item has another value
+    n, lines = Counter(), []
+    for u, t, i, a in events:
+        lines.append(f"{u},{t},{i},{a},c{n[i] + 10}\n")
+        n[i] += 1
+    (raw / "events.csv").write_text("user,time,item,action,category\n" + "".join(lines))
+    toml = raw / "log.toml"
+    text = toml.read_text().replace('"action"]', '"action", "category"]', 1)
+    toml.write_text(text.replace("[negatives]", f"[negatives]\n{positive}"))
+    with caplog.at_level("INFO"):
+        store = import_logs("table", raw, tmp_path / "out", shards=shards)
+    assert "found their item" not in caplog.text
+    if lists:
+        candidates = [row.tolist() for row in ids_of(store, "impressions/candidate.category")]
+        behaviours = [row.tolist() for row in ids_of(store, "behaviours/feature.category")]
+    else:
+        candidates = [[int(one)] for one in store.candidates["category"]]
+        behaviours = [[int(one)] for one in store.behaviours["category"]]
+    boundary = store.split["boundary"]
+    known = sorted(
+        {
+            c
+            for line in lines
+            if int(line.split(",")[1]) < boundary
+            for c in [line.strip().split(",")[4]]
+        }
+    )
+
+    def shown(c):
+        return [known.index(c) + 2 if c in known else 1]
+
+    rows = [line.strip().split(",") for line in lines]
+    clicked = [row for row in rows if not positive or row[3] == "buy"]
+    of_label = {
+        label: [c for c, own in zip(candidates, store.label, strict=True) if own == label]
+        for label in (0, 1)
+    }
+    assert sorted(of_label[1]) == sorted(shown(row[4]) for row in clicked)
+    assert sorted(behaviours) == sorted(shown(row[4]) for row in rows)
+    assert set(map(tuple, of_label[0])) == {tuple(shown("c10"))}
 
 
 def test_negatives_need_items(tmp_path):

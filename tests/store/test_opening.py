@@ -83,7 +83,10 @@ def test_a_broken_document_is_reported(store, document, expected):
         ),
         (lambda d: d["split"].update(n_train=120), "split.n_train is 120, expected 1 to 119"),
         (lambda d: d["split"].update(n_train=0), "split.n_train is 0, expected 1 to 119"),
-        (lambda d: d["split"].update(kind="date"), "split.kind: 'date' is not one of 'time' or"),
+        (
+            lambda d: d["split"].update(kind="date"),
+            "split.kind: 'date' is not one of 'time', 'user'",
+        ),
         (lambda d: d["split"].pop("boundary"), "split: a split by time needs a boundary"),
         (lambda d: d["split"].update(boundary="noon"), "split.boundary: input should be a valid"),
         (lambda d: d["counts"].update(users=None), "counts.users: input should be a valid integer"),

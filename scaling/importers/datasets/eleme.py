@@ -123,6 +123,7 @@ def eleme(raw: Path, options: ElemeOptions) -> Log:
             Check("times", "NOT coalesce(starts_with(times, '-'), false)", "a time"),
         ),
         drop_repeats=True,
+        user="user_id",
     )
     return Log(
         tables={"rows": rows},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import UserError
-from scaling.importers.declaration import Check, Log, Rows, Table
+from scaling.importers.declaration import Check, ListFeature, Log, Rows, Table
 from scaling.importers.located_files import locate
 from scaling.importers.split_options import CommonOptions
 from scaling.importers.times import hour, weekday
@@ -42,7 +42,8 @@ PROFILE = (
     "register_days_range",
     *(f"onehot_feat{i}" for i in range(18)),
 )
-VIDEO = ("author", "video_type", "upload_type", "music_type", "tag")
+VIDEO = ("author", "video_type", "upload_type", "music_type", "tags")
+MOST_TAGS = 4
 STATISTICS = {
     "log_shown": "ln(1 + show_cnt)",
     "play_rate": "play_cnt / show_cnt",
@@ -114,12 +115,14 @@ def kuairand(raw: Path, options: KuaiRandOptions) -> Log:
         users=f"""SELECT user_id AS user, {", ".join(PROFILE).replace("is_live_streamer", "nullif(is_live_streamer, '-124') AS is_live_streamer")}
                   FROM users""",
         items="""SELECT video_id AS item, author_id AS author, video_type, upload_type, music_type,
-                        split_part(tag, ',', 1) AS tag FROM videos""",
-        behaviour=("item", "author", "tag", "action"),
+                        tag AS tags FROM videos""",
+        behaviour=("item", "author", "tags", "action"),
         candidate=("item", *VIDEO, "duration"),
         context=("tab", "hour", "weekday"),
         profile=PROFILE,
         numeric=tuple(STATISTICS) if numbers else (),
+        lists={"tags": ListFeature(MOST_TAGS, ",")},
+        vocabularies={"tags": "tag"},
         split=options.parts(ZONE),
         min_count=options.min_count,
         utc_offset_seconds=ZONE,
@@ -140,11 +143,13 @@ def _tables(raw: Path, options: KuaiRandOptions) -> dict[str, Table]:
                 *(Check(name, f"{name} IN (0, 1)", "0 or 1") for name in LABELS),
             ),
             drop_repeats=True,
+            user="user_id",
         ),
         "users": Table(
             locate(raw, "user_features_*.csv"),
             {"user_id": "int", **dict.fromkeys(PROFILE, "text?")},
             key=("user_id",),
+            user="user_id",
         ),
         "videos": Table(
             locate(raw, "video_features_basic_*.csv"),

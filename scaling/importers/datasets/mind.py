@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import UserError
-from scaling.importers.declaration import Check, Log, Rows, Table
+from scaling.importers.declaration import Check, ListFeature, Log, Rows, Table
 from scaling.importers.located_files import locate
 from scaling.importers.split_options import CommonOptions
+from scaling.importers.sql import PERSON
 from scaling.importers.times import hour, weekday
 
 __all__ = ["MindOptions", "mind"]
@@ -18,7 +19,8 @@ __all__ = ["MindOptions", "mind"]
 
 logger = logging.getLogger(__name__)
 
-NEWS = ("item", "category", "subcategory")
+NEWS = ("item", "category", "subcategory", "entities")
+MOST_ENTITIES = 4
 TIME = "epoch(try_strptime(Time, '%m/%d/%Y %I:%M:%S %p'))::BIGINT"
 NO_TAB = "\x1f"  # a separator that does not occur: SQL cuts the lines at the first tabs only
 
@@ -39,7 +41,9 @@ def mind(raw: Path, options: MindOptions) -> Log:
     rows = f"""SELECT UserID || coalesce(' ' || md5(nullif(trim(History), '')), '') AS user, {TIME} AS time,
                       string_split(nullif(trim(History), ''), ' ') AS history,
                       unnest(string_split(trim(Impressions), ' ')) AS shown FROM behaviors"""
-    histories = f"SELECT user, any_value(history) AS history, min(min(time)) OVER () AS first FROM ({rows}) GROUP BY user"
+    # counted from the end, because a title may contain tabs; Wikidata's ids of what the title names
+    entities = """array_to_string(regexp_extract_all(split_part(line, chr(9), -2), '"WikidataId": *"([^"]+)"', 1), ',')"""
+    histories = f"SELECT user, any_value(history) AS history FROM ({rows}) GROUP BY user"
     return Log(
         tables=_tables(raw),
         impressions=Rows(
@@ -49,17 +53,19 @@ def mind(raw: Path, options: MindOptions) -> Log:
         # One second apart, the latest just before the first impression of the whole log.
         events=Rows(
             f"""SELECT user, first - (len(history) + 1 - position) AS time, history[position] AS item
-                FROM (SELECT *, unnest(generate_series(1, len(history))) AS position FROM ({histories}))"""
+                FROM (SELECT *, unnest(generate_series(1, len(history))) AS position FROM ({histories}), start)"""
         ),
-        items=r"""SELECT split_part(line, chr(9), 1) AS item, min(split_part(line, chr(9), 2)) AS category,
-                         min(split_part(line, chr(9), 3)) AS subcategory FROM news GROUP BY item""",
+        whole={"start": f"SELECT min({TIME}) AS first FROM behaviors"},
+        items=rf"""SELECT split_part(line, chr(9), 1) AS item, min(split_part(line, chr(9), 2)) AS category,
+                         min(split_part(line, chr(9), 3)) AS subcategory, min({entities}) AS entities FROM news GROUP BY item""",
         behaviour=NEWS,
         candidate=NEWS,
         context=("hour", "weekday"),
         split=options.parts(),
         min_count=options.min_count,
+        lists={"entities": ListFeature(MOST_ENTITIES)},
         own_lists=True,
-        person="regexp_replace(user, ' [0-9a-f]{32}$', '')",
+        person=PERSON,
     )
 
 
@@ -90,6 +96,7 @@ def _tables(raw: Path) -> dict[str, Table]:
                 ),
             ),
             drop_repeats=True,
+            user="UserID",
         ),
         "news": Table(
             _labelled(raw, "news.tsv"),

@@ -3,8 +3,14 @@
 from functools import partial
 from pathlib import Path
 
-from scaling.importers.datasets.movielens_1m import MOVIE, MovieLens1MOptions, plain_table
-from scaling.importers.declaration import Check, Log, Rows
+from scaling.importers.datasets.movielens_1m import (
+    MOST_GENRES,
+    MOVIE,
+    MovieLens1MOptions,
+    plain_table,
+)
+from scaling.importers.declaration import Check, ListFeature, Log, Rows
+from scaling.importers.sql import text
 from scaling.importers.times import check_time, hour, weekday
 
 __all__ = ["movielens_100k"]
@@ -44,12 +50,14 @@ def movielens_100k(raw: Path, options: MovieLens1MOptions) -> Log:
         separator="\t",
         checks=(Check("rating", "rating BETWEEN 1 AND 5", "1 to 5"), check_time("timestamp")),
         drop_repeats=True,
+        user='"user"',
     )
     users = table(
         "u.user",
         {"user": "int", "age": "int?", "gender": "text?", "occupation": "text?", "zip": "text?"},
         separator="|",
         key=("user",),
+        user='"user"',
     )
     plain = ("title", "release_date", "video_release_date", "url", "unknown")
     items = table(
@@ -58,7 +66,7 @@ def movielens_100k(raw: Path, options: MovieLens1MOptions) -> Log:
         separator="|",
         key=("item",),
     )
-    genre = " ".join(f"""WHEN "{name}" = '1' THEN '{name.replace("'", "''")}'""" for name in GENRES)
+    genres = ", ".join(f"""CASE WHEN "{name}" = '1' THEN {text(name)} END""" for name in GENRES)
     age = " ".join(f"WHEN age >= {first} THEN {first}" for first in AGES)
     return Log(
         tables={"ratings": ratings, "users": users, "movies": items},
@@ -70,13 +78,15 @@ def movielens_100k(raw: Path, options: MovieLens1MOptions) -> Log:
         # The first character of a zip code is a region of the USA, or a letter elsewhere.
         users=f"""SELECT user, gender, CASE {age} WHEN age > 0 THEN 1 END AS age, occupation,
                          zip[1] AS region FROM users""",
-        items=rf"""SELECT item, CASE {genre} END AS genre,
+        items=rf"""SELECT item, concat_ws('|', {genres}) AS genres,
                           TRY_CAST(regexp_extract(release_date, '(\d{{4}})$', 1) AS INTEGER) // 5 * 5 AS year
                    FROM movies""",
         behaviour=(*MOVIE, "rating"),
         candidate=MOVIE,
         context=("hour", "weekday"),
         profile=("gender", "age", "occupation", "region"),
+        lists={"genres": ListFeature(MOST_GENRES, "|")},
+        vocabularies={"genres": "genre"},
         split=options.parts(),
         min_count=options.min_count,
     )

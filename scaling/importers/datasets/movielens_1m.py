@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import UserError
-from scaling.importers.declaration import Check, Log, Rows, Table
+from scaling.importers.declaration import Check, ListFeature, Log, Rows, Table
 from scaling.importers.located_files import locate
 from scaling.importers.raw_files import find_files
 from scaling.importers.split_options import CommonOptions
 from scaling.importers.times import check_time, hour, weekday
 
-__all__ = ["MOVIE", "MovieLens1MOptions", "movielens_1m", "plain_table"]
+__all__ = ["MOST_GENRES", "MOVIE", "MovieLens1MOptions", "movielens_1m", "plain_table"]
 
 
 logger = logging.getLogger(__name__)
 
 # `git hash-object ratings.dat` of the file that GroupLens published.
 PUBLISHED_RATINGS = "77a7c4b150f588c23bb9e1f068aa996c0b413695"
-MOVIE = ("item", "genre", "year")
+MOVIE = ("item", "genres", "year")
+# A movie of the early sets has at most this many genres.
+MOST_GENRES = 6
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def movielens_1m(raw: Path, options: MovieLens1MOptions) -> Log:
         {"UserID": "int", "MovieID": "int", "Rating": "int", "Timestamp": "int"},
         checks=(Check("Rating", "Rating BETWEEN 1 AND 5", "1 to 5"), check_time("Timestamp")),
         drop_repeats=True,
+        user="UserID",
     )
     users = table(
         "users.dat",
@@ -64,6 +67,7 @@ def movielens_1m(raw: Path, options: MovieLens1MOptions) -> Log:
             "Zip-code": "text?",
         },
         key=("UserID",),
+        user="UserID",
     )
     movies = table(
         "movies.dat", {"MovieID": "int", "Title": "text?", "Genres": "text?"}, key=("MovieID",)
@@ -79,13 +83,15 @@ def movielens_1m(raw: Path, options: MovieLens1MOptions) -> Log:
         # The first digit of a zip code is a region of the USA.
         users="""SELECT UserID AS user, Gender AS gender, Age AS age, Occupation AS occupation,
                         "Zip-code"[1] AS region FROM users""",
-        items=r"""SELECT MovieID AS item, split_part(Genres, '|', 1) AS genre,
+        items=r"""SELECT MovieID AS item, Genres AS genres,
                          TRY_CAST(regexp_extract(Title, '\((\d{4})\)\s*$', 1) AS INTEGER) // 5 * 5 AS year
                   FROM movies""",
         behaviour=(*MOVIE, "rating"),
         candidate=MOVIE,
         context=("hour", "weekday"),
         profile=("gender", "age", "occupation", "region"),
+        lists={"genres": ListFeature(MOST_GENRES, "|")},
+        vocabularies={"genres": "genre"},
         split=options.parts(),
         min_count=options.min_count,
         facts={"is_published_file": _is_published(raw)},
@@ -109,7 +115,7 @@ def plain_table(
 
 def _is_published(raw: Path) -> bool:
     """Whether ratings.dat is byte for byte the published file; logs a warning if it is not."""
-    file = find_files(raw, locate(raw, "ratings.dat"))[0]
+    file = find_files(raw, locate(raw, "ratings.dat"))[0].path
     blob = ""
     if file.suffix in ("", ".dat", ".gz"):
         try:

@@ -5,12 +5,16 @@ from pathlib import Path
 
 from scaling.errors import UserError
 from scaling.importers.datasets.movielens_1m import MOVIE
-from scaling.importers.declaration import Check, Log, Rows, Table
+from scaling.importers.declaration import Check, ListFeature, Log, Rows, Table
 from scaling.importers.located_files import locate
 from scaling.importers.split_options import CommonOptions
 from scaling.importers.times import check_time, hour, weekday
 
 __all__ = ["MovieLensOptions", "movielens"]
+
+
+# A movie of the later sets has at most this many genres.
+MOST_GENRES = 10
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ def movielens(raw: Path, options: MovieLensOptions) -> Log:
             check_time("timestamp"),
         ),
         drop_repeats=True,
+        user="userId",
     )
     movies = Table(
         locate(raw, "movies.csv"),
@@ -58,12 +63,14 @@ def movielens(raw: Path, options: MovieLensOptions) -> Log:
                        {weekday("timestamp")} AS weekday
                 FROM ratings"""
         ),
-        items=r"""SELECT movieId AS item, nullif(split_part(genres, '|', 1), '(no genres listed)') AS genre,
+        items=r"""SELECT movieId AS item, nullif(genres, '(no genres listed)') AS genres,
                          TRY_CAST(regexp_extract(title, '\((\d{4})\)\s*$', 1) AS INTEGER) // 5 * 5 AS year
                   FROM movies""",
         behaviour=(*MOVIE, "half_stars"),
         candidate=MOVIE,
         context=("hour", "weekday"),
+        lists={"genres": ListFeature(MOST_GENRES, "|")},
+        vocabularies={"genres": "genre"},
         split=options.parts(),
         min_count=options.min_count,
     )

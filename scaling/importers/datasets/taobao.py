@@ -105,7 +105,10 @@ def taobao_ads(raw: Path, options: TaobaoAdsOptions) -> Log:
             key=("adgroup_id",),
         ),
         "user_profile": Table(
-            profiles, {owner: "int", **dict.fromkeys(PROFILE, "text?")}, key=(owner,)
+            profiles,
+            {owner: "int", **dict.fromkeys(PROFILE, "text?")},
+            key=(owner,),
+            user=owner,
         ),
         "behavior_log": _behaviour_table(behaviours, other, options),
     }
@@ -153,6 +156,7 @@ def _sample_table(files: tuple[str, ...], user: str, nonclk: str) -> Table:
             Check(nonclk, f"{nonclk} = 1 - clk", "1 minus clk"),
         ),
         drop_repeats=True,
+        user=user,
     )
 
 
@@ -165,6 +169,7 @@ def _behaviour_table(files: tuple[str, ...], user: str, options: TaobaoAdsOption
             Check("btag", "btag IN ('pv', 'ipv', 'cart', 'fav', 'buy')", "pv, cart, fav or buy"),
         ),
         drop_repeats=True,
+        user=user,
     )
 
 
@@ -179,6 +184,7 @@ def taobao_userbehavior(raw: Path, options: UserBehaviorOptions) -> Log:
             Check("behaviour", "behaviour IN ('pv', 'buy', 'cart', 'fav')", "pv, buy, cart or fav"),
         ),
         drop_repeats=True,
+        user='"user"',
     )
     other = (
         {}

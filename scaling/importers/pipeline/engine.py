@@ -81,7 +81,7 @@ class Engine:
     """A DuckDB database in `folder`, to be used in a `with` block."""
 
     def __init__(self, folder: Path, limits: Limits, progress: Progress) -> None:
-        self._folder, self._limits, self.progress = folder, limits, progress
+        self.folder, self._limits, self.progress = folder, limits, progress
         self._running, self._closing = False, threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
@@ -94,13 +94,13 @@ class Engine:
         memory = max(0.6 * self._limits.memory_gib, self._limits.memory_gib - 1.5)
         config: dict[str, Any] = {
             "memory_limit": f"{memory * 1024:.0f}MiB",
-            "temp_directory": str(self._folder / "spill"),
+            "temp_directory": str(self.folder / "spill"),
             "preserve_insertion_order": False,  # every query that needs an order has an ORDER BY
             "autoinstall_known_extensions": False,
         }
         if self._limits.threads is not None:
             config["threads"] = self._limits.threads
-        self._connection = duckdb.connect(str(self._folder / "import.duckdb"), config=config)
+        self._connection = duckdb.connect(str(self.folder / "import.duckdb"), config=config)
         try:
             self._watcher.start()
             self.run("SET enable_progress_bar = true")  # query_progress needs it
@@ -160,15 +160,15 @@ class Engine:
             node = nodes.pop()
             names.add(node["name"].strip())
             nodes += node.get("children", [])
-        return names <= {"SEQ_SCAN", "FILTER", "PROJECTION", "UNION"}
+        return names <= {"SEQ_SCAN", "READ_PARQUET", "FILTER", "PROJECTION", "UNION"}
 
     def columns(self, sql: str) -> dict[str, str]:
         """Return the columns of a SELECT and their types; in lower case, because the engine may change the case."""
         return {name.lower(): kind for name, kind, *_ in self.rows(f"DESCRIBE {sql}")}
 
-    def keep_order(self) -> None:
-        """Read files in their row order from now on; slower, used to find a bad row."""
-        self.run("SET preserve_insertion_order = true")
+    def keep_order(self, *, wanted: bool = True) -> None:
+        """Read files in their row order from now on, or no longer; slower, for row numbers."""
+        self.run(f"SET preserve_insertion_order = {str(wanted).lower()}")
 
     def _watch(self) -> None:
         """Report the progress of running queries until the engine closes."""

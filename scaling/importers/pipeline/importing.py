@@ -8,11 +8,21 @@ from typing import Any
 from scaling.atomic_files import atomic_folder
 from scaling.importers.declaration import Log
 from scaling.importers.pipeline.engine import Engine, Limits, Progress, Report
+from scaling.importers.pipeline.id_joins import find_lost, found_counts, make_lookups, report_found
 from scaling.importers.pipeline.negatives import draw_negatives
 from scaling.importers.pipeline.reading import read_table
 from scaling.importers.pipeline.row_selection import make_rows
 from scaling.importers.pipeline.sorted_output import write_rows
-from scaling.importers.pipeline.vocabularies import check_names, find_features, make_vocabularies
+from scaling.importers.pipeline.vocabularies import (
+    cell_columns,
+    check_names,
+    find_features,
+    make_vocabularies,
+    rank_all,
+    split_lists,
+    training_numbers,
+)
+from scaling.importers.sql import quoted
 from scaling.store import EventStore, open_store
 
 __all__ = ["import_log"]
@@ -58,25 +68,44 @@ def import_log(
                     name: read_table(engine, name, table, raw) for name, table in log.tables.items()
                 }
             with progress.step("making rows"):
+                for name, select in log.whole.items():
+                    engine.run(f"CREATE TABLE {quoted(name)} AS {select}")
                 made, boundary = make_rows(engine, log)
+                make_lookups(engine, log)
                 features = find_features(engine, log)
+                found = find_lost(engine, log, features)
+                report_found(log, found)
             with progress.step("counting values"):
+                columns = cell_columns(log, features)
+                cut = split_lists(engine, log, columns)
                 schema = make_vocabularies(engine, log, features)
+                numbers = training_numbers(log, features)
+                cells, moments = rank_all(engine, log, schema, columns, numbers)
             if log.negatives is not None:
                 with progress.step("drawing negatives"):
                     made["negatives"] = draw_negatives(engine, log, features)
             for name, count in made.items():
                 # A raw table of the same name may have dropped rows before; both counts are reported as one.
                 counts[name] = counts[name].followed_by(count) if name in counts else count
-            rows = {name: count.to_json() for name, count in counts.items()}
+            facts = {
+                "rows": {name: count.to_json() for name, count in counts.items()},
+                "found": found_counts(log, found),
+                "cut_cells": cut,
+                "standardised": moments,
+            }
             write_rows(
                 engine,
                 log,
                 features,
                 schema,
                 folder,
+                cells,
                 boundary=boundary,
-                source={**source, "rows": rows, **log.facts},
+                source={
+                    **source,
+                    **{name: fact for name, fact in facts.items() if fact},
+                    **log.facts,
+                },
             )
         shutil.rmtree(work)
     return open_store(out)

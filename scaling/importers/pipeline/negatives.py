@@ -11,12 +11,18 @@ from scaling.importers.pipeline.reading import RowCounts, log_counts
 from scaling.importers.pipeline.vocabularies import Features
 from scaling.importers.sql import quoted
 
-__all__ = ["draw_negatives"]
+__all__ = ["POOL_COUNTS", "check_candidates", "draw_from_pool", "draw_negatives", "make_pool"]
 
 
 TAKEN = "drawn items that the user took at the same second"
 MASK = 0xFFFFFFFF
 ROUNDS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1))  # shift and multiplier of the finaliser
+
+
+# How often each item is an impression, from which the pool follows.
+POOL_COUNTS = (
+    "SELECT __test, item, count(*) AS n FROM __impressions WHERE item IS NOT NULL GROUP BY ALL"
+)
 
 
 def draw_negatives(engine: Engine, log: Log, features: Features) -> RowCounts:
@@ -25,27 +31,47 @@ def draw_negatives(engine: Engine, log: Log, features: Features) -> RowCounts:
     Raises:
         UserError: the impressions have no item, or a candidate feature is not a column of `items`.
     """
-    rule = log.negatives
-    assert rule is not None
+    check_candidates(log, features)
+    make_pool(engine, POOL_COUNTS)
+    counts = draw_from_pool(engine, log, features)
+    log_counts("negatives", counts)
+    return counts
+
+
+def check_candidates(log: Log, features: Features) -> None:
+    """Check that a drawn item has all that an impression needs.
+
+    Raises:
+        UserError: the impressions have no item, or a candidate feature is not a column of `items`.
+    """
     if "item" not in features.impressions:
         raise UserError(
             "negatives: the impressions have no column item, expected one to draw other items from"
         )
     for name in log.candidate:
-        if name != "item" and features.table("candidate", name) != "items":
+        if name != "item" and name not in features.items:
             raise UserError(
                 f"negatives: candidate feature {name!r} must be a column of the items, because a drawn item has no row "
                 "of its own"
             )
+
+
+def make_pool(engine: Engine, counts: str) -> None:
+    """Create the table `core.pool` from `counts`, a SELECT of all impressions as `POOL_COUNTS`."""
     engine.run(
-        """CREATE TABLE core.pool AS
+        f"""CREATE TABLE core.pool AS
            SELECT __test, item, n, row_number() OVER part - 1 AS number, (sum(n) OVER part)::BIGINT - n AS first,
                   (sum(n) OVER whole)::BIGINT AS total, count(*) OVER whole AS items
-           FROM (SELECT __test, item, count(*) AS n FROM __impressions WHERE item IS NOT NULL GROUP BY ALL)
+           FROM ({counts})
            WINDOW whole AS (PARTITION BY __test),
                   part AS (PARTITION BY __test ORDER BY item ROWS UNBOUNDED PRECEDING)"""
     )
-    engine.run(f"CREATE TABLE core.drawn AS {_draws(rule, features)}")
+
+
+def draw_from_pool(engine: Engine, log: Log, features: Features) -> RowCounts:
+    """Create the table `core.negatives` for the rows of `__impressions`, from `core.pool` and `core.users`."""
+    assert log.negatives is not None
+    engine.run(f"CREATE TABLE core.drawn AS {_draws(log, log.negatives, features)}")
     engine.run(
         """CREATE TABLE core.negatives AS SELECT * FROM core.drawn d
            ANTI JOIN __impressions p ON p.user = d.user AND p.time = d.time AND p.item = d.item"""
@@ -53,19 +79,23 @@ def draw_negatives(engine: Engine, log: Log, features: Features) -> RowCounts:
     drawn = engine.value("SELECT count(*) FROM core.drawn")
     kept = engine.value("SELECT count(*) FROM core.negatives")
     engine.run("DROP TABLE core.drawn")
-    counts = RowCounts(drawn, {TAKEN: drawn - kept})
-    log_counts("negatives", counts)
-    return counts
+    return RowCounts(drawn, {TAKEN: drawn - kept})
 
 
-def _draws(rule: Negatives, features: Features) -> str:
+def _draws(log: Log, rule: Negatives, features: Features) -> str:
     positives = (
         "SELECT p.*, u.number AS __user, pool.number AS __item, pool.total AS __total, pool.items AS __items, "
         "draw.j AS __j FROM __impressions p JOIN core.users u USING (user) "
         f"JOIN core.pool pool USING (__test, item), range({rule.per_positive}) draw(j)"
     )
     numbers = _mixed(_mixed(positives, rule.seed, 0, "__h0"), rule.seed, 1, "__h1")
-    columns = ", ".join(f"d.{quoted(name)}" for name in features.impressions if name != "item")
+    of_item = {name for name in log.candidate if name in features.items}
+    columns = ", ".join(
+        f"{'i' if name in of_item else 'd'}.{quoted(name)}"
+        for name in features.impressions
+        if name != "item"
+    )
+    item = "LEFT JOIN core.items i ON i.item = pool.item" if log.items_of_rows else ""
     size, match, join = {
         "popularity": ("__total", "d.__draw >= pool.first", "ASOF JOIN"),
         "uniform": ("__items", "d.__draw = pool.number", "JOIN"),
@@ -74,7 +104,7 @@ def _draws(rule: Negatives, features: Features) -> str:
     draw = f"((__h0 * {MASK + 1}::UBIGINT + __h1) % {size}::UBIGINT)::BIGINT"
     return (
         f"SELECT {columns}, pool.item FROM (SELECT *, {draw} AS __draw FROM ({numbers})) d "
-        f"{join} core.pool pool ON d.__test = pool.__test AND {match}"
+        f"{join} core.pool pool ON d.__test = pool.__test AND {match} {item}"
     )
 
 
