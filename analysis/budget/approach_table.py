@@ -174,7 +174,7 @@ def exponents_of_law(fit: LawFit, cost: Cost, low: float, high: float) -> tuple[
             step[i] = _STEP
             change[i] = (slope(fit.theta + step) - slope(fit.theta - step)) / (2 * _STEP)
     exponent, half = slope(fit.theta), half_width(fit, change)
-    middle = float(np.sqrt(low * high))
+    middle = float(np.sqrt(float(low) * float(high)))  # FLOPs of a CSV may be whole numbers
     size = float(np.exp(best_log_size(fit, cost, middle, fit.theta)))
     known = np.isfinite(half)
     own = Interval(exponent - half, exponent + half) if known else None

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.table import require_columns
+from analysis.table import require_columns, source_of
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
@@ -79,11 +79,13 @@ def read_size_cost(table: pd.DataFrame, unit: Unit, *, x: str) -> SizeCost:
     if column not in table.columns:
         if unit == "flops":
             return SizeCost("relative cost")
-        raise UserError(f"table: no column {column}, which a cost in {unit} needs; leave it out")
+        raise UserError(
+            f"{source_of(table)}: no column {column}, which a cost in {unit} needs; leave it out"
+        )
     require_columns(table, [x, column])
     rows = table[(table[column] > 0) & (table[x] > 0)]
     if rows.empty:
-        raise UserError(f"table: no run has a positive {column}")
+        raise UserError(f"{source_of(table)}: no run has a positive {column}")
     factor, power, _ = _power_law(rows[x], rows[column] / scale)
     return SizeCost(unit, factor, power)
 
@@ -103,19 +105,19 @@ def read_cost(table: pd.DataFrame, unit: Unit, *, x: str, data: str) -> Cost:
     column, scale = _COLUMNS[unit]
     if column in (x, data):
         raise UserError(
-            f"table: column {column} is the cost of a run and also one of its sizes; a budget is split "
+            f"{source_of(table)}: column {column} is the cost of a run and also one of its sizes; a budget is split "
             "between a model size and a data size"
         )
     if column not in table.columns:
         if unit == "flops":
             return Cost(unit, 6.0, 1.0)
         raise UserError(
-            f"table: no column {column}, which a budget in {unit} needs; give the budget in FLOPs"
+            f"{source_of(table)}: no column {column}, which a budget in {unit} needs; give the budget in FLOPs"
         )
     require_columns(table, [x, data, column])
     rows = table[(table[column] > 0) & (table[x] > 0) & (table[data] > 0)]
     if rows.empty:
-        raise UserError(f"table: no run has a positive {column}")
+        raise UserError(f"{source_of(table)}: no run has a positive {column}")
     # Start-up time distorts small runs, so only the largest data size of each model is used.
     largest = rows[rows[data] == rows.groupby(x)[data].transform("max")]
     return Cost(unit, *_power_law(largest[x], largest[column] / scale / largest[data]))

@@ -15,6 +15,7 @@ from analysis.fit.saved_fit import document_of, fields_of
 from analysis.laws import Law
 from analysis.uncertainty import Band, Interval, Noise, Part, combined, format_estimate
 from scaling.arrays import FloatArray
+from scaling.notebook_html import notebook_table
 
 __all__ = ["LawFit", "Status"]
 
@@ -98,6 +99,13 @@ class LawFit:
     def cell_sizes(self) -> FloatArray:
         """Sizes of the fitted cells, (n, variables)."""
         return self.cells.iloc[:, : len(self.law.variables)].to_numpy(dtype=float)
+
+    @property
+    def scaled_residuals(self) -> FloatArray:
+        """Residuals of the fitted cells in units of their noise, (n,); without seeds, of their own scatter."""
+        scaled = self.cells["residual"] * np.sqrt(self.cells["n_rows"])
+        unit = self.noise.sd if self.noise.dof else float(scaled.std())
+        return np.asarray(scaled / unit)
 
     @property
     def fixed(self) -> dict[str, float]:
@@ -296,5 +304,10 @@ class LawFit:
         return f"LawFit({self.y}, {self.law.name}, {self.status}: {values})"
 
     def _repr_html_(self) -> str:
-        text = self.summary().replace("&", "&amp;").replace("<", "&lt;")
-        return f"<pre>{text}</pre>"
+        sizes = ", ".join(f"{v} = {self.columns[v]}" for v in self.law.variables)
+        caption = f"{self.y} = {self.law.equation} ({self.law.name}: {sizes}): {self.status}"
+        level = f"{self.options.level:.0%} interval"
+        rows = [(name, self.estimate(name)) for name in self.shown] if self.has_curve else []
+        counts = f"{self.n_points} runs in {self.n_cells} cells"
+        notes = [counts, *([] if self.success else [self.message]), *self.notes]
+        return notebook_table(caption, ["parameter", f"estimate [{level}]"], rows, notes)

@@ -18,6 +18,7 @@ from analysis.table import size_label
 from scaling.atomic_files import json_values
 from scaling.errors import UserError
 from scaling.metrics import stderr_name
+from scaling.notebook_html import notebook_table
 from scaling.records import describe_environment, read_code_version
 
 __all__ = ["Forecast", "Spent", "digest_of", "make_forecast", "size_text"]
@@ -117,6 +118,19 @@ class Forecast:
             return self.lower, self.upper
         band = LawFit.from_document(self.fit).band(*self.target.values(), n_runs=n_runs)
         return float(band.prediction_lower), float(band.prediction_upper)
+
+    def _repr_html_(self) -> str:
+        reach = ", ".join(f"{column} x {times:.3g}" for column, times in self.reach.items())
+        rows = [
+            ("target", self.place),
+            (self.metric, f"{self.value:.5f} [{self.lower:.5f}, {self.upper:.5f}]"),
+            ("law", f"{self.law_text}: {self.status}"),
+            ("target over largest run", reach),
+            ("behind it", f"{self.n_runs} runs in {self.n_cells} cells"),
+            ("made", self.made),
+        ]
+        caption = f"Forecast {self.key} of one run, with its 95 % prediction interval"
+        return notebook_table(caption, ["", "value"], rows)
 
 
 def size_text(size: float) -> str:

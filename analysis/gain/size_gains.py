@@ -6,8 +6,9 @@ import numpy as np
 
 from analysis.budget import Cost, Gain, check_terms, frontier, gain_of
 from analysis.fit import LawFit
-from analysis.table import size_of
+from analysis.table import size_label, size_of
 from scaling.errors import UserError
+from scaling.notebook_html import notebook_table
 
 __all__ = ["GainsFrom", "gains"]
 
@@ -31,6 +32,15 @@ class GainsFrom:
     sizes: tuple[float, ...]
     metric: float
     gains: tuple[Gain, ...]
+
+    def _repr_html_(self) -> str:
+        sizes = ", ".join(size_label(size) for size in self.sizes)
+        rows = []
+        for gain in self.gains:
+            value, low, high = gain.improvement
+            rows.append((gain.what, f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"))
+        caption = f"What more buys, from {self.place} ({sizes}): metric {self.metric:.4f}"
+        return notebook_table(caption, ["more of", "improvement"], rows)
 
 
 def gains(fit: LawFit, cost: Cost | None = None, factor: float = 10.0) -> tuple[GainsFrom, ...]:

@@ -4,13 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from analysis.laws.base import Basis, Law, Shape
 from analysis.laws.power_terms import EffectiveSizes, SumOfPowers, Term
 from scaling.arrays import FloatArray
 
 __all__ = ["Broken", "Exponential", "Power", "Saturating", "Shifted", "Sigmoid"]
+
+
+def _logistic(x: FloatArray) -> FloatArray:
+    """1 / (1 + e^-x)."""
+    from scipy import (
+        special,  # here, because a plan needs the laws at once and takes 0.3 s for scipy
+    )
+
+    return np.asarray(special.expit(x))
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Broken(SumOfPowers):
         """The sizes x and (1 + (x / x1)^(1 / w))^w; the second has no unit."""
         log_break, width = shape[:, 2, None], np.exp(shape[:, 3, None])
         past = (logs[0] - log_break) / width
-        bend, slope = width * np.logaddexp(0.0, past), special.expit(past)
+        bend, slope = width * np.logaddexp(0.0, past), _logistic(past)
         return [logs[0], bend], {(1, 2): -slope, (1, 3): bend - width * slope * past}
 
 
@@ -133,8 +141,8 @@ class Sigmoid(Law):
         log_half, log_width = shape[:, :1], shape[:, 1:]
         middle = np.exp(np.minimum(log_half - log_width, _LARGEST_POWER))
         past = np.exp(np.minimum(logs[0] - log_width, _LARGEST_POWER)) - middle
-        phi = special.expit(-past)
-        slope = phi * special.expit(past)
+        phi = _logistic(-past)
+        slope = phi * _logistic(past)
         return [phi], {(0, 0): slope * middle, (0, 1): slope * past}
 
     def rebased(self, theta: FloatArray, origin: Sequence[float]) -> FloatArray:

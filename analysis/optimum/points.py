@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.optimum.shared_runs import SharedRuns, shared_runs
-from analysis.table import place_of, require_columns, source_of
+from analysis.table import header_of, place_of, require_columns, source_of
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
@@ -151,6 +151,10 @@ def gather_points(
         UserError: a column is missing or not numeric, a size is not positive, or the logarithm of a
             metric is needed that is not positive.
     """
+    if stderr and stderr not in table.columns:
+        raise UserError(
+            f"{header_of(table)}: no column {stderr}, by which weights = stderr weighs the rows; leave it out, or add the column"
+        )
     optional = [column for column in (stderr, test_error) if column]
     require_columns(table, [*variables, y, *optional])
     frame = table[[*variables, y]].astype(float)

@@ -22,6 +22,7 @@ __all__ = ["Solution", "minimise"]
 Function = Callable[[FloatArray, IndexArray], tuple[FloatArray, FloatArray]]
 
 _ARMIJO = 1e-4
+_EPSILON = float(np.finfo(float).eps)
 _MAX_STEPS = 400
 # Newton decrements, relative to the objective: the first ends a problem; the second is accepted if rounding
 # stops the descent earlier (nearly L1 objectives have kinks on the scale of delta).
@@ -181,7 +182,9 @@ def _step(
         with np.errstate(divide="ignore", invalid="ignore"):
             shorter = -expected / (2 * (change - expected))
         length[pending] *= np.where(np.isfinite(shorter), np.clip(shorter, 0.1, 0.5), 0.1)
-        hopeless = length[pending] < 1e-10
+        # a descent below the rounding of the objective could not be seen
+        unseen = -length[pending] * slope[pending] < _EPSILON * np.abs(value[index[pending]])
+        hopeless = unseen | (length[pending] < 1e-10)
         failed[pending[hopeless]] = True
         pending = pending[~hopeless]
     return index, count, failed

@@ -4,10 +4,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.style import GREY, MARKERS, colour_of, dress, set_figure_title
+from analysis.plots.style import GREY, MARKERS, colour_of, dress
 from analysis.study_results import Ageing
 
-__all__ = ["plot_ageing"]
+__all__ = ["ageing_finding", "plot_ageing"]
 
 
 _LINES = {"recent": "-", "independent": "--", "shared": ":"}
@@ -19,14 +19,19 @@ def plot_ageing(found: Ageing) -> Figure:
     left, right = figure.subplots(1, 2)
     _draw(left, found, relative=False)
     _draw(right, found, relative=True)
-    set_figure_title(
-        figure,
-        f"{found.metric} of {found.grade} by day after training, by data size and order of the log",
-    )
     right.legend(
         handles=_key(found), loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8
     )
     return figure
+
+
+def ageing_finding(found: Ageing) -> str:
+    """How fast the metric of the largest data size gets worse, for each order of the data."""
+    last = found.lost.groupby(level=0).last()
+    slopes = ", ".join(f"{value:+.2f} % ({order})" for order, value in last.items())
+    return (
+        f"A day later {found.metric} of {found.grade} differs by {slopes} of the entropy of the day"
+    )
 
 
 def _key(found: Ageing) -> list[Line2D]:

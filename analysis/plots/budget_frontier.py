@@ -7,9 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 
-from analysis.budget import Cost, exponents_of_law, frontier
+from analysis.budget import Cost, frontier
 from analysis.fit import LawFit
 from analysis.plots.style import (
     ACCENT,
@@ -25,7 +24,6 @@ from analysis.plots.style import (
     set_title,
 )
 from analysis.table import LABELS, Size, size_label, size_of
-from analysis.uncertainty import format_estimate
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
@@ -36,6 +34,7 @@ __all__ = ["plot_frontier"]
 _REACH = 10.0
 _CONTOURS = 9
 _FONT = 7.5
+_CLEAR = 3.0  # pixels around a label
 
 
 def plot_frontier(
@@ -78,28 +77,13 @@ def plot_frontier(
     ax.set_xlabel(n_size.label)
     ax.set_ylabel(d_size.label)
     dress(ax)
-    title = "\n".join([law_title(fit), *_exponent(fit, cost, bool(lines))])
-    set_title(ax, title, doubtful=not fit.success)
+    set_title(ax, law_title(fit), doubtful=not fit.success)
     budgets = key_label(f"equal {cost_label or LABELS.get(cost.unit, cost.unit)}, by decades")
     ax.plot([], [], color=GREY, lw=0.6, ls=":", label=budgets)
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
               title=key_label(f"curves: equal {metric_label(fit.y, foreign=foreign)}"), alignment="left")  # fmt: skip
     _draw_contours(ax, fit, n, d, np.concatenate([fit.cell_sizes, *lines]))
     return ax
-
-
-def _exponent(fit: LawFit, cost: Cost, has_frontier: bool) -> list[str]:
-    """How the best size grows among the runs, as a line of the title; none if the data do not determine it."""
-    if not (has_frontier and fit.success):
-        return []
-    budgets = cost(fit.cell_sizes[:, 0], fit.cell_sizes[:, 1])
-    try:
-        law, _ = exponents_of_law(fit, cost, float(budgets.min()), float(budgets.max()))
-    except UserError:  # e.g. a single budget
-        return []
-    return [
-        f"best split by the joint law: $N^*$ ∝ $C^a$, a = {format_estimate(law.exponent, law.interval)}"
-    ]
 
 
 def _draw_contours(ax: Axes, fit: LawFit, n: FloatArray, d: FloatArray, busy: FloatArray) -> None:
@@ -145,7 +129,7 @@ def _label_places(
         FigureCanvasAgg(figure)
     figure.draw_without_rendering()  # lays the axes out
     busy = ax.transData.transform(busy)
-    frame, taken = ax.bbox.padded(-2), list[Bbox]()
+    frame, taken = ax.bbox.padded(-2), list[tuple[FloatArray, FloatArray]]()
     places = {}
     for level, path in zip(drawn.levels, drawn.get_paths(), strict=True):
         text = ax.text(0, 0, f"{level:.{digits}f}", fontsize=_FONT)
@@ -153,21 +137,23 @@ def _label_places(
         text.remove()
         vertices = np.asarray(path.vertices, dtype=float)
         line = ax.transData.transform(vertices) if len(vertices) > 4 else np.empty((0, 2))
-        found: list[tuple[float, float, int, Bbox]] = []
-        for i in range(2, len(line) - 2):
-            along = np.abs(line[i + 2] - line[i - 2])
-            cos, sin = along / max(float(np.hypot(*along)), 1e-9)
-            width, height = box.width * cos + box.height * sin, box.width * sin + box.height * cos
-            corner = line[i] - np.array([width, height]) / 2
-            place = Bbox.from_bounds(corner[0], corner[1], width, height).padded(3)
-            inside = frame.contains(*place.min) and frame.contains(*place.max)
-            if inside and not any(place.overlaps(other) for other in taken):
-                beneath = ((busy >= place.min) & (busy <= place.max)).all(axis=1).sum()
-                found.append((float(beneath), abs(i / len(line) - 0.7), i, place))
-        if found:
-            best = min(found, key=lambda one: one[:3])
-            taken.append(best[3])
-            places[float(level)] = (float(vertices[best[2], 0]), float(vertices[best[2], 1]))
+        at = np.arange(2, len(line) - 2)
+        along = np.abs(line[at + 2] - line[at - 2])
+        cos, sin = (along / np.maximum(np.hypot(*along.T), 1e-9)[:, None]).T
+        extent = np.column_stack(
+            [box.width * cos + box.height * sin, box.width * sin + box.height * cos]
+        )
+        low, high = line[at] - extent / 2 - _CLEAR, line[at] + extent / 2 + _CLEAR
+        room = ((low >= frame.min) & (high <= frame.max)).all(axis=1)
+        for other_low, other_high in taken:
+            room &= ~((low <= other_high) & (high >= other_low)).all(axis=1)
+        if room.any():
+            at, low, high = at[room], low[room], high[room]
+            covered = (busy >= low[:, None]) & (busy <= high[:, None])
+            beneath = covered.all(axis=2).sum(axis=1)
+            best = np.lexsort((np.abs(at / len(line) - 0.7), beneath))[0]
+            taken.append((low[best], high[best]))
+            places[float(level)] = (float(vertices[at[best], 0]), float(vertices[at[best], 1]))
     return places
 
 

@@ -1,54 +1,37 @@
-"""All figures of a study, by name, drawn as PNG."""
+"""All figures of a report, by name, as finished pictures."""
 
-import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import pandas as pd
 
-from analysis.budget import isoflop, read_cost
 from analysis.fit import LawFit
 from analysis.gain import ComputeGains
 from analysis.latency import Served, best_under
 from analysis.plots.accuracy_latency import plot_latency
-from analysis.plots.ageing_days import plot_ageing
-from analysis.plots.budget_frontier import plot_frontier
+from analysis.plots.ageing_days import ageing_finding, plot_ageing
 from analysis.plots.contest import plot_race
 from analysis.plots.gain_bands import gain_text, plot_gains
-from analysis.plots.held_out import plot_holdout
-from analysis.plots.isoflop_profiles import plot_isoflop
-from analysis.plots.law_curves import plot_curves
-from analysis.plots.learned_components import plot_learned
-from analysis.plots.residuals import plot_residuals
-from analysis.plots.single_size import draw_single
-from analysis.study_results import Ageing, LearnedParts, MetricFits, Race, StudyFits
-from analysis.table import is_foreign, size_of
-from analysis.uncertainty import format_estimate
-from scaling.errors import UserError
+from analysis.plots.learned_components import learned_finding, plot_learned
+from analysis.plots.rendering import Picture, picture_of
+from analysis.plots.study import KINDS, draw_single
+from analysis.plots.training import (
+    calibration_finding,
+    curves_finding,
+    plot_calibration,
+    plot_training,
+)
+from analysis.study_results import Ageing, LearnedParts, Race, StudyFits, race_headline
 
 __all__ = [
-    "KINDS",
-    "Picture",
     "draw_ageing",
+    "draw_calibration",
     "draw_figures",
     "draw_gains",
     "draw_latency",
     "draw_learned",
     "draw_race",
+    "draw_training",
 ]
-
-
-_DPI = 150
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as PNG with its caption."""
-
-    png: bytes
-    caption: str
 
 
 def draw_figures(study: StudyFits, kinds: Sequence[str] | None = None) -> dict[str, Picture]:
@@ -66,7 +49,7 @@ def draw_figures(study: StudyFits, kinds: Sequence[str] | None = None) -> dict[s
         for kind in kinds or tuple(KINDS):
             drawn = KINDS[kind](study, fits) if study.has_both else draw_single(study, fits, kind)
             if drawn is not None:
-                pictures[f"{metric}-{kind}"] = _picture(*drawn)
+                pictures[f"{metric}-{kind}"] = picture_of(*drawn)
     return pictures
 
 
@@ -77,11 +60,13 @@ def draw_latency(served: Sequence[Served], *, budget_ms: float = 10.0) -> dict[s
         ax = plot_latency(one.models, one.metric, budget_ms=budget_ms)
         caption = (
             f"{one.metric} against the p99 latency of a request of {one.n_candidates} candidates, "
-            f"{int(one.models['n_samples'].iloc[0]):,} training samples; "
-            f"{best_under(one.models, one.metric, budget_ms)}."
+            f"{int(one.models['n_samples'].iloc[0]):,} training samples."
         )
         caption += "".join(f" {note[0].upper()}{note[1:]}." for note in one.notes)
-        pictures[f"{one.metric}-latency"] = _picture(ax, caption)
+        best = best_under(one.models, one.metric, budget_ms)
+        pictures[f"{one.metric}-latency"] = picture_of(
+            ax, best[0].upper() + best[1:], caption, is_titled=True
+        )
     return pictures
 
 
@@ -99,8 +84,10 @@ def draw_gains(
     caption = f"Share of the {unit} with which variants reach the {metric} of {found.reference}, {100 * found.level:g} % bands."
     inside = [gain for gain in found.gains if gain.beyond == 1 and gain.variant != found.reference]
     last = {gain.variant: gain for gain in inside}
-    caption += "".join(f" {gain_text(gain, found, unit, metric)}." for gain in last.values())
-    return _picture(plot_gains(found, unit, metric, fits=fits), caption)
+    texts = [gain_text(gain, found, unit, metric) for gain in last.values()]
+    caption += "".join(f" {text}." for text in texts)
+    finding = texts[0] if texts else f"No variant reaches {found.reference} inside the runs"
+    return picture_of(plot_gains(found, unit, metric, fits=fits), finding, caption, is_titled=True)
 
 
 def draw_race(race: Race) -> Picture:
@@ -108,7 +95,7 @@ def draw_race(race: Race) -> Picture:
     left = ", ".join(race.left_out)
     caption = f"{race.metric} of {len(race.laws)} models against the budget; curves: best split, {100 * race.level:g} % bands."
     caption += f" Without a law that can be compared: {left}." if left else ""
-    return _picture(plot_race(race), caption)
+    return picture_of(plot_race(race), race_headline(race), caption, is_titled=True)
 
 
 def draw_learned(parts: LearnedParts) -> Picture:
@@ -116,173 +103,28 @@ def draw_learned(parts: LearnedParts) -> Picture:
     last = parts.by_data.iloc[-1]
     learned = ", ".join(f"{name} {last[name]:.2f}" for name in parts.components)
     caption = f"Slopes of the largest model at {last[parts.data.column]:,.0f} {parts.data.name}: {learned}."
-    return _picture(plot_learned(parts), caption)
+    return picture_of(plot_learned(parts), learned_finding(parts), caption)
 
 
 def draw_ageing(found: Ageing) -> Picture:
     """Draw the largest model's loss by day after the last training impression."""
     caption = f"{found.metric} of {found.grade} by day; on the right over the entropy of the day's share of clicks."
-    return _picture(plot_ageing(found), caption)
+    return picture_of(plot_ageing(found), ageing_finding(found), caption)
 
 
-def _picture(drawn: Axes | Figure, caption: str) -> Picture:
-    png = io.BytesIO()
-    figure = drawn if isinstance(drawn, Figure) else drawn.figure
-    figure.savefig(png, format="png", dpi=_DPI)  # type: ignore[union-attr]
-    return Picture(png.getvalue(), caption)
-
-
-def _curves_of(
-    study: StudyFits, fits: MetricFits, fit: LawFit | Mapping[Any, LawFit] | None, **how: Any
-) -> Axes:
-    return plot_curves(
-        study.table,
-        fit,
-        y=fits.metric,
-        size=study.size.column,
-        data=study.data.column,
-        rising=fits.joint.law.rising,
-        **how,
+def draw_training(curves: pd.DataFrame) -> Picture:
+    """Draw the training loss of all runs against the impressions seen (`analysis.table.curves_table`)."""
+    caption = (
+        "Mean training logloss since the point before, against the impressions seen; one line per run, one colour per grade, thicker "
+        "for more data. A line that rises or jumps is a run to look at."
     )
+    return picture_of(plot_training(curves), curves_finding(curves), caption)
 
 
-def _against_data(study: StudyFits, fits: MetricFits) -> tuple[Axes, str]:
-    fit = fits.joint if fits.joint.has_curve else fits.by_data
-    ax = _curves_of(study, fits, fit, x=study.data.column, truth=fits.truth)
-    groups = study.grade if study.grade == study.size.column else "grade"
-    return ax, f"{fits.metric} against {study.data.name}, one colour per {groups}. {_curves(fits)}"
-
-
-def _against_size(study: StudyFits, fits: MetricFits) -> tuple[Axes, str]:
-    fit = fits.joint if fits.joint.has_curve else fits.by_size
-    ax = _curves_of(study, fits, fit, x=study.size.column, truth=fits.truth)
-    what = f"{fits.metric} against {study.size.name}, one colour per value of {study.data.name}"
-    return ax, f"{what}. {_curves(fits)}"
-
-
-def _against_flops(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
-    column = "flops_per_sample"
-    if column in (study.size.column, study.data.column) or column not in study.table.columns:
-        return None
-    if len(study.table[column].unique()) < 2:
-        return None
-    fit = fits.joint if fits.joint.has_curve else None
-    ax = _curves_of(study, fits, fit, x=column, truth=fits.truth)
-    return ax, f"{fits.metric} against the forward cost of one sample. {_curves(fits)}"
-
-
-def _excess(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
-    if fits.known is not None and fits.known.has_curve and fits.truth is not None:
-        ax = _curves_of(study, fits, fits.known, x=study.data.column, minus=fits.truth)
-        return ax, (
-            f"Distance of {fits.metric} to that of the true probabilities, on logarithmic axes; "
-            f"curves: the joint law with E held there."
-        )
-    if not fits.joint.success:
-        return None
-    offset = fits.joint.params["E"]
-    ax = _curves_of(study, fits, fits.joint, x=study.data.column, minus=offset)
-    return ax, f"Distance of {fits.metric} to the fitted E, on logarithmic axes."
-
-
-def _residuals(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
-    if not fits.joint.has_curve:
-        return None
-    return plot_residuals(fits.joint, sizes=(study.size, study.data)), (
-        f"Residuals of the joint law of {fits.metric}, in units of each cell's noise. A row or a "
-        "column of one colour is a model size or a data size that the law misses as a whole."
+def draw_calibration(table: pd.DataFrame) -> Picture:
+    """Draw predicted over observed clicks of all runs against the data size."""
+    caption = (
+        "Sum of the predicted probabilities over the number of clicks in the test part, means over seeds with the range of the "
+        "seeds; at 1 the model is calibrated on average."
     )
-
-
-def _holdout(study: StudyFits, fits: MetricFits) -> tuple[Figure, str] | None:
-    rows = fits.held_out
-    law = fits.joint.law.name
-    if rows.empty or not (rows["predicted"].notna() & (rows["law"] == law)).any():
-        return None
-    foreign = is_foreign(study.table)
-    figure = plot_holdout(
-        rows,
-        law=law,
-        y=fits.metric,
-        sizes=(study.size, study.data),
-        whole=fits.joint,
-        foreign=foreign,
-    )
-    return figure, (
-        f"Held-out cells of {fits.metric}: prediction from the smaller cells less measurement, with "
-        "95 % prediction intervals, from the smallest cell up; a panel for each choice of what was held out."
-    )
-
-
-def _flops_label(study: StudyFits) -> str:
-    """The label of training FLOPs; without their column, they are 6 N D."""
-    if "flops" in study.table.columns:
-        return size_of("flops", foreign=is_foreign(study.table)).label
-    return "FLOPs $6\\,N\\,D$"
-
-
-def _frontier(study: StudyFits, fits: MetricFits) -> tuple[Axes, str] | None:
-    if not fits.joint.has_curve or fits.joint.law.variables != ("N", "D"):
-        return None
-    x, data = study.size.column, study.data.column
-    if "flops" in (x, data):
-        return None  # the cost is itself an axis, so there is nothing to split
-    cost = read_cost(study.table, "flops", x=x, data=data)
-    foreign = is_foreign(study.table)
-    ax = plot_frontier(
-        fits.joint,
-        cost,
-        sizes=(study.size, study.data),
-        cost_label=_flops_label(study),
-        foreign=foreign,
-    )
-    return ax, (
-        f"Curves of equal {fits.metric} by the joint law, and the best model and data size for each "
-        "training cost with its 95 % interval; everything beyond the runs is extrapolated."
-    )
-
-
-def _isoflop(study: StudyFits, fits: MetricFits) -> tuple[Figure, str] | None:
-    x, data = study.size.column, study.data.column
-    if "flops" in (x, data):
-        return None
-    rising = fits.joint.law.rising
-    try:
-        found = isoflop(study.table, fits.metric, x=x, data=data, rising=rising)
-    except UserError:  # most studies are grids, whose runs share no budgets
-        return None
-    exponent = format_estimate(found.size.exponent, found.size.interval)
-    figure = plot_isoflop(
-        found, fits.metric, study.size, budget_label=_flops_label(study), rising=rising,
-        foreign=is_foreign(study.table),
-    )  # fmt: skip
-    return figure, (
-        "Runs of equal training FLOPs with a parabola in log size for each budget, and the best sizes with their power law; "
-        f"N* grows as C^a with a = {exponent}."
-    )
-
-
-def _curves(fits: MetricFits) -> str:
-    joint = fits.joint
-    if not joint.has_curve:
-        return f"No joint law: {joint.message}; curves are fitted to each group alone."
-    points = "Points: means over seeds with pooled standard errors; curves: the joint law"
-    offset = "" if "E" in joint.fixed else f" E = {joint.estimate('E')}."
-    if not joint.success:
-        status = joint.status.replace("_", " ")
-        return f"{points}, whose status is {status}, so that they are dashed and grey and have no band.{offset}"
-    level = f"{100 * joint.options.level:g} %"
-    return f"{points} with its {level} confidence band, dashed beyond the largest size of each colour.{offset}"
-
-
-# Name -> how it is drawn; the names are those of `scaling plot --kind`.
-KINDS: dict[str, Callable[[StudyFits, MetricFits], tuple[Axes | Figure, str] | None]] = {
-    "data": _against_data,
-    "size": _against_size,
-    "flops": _against_flops,
-    "excess": _excess,
-    "residuals": _residuals,
-    "holdout": _holdout,
-    "frontier": _frontier,
-    "isoflop": _isoflop,
-}
+    return picture_of(plot_calibration(table), calibration_finding(table), caption)

@@ -37,7 +37,7 @@ __all__ = ["plot_curves"]
 
 
 # How far curves run beyond the largest size.
-_REACH = 4.0
+_REACH = 10.0
 # A limit further from the points than this share of their range would set the scale of the axis.
 _NEAR = 0.5
 # Nor do curves that fall further below the points than this factor, where heights are logarithmic.
@@ -125,7 +125,7 @@ def plot_curves(
     dress(ax)
     title = size_of(group, foreign=foreign).title
     if fit is not None:
-        said = _title(fit, title, minus)
+        said = _title(fit, title)
         if curves and many:
             said += f"\ncurves: {len(curves)} of {len(levels)} values of {title}"
         if minus is not None and (below := int((heights <= 0).sum())):
@@ -145,9 +145,9 @@ def _is_doubtful(fit: LawFit | Mapping[Any, LawFit]) -> bool:
     return not all(one.success for one in fits if one.has_curve or isinstance(fit, LawFit))
 
 
-def _title(fit: LawFit | Mapping[Any, LawFit], group: str, minus: float | None) -> str:
+def _title(fit: LawFit | Mapping[Any, LawFit], group: str) -> str:
     if isinstance(fit, LawFit):
-        return law_title(fit, minus=minus)
+        return law_title(fit)
     drawn = [one for one in fit.values() if one.has_curve]
     if not drawn:
         return f"no curve: too few sizes to fit each value of {group} alone"

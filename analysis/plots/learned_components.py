@@ -5,11 +5,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.style import GREY, MARKERS, colour_of, dress, log_ticks, set_figure_title
+from analysis.plots.style import GREY, MARKERS, colour_of, dress, log_ticks
 from analysis.study_results import LearnedParts
 from analysis.table import Size, size_label
 
-__all__ = ["plot_learned"]
+__all__ = ["learned_finding", "plot_learned"]
 
 
 def plot_learned(parts: LearnedParts) -> Figure:
@@ -23,14 +23,17 @@ def plot_learned(parts: LearnedParts) -> Figure:
         title="components", alignment="left", loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False,
         fontsize=9,
     )  # fmt: skip
+    return figure
+
+
+def learned_finding(parts: LearnedParts) -> str:
+    """How much of the components' true weights the largest model has learned."""
     last = parts.by_data.iloc[-1]
     values = [float(last[name]) for name in parts.components]
-    set_figure_title(
-        figure,
+    return (
         f"The largest model has learned {min(values):.2f} to {max(values):.2f} of the components' true weights "
-        f"at {last[parts.data.column]:,.0f} {parts.data.name} (1: all)",
+        f"at {last[parts.data.column]:,.0f} {parts.data.name} (1: all)"
     )
-    return figure
 
 
 def _draw_excess(ax: Axes, parts: LearnedParts) -> None:

@@ -45,10 +45,8 @@ def plot_residuals(
     if ax is None:
         ax = new_axes()
     sizes = sizes or [size_of(fit.columns[v]) for v in fit.law.variables]
-    scaled = fit.cells["residual"] * np.sqrt(fit.cells["n_rows"])
-    unit = fit.noise.sd if fit.noise.dof else float(scaled.std())
     values = fit.cell_sizes
-    cells = pd.DataFrame({"N": values[:, 0], "D": values[:, -1], "scaled": scaled / unit})
+    cells = pd.DataFrame({"N": values[:, 0], "D": values[:, -1], "scaled": fit.scaled_residuals})
     difference = (
         "log of measured / fitted" if fit.options.residual_scale == "log" else "measured − fitted"
     )

@@ -14,7 +14,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 
 from analysis.fit import LawFit
 from analysis.table import LABELS
-from analysis.uncertainty import format_estimate
 
 __all__ = ["dress", "new_axes"]
 
@@ -36,7 +35,10 @@ LEGEND_ENTRIES = 8
 _BAR_LABELS = 16
 _WIDTH = 7.2  # inches, of a figure of one panel
 _TITLE_WIDTH = 88
+# A line of the bold title has so many of these characters.
+_BOLD = 0.85
 _KEY_WIDTH = 26
+_NAME_WIDTH = 48
 # Inferno without its ends: black looks like an axis, and orange beyond this has a contrast below 3 on white.
 _DARKEST, _PALEST = 0.12, 0.66
 # Below so many cells for each parameter, R2 is high whatever the law.
@@ -63,7 +65,12 @@ def sizes_map() -> LinearSegmentedColormap:
 
 def metric_label(metric: str, *, foreign: bool = False) -> str:
     """The label of a metric; a column of a foreign table keeps its name, as its unit is not known."""
-    return metric if foreign else LABELS.get(metric, metric)
+    return short_name(metric if foreign else LABELS.get(metric, metric))
+
+
+def short_name(name: str) -> str:
+    """A name that leaves a figure its room."""
+    return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
 
 
 def plain(value: float, _position: float = 0.0) -> str:
@@ -92,13 +99,12 @@ def log_ticks(axis: Axis, label: Callable[[float], str] = plain) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def law_title(fit: LawFit, *, curves: bool = True, minus: float | None = None) -> str:
-    """The law of a figure, its status, E and R2 with what it does not say.
+def law_title(fit: LawFit, *, curves: bool = True) -> str:
+    """The law of a figure and its status.
 
     Args:
         fit: of the law.
         curves: whether the figure has curves, whose look marks a law that the data do not determine.
-        minus: offset that the figure takes off the metric.
     """
     law = f"{fit.law.name} law"
     if fit.options.fixed:
@@ -113,9 +119,13 @@ def law_title(fit: LawFit, *, curves: bool = True, minus: float | None = None) -
         which = f" ({', '.join(names)})" if names else ""
         look = "; its curves are dashed and grey" if curves else ""
         first = f"{law}: {status.upper()}{which}{look}"
-    own = [] if "E" in fit.fixed or "E" not in fit.params else [_offset_text(fit)]
-    facts = "; ".join([*own, *_r_squared_text(fit, minus)])
-    return "\n".join(line for line in (first, facts, *_lack_of_fit(fit)) if line)
+    return "\n".join([first, *_lack_of_fit(fit)])
+
+
+def law_facts(fit: LawFit) -> str:
+    """E of a law with its interval, and R2 with what it does not say; for the caption of a figure with its curves."""
+    own = [] if "E" in fit.fixed or "E" not in fit.params else [f"E = {fit.estimate('E')}"]
+    return "; ".join([*own, *_r_squared_text(fit)])
 
 
 def _lack_of_fit(fit: LawFit) -> list[str]:
@@ -124,15 +134,10 @@ def _lack_of_fit(fit: LawFit) -> list[str]:
     return [note.replace(_LACK, _LACK.upper(), 1) for note in told]
 
 
-def _offset_text(fit: LawFit) -> str:
-    return f"E = {format_estimate(fit.params['E'], fit.intervals.get('E'))}"
-
-
-def _r_squared_text(fit: LawFit, minus: float | None) -> list[str]:
+def _r_squared_text(fit: LawFit) -> list[str]:
     if not np.isfinite(fit.r_squared):
         return []
-    of = f" of {fit.y} itself" if minus is not None else ""
-    text = f"R² = {fit.r_squared:.4f}{of}"
+    text = f"R² of {fit.y} = {fit.r_squared:.4f}"
     if fit.n_cells < _FEW_CELLS * fit.n_free:
         return [f"{text} says little: {fit.n_cells} cells, {fit.n_free} free parameters"]
     return [f"{text}, {fit.n_cells} cells: no test of E or form"]
@@ -154,8 +159,16 @@ def set_figure_title(figure: Figure, text: str, *, doubtful: bool = False) -> No
 
 
 def _wrapped(text: str, width: int) -> str:
-    lines = [textwrap.fill(line, width, break_long_words=False) for line in text.split("\n")]
+    lines = [textwrap.fill(line, width) for line in text.split("\n")]
     return "\n".join(lines)
+
+
+def set_finding(figure: Figure, text: str) -> None:
+    """What a figure shows, in bold above the titles of its panels; one with a title over all of them says it there."""
+    if figure.get_suptitle():
+        return
+    width = int(_TITLE_WIDTH * figure.get_figwidth() / _WIDTH * _BOLD)
+    figure.suptitle(_wrapped(text, width), x=0.01, ha="left", fontsize=10, fontweight="bold")
 
 
 def _title_colour(doubtful: bool) -> str:

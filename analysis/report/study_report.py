@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,23 +12,31 @@ from analysis.forecasts import LEDGER_FOLDER, Score, read_ledger, score_forecast
 from analysis.latency import Served, measured_counts, served_models
 from analysis.laws import build_law
 from analysis.plots import Picture, draw_figures, draw_latency
-from analysis.report.ageing_section import ageing_section
-from analysis.report.fitted_laws import variant_sections
-from analysis.report.forecast_ledger import forecast_section
-from analysis.report.generated_truth import truth_section
-from analysis.report.html_page import Page, render
-from analysis.report.overview import (
-    absent_text,
-    gains_section,
-    overview_section,
-    summary_line,
-)
-from analysis.report.pursuit_rounds import pursuit_section
-from analysis.report.repeatability import checklist_section, provenance_section, run_provenance
+from analysis.report.page import Page, render_html, render_markdown
 from analysis.report.safe_names import FIGURE_BYTES, file_names
-from analysis.report.served_models import served_section, teachers_section
-from analysis.study_results import StudyFits, StudyLaw, fit_study, study_text
+from analysis.report.sections import (
+    absent_text,
+    ageing_section,
+    answer_section,
+    cells_section,
+    checklist_section,
+    forecast_section,
+    lead_sentence,
+    overview_section,
+    provenance_section,
+    pursuit_section,
+    race_section,
+    run_provenance,
+    served_section,
+    teachers_section,
+    training_section,
+    truth_section,
+    variant_sections,
+)
+from analysis.report.study_document import study_document
+from analysis.study_results import StudyFits, StudyLaw, fit_study, race_of_studies, study_text
 from analysis.table import (
+    curves_table,
     days_table,
     default_metrics,
     runs_table,
@@ -35,8 +44,9 @@ from analysis.table import (
     split_variants,
     write_table,
 )
-from scaling.atomic_files import atomic_path, write_text
+from scaling.atomic_files import atomic_path, json_values, write_json, write_text
 from scaling.errors import UserError
+from scaling.notebook_html import notebook_text
 from scaling.records import PursuitRound, RunStore, read_rounds
 
 __all__ = ["AnalysisResult", "analyse", "analyse_table"]
@@ -55,7 +65,7 @@ class AnalysisResult:
 
     Attributes:
         fits: every fit with intervals, by the name of its file.
-        paths: the written files by kind: table, fits and figures (folders), report.
+        paths: the written files by kind: table, fits and figures (folders), report, markdown, document.
         text: cells, exponents with intervals, and paths, for people.
         success: whether the data determine every joint law.
     """
@@ -64,6 +74,9 @@ class AnalysisResult:
     paths: dict[str, Path]
     text: str
     success: bool
+
+    def _repr_html_(self) -> str:
+        return notebook_text(self.text)
 
 
 def analyse(
@@ -79,6 +92,7 @@ def analyse(
     rising: Mapping[str, bool] | None = None,
     law: StudyLaw = _ADDITIVE,
     notes: Sequence[str] = (),
+    commands: Sequence[str] = (),
 ) -> AnalysisResult:
     """Analyse the finished runs of a study: write its table, fits, figures and report.
 
@@ -95,6 +109,7 @@ def analyse(
         rising: whether larger is better, for metrics whose names do not tell it.
         law: the law of all rows, and the options of every fit.
         notes: remarks on the table, for the report.
+        commands: that make the report again.
 
     Raises:
         UserError: no run is finished, a record is damaged, or a file cannot be written.
@@ -115,7 +130,7 @@ def analyse(
             notes.append(f"{count} finished runs in the folder are not of this plan: left out.")
         table = table[wanted].reset_index(drop=True)
     chosen = set(table["signature"])
-    days = days_table(study_folder)
+    days, curves = days_table(study_folder), curves_table(study_folder)
     records = [r for r in RunStore(study_folder).read_all() if r.signature in chosen]
     served: list[Served] = []
     try:
@@ -137,7 +152,9 @@ def analyse(
         forecasts=forecasts,
         rounds=rounds,
         days=days[days["signature"].isin(chosen)],
+        curves=curves[curves["signature"].isin(chosen)],
         provenance=run_provenance(records),
+        commands=commands,
     )
 
 
@@ -157,7 +174,9 @@ def analyse_table(
     forecasts: Sequence[Score] = (),
     rounds: Sequence[PursuitRound] = (),
     days: pd.DataFrame | None = None,
+    curves: pd.DataFrame | None = None,
     provenance: Sequence[tuple[str, str]] = (),
+    commands: Sequence[str] = (),
 ) -> AnalysisResult:
     """Analyse any table with two sizes and a metric; see `analyse`.
 
@@ -165,7 +184,7 @@ def analyse_table(
 
     Args:
         table: one row per run.
-        out: the folder that table.csv, fits/, figures/ and report.html are written to.
+        out: the folder that table.csv, fits/, figures/, report.html, report.md and report.json are written to.
         title: the report's title.
         metrics: columns to fit; default: one falling and one rising metric (`default_metrics`).
         x: the column of the model size.
@@ -178,7 +197,9 @@ def analyse_table(
         forecasts: the scored ledger.
         rounds: those of `scaling pursue`.
         days: the runs' metrics by day (`days_table`), or None.
+        curves: their training curves (`curves_table`), or None.
         provenance: names and values for the report's last section.
+        commands: that make the report again.
 
     Raises:
         UserError: a column is missing, a size is a metric, or a file cannot be written.
@@ -194,25 +215,42 @@ def analyse_table(
     ]
     pictures = {study.label: draw_figures(study) for study in studies}
     latencies = draw_latency(served)
+    fits, figures = _by_file(studies, pictures)
+    figures |= {n: latencies[label] for label, n in file_names(latencies, FIGURE_BYTES).items()}
+    race = race_of_studies(studies, metrics[0])
+    racing, raced = race_section(race)
+    training, trained = training_section(sized, curves)
+    figures |= raced | trained
+    file_of = {id(picture): name for name, picture in figures.items()}
     sections = [
-        gains_section(studies),
+        answer_section(studies, served, planned),
+        racing,
+        *(
+            part
+            for study in studies
+            for part in variant_sections(
+                study,
+                pictures[study.label],
+                {name: file_of[id(one)] for name, one in pictures[study.label].items()},
+            )
+        ),
+        served_section(served, latencies),
+        forecast_section(forecasts),
         overview_section(
             studies, planned, [*notes, *_size_notes(table, sized, x, x if one else data)]
         ),
         teachers_section(table, metrics),
         *(truth_section(study) for study in studies if study.has_both),
-        *(part for study in studies for part in variant_sections(study, pictures[study.label])),
-        forecast_section(forecasts),
+        training,
         pursuit_section(rounds),
-        served_section(served, latencies),
         ageing_section(pd.DataFrame() if days is None else days),
+        cells_section(studies),
         checklist_section(studies),
-        provenance_section(provenance),
+        provenance_section(provenance, commands),
     ]
-    html = render(Page(title, summary_line(studies), sections))
-    fits, figures = _by_file(studies, pictures)
-    figures |= {n: latencies[label] for label, n in file_names(latencies, FIGURE_BYTES).items()}
-    paths = _write(out, table, fits, figures, html)
+    page = Page(title, lead_sentence(studies, race), sections)
+    document = study_document(title, studies, planned, served, forecasts, provenance, commands)
+    paths = _write(out, table, fits, figures, page, document)
     success = all(m.joint.success for study in studies for m in study.metrics.values())
     return AnalysisResult(fits, paths, _text(studies, planned, paths), success)
 
@@ -222,21 +260,28 @@ def _write(
     table: pd.DataFrame,
     fits: Mapping[str, LawFit],
     figures: Mapping[str, Picture],
-    html: str,
+    page: Page,
+    document: Mapping[str, Any],
 ) -> dict[str, Path]:
     """Write all files; return their paths by kind."""
     paths = {
         "table": out / "table.csv",
         "fits": out / "fits",
         "figures": out / "figures",
+        "markdown": out / "report.md",
+        "document": out / "report.json",
         "report": out / "report.html",
     }
+    html, markdown = render_html(page), render_markdown(page)
     write_table(table, paths["table"])
     for name, picture in figures.items():
         with atomic_path(paths["figures"] / f"{name}.png") as path:
             path.write_bytes(picture.png)
+        write_text(paths["figures"] / f"{name}.svg", picture.svg)
     for name, fit in fits.items():
         write_text(paths["fits"] / f"{name}.json", fit.to_json() + "\n")
+    write_json(paths["document"], json_values(document))
+    write_text(paths["markdown"], markdown)
     write_text(paths["report"], html)
     return paths
 

@@ -14,9 +14,31 @@ from analysis.study_results.best_rates import (
 from analysis.study_results.component_slopes import LearnedParts, learned_parts
 from analysis.study_results.extrapolation import CUTS, Cut, holdout, largest_cells, score_holdout
 from analysis.study_results.fits_as_text import study_text, truth_verdict
+from analysis.study_results.headlines import (
+    STATUS_WORDS,
+    cost_finding,
+    fit_finding,
+    frontier_finding,
+    gain_is_clear,
+    gain_sentence,
+    growth_finding,
+    holdout_finding,
+    holdout_hits,
+    race_headline,
+    residual_finding,
+    worse_with,
+)
 from analysis.study_results.paired_runs import paired_differences
 from analysis.study_results.pairing import LostPair
-from analysis.study_results.race import CellDifference, Contest, Race, run_race
+from analysis.study_results.race import (
+    COMPUTED_FLOPS,
+    CellDifference,
+    Contest,
+    Race,
+    has_computed_flops,
+    race_of_studies,
+    run_race,
+)
 from analysis.study_results.rate_choice import why_keep
 from analysis.study_results.study_fits import (
     MetricFits,
@@ -29,7 +51,9 @@ from analysis.study_results.study_fits import (
 from analysis.study_results.study_fitting import fit_study
 
 __all__ = [
+    "COMPUTED_FLOPS",
     "CUTS",
+    "STATUS_WORDS",
     "Ageing",
     "BestRate",
     "CellDifference",
@@ -43,20 +67,33 @@ __all__ = [
     "ScannedRates",
     "StudyFits",
     "StudyLaw",
+    "cost_finding",
     "find_ageing",
     "find_best_rates",
+    "fit_finding",
     "fit_rate_law",
     "fit_study",
+    "frontier_finding",
+    "gain_is_clear",
+    "gain_sentence",
     "grade_label",
+    "growth_finding",
+    "has_computed_flops",
     "holdout",
+    "holdout_finding",
+    "holdout_hits",
     "joint_laws",
     "largest_cells",
     "learned_parts",
     "paired_differences",
+    "race_headline",
+    "race_of_studies",
+    "residual_finding",
     "run_race",
     "score_holdout",
     "single_laws",
     "study_text",
     "truth_verdict",
     "why_keep",
+    "worse_with",
 ]

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from analysis.study_results.headlines import gain_sentence
 from analysis.study_results.study_fits import MetricFits, StudyFits
-from analysis.table import size_label
-from analysis.uncertainty import Interval, format_estimate
+from analysis.table import size_label, sizes_text
 from scaling.aligned_text import aligned
 
 __all__ = ["study_text", "truth_verdict"]
@@ -33,7 +33,7 @@ def _cells_text(study: StudyFits, metric: str) -> str:
         size = f"{part[x].iloc[0]:,}"
         rows.append([grade, size, *shown] if own else [size, *shown])
     seeds = int(cells.n_seeds.sum())
-    title = f"{metric}: {seeds} runs in {len(cells)} cells, means over seeds"
+    title = f"{metric}: {seeds} runs in {len(cells)} cell{'s' * (len(cells) > 1)}, means over seeds"
     if (x, data) != ("n_params", "n_samples"):
         title += f"; N = {x}, D = {data}"
     right = [column > 0 for column in range(len(header))]
@@ -88,16 +88,9 @@ def _tenfold_lines(fits: MetricFits) -> list[str]:
     """One line for each answer of `tenfold`."""
     lines = []
     for found in fits.tenfold:
-        at = ", ".join(
-            f"{name} = {size_label(size)}"
-            for name, size in zip(fits.joint.law.variables, found.sizes, strict=True)
-        )
+        at = sizes_text(fits.joint.law.variables, found.sizes)
         lines.append(f"  from {found.place}, {at}:")
-        for gain in found.gains:
-            middle, low, high = gain.improvement
-            interval = Interval(low, high) if low == low else None
-            text = format_estimate(middle, interval)
-            lines.append(f"    {gain.what} improves {fits.metric} by {text}")
+        lines += [f"    {gain_sentence(gain, fits.metric)}" for gain in found.gains]
     return lines
 
 

@@ -7,12 +7,21 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.budget import frontier
+from analysis.budget import frontier, read_cost
 from analysis.gain import ComputeGains, GainAt, VariantLaw, check_comparable, compute_gains
 from analysis.study_results.pairing import LostPair, pair_runs
+from analysis.study_results.study_fits import StudyFits
 from scaling.errors import UserError
 
-__all__ = ["CellDifference", "Contest", "Race", "run_race"]
+__all__ = [
+    "COMPUTED_FLOPS",
+    "CellDifference",
+    "Contest",
+    "Race",
+    "has_computed_flops",
+    "race_of_studies",
+    "run_race",
+]
 
 
 # A floor of the metric that the log's truth gives: the column, by metric.
@@ -20,6 +29,9 @@ _FLOORS = {"soft_logloss": "bayes_logloss", "logloss": "bayes_logloss"}
 _CELL = ["grade", "n_samples"]
 # A split that exceeds the runs by less counts as inside.
 _INSIDE = 1.05
+_SUAN = "model.kind=suan"
+# Comparable between kinds of models: those of SUAN in `flops` include tokens that nothing reads.
+COMPUTED_FLOPS = "computed_flops"
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,41 @@ class Race:
         assert self.gains is not None
         best = max((one for one in self.gains.gains if one.budget == budget), key=lambda g: g.best)
         return best, next(law for law in self.laws if law.name == best.variant)
+
+
+def has_computed_flops(table: pd.DataFrame) -> bool:
+    """Whether all runs know the FLOPs that are comparable between kinds of models."""
+    return COMPUTED_FLOPS in table.columns and bool(table[COMPUTED_FLOPS].notna().all())
+
+
+def race_of_studies(studies: Sequence[StudyFits], metric: str) -> Race | None:
+    """Compare the variants of a study with one of them, SUAN if it takes part, else that of the most runs.
+
+    Args:
+        studies: one for each variant, with laws of model size and data size.
+        metric: that is compared.
+
+    Returns:
+        None if there is one variant, or if nothing can be compared.
+    """
+    if len(studies) < 2 or not all(study.has_both for study in studies):
+        return None
+    laws, computed = [], all(has_computed_flops(study.table) for study in studies)
+    for study in studies:
+        fit, sizes = study.metrics[metric].joint, (study.size.column, study.data.column)
+        if not fit.has_curve or "flops" in sizes:
+            return None
+        rows = study.table
+        if computed:
+            rows = rows.assign(flops=rows[COMPUTED_FLOPS])
+        cost = read_cost(rows, "flops", x=sizes[0], data=sizes[1])
+        laws.append(VariantLaw(study.label, fit, rows, cost))
+    most = max(laws, key=lambda law: len(law.table))
+    reference = next((law for law in laws if _SUAN in law.name), most)
+    try:
+        return run_race(laws, {law.name: law.table for law in laws}, reference.name)
+    except UserError:
+        return None
 
 
 def run_race(

@@ -49,6 +49,7 @@ def fit_study(
     data: str = "n_samples",
     rising: Mapping[str, bool] | None = None,
     law: StudyLaw = _ADDITIVE,
+    extrapolate: bool = True,
 ) -> StudyFits:
     """Fit everything that a report shows.
 
@@ -60,6 +61,7 @@ def fit_study(
         data: column of the data size; a law of one size does not use it.
         rising: whether larger is better, for metrics whose names do not tell it.
         law: the law of all rows, and the options of every fit.
+        extrapolate: fit rival laws and held-out cells, too, which takes as long as all the rest together.
 
     Raises:
         UserError: a column is missing, a run is counted twice, one has no grade while others do, or the law is of other
@@ -87,7 +89,8 @@ def fit_study(
         raise UserError(f"table: no row has a finite {' or '.join(empty)}")
     up = {metric: rises(metric) for metric in metrics} | dict(rising or {})
     fitted = {
-        metric: _fit_metric(table, metric, x, data, grade, up[metric], law) for metric in metrics
+        metric: _fit_metric(table, metric, x, data, grade, up[metric], law, extrapolate)
+        for metric in metrics
     }
     cells = cell_table(table, metrics, x=x, data=data, grade=grade)
     size, samples = (size_of(column, foreign=is_foreign(table)) for column in (x, data))
@@ -95,7 +98,14 @@ def fit_study(
 
 
 def _fit_metric(
-    table: pd.DataFrame, metric: str, x: str, data: str, grade: str, rising: bool, law: StudyLaw
+    table: pd.DataFrame,
+    metric: str,
+    x: str,
+    data: str,
+    grade: str,
+    rising: bool,
+    law: StudyLaw,
+    extrapolate: bool,
 ) -> MetricFits:
     truth = _truth(table, metric)
     form = build_law(law.name, rising=rising, limit=law.limit)
@@ -118,12 +128,13 @@ def _fit_metric(
             _plain(size): fit_law(single, part, x=x, **how) for size, part in table.groupby(data)
         }
     every = joint_laws if x != data else single_laws
-    laws = [replace(one, limit=law.limit) for one in every(rising=rising)]
+    laws = [replace(one, limit=law.limit) for one in every(rising=rising)] if extrapolate else []
     quick = replace(law.options, interval="none", n_draws=None)
     rivals = {
         one.name: fit_law(one, table, **both, options=options_for(one, quick)) for one in laws
     }
     cuts: tuple[Cut, ...] = ("data", "size", "corner") if x != data else ("size",)
+    cuts = cuts if extrapolate else ()
     held_out = holdout(laws, table, **both, cuts=cuts, options=quick)
     return MetricFits(
         metric,

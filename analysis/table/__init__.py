@@ -13,10 +13,11 @@ from analysis.table.columns import (
     sized_rows,
 )
 from analysis.table.csv_reader import read_table
+from analysis.table.curves import CURVE_COLUMNS, curves_table
 from analysis.table.days import DAY_COLUMNS, days_table
 from analysis.table.directions import direction, falls_with, rises
-from analysis.table.labels import LABELS, Size, first_few, size_label, size_of
-from analysis.table.places import is_foreign, place_of, source_of
+from analysis.table.labels import LABELS, Size, first_few, size_label, size_of, sizes_text
+from analysis.table.places import header_of, is_foreign, place_of, source_of
 from analysis.table.settings_in_cells import (
     SETTINGS,
     BestSettings,
@@ -38,6 +39,7 @@ from analysis.table.variants import (
 )
 
 __all__ = [
+    "CURVE_COLUMNS",
     "DAY_COLUMNS",
     "LABELS",
     "RUN_COLUMNS",
@@ -50,6 +52,7 @@ __all__ = [
     "cell_table",
     "check_runs",
     "check_sizes",
+    "curves_table",
     "days_table",
     "default_metrics",
     "describe_differences",
@@ -60,6 +63,7 @@ __all__ = [
     "falls_with",
     "first_few",
     "grade_column",
+    "header_of",
     "is_foreign",
     "largest_variant",
     "law_columns",
@@ -73,6 +77,7 @@ __all__ = [
     "size_label",
     "size_of",
     "sized_rows",
+    "sizes_text",
     "source_of",
     "split_variants",
     "value_text",

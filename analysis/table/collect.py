@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scaling.atomic_files import write_text
+from scaling.atomic_files import atomic_path, write_text
+from scaling.device_peaks import mfu_of_run
 from scaling.errors import UserError
-from scaling.records import RunRecord, RunStore, ordered_records, run_settings
+from scaling.records import RunRecord, RunStore, ordered_records, run_settings, value_text
 from scaling.study import lease_key
 
 __all__ = ["RUN_COLUMNS", "TEACHER_COLUMNS", "runs_table", "write_table"]
@@ -44,6 +45,7 @@ RUN_COLUMNS = {
     "rank_floor": "least excess logloss if items are known through d numbers (generated data)",
     "train_seconds": "wall-clock seconds of the training loop",
     "samples_per_second": "of the training loop",
+    "mfu": "FLOPs in train_seconds as a share of the peak in the GPU's data sheet; empty on a CPU and where no peak is known",
     "peak_memory_gib": "resident memory at its highest, GiB",
     "data_fingerprint": "first 12 digits of the event store's fingerprint",
     "signature": "the run's identity",
@@ -104,6 +106,13 @@ def _started(record: RunRecord) -> str | float:
     return attempts[0].get("started") or np.nan
 
 
+def _mfu(record: RunRecord) -> float:
+    found = mfu_of_run(
+        record.flops, record.train_seconds, record.config.precision, record.provenance
+    )
+    return np.nan if found is None else found
+
+
 def _row(record: RunRecord) -> dict[str, object]:
     truth = record.provenance.get("truth") or {}
     settings = {name: v for name, v in run_settings(record).items() if v is not None}
@@ -120,6 +129,7 @@ def _row(record: RunRecord) -> dict[str, object]:
         "rank_floor": _rank_floor(record),
         "train_seconds": record.train_seconds,
         "samples_per_second": record.samples_per_second,
+        "mfu": _mfu(record),
         "peak_memory_gib": record.peak_memory_gib,
         "signature": record.signature,
         "started": _started(record),
@@ -145,5 +155,30 @@ def _rank_floor(record: RunRecord) -> float:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, atomically; numbers keep all their digits."""
-    write_text(path, table.to_csv(index=False))
+    """Write a table as Parquet if `path` ends in .parquet, else as CSV, atomically; numbers keep all their digits.
+
+    In Parquet, missing values are nulls, and a column of several types is text.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if path.suffix != ".parquet":
+        write_text(path, table.to_csv(index=False))
+        return
+    import duckdb  # slow to import, and only needed here
+
+    typed = pd.DataFrame({str(name): _with_nulls(table[name]) for name in table.columns})
+    with atomic_path(path) as temporary, duckdb.connect() as connection:
+        connection.from_df(typed).write_parquet(str(temporary), compression="zstd")
+
+
+def _with_nulls(column: pd.Series) -> pd.Series:
+    """The column with one type, and with missing values that are no numbers."""
+    if pd.api.types.is_float_dtype(column):
+        return column.astype("Float64")
+    if column.dtype != object:
+        return column
+    present = column.dropna()
+    if len(present) and present.map(lambda value: isinstance(value, bool)).all():
+        return column.astype("boolean")
+    return present.map(value_text).reindex(column.index).astype("string")

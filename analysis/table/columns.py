@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.table.collect import RUN_COLUMNS
 from analysis.table.directions import rises
-from analysis.table.places import place_of, source_of
+from analysis.table.places import header_of, place_of, source_of
 from scaling.errors import UserError, nearest
 
 __all__ = [
@@ -30,7 +30,7 @@ def require_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
     for column in columns:
         if column not in table.columns:
             known = [str(name) for name in table.columns]
-            raise UserError(f"{source_of(table)}: no column {column}{nearest(column, known)}")
+            raise UserError(f"{header_of(table)}: no column {column}{nearest(column, known)}")
         kind = table[column].dtype
         if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
             # One word in a column of a CSV turns all its numbers into text.

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.table.places import LINE, SOURCE
+from analysis.table.places import HEADER, LINE, SOURCE
 from analysis.table.possible_values import check_values
 from scaling.errors import UserError
 
@@ -45,7 +45,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
     A column is of whole numbers, numbers or truth values if all its cells are, else of text; `NA`, `NaN`, `null` and
     empty cells are missing values. Blank lines are passed over. The index (named `line`) holds the file's line numbers
-    from 1, `attrs["source"]` the file's name, both for messages.
+    from 1, `attrs` the file's name (`source`) and the line of its header (`header`), all for messages.
 
     Raises:
         UserError: it cannot be read, is not UTF-8, is of another dialect, has comments or no row, a row is empty or has more
@@ -73,7 +73,7 @@ def read_table(path: Path) -> pd.DataFrame:
         for column, texts in zip(columns, cells, strict=True)
     }
     table = pd.DataFrame(values, index=pd.Index(lines, name=LINE))
-    table.attrs[SOURCE] = name
+    table.attrs |= {SOURCE: name, HEADER: first}
     check_values(table)
     return table
 

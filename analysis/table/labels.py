@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analysis.table.collect import RUN_COLUMNS, TEACHER_COLUMNS
 
-__all__ = ["LABELS", "Size", "first_few", "size_label", "size_of"]
+__all__ = ["LABELS", "Size", "first_few", "size_label", "size_of", "sizes_text"]
 
 
 LABELS = {
@@ -21,6 +21,11 @@ LABELS = {
     "soft_logloss": "logloss vs true probabilities (nats)",
     "auc": "AUC",
     "soft_auc": "AUC vs true probabilities",
+    "gauc": "AUC within users, weighted by rows",
+    "uauc": "AUC within users",
+    "ndcg_at_5": "NDCG@5 within requests",
+    "ndcg_at_10": "NDCG@10 within requests",
+    "mrr": "MRR within requests",
 }
 
 
@@ -102,3 +107,9 @@ def size_label(value: float) -> str:
                 else (f"{scaled:.0f}{suffix}")
             )
     return f"{value:.3g}"
+
+
+def sizes_text(names: Iterable[str], sizes: Iterable[float]) -> str:
+    """Several sizes by their names, e.g. `N = 1.9M, D = 8.4M`."""
+    pairs = zip(names, sizes, strict=True)
+    return ", ".join(f"{name} = {size_label(float(size))}" for name, size in pairs)

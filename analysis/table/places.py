@@ -4,17 +4,25 @@ from collections.abc import Hashable
 
 import pandas as pd
 
-__all__ = ["LINE", "SOURCE", "is_foreign", "place_of", "source_of"]
+__all__ = ["HEADER", "LINE", "SOURCE", "header_of", "is_foreign", "place_of", "source_of"]
 
 
-# Name of an index that holds the line numbers of a file, and the key of `attrs` that holds the file's name.
+# Name of an index that holds the line numbers of a file, and the keys of `attrs` that hold the file's name and the line of its
+# header.
 LINE = "line"
 SOURCE = "source"
+HEADER = "header"
 
 
 def source_of(table: pd.DataFrame) -> str:
     """The file that a table was read from; `table` for any other."""
     return str(table.attrs.get(SOURCE, "table"))
+
+
+def header_of(table: pd.DataFrame) -> str:
+    """The place of the names of the columns: `runs.csv: line 1`; `table` for a table that is of no file."""
+    line = table.attrs.get(HEADER)
+    return source_of(table) if line is None else f"{source_of(table)}: line {line}"
 
 
 def place_of(table: pd.DataFrame, row: Hashable) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.table.collect import RUN_COLUMNS, TEACHER_COLUMNS
 from analysis.table.directions import direction
-from analysis.table.places import source_of
+from analysis.table.places import header_of, source_of
 from scaling.errors import UserError, nearest
 from scaling.metrics import is_stderr
 
@@ -123,7 +123,7 @@ def best_settings(
     known = [str(name) for name in table.columns]
     for name in settings:
         if name not in known:
-            raise UserError(f"{source_of(table)}: no column {name}{nearest(name, known)}")
+            raise UserError(f"{header_of(table)}: no column {name}{nearest(name, known)}")
         if name in (*sizes, metric):
             raise UserError(
                 f"{source_of(table)}: column {name} is a size or the metric, no setting"

@@ -5,7 +5,7 @@ Not here: whether a fit can be used (`analysis.fit`).
 
 from analysis.uncertainty.bootstrap import bootstrap_draws
 from analysis.uncertainty.error_sources import estimate_variance
-from analysis.uncertainty.interval import Band, Interval, format_estimate
+from analysis.uncertainty.interval import Band, Interval, format_change, format_estimate
 from analysis.uncertainty.noise import Noise, outlier
 from analysis.uncertainty.parameter_summaries import (
     bootstrap_summary,
@@ -24,6 +24,7 @@ __all__ = [
     "bootstrap_summary",
     "combined",
     "estimate_variance",
+    "format_change",
     "format_estimate",
     "outlier",
     "profile_summary",

@@ -8,7 +8,13 @@ import numpy.typing as npt
 
 from scaling.arrays import FloatArray
 
-__all__ = ["Band", "Interval", "format_estimate"]
+__all__ = ["Band", "Interval", "format_change", "format_estimate"]
+
+
+# Digits that an end may need beyond two of the half width.
+_MORE = 3
+# Beyond these, a number is written with a power of ten.
+_MOST_DECIMALS, _MOST_ZEROS = 8, 3
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,40 @@ def format_estimate(value: float, interval: Interval | None) -> str:
     width = max(abs(end - value) for end in ends)
     if (1e-4 <= abs(value) < 1e4 or value == 0) and 0 < width < 1e4:
         decimals = min(max(2 - math.floor(math.log10(width)), 0), 6)
-        texts = [f"{number:.{decimals}f}" for number in (value, *ends)]
+        texts = [_fixed(number, decimals) for number in (value, *ends)]
     else:
         texts = [f"{number:.3g}" for number in (value, *ends)]
     lower = "open" if interval.open_lower else texts[1]
     upper = "open" if interval.open_upper else texts[2]
     return f"{texts[0]} [{lower}, {upper}]"
+
+
+def format_change(value: float, low: float, high: float) -> str:
+    """`0.0078 [0.0029, 0.0127]`: all with two digits of the interval's half width, three of the value without one.
+
+    There are more digits if an end would be printed as zero without being zero.
+    """
+    half = (high - low) / 2
+    if not (math.isfinite(half) and half > 0):
+        return f"{value:.3g}" if math.isfinite(value) else "not determined"
+    decimals = 1 - math.floor(math.log10(half))
+    ends = [end for end in (low, high) if end]
+    while any(not round(end, decimals) for end in ends) and decimals < 1 - math.log10(half) + _MORE:
+        decimals += 1
+    return "{} [{}, {}]".format(*(_rounded(number, decimals) for number in (value, low, high)))
+
+
+def _rounded(number: float, decimals: int) -> str:
+    """A number rounded to a decimal place, which may lie left of the point; very large and small ones as 1.2e-09."""
+    if -_MOST_ZEROS <= decimals <= _MOST_DECIMALS:
+        return _fixed(round(number, decimals), max(decimals, 0))
+    if not round(number, decimals):
+        return "0"
+    digits = max(math.floor(math.log10(abs(number))) + decimals, 0)
+    return f"{number:.{digits}e}"
+
+
+def _fixed(number: float, decimals: int) -> str:
+    """A number with so many decimals; never a negative zero."""
+    text = f"{number:.{decimals}f}"
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.budget import Cost, envelope, isoflop, three_approaches
+from analysis.budget import Cost, envelope, exponents_of_law, isoflop, three_approaches
 from analysis.fit import fit_law
 from analysis.laws import Additive, build_law
 from scaling.errors import UserError
@@ -45,6 +45,13 @@ def test_exact_profiles_give_the_exponents_of_the_law():
     assert found.samples.exponent == pytest.approx(1 - TRUE, abs=1e-9)
 
 
+def test_budgets_may_be_whole_numbers_whose_product_is_no_int64():
+    fit = fit_law(build_law("additive"), runs(), y="loss")
+    low, high, cost = 10**18, 10**21, Cost("flops", 6.0, 1.0)
+    whole, real = (exponents_of_law(fit, cost, kind(low), kind(high)) for kind in (int, float))
+    assert whole == real
+
+
 def test_noisy_profiles_hold_the_exponents_in_their_intervals():
     found = isoflop(runs(), "loss")
     assert TRUE in found.size.interval
@@ -52,11 +59,12 @@ def test_noisy_profiles_hold_the_exponents_in_their_intervals():
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("shift", [0.0, 0.15])
 def test_intervals_hold_the_exponent_in_95_of_100_studies(shift):
-    found = [isoflop(runs(k, shift=shift), "loss", n_draws=300) for k in range(200)]
-    # 95 % of 200 with three standard errors of a binomial
-    assert abs(sum(TRUE in one.size.interval for one in found) - 190) < 9.3
+    found = [isoflop(runs(k, shift=shift), "loss", n_draws=300) for k in range(100)]
+    # 95 % of 100 with three standard errors of a binomial
+    assert abs(sum(TRUE in one.size.interval for one in found) - 95) < 6.6
 
 
 def test_minima_that_scatter_more_than_the_runs_explain_widen_the_interval():

@@ -80,6 +80,7 @@ def test_the_same_runs_give_the_same_round(simulated, early):
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", ["alpha, reached early", "alpha, few cells"])
 def test_looking_on_the_way_does_not_spoil_the_last_interval(simulated, name):
     found = simulated.measure(simulated.WORLDS[name], 80, grids=1)

@@ -472,6 +472,16 @@ def test_noise_alone_is_no_law():
     assert not fit_law(Additive(), table, y="y").success
 
 
+def test_steps_that_rounding_hides_are_not_tried(monkeypatch):
+    _, table, _ = planted(noise=1e-3)
+    law, options = build_law("bottleneck"), FitOptions(interval="none")
+    fit = fit_law(law, table, y="y", options=options)
+    monkeypatch.setattr("analysis.optimum.solver._EPSILON", 0.0)
+    longer = fit_law(law, table, y="y", options=options)
+    assert fit.nfev < longer.nfev
+    assert fit.params == pytest.approx(longer.params, rel=1e-9)
+
+
 def test_a_hundred_thousand_rows_are_fitted_in_a_second():
     rng = np.random.default_rng(0)
     table = pd.DataFrame(

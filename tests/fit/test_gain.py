@@ -38,6 +38,7 @@ def test_its_interval_is_narrower_than_that_of_the_offset_which_cancels():
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_its_interval_holds_the_true_gain_in_95_of_100_studies():
     rng = np.random.default_rng(2)
     true = Additive()(TRUE, 1e7, 1e6) - Additive()(TRUE, *LARGEST)

@@ -44,6 +44,7 @@ def test_the_correlations_are_those_of_means_over_nested_sets(sizes, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("shared", [0.001, 0.003])
 def test_intervals_contain_the_truth_as_often_as_they_say(shared):
     """100 studies: a coverage of 95 % gives 88 or fewer in 0.2 % of cases."""

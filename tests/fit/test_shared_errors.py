@@ -49,6 +49,7 @@ def test_shared_luck_is_found_and_widens_the_intervals(options):
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("options", [{"loss": "huber"}, {"interval": "bootstrap"}])
 def test_intervals_hold_the_truth_if_rows_share_luck(options):
     held = 0
@@ -155,6 +156,7 @@ def test_the_curve_of_one_axis_is_found():
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("loss", ["gaussian", "huber"])
 def test_a_right_law_leaves_curvature_in_one_of_a_hundred_studies(loss):
     options = FitOptions(loss=loss, interval="none")

@@ -24,8 +24,8 @@ from analysis.forecasts import (
     settings_of,
 )
 from analysis.laws import Additive, Saturating
-from analysis.report.forecast_ledger import forecast_section
-from analysis.report.html_page import Page, render
+from analysis.report.page import Page, render_html
+from analysis.report.sections.forecast_ledger import forecast_section
 from scaling.errors import UserError
 
 PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
@@ -305,6 +305,6 @@ def test_the_report_shows_the_whole_ledger(ledger):
     header, rows = score_table(scores)
     assert all(len(row) == len(header) for row in rows)
     assert score_text(scores)[0] == "0 of 1 forecasts hit; 1 open; 1 damaged"
-    html = render(Page("t", "l", [forecast_section(scores)]))
+    html = render_html(Page("t", "l", [forecast_section(scores)]))
     assert all(text in html for text in ("miss", "open", "damaged", "not a forecast"))
     assert forecast_section([]).is_empty

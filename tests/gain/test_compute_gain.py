@@ -81,6 +81,7 @@ def test_a_variant_with_the_reference_s_own_runs_has_a_share_of_one():
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_of_equal_laws_either_may_be_better():
     better = [
         of(compute_gains(pair(PARAMS, 0.5, seed), "A", [1e12]))[0].better for seed in range(12)
@@ -109,6 +110,7 @@ def test_tables_without_seeds_are_not_paired():
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_the_variance_of_a_difference_is_that_of_the_errors_not_shared():
     ratios = []
     for seed in range(15):
@@ -246,6 +248,7 @@ def test_different_data_are_not_compared():
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("shared", [0.0, 0.75])
 def test_intervals_hold_the_true_share(shared):
     """60 worlds; benchmarks/compute_gain.py has more. With 95 %, fewer than 52 have a probability of 0.6 %."""

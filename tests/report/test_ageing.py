@@ -9,7 +9,7 @@ from small_runs import small_config
 
 from analysis.plots import draw_ageing
 from analysis.plots.ageing_days import plot_ageing
-from analysis.report.ageing_section import ageing_section
+from analysis.report.sections.model_ageing import ageing_section
 from analysis.study_results import find_ageing
 from analysis.table import days_table
 from scaling.cli.app import main

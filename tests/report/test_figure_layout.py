@@ -19,7 +19,7 @@ from analysis.plots.held_out import _MISSED, plot_holdout
 from analysis.plots.isoflop_profiles import plot_isoflop
 from analysis.plots.law_curves import plot_curves
 from analysis.plots.residuals import plot_residuals
-from analysis.plots.single_size import plot_size
+from analysis.plots.study.single_size import plot_size
 from analysis.study_results import holdout
 from analysis.table import size_of
 from tests.support.figure_texts import colliding, cut_off, figure_of

@@ -63,7 +63,7 @@ def test_no_texts_of_the_figure_collide(parts):
 
 
 def test_the_title_states_what_the_largest_model_has_learned(parts):
-    title = plot_learned(parts).get_suptitle()
+    title = draw_learned(parts).finding
     assert title.startswith("The largest model has learned 0.53 to 0.60 of the components' true")
 
 

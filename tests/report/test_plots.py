@@ -18,6 +18,7 @@ from analysis.plots.held_out import plot_holdout
 from analysis.plots.isoflop_profiles import plot_isoflop
 from analysis.plots.law_curves import plot_curves
 from analysis.plots.residuals import plot_residuals
+from analysis.plots.style import law_facts
 from analysis.study_results import holdout
 from analysis.table import size_label, size_of
 from analysis.uncertainty import format_estimate
@@ -224,23 +225,17 @@ def test_the_title_names_law_and_status(table, fit):
     assert title.splitlines()[0] == "additive law, converged"
 
 
-def test_the_title_gives_the_interval_of_the_offset(table, fit):
-    assert f"E = {fit.estimate('E')}" in plot_curves(table, fit, y="logloss").get_title("left")
+def test_the_caption_gives_the_interval_of_the_offset(fit):
+    assert law_facts(fit).startswith(f"E = {fit.estimate('E')}; ")
 
 
-def test_r_squared_never_stands_without_what_it_does_not_test(table, fit):
-    title = plot_curves(table, fit, y="logloss").get_title("left")
-    assert f"R² = {fit.r_squared:.4f}, 16 cells: no test of E or form" in title
+def test_r_squared_never_stands_without_what_it_does_not_test(fit):
+    facts = law_facts(fit)
+    assert f"R² of logloss = {fit.r_squared:.4f}, 16 cells: no test of E or form" in facts
 
 
-def test_r_squared_of_few_cells_says_little(table, fit):
-    title = plot_residuals(replace(fit, n_cells=7)).get_title("left")
-    assert "says little: 7 cells, 5 free parameters" in title
-
-
-def test_r_squared_beside_a_distance_is_that_of_the_metric(table, fit):
-    title = plot_curves(table, fit, y="logloss", minus=0.3).get_title("left")
-    assert "of logloss itself" in title
+def test_r_squared_of_few_cells_says_little(fit):
+    assert "says little: 7 cells, 5 free parameters" in law_facts(replace(fit, n_cells=7))
 
 
 def test_the_title_tells_a_lack_of_fit(fit):

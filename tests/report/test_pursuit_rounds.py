@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from analysis.report.html_page import Paragraph, Table
-from analysis.report.pursuit_rounds import pursuit_section
+from analysis.report.page import Paragraph, Table
+from analysis.report.sections.pursuit_rounds import pursuit_section
 from scaling.records import PursuitRound
 
 FIRST = PursuitRound(

@@ -7,7 +7,7 @@ import pytest
 from analysis.fit import FitOptions
 from analysis.laws import Additive, TiedAdditive
 from analysis.laws.two_axes import Multiplicative
-from analysis.study_results import holdout, largest_cells, score_holdout
+from analysis.study_results import fit_study, holdout, largest_cells, score_holdout
 from scaling.errors import UserError
 
 PARAMS = {"E": 0.4, "A": 2.0, "B": 3.0, "alpha": 0.25, "beta": 0.3}
@@ -132,3 +132,13 @@ def test_each_held_out_fit_uses_the_options():
     rows = holdout([Additive()], study(), cuts=["data"], options=FitOptions(fixed={"E": 0.6}))
     free = holdout([Additive()], study(), cuts=["data"])
     assert rows["fit_error"].iloc[0] > 2 * free["fit_error"].iloc[0]
+
+
+def test_a_study_without_extrapolation_has_the_same_joint_law_alone():
+    short, full = (
+        fit_study(study(n=4), ["logloss"], extrapolate=wanted).metrics["logloss"]
+        for wanted in (False, True)
+    )
+    assert short.joint.to_document() == full.joint.to_document()
+    assert (short.rivals, len(short.held_out)) == ({}, 0)
+    assert full.rivals

@@ -86,6 +86,8 @@ class _Fit:
 _NO_FIT = _Fit()
 
 
+@pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("shared", [0.0, NOISE])
 def test_equal_models_are_rarely_told_apart(shared):
     """95 % intervals, also where all cells of a seed share an error; a binomial bound of 1 in 10^4 for 200 x 3 variants.
@@ -167,6 +169,6 @@ def test_the_figure_names_every_model_and_the_best(race):
     ax = plot_race(race)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "c"]
     title = " ".join(ax.get_title(loc="left").split())
-    assert "at equal grade and data, a is better than c; worse than b" in title
+    assert "At equal grade and data, a is better than c; worse than b" in title
     assert "b is best with probability" in title
     assert draw_race(race).png.startswith(b"\x89PNG")

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from analysis.budget import frontier
 from analysis.gain import VariantLaw
 from analysis.plots.style import GREY, MARKERS, MODEL_COLOURS, dress, log_ticks, new_axes, set_title
-from analysis.study_results import Race
+from analysis.study_results import Race, race_headline
 from analysis.table import LABELS
 from scaling.errors import UserError
 
@@ -75,35 +75,21 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
     if race.floor is not None:
         log_ticks(ax.yaxis)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
-    set_title(ax, race_title(race))
+    set_title(ax, "\n".join([race_headline(race), *_by_laws(race)]))
     return ax
 
 
-def race_title(race: Race) -> str:
-    """Who wins run by run, and by the laws at the largest budget of the runs."""
-    lines = [_run_by_run(race)]
+def _by_laws(race: Race) -> list[str]:
+    """Which model the laws prefer at the largest budget of the runs."""
     if race.gains is None:
-        return f"{lines[0]}\nno law can be compared with that of {race.reference}"
+        return [f"no law can be compared with that of {race.reference}"]
     inside = [gain for gain in race.gains.gains if gain.beyond == 1]
     best, law = race.best_at(inside[-1].budget)
     doubts = [] if law.fit.success else ["a law that the data do not determine"]
     if (reach := race.reach(best)) is not None:
         doubts.append(f"a split {reach:.2g} x beyond its runs")
     text = f"by laws at {best.budget:.2g} {race.laws[0].unit}, {best.variant} is best with probability {best.best:.2f}"
-    return "\n".join([*lines, text + (f" ({' and '.join(doubts)})" if doubts else "")])
-
-
-def _run_by_run(race: Race) -> str:
-    sign = 1 if race.laws[0].fit.law.rising else -1
-    alpha = 1 - race.level
-    told = [one for one in race.contests if one.p_value < alpha]
-    groups = {
-        "better than": [one.variant for one in told if sign * one.mean[0] < 0],
-        "worse than": [one.variant for one in told if sign * one.mean[0] > 0],
-        "not told apart from": [one.variant for one in race.contests if not one.p_value < alpha],
-    }
-    parts = [f"{words} {', '.join(names)}" for words, names in groups.items() if names]
-    return f"at equal grade and data, {race.reference} is {'; '.join(parts)}"
+    return [text + (f" ({' and '.join(doubts)})" if doubts else "")]
 
 
 def _cells(law: VariantLaw) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analysis.report.html_page import Paragraph, Section, Table
+from analysis.report.page import Paragraph, Section, Table
 from scaling.records import PursuitRound
 
 __all__ = ["pursuit_section"]

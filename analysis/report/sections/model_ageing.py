@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.plots import draw_ageing
-from analysis.report.html_page import Figure, Paragraph, Section, Table
+from analysis.report.page import Figure, Paragraph, Section, Table
 from analysis.study_results import find_ageing
 from analysis.table import size_label
 
@@ -35,7 +35,7 @@ def ageing_section(days: pd.DataFrame) -> Section:
                 "differ in difficulty for every model, so compare rows within a day. The last column is the slope of the "
                 "metric over the entropy of the day's share of clicks, in percent of that entropy."
             ),
-            Figure(picture.png, picture.caption),
+            Figure(picture.svg, picture.finding, picture.caption),
             Table(header, rows),
         ],
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from analysis.plots import draw_learned
-from analysis.report.html_page import Figure, Paragraph, Section, Table
+from analysis.report.page import Figure, Paragraph, Section, Table
 from analysis.study_results import LearnedParts, StudyFits, learned_parts
 from analysis.table import Size, size_label
 
@@ -34,7 +34,7 @@ def truth_section(study: StudyFits) -> Section:
                 "width of an embedding; a SUAN also embeds the category, so it can be below. The last column is the part "
                 "of the excess that the slopes do not explain: errors in rows of the table that few samples have seen."
             ),
-            Figure(picture.png, picture.caption),
+            Figure(picture.svg, picture.finding, picture.caption),
             *_tables(parts),
         ],
     )

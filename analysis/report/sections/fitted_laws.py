@@ -4,9 +4,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.fit import LawFit
 from analysis.plots import Picture
-from analysis.report.html_page import Block, Figure, Paragraph, Section, Table, number, percent
+from analysis.report.page import (
+    Block,
+    Figure,
+    Paragraph,
+    Section,
+    Table,
+    decimals_of,
+    number,
+    percent,
+    to_decimals,
+)
 from analysis.study_results import (
     MetricFits,
     StudyFits,
@@ -26,13 +35,21 @@ _SOURCES = {
 _KINDS = {"profile": "profile-likelihood", "bootstrap": "bootstrap", "wald": "Wald"}
 
 
-def variant_sections(study: StudyFits, figures: Mapping[str, Picture]) -> list[Section]:
-    """One section per metric of a variant: cells, laws, held-out scores and figures."""
+def variant_sections(
+    study: StudyFits, figures: Mapping[str, Picture], file_of: Mapping[str, str]
+) -> list[Section]:
+    """One section per metric of a variant: cells, laws, held-out scores and figures.
+
+    Args:
+        study: the variant.
+        figures: by name.
+        file_of: the file of each figure, without its ending.
+    """
     prefix = f"{study.label}: " if study.label else ""
     parts = []
     for metric, fits in study.metrics.items():
         drawn = [
-            Figure(picture.png, picture.caption)
+            Figure(picture.svg, picture.finding, picture.caption, file_of.get(name, ""))
             for name, picture in figures.items()
             if name.startswith(f"{metric}-")
         ]
@@ -56,11 +73,12 @@ def _cells(study: StudyFits, metric: str) -> Section:
     cells, x, data = study.cells, study.size.column, study.data.column
     means, n_seeds = cells.metrics[metric], cells.n_seeds.to_numpy()
     mean = means["mean"].to_numpy()
+    decimals = decimals_of(means["mean_stderr"].to_numpy()) + 1
     sizes = np.unique(cells.sizes[data])
     rows = []
     for grade, part in study.by_grade():
         texts = {
-            size: f"{mean[cell]:.5f} ({n_seeds[cell]})"
+            size: f"{to_decimals(mean[cell], decimals)} ({n_seeds[cell]})"
             for cell, size in zip(part.index, part[data], strict=True)
         }
         model = float(part[x].iloc[0])
@@ -73,21 +91,22 @@ def _cells(study: StudyFits, metric: str) -> Section:
 def _sizes(study: StudyFits, metric: str) -> Section:
     """The cells of a law of one size."""
     x, n_seeds = study.size.column, study.cells.n_seeds.to_numpy()
-    mean = study.cells.metrics[metric]["mean"].to_numpy()
+    means = study.cells.metrics[metric]
+    mean, decimals = means["mean"].to_numpy(), decimals_of(means["mean_stderr"].to_numpy()) + 1
     own = [] if study.grade == x else ["grade"]
     rows = []
     for grade, part in study.by_grade():
         size, cell = float(part[x].iloc[0]), part.index[0]
         named = [grade] if own else []
         whole = int(size) if size.is_integer() else size
-        rows.append([*named, whole, f"{mean[cell]:.5f} ({n_seeds[cell]})"])
+        rows.append([*named, whole, f"{to_decimals(mean[cell], decimals)} ({n_seeds[cell]})"])
     return Section("Cells", [Table([*own, x, metric], rows), _noise_of_seeds(study, metric)], 3)
 
 
 def _noise_of_seeds(study: StudyFits, metric: str) -> Paragraph:
     error = study.cells.metrics[metric]["mean_stderr"] * np.sqrt(study.cells.n_seeds.to_numpy())
     noise = (
-        f"The standard deviation over the seeds of a cell is {float(error.iloc[0]):.5f} (pooled)."
+        f"The standard deviation over the seeds of a cell is {number(float(error.iloc[0]), 2)} (pooled)."
         if np.isfinite(error.iloc[0])
         else "No cell has two seeds, so the noise of the seeds is not known."
     )
@@ -97,14 +116,20 @@ def _noise_of_seeds(study: StudyFits, metric: str) -> Paragraph:
 def _joint(fits: MetricFits) -> Section:
     joint = fits.joint
     both = len(joint.columns) > 1
-    rows = [_law_row("joint" if both else joint.law.name, joint)]
+    own = {"joint" if both else joint.law.name: joint}
     if fits.known is not None:
-        rows.append(_law_row("E held at the truth", fits.known))
-    header = ["fit", "status", *joint.shown, "R²", "condition", "noise sd"]
+        own["E held at the truth"] = fits.known
+    rows = [["status", *(fit.status.replace("_", " ") for fit in own.values())]]
+    rows += [[name, *(fit.estimate(name) for fit in own.values())] for name in joint.shown]
+    rows += [
+        ["R²", *(number(fit.r_squared) for fit in own.values())],
+        ["condition", *(number(fit.condition, 3) for fit in own.values())],
+        ["noise sd of a run", *(f"{fit.noise.sd:.2g}" for fit in own.values())],
+    ]
     named = ", ".join(f"{variable} = {column}" for variable, column in joint.columns.items())
     parts: list[Block] = [
         Paragraph(f"{fits.metric} = {joint.law.equation}, {named}."),
-        Table(header, rows),
+        Table(["fit", *own], rows),
     ]
     if not joint.success:
         parts.append(Paragraph(f"{joint.status.replace('_', ' ')}: {joint.message}.", "warn"))
@@ -128,17 +153,6 @@ def _joint(fits: MetricFits) -> Section:
         parts.append(Paragraph(f"{joint.noise_text()[0].upper()}{joint.noise_text()[1:]}.", "note"))
     parts += [Paragraph(f"Note: {note}.", "warn") for note in joint.notes]
     return Section("Joint law" if both else "Law", parts, 3)
-
-
-def _law_row(name: str, fit: LawFit) -> list[str]:
-    return [
-        name,
-        fit.status.replace("_", " "),
-        *(fit.estimate(parameter) for parameter in fit.shown),
-        number(fit.r_squared),
-        number(fit.condition, 3),
-        f"{fit.noise.sd:.2g}",
-    ]
 
 
 def _single(study: StudyFits, fits: MetricFits) -> Section:

@@ -1,15 +1,15 @@
-"""The report's first screen: its one-line summary, what more buys, what was run, what is missing, and warnings."""
+"""The report's section on what was run: grades, data sizes, costs, missing runs, and warnings."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from analysis.report.html_page import Paragraph, Section, Table
+from analysis.report.page import Paragraph, Section, Table, number
 from analysis.study_results import StudyFits, grade_label
 from analysis.table import size_label
 
-__all__ = ["absent_text", "gains_section", "overview_section", "summary_line"]
+__all__ = ["absent_text", "overview_section"]
 
 
 _GRADE_COLUMNS = {
@@ -23,67 +23,34 @@ _GRADE_COLUMNS = {
     "samples_per_second": "samples/s",
     "peak_memory_gib": "peak GiB",
 }
-# They vary from run to run; the other columns are the same in all runs of a grade.
-_MEASURED = ("samples_per_second", "peak_memory_gib")
+_HOURS = {"train_seconds": "hours in all"}
+# They vary from run to run, and are put together like this; the other columns are the same in all runs of a grade.
+_MEASURED = {"samples_per_second": "median", "peak_memory_gib": "median", "train_seconds": "sum"}
+_HOUR = 3600.0
 # Missing runs that are listed by name, for each state.
 _MOST_NAMED = 12
 # Data sizes that are listed one by one.
 _MOST_SIZES = 12
 
 
-def summary_line(studies: Sequence[StudyFits]) -> str:
-    """The line below the title: the numbers of runs and of cells."""
-    n_runs = sum(len(study.table) for study in studies)
-    n_cells = sum(len(study.cells) for study in studies)
-    return f"{n_runs} runs in {n_cells} cells."
-
-
-def gains_section(studies: Sequence[StudyFits]) -> Section:
-    """What ten times each size buys, for every joint law that the data determine; empty without one."""
-    rows = [
-        [
-            *([study.label] if len(studies) > 1 else []),
-            metric,
-            f"{found.place}: "
-            + ", ".join(
-                f"{symbol} = {size_label(size)}"
-                for symbol, size in zip(fits.joint.law.variables, found.sizes, strict=True)
-            ),
-            gain.what,
-            "{:.5f} [{:.5f}, {:.5f}]".format(*gain.improvement),
-        ]
-        for study in studies
-        for metric, fits in study.metrics.items()
-        for found in fits.tenfold
-        for gain in found.gains
-    ]
-    variant = ["variant"] if len(studies) > 1 else []
-    return Section(
-        "What ten times as much buys",
-        [
-            Table([*variant, "metric", "from", "more of", "improvement"], rows),
-            Paragraph(
-                f"By the {'joint ' * studies[0].has_both}law, with 95 % intervals."
-                + " N, D: model size and data size." * studies[0].has_both
-                if rows
-                else "",
-                "note",
-            ),
-        ],
-    )
-
-
 def overview_section(
     studies: Sequence[StudyFits], planned: pd.DataFrame | None, notes: Sequence[str]
 ) -> Section:
-    """The first section: grades and data sizes, the planned runs that are missing, and warnings."""
+    """Grades and data sizes with their cost, the planned runs that are missing, and warnings."""
     table = pd.concat([study.table for study in studies], ignore_index=True)
     x, grade = studies[0].size.column, studies[0].grade
     labels = _GRADE_COLUMNS if x in _GRADE_COLUMNS else {x: x, **_GRADE_COLUMNS}
+    labels = {**labels, **{c: name for c, name in _HOURS.items() if c != x}}
     known = {c: f"{name} N" if c == x else name for c, name in labels.items() if c in table.columns}
-    how = {c: "median" if c in _MEASURED else "first" for c in known if c != grade}
+    how = {c: _MEASURED.get(c, "first") for c in known if c != grade}
     grades = table.sort_values(x).groupby(grade, sort=False).agg(how)
-    rows = [[grade_label(name), *(float(v) for v in row)] for name, *row in grades.itertuples()]
+    if "train_seconds" in how and x != "train_seconds":
+        grades["train_seconds"] /= _HOUR
+    digits = [3 if c in _MEASURED else 12 for c in how]
+    rows = [
+        [grade_label(name), *(number(float(v), n) for v, n in zip(row, digits, strict=True))]
+        for name, *row in grades.itertuples()
+    ]
     # along one size of another kind, e.g. of the data, a row for each grade says nothing
     is_of_models = studies[0].has_both or x in _GRADE_COLUMNS
     warnings = [absent_text(planned) if planned is not None else "", *notes]
@@ -98,8 +65,30 @@ def overview_section(
             Paragraph(_facts(table, studies, len(grades))),
             *([Table([grade, *(known[c] for c in how)], rows)] if is_of_models else []),
             *(Paragraph(text, "warn") for text in warnings),
+            _absent(planned),
         ],
     )
+
+
+def _absent(planned: pd.DataFrame | None) -> Table:
+    """The planned runs that are not done, one row each, with the reason if one is known."""
+    header = ["grade", "D", "seed", "state", "reason"]
+    if planned is None:
+        return Table(header, [])
+    absent = planned[planned["state"] != "done"]
+    reasons = absent["why"] if "why" in absent else pd.Series("", index=absent.index)
+    rows = [
+        [str(grade), float(size), int(seed), str(state), str(reason or "")]
+        for grade, size, seed, state, reason in zip(
+            absent["grade"],
+            absent["n_samples"],
+            absent["seed"],
+            absent["state"],
+            reasons,
+            strict=True,
+        )
+    ]
+    return Table(header, rows, "Planned runs that are not in the fits.", sortable=True)
 
 
 def _sizes_text(column: pd.Series) -> str:
@@ -126,7 +115,7 @@ def _facts(table: pd.DataFrame, studies: Sequence[StudyFits], n_grades: int) -> 
         n_seeds = f"{many}" if few == many else f"{few} to {many}"
         facts.append(f"{n_seeds} seed{'s' * (many > 1)} per cell.")
     if "train_seconds" in table.columns:
-        facts.append(f"{table['train_seconds'].sum() / 3600:.2f} hours of training in all.")
+        facts.append(f"{table['train_seconds'].sum() / _HOUR:.2f} hours of training in all.")
     return " ".join(facts)
 
 

@@ -14,26 +14,35 @@ from analysis.plots.style import (
     GREY,
     colour_of,
     dress,
+    law_facts,
     law_title,
     log_ticks,
     metric_label,
     new_axes,
     set_title,
 )
-from analysis.study_results import MetricFits, StudyFits
+from analysis.study_results import (
+    MetricFits,
+    StudyFits,
+    growth_finding,
+    holdout_finding,
+    residual_finding,
+)
 from analysis.table import Size, is_foreign, size_label
 
 __all__ = ["draw_single", "plot_size"]
 
 
 # How far the curve runs beyond the largest size.
-_REACH = 4.0
+_REACH = 10.0
 # A metric that changes by more than this factor is read better on a logarithmic axis.
 _WIDE = 10.0
 
 
-def draw_single(study: StudyFits, fits: MetricFits, kind: str) -> tuple[Axes | Figure, str] | None:
-    """A figure of a study whose laws are of one size, with its caption; None for a kind that needs two sizes.
+def draw_single(
+    study: StudyFits, fits: MetricFits, kind: str
+) -> tuple[Axes | Figure, str, str] | None:
+    """A figure of a study whose laws are of one size, what it shows, and its caption; None for a kind that needs two sizes.
 
     Args:
         study: the table and its fits.
@@ -43,26 +52,30 @@ def draw_single(study: StudyFits, fits: MetricFits, kind: str) -> tuple[Axes | F
     fit, foreign = fits.joint, is_foreign(study.table)
     if kind == "size":
         curve = "the fitted law with its 95 % confidence band" if fit.success else "no trusted law"
-        caption = (
-            f"{fits.metric} against {study.size.column}; curve: {curve}, dashed beyond the runs."
-        )
-        return plot_size(fit, study.size, foreign=foreign), caption
+        caption = f"{fits.metric} against {study.size.column}; curve: {curve}, dashed beyond the runs. {law_facts(fit)}."
+        return plot_size(fit, study.size, foreign=foreign), growth_finding(fits, "x"), caption
     if kind == "excess" and fit.success and fit.law.saturates:
-        return plot_size(fit, study.size, foreign=foreign, minus=fit.params["E"]), (
-            f"Distance of {fits.metric} to the fitted E, on logarithmic axes."
+        ax = plot_size(fit, study.size, foreign=foreign, minus=fit.params["E"])
+        finding = f"{fits.metric} approaches E with exponent {fit.estimate(fit.law.shapes[0].name)}"
+        caption = (
+            f"Distance of {fits.metric} to the fitted E, on logarithmic axes. {law_facts(fit)}."
         )
+        return ax, finding, caption
     if kind == "residuals" and fit.has_curve:
-        return plot_residuals(fit, sizes=(study.size,)), (
-            f"Residuals of the law of {fits.metric}, in units of the noise."
-        )
+        caption = f"Residuals of the law of {fits.metric}, in units of the noise. {law_facts(fit)}."
+        return plot_residuals(fit, sizes=(study.size,)), residual_finding(fits), caption
     rows = fits.held_out
     if kind == "holdout" and not rows.empty and rows["predicted"][rows["law"] == fit.law.name].notna().any():  # fmt: skip
         figure = plot_holdout(
             rows, law=fit.law.name, y=fits.metric, sizes=(study.size,), whole=fit, foreign=foreign
         )
-        return figure, (
-            f"Held-out cells of {fits.metric}: prediction from the smaller sizes less measurement, with 95 % prediction "
-            "intervals."
+        return (
+            figure,
+            holdout_finding(fits),
+            (
+                f"Held-out cells of {fits.metric}: prediction from the smaller sizes less measurement, with 95 % prediction "
+                "intervals."
+            ),
         )
     return None
 
@@ -101,7 +114,7 @@ def plot_size(
         ax.xaxis.set_major_formatter(lambda value, _: size_label(value))
         if ax.get_yscale() == "log":
             log_ticks(ax.yaxis)
-    set_title(ax, law_title(fit, minus=minus), doubtful=not fit.success)
+    set_title(ax, law_title(fit), doubtful=not fit.success)
     return ax
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.latency import Served, pareto_front
 from analysis.plots import Picture
-from analysis.report.html_page import Block, Figure, Paragraph, Section, Table
+from analysis.report.page import Block, Figure, Paragraph, Section, Table
 from analysis.table import distinguishing_columns, value_text, variant_columns
 from scaling.study import NO_TEACHER
 
@@ -79,7 +79,7 @@ def served_section(served: Sequence[Served], figures: Mapping[str, Picture]) -> 
             for model in one.models.to_dict("records")
         ]
         parts += [
-            Figure(picture.png, picture.caption),
+            Figure(picture.svg, picture.finding, picture.caption, f"{one.metric}-latency"),
             Table(["model", "p50 ms", "p99 ms", one.metric, "seeds", "Pareto front"], rows),
         ]
     return Section("What can be served", parts)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fit import LawFit
-from analysis.report.html_page import Definitions, Section, percent
+from analysis.report.page import Commands, Definitions, Section, percent
 from analysis.study_results import StudyFits
 from analysis.table import Size, first_few
 from scaling.records import RunRecord
@@ -123,6 +123,12 @@ def run_provenance(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
     return [(name, first_few(values, 6)) for name, values in seen.items()]
 
 
-def provenance_section(items: Sequence[tuple[str, str]]) -> Section:
-    """The origin of the numbers: names and values, e.g. of `run_provenance`."""
-    return Section("Provenance", [Definitions(items)])
+def provenance_section(items: Sequence[tuple[str, str]], commands: Sequence[str]) -> Section:
+    """How to make the report again, and the origin of its numbers.
+
+    Args:
+        items: names and values, e.g. of `run_provenance`.
+        commands: that made it.
+    """
+    again = Section("Make it again", [Commands(commands)], 3)
+    return Section("Provenance", [again, Section("Origin of the runs", [Definitions(items)], 3)])

@@ -1,0 +1,84 @@
+"""A page as one HTML file that loads nothing from elsewhere: style, script and figures are inline.
+
+The markup is in `page.html.j2`, the style in `page.css`, sorting and filtering in `page.js`.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.report.page.blocks import Block, Figure, Page, Section, Table
+from analysis.report.page.svg_theme import dark_colour, inline_svg
+
+__all__ = ["render_html"]
+
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_ENVIRONMENT.filters["id"] = id
+
+
+def render_html(page: Page) -> str:
+    """Return the HTML document; every text is escaped."""
+    anchors = _anchors(page)
+    drawings: dict[int, Markup] = {}
+    colours = {"#000000", "#ffffff"}
+    widths = set()
+    for block in _all(page.shown):
+        if isinstance(block, Figure):
+            svg, used = inline_svg(block.svg, f"f{len(drawings)}")
+            # our own drawing, whose texts matplotlib has escaped
+            drawings[id(block)] = Markup(svg)
+            colours |= used
+        elif isinstance(block, Table):
+            widths.add(block.least_rem)
+    return _ENVIRONMENT.get_template("page.html.j2").render(
+        page=page,
+        anchors=anchors,
+        drawings=drawings,
+        theme=[(colour[1:], colour, dark_colour(colour)) for colour in sorted(colours)],
+        widths=sorted(widths),
+        css_text=Markup(_asset("page.css")),
+        script=Markup(_asset("page.js")) if _has_sortable(page) else "",
+    )
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8").strip()
+
+
+def _has_sortable(page: Page) -> bool:
+    return any(isinstance(block, Table) and block.sortable for block in _all(page.shown))
+
+
+def _all(blocks: Sequence[Block]) -> Iterator[Block]:
+    for block in blocks:
+        if not block.is_empty:
+            yield block
+            if isinstance(block, Section):
+                yield from _all(block.parts)
+
+
+def _anchors(page: Page) -> dict[int, str]:
+    """The anchor of each section, by its id; distinct ones get distinct anchors."""
+    anchors: dict[int, str] = {}
+    taken: set[str] = set()
+    for block in _all(page.shown):
+        if isinstance(block, Section):
+            slug = re.sub(r"[^a-z0-9]+", "-", block.title.lower()).strip("-") or "section"
+            count, name = 1, slug
+            while name in taken:
+                count += 1
+                name = f"{slug}-{count}"
+            taken.add(name)
+            anchors[id(block)] = name
+    return anchors
