@@ -32,7 +32,7 @@ class StorageError(UserError):
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return `", did you mean X?"` with the valid name closest to `name`, or a list of all valid names."""
-    choices = sorted(valid)
+    choices = sorted(set(valid))
     close = get_close_matches(name, choices, n=1, cutoff=0.6)
     if close:
         return f", did you mean {close[0]}?"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from importlib.util import find_spec
@@ -24,7 +23,7 @@ def prepare_process(local_rank: int | None = None) -> str:
         local_rank: of a process among those of this node that train a cell together; it takes the GPU of that number.
 
     Raises:
-        UserError: the four packages come from several folders, or the node has fewer GPUs than processes.
+        UserError: another file hides one of the four packages, or the node has fewer GPUs than processes.
     """
     import torch
 
@@ -46,22 +45,27 @@ def prepare_process(local_rank: int | None = None) -> str:
 
 
 def check_packages(root: str | None = None) -> None:
-    """Check that the four packages come from the same folder, and from `root` if it is given.
+    """Check that the four packages are those beside this file, and lie in `root` if it is given.
 
-    A folder in the working directory with the name of a package would hide that package.
+    A file or folder with the name of a package that comes earlier on the import path would hide that package.
 
     Raises:
-        UserError: they come from several folders, or from another one than `root`.
+        UserError: one of them would be imported from elsewhere.
     """
-    origins = [find_spec(name) for name in ("models", "scaling", "sweeps", "analysis")]
-    found = {
-        str(Path(spec.origin).resolve().parents[1]) for spec in origins if spec and spec.origin
-    }
-    if len(found) > 1:
-        raise UserError(f"the four packages come from several places: {', '.join(sorted(found))}")
-    if root is not None and found != {str(Path(root).resolve())}:
+    home = Path(__file__).resolve().parents[1]
+    for name in ("models", "scaling", "sweeps", "analysis"):
+        spec = find_spec(name)
+        found = Path(spec.origin) if spec and spec.origin else None
+        if found is None or found.resolve() != home / name / "__init__.py":
+            places = list(spec.submodule_search_locations or []) if spec else []
+            hiding = found or (places[0] if places else "nothing")
+            raise UserError(
+                f"{hiding} is found in place of {home / name}; rename it, or take its folder off "
+                "the import path (PYTHONPATH, or the working directory)"
+            )
+    if root is not None and home != Path(root).resolve():
         raise UserError(
-            f"the packages come from {', '.join(found)}, but the job was submitted from {root}; "
+            f"the packages come from {home}, but the job was submitted from {root}; "
             "install that copy, or submit again from this one"
         )
 
@@ -70,6 +74,8 @@ def _keep_freed_memory() -> None:
     """Make glibc reuse freed memory; otherwise it maps the pages of large tensors anew in every step."""
     if sys.platform != "linux" or os.environ.get("MALLOC_TOP_PAD_"):
         return
+    import ctypes
+
     try:
         libc = ctypes.CDLL("libc.so.6")
     except OSError:  # another C library

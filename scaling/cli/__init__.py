@@ -4,6 +4,6 @@
 Not here: rules that Python users need too.
 """
 
-from scaling.cli.app import main
+from scaling.cli.entry import main
 
 __all__ = ["main"]

@@ -8,13 +8,16 @@ import logging
 import os
 import re
 import sys
-from importlib.metadata import version
+from functools import cache
 from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from scaling.cli import data, laws, serve_bench_verb, sweep
+from scaling.cli import data, doctor, laws, other_tools, serve_bench_verb, study_files, sweep
+from scaling.cli.interrupted import after_interrupt
 from scaling.cli.missing_packages import missing_package
+from scaling.cli.output import coloured
+from scaling.cli.whole_summaries import WholeSummaries
 from scaling.errors import UserError, nearest
 
 __all__ = ["app", "main"]
@@ -22,14 +25,14 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="scaling",
+    cls=WholeSummaries,
     help="Scaling-law studies of click-through-rate models: from logs to fitted laws with intervals.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _part in (sweep, data, laws, serve_bench_verb):
+for _part in (study_files, doctor, sweep, data, laws, serve_bench_verb, other_tools):
     _part.add_verbs(app)
 
 _INTERRUPTED = 130
@@ -52,6 +55,8 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         print(version("ctr-scaling"))
         raise typer.Exit
 
@@ -76,11 +81,16 @@ def _options(
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+@cache
+def _command() -> Any:
+    """All verbs with their options; built once, although a process may call `main` many times."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; `arguments` default to `sys.argv[1:]`."""
-    command = typer.main.get_command(app)
     try:
-        code = command.main(arguments, prog_name="scaling", standalone_mode=False)
+        code = _command().main(arguments, prog_name="scaling", standalone_mode=False)
         sys.stdout.flush()  # so that a full device is an error here, not a traceback at exit
     except UserError as error:
         if _debug:
@@ -112,7 +122,8 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             raise
     if code == _INTERRUPTED:
-        print("interrupted", file=sys.stderr)
+        words = sys.argv[1:] if arguments is None else arguments
+        print(after_interrupt(words), file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -140,5 +151,6 @@ def _usage_message(message: str) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    begin = coloured("error:", "error", on_stderr=True)
+    print(begin, " ".join(message.split()), file=sys.stderr)
     sys.exit(2)

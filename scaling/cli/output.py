@@ -1,18 +1,21 @@
 """How results are printed: text with tables for people, one JSON document for programs."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.cli.tables import Table
+from scaling.cli.tables import Table, style_of
 from scaling.errors import UserError
 
 __all__ = [
+    "coloured",
     "counted",
     "emit",
+    "format_about",
     "format_duration",
     "format_hours",
     "is_live",
@@ -21,9 +24,24 @@ __all__ = [
 ]
 
 
+_CODES = {"green": 32, "yellow": 33, "red": 31}
+# durations below the first number are rounded up to a multiple of the second, in seconds
+_ROUNDING = ((60, 5), (600, 10), (3600, 60), (math.inf, 300))
+
+
 def is_live() -> bool:
     """Whether progress on stderr may be redrawn in place: it is a terminal, and `$NO_COLOR` is not set."""
     return sys.stderr.isatty() and "NO_COLOR" not in os.environ
+
+
+def coloured(text: str, state: str, *, on_stderr: bool = False) -> str:
+    """Return the text in the colour of a state, on a terminal that has colours and unless `$NO_COLOR` is set."""
+    stream = sys.stderr if on_stderr else sys.stdout
+    is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    style = style_of(state)
+    if style is None or is_plain or not stream.isatty():
+        return text
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m"
 
 
 def emit(
@@ -53,8 +71,8 @@ def emit(
 
 
 def print_parts(parts: Sequence[str | Table]) -> None:
-    """Print texts and tables to stdout; on a terminal, tables are fitted to its width."""
-    if sys.stdout.isatty() and any(isinstance(part, Table) for part in parts):
+    """Print texts and tables to stdout; on a terminal they are fitted to its width."""
+    if sys.stdout.isatty():
         from scaling.cli.terminal import print_on_terminal
 
         print_on_terminal(parts)
@@ -84,6 +102,12 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def format_about(seconds: float) -> str:
+    """Return e.g. `about 3:10`, rounded up so that no figure means more than an estimate can."""
+    unit = next(unit for limit, unit in _ROUNDING if seconds < limit)
+    return f"about {format_duration(unit * math.ceil(seconds / unit))}"
 
 
 def format_hours(hours: float) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from scaling.cli.output import format_duration, is_live
+from scaling.cli.output import format_about, format_duration, is_live
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -25,8 +24,6 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FRAMES = 0.5
 _BAR_WIDTH = 16  # characters
-# times left below the first number are rounded up to a multiple of the second, in seconds
-_ROUNDING = ((60, 5), (600, 10), (3600, 60), (math.inf, 300))
 
 
 @contextmanager
@@ -164,11 +161,8 @@ def _now_and_then(seconds: float, action: Callable[[], None]) -> Callable[[], No
 
 
 def _left_text(seconds: float) -> str:
-    """Return e.g. `, about 12:00 left`, without figures that mean nothing; empty if nothing is left."""
-    if seconds <= 0:
-        return ""
-    unit = next(unit for limit, unit in _ROUNDING if seconds < limit)
-    return f", about {format_duration(unit * math.ceil(seconds / unit))} left"
+    """Return e.g. `, about 12:00 left`; empty if nothing is left."""
+    return f", {format_about(seconds)} left" if seconds > 0 else ""
 
 
 def _eta(seconds: float) -> str:

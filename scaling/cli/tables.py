@@ -6,7 +6,17 @@ from functools import cached_property
 
 from scaling.aligned_text import aligned
 
-__all__ = ["Table"]
+__all__ = ["Table", "style_of"]
+
+
+# What the words for states look like on a terminal.
+_STYLES = {
+    "green": ("ok", "done", "converged", "hit", "best"),
+    "yellow": ("warn", "running", "queued", "preempted", "changed", "at_bound", "not_identified"),
+    "red": ("fail", "failed", "lost", "error", "not_converged", "too_few_points", "miss"),
+}
+# Columns of such words.
+_OF_STATES = ("state", "status", "verdict")
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,19 @@ class Table:
             for i in range(len(self.header))
         ]
 
+    def style(self, column: int, text: str) -> str:
+        """The style of a cell on a terminal: the colour of a state; empty for other cells."""
+        return (style_of(text) or "") if self.header[column] in _OF_STATES else ""
+
     def __str__(self) -> str:
         """Return the plain text."""
         return aligned([list(self.header), *self.cells], self.numeric)
+
+
+def style_of(state: str) -> str | None:
+    """The colour of a state's word, of which the first one counts; None if it has none."""
+    word = state.split()[0].rstrip(",:") if state.split() else ""
+    return next((style for style, words in _STYLES.items() if word in words), None)
 
 
 def _format(value: object) -> str:

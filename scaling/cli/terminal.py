@@ -3,6 +3,7 @@
 Imported only if stdout is a terminal.
 """
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,16 +14,17 @@ from rich.text import Text
 
 from scaling.cli.tables import Table
 
-__all__ = ["LiveView", "live_view", "print_on_terminal", "renderable"]
+__all__ = ["LiveView", "folded", "live_view", "print_on_terminal", "renderable"]
 
 
 _MOST_ROWS = 1000  # rich needs about a second for so many
 _GAP = 2  # spaces between two columns
+_CONTINUED = "    "  # before the rest of a long line
 _LEAST_TEXT = 30  # a longer text may wrap, to no less than this width or its longest word
 
 
 def print_on_terminal(parts: Sequence[str | Table]) -> None:
-    """Print texts as they are, and tables fitted to the terminal's width; very long tables stay plain."""
+    """Print texts and tables fitted to the terminal's width; very long tables stay plain."""
     console = Console(highlight=False)
     for part in parts:
         if isinstance(part, Table) and len(part.rows) <= _MOST_ROWS:
@@ -30,22 +32,44 @@ def print_on_terminal(parts: Sequence[str | Table]) -> None:
             wide = Console(width=max(console.width, *_block_widths(part, console.width)))
             wide.print(renderable(part, console.width))
         else:
-            console.print(Text(str(part)), soft_wrap=True)
+            console.print(Text(folded(str(part), console.width)), soft_wrap=True)
+
+
+def folded(text: str, width: int) -> str:
+    """Return the text with longer lines broken at spaces, so that no number is cut; a longer word stays whole."""
+    wrapper = textwrap.TextWrapper(
+        width,
+        subsequent_indent=_CONTINUED,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+    lines = text.split("\n")
+    return "\n".join(
+        piece for line in lines for piece in ([line] if len(line) <= width else wrapper.wrap(line))
+    )
 
 
 class LiveView:
-    """Redraws parts of text in place, as far as they fit on the screen; the last ones are printed in full at the end."""
+    """Redraws parts of text in place, as far as they fit on the screen; at the end, the whole is printed below each other."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
-        self.parts: Sequence[str | Table] = ()
+        self.whole: Sequence[str | Table] = ()
 
-    def show(self, parts: Sequence[str | Table]) -> None:
-        """Draw the parts in place of the former ones, in reverse order: a long table is cut at its end."""
-        self.parts = parts
+    def show(
+        self, parts: Sequence[str | Table], whole: Sequence[str | Table] | None = None
+    ) -> None:
+        """Draw the parts in place of the former ones, cut at the foot of the screen.
+
+        Args:
+            parts: from top to bottom.
+            whole: what is printed if this was the last time; default: the parts.
+        """
+        self.whole = parts if whole is None else whole
         screen = self._live.console
         drawn: list[RenderableType] = []
-        for part in reversed(parts):
+        for part in parts:
             if isinstance(part, Table):
                 visible = Table(part.header, part.rows[: screen.height])
                 drawn.append(renderable(visible, screen.width))
@@ -63,7 +87,7 @@ def live_view() -> Iterator[LiveView]:
         with live:
             yield view
     finally:
-        print_on_terminal(view.parts)
+        print_on_terminal(view.whole)
 
 
 def renderable(table: Table, width: int) -> RenderableType:
@@ -115,5 +139,5 @@ def _block(table: Table, columns: Sequence[int]) -> RichTable:
             min_width=_least_width(table, column),
         )
     for row in table.cells:
-        drawn.add_row(*(Text(row[column]) for column in columns))
+        drawn.add_row(*(Text(row[i], style=table.style(i, row[i])) for i in columns))
     return drawn

@@ -5,7 +5,12 @@ Not here: checkpoints and models (`scaling.training`), tables of many runs (`ana
 
 from scaling.records.attempts import Failure, is_attempt, read_attempts, remove_attempts
 from scaling.records.lease import Lease, LeaseLostError, RunBusyError, claim
-from scaling.records.provenance import COMMAND_VARIABLE, describe_environment, read_code_version
+from scaling.records.provenance import (
+    COMMAND_VARIABLE,
+    describe_environment,
+    read_code_version,
+    user_command,
+)
 from scaling.records.pursuit_log import PURSUIT_LOG, PursuitRound, append_round, read_rounds
 from scaling.records.record import MODEL_FILE, DayMetrics, RunRecord, TeacherRecord, ordered_records
 from scaling.records.run_store import RunState, RunStore
@@ -17,12 +22,14 @@ from scaling.records.settings_of_runs import (
     value_text,
     varied_settings,
 )
+from scaling.records.training_curve import CurvePoint, read_curve
 
 __all__ = [
     "COMMAND_VARIABLE",
     "MODEL_FILE",
     "PURSUIT_LOG",
     "Columns",
+    "CurvePoint",
     "DayMetrics",
     "Failure",
     "Lease",
@@ -41,10 +48,12 @@ __all__ = [
     "ordered_records",
     "read_attempts",
     "read_code_version",
+    "read_curve",
     "read_rounds",
     "remove_attempts",
     "run_settings",
     "settings_columns",
+    "user_command",
     "value_text",
     "varied_settings",
 ]

@@ -66,6 +66,7 @@ class _Attempt:
     slurm_restart_count: int = 0
     submission: str | None = None
     ranks: PositiveInt | None = None
+    sharded: bool = False
     process_started: datetime | None = None
     cpu_seconds: FiniteFloat | None = None
     peak_memory_gib: FiniteFloat | None = None

@@ -23,6 +23,7 @@ __all__ = [
     "describe_environment",
     "read_code_version",
     "trained_sources",
+    "user_command",
 ]
 
 
@@ -34,7 +35,14 @@ _TRAINED = (
     *(f"models/{room}/*.py" for room in ("attention", "baselines", "kinds")),
     *(
         f"scaling/{name}.py"
-        for name in ("arrays", "atomic_files", "errors", "metrics", "strict_values")
+        for name in (
+            "arrays",
+            "atomic_files",
+            "errors",
+            "metrics",
+            "ranking_within_users",
+            "strict_values",
+        )
     ),
     *(f"scaling/{room}/*.py" for room in ("batches", "records", "store", "study", "training")),
 )
@@ -86,15 +94,21 @@ def describe_attempt() -> dict[str, Any]:
     }
 
 
+def user_command() -> str:
+    """Return the command that the user gave, also within the jobs that it started."""
+    name = Path(sys.argv[0]).name
+    own = shlex.join(["scaling" if name == "__main__.py" else name, *sys.argv[1:]])
+    return os.environ.get(COMMAND_VARIABLE, own)
+
+
 def describe_environment(device: str) -> dict[str, Any]:
     """Return the versions, platform, device and the user's command, as a record stores them."""
-    own = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return {
         "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device,
-        "command": os.environ.get(COMMAND_VARIABLE, own),
+        "command": user_command(),
     }
 
 

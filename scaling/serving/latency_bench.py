@@ -7,16 +7,25 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models.ctr_model import Batch, CTRModel
-from models.scoring import Candidates, History, Scorer
+from models.scoring import (
+    CandidateRows,
+    Candidates,
+    History,
+    Scorer,
+    UserRows,
+    read_candidates,
+    read_history,
+)
 from scaling.records import describe_environment
 from scaling.serving.latency_report import Latency, ServingReport
-from scaling.store import Schema
+from scaling.store import WEIGHTS, Feature, Schema
 from scaling.training import read_model
 
 __all__ = ["bench_serving", "random_candidates", "random_history", "ways_to_score"]
@@ -93,59 +102,64 @@ def ways_to_score(model: CTRModel, schema: Schema, cached: History) -> dict[str,
 
 def random_history(schema: Schema, length: int, rng: np.random.Generator) -> History:
     """Return a history of `length` events, minutes to days apart."""
-    behaviours = {f.name: _ids(schema, f.vocabulary, length, rng) for f in schema.behaviour}
+    behaviours = _cells(schema, schema.behaviour, length, rng)
     gaps = np.exp(rng.normal(6, 2, length)).astype(np.int64)
-    profile = {f.name: _ids(schema, f.vocabulary, 1, rng) for f in schema.profile}
+    profile = _cells(schema, schema.profile, 1, rng)
     return History(behaviours, 1_700_000_000 + gaps.cumsum(), profile)
 
 
 def random_candidates(schema: Schema, n: int, time: int, rng: np.random.Generator) -> Candidates:
     """Return `n` candidates of a request at `time`."""
-    features = {f.name: _ids(schema, f.vocabulary, n, rng) for f in schema.candidate}
-    context = {f.name: _ids(schema, f.vocabulary, n, rng) for f in schema.context}
+    features = _cells(schema, schema.candidate, n, rng)
+    context = _cells(schema, schema.context, n, rng)
     return Candidates(features, time, context, {name: rng.random(n) for name in schema.numeric})
 
 
-def _ids(schema: Schema, vocabulary: str, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return rng.integers(1, schema.vocabularies[vocabulary], n)
+def _cells(
+    schema: Schema, features: Sequence[Feature], n: int, rng: np.random.Generator
+) -> dict[str, NDArray[Any]]:
+    """Random ids of `n` cells, as many in each as it can hold, and weights."""
+    found: dict[str, NDArray[Any]] = {}
+    for feature in features:
+        size = schema.vocabularies[feature.vocabulary]
+        ids = rng.integers(1, size, n)
+        if feature.max_values > 1:
+            # distinct: each id is the one before plus one
+            ids = (ids[:, None] + np.arange(min(feature.max_values, size - 1)) - 1) % (size - 1) + 1
+        found[feature.name] = ids
+        if feature.weighted:
+            found[f"{feature.name}{WEIGHTS}"] = rng.random(ids.shape) + 0.1
+    return found
 
 
 @torch.inference_mode()
 def _single(model: CTRModel, schema: Schema, history: History, request: Candidates) -> list[float]:
-    n_candidates = len(next(iter(request.features.values())))  # type: ignore[arg-type]
+    user, own = read_history(schema, history), read_candidates(schema, request)
     return [
-        torch.sigmoid(model(_batch(schema, history, request, slice(row, row + 1)))).item()
-        for row in range(n_candidates)
+        torch.sigmoid(model(_batch(user, own, slice(row, row + 1)))).item()
+        for row in range(len(own.features))
     ]
 
 
 @torch.inference_mode()
 def _repeated(model: CTRModel, schema: Schema, history: History, request: Candidates) -> object:
-    return torch.sigmoid(model(_batch(schema, history, request, slice(None)))).numpy()
+    user, own = read_history(schema, history), read_candidates(schema, request)
+    return torch.sigmoid(model(_batch(user, own, slice(None)))).numpy()
 
 
-def _batch(schema: Schema, history: History, request: Candidates, rows: slice) -> Batch:
+def _batch(user: UserRows, own: CandidateRows, rows: slice) -> Batch:
     """Return a batch with one sample per candidate, each with the whole history."""
-
-    def stack(names: Sequence[str], arrays: object) -> torch.Tensor:
-        columns = [np.asarray(arrays[name])[rows] for name in names]  # type: ignore[index]
-        return torch.from_numpy(np.stack(columns, -1)) if columns else torch.empty(n, 0).long()
-
-    n = len(np.asarray(next(iter(request.features.values())))[rows])
-    behaviours = np.stack([history.behaviours[f.name] for f in schema.behaviour], -1)
-    profile = np.concatenate([np.empty(0, np.int64), *history.profile.values()]).astype(np.int64)
-    times = torch.from_numpy(np.append(np.asarray(history.times), request.time))
-    length = len(behaviours)
-    numeric = stack(schema.numeric, request.numeric).float()
+    features = torch.from_numpy(own.features[rows])
+    n, times = len(features), torch.from_numpy(np.append(user.times, own.time))
     return Batch(
-        behaviours=torch.from_numpy(behaviours).expand(n, -1, -1),
+        behaviours=torch.from_numpy(user.behaviours).expand(n, -1, -1),
         times=times.expand(n, -1),
         hours=(times // 3600 % 24 + 1).expand(n, -1),
-        lengths=torch.full((n,), length),
-        candidate=stack([f.name for f in schema.candidate], request.features),
-        context=stack([f.name for f in schema.context], request.context),
-        profile=torch.from_numpy(profile).expand(n, -1),
-        numeric=numeric,
+        lengths=torch.full((n,), len(user.times)),
+        candidate=features,
+        context=torch.from_numpy(own.context[rows]),
+        profile=torch.from_numpy(user.profile).expand(n, -1),
+        numeric=torch.from_numpy(own.numeric[rows]),
         label=torch.empty(n),
     )
 

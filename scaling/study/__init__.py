@@ -25,11 +25,11 @@ from scaling.study.recipe import (
     warmup_steps,
 )
 from scaling.study.run_config import RUN_SCHEMA_VERSION, RunConfig
-from scaling.study.sections import RunOptions, StudyConfig, TrainConfig
+from scaling.study.sections import DataConfig, RunOptions, StudyConfig, TrainConfig
 from scaling.study.shared_prefix import group_runs, lease_key, trained_samples
 from scaling.study.slurm_settings import SlurmConfig
 from scaling.study.study_data import DataFacts, data_facts, ensure_data
-from scaling.study.study_file import load_study
+from scaling.study.study_file import check_name, load_study
 from scaling.study.teacher_settings import NO_TEACHER, Distillation, DistillConfig, teacher_flops
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "TOKENS_PER_PART",
     "BatchPhase",
     "BatchSchedule",
+    "DataConfig",
     "DataFacts",
     "DistillConfig",
     "Distillation",
@@ -55,6 +56,7 @@ __all__ = [
     "TrainConfig",
     "batch_factor",
     "batch_phases",
+    "check_name",
     "count_steps",
     "data_facts",
     "ensure_data",

@@ -14,12 +14,13 @@ class GoalConfig:
 
     Attributes:
         width: of the 95 % interval that is wanted.
-        quantity: a parameter of the law, e.g. "alpha".
-        at: model size (a grade or a number of parameters) and data size of the metric that is wanted.
+        quantity: a parameter of the law, e.g. "alpha". Default: none; `at` says what is wanted.
+        at: model size (a grade or a number of parameters) and data size of the metric that is wanted. Default: none; see `quantity`.
         metric: column that the law is fitted to. Default: `soft_logloss` if the runs have it, else `logloss`.
         rising: whether larger values of the metric are better. Default: by its name.
-        core_hours: budget in hours of one core, or of one GPU for grades that are trained on GPUs.
-        flops: budget in training FLOPs.
+        core_hours: budget in hours of one core, or of one GPU for grades that are trained on GPUs. Default: none; `flops` is the
+            budget.
+        flops: budget in training FLOPs. Default: none; see `core_hours`.
         law: a law of model size and data size.
         fixed: parameters that are held, e.g. E at a known Bayes loss.
         n_seeds: most seeds of a cell. Default: as many as the grid has; more than that adds seeds to the grid.

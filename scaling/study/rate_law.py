@@ -23,8 +23,10 @@ class RateLaw:
     Attributes:
         token_width: width of the reference point.
         n_samples: data size of the reference point, in impressions.
-        learning_rate: peak rate of the dense parameters at the reference point.
-        factor: multiple of the recipe's rate at the reference point.
+        width_exponent: power of the token width, relative to the reference point.
+        samples_exponent: power of the data size, relative to the reference point.
+        learning_rate: peak rate of the dense parameters at the reference point. Default: none; see `factor`.
+        factor: multiple of the recipe's rate at the reference point. Default: none; then `learning_rate` is given.
     """
 
     token_width: int

@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from typing import Any, Literal
 
+from models.accounting import MemoryUse, ModelSize, fitted
 from models.grades import Grade
-from models.model_options import EncoderOptions, ModelOptions
+from models.input_schema import InputSchema
+from models.kinds import size_of
+from models.model_options import EncoderOptions, ModelOptions, SuanOptions
 from scaling.strict_values import require_positive
 from scaling.study.batch_growth import BatchSchedule, count_steps
 from scaling.study.recipe import RECIPE_1_EMBEDDING
@@ -126,6 +129,33 @@ class RunConfig:
             model=self.distill.model,
             learning_rate=self.distill.learning_rate or self.learning_rate,
             distill=None,
+        )
+
+    def held_size(self, schema: InputSchema) -> ModelSize:
+        """Return the size of all that the training holds: the model and its teacher; a shared table counts once."""
+        own = size_of(self.grade, self.model, schema)
+        if self.distill is None:
+            return own
+        teacher = size_of(self.distill.teacher, self.distill.model, schema)
+        table = 0 if self.distill.share_embeddings else teacher.n_embedding_params
+        return replace(
+            own,
+            n_params=own.n_params + teacher.n_params,
+            n_embedding_params=own.n_embedding_params + table,
+            activation_bytes=own.activation_bytes + teacher.activation_bytes,
+        )
+
+    def memory_use(self, schema: InputSchema, free_bytes: float) -> MemoryUse:
+        """Return how a batch fits into the memory of a GPU that parameters, gradients and moments leave free."""
+        models = [(self.grade, self.model)]
+        if self.distill is not None:
+            models.append((self.distill.teacher, self.distill.model))
+        return fitted(
+            free_bytes,
+            self.held_size(schema).activation_bytes,
+            self.max_len,
+            min(grade.n_layers for grade, _ in models),
+            can_recompute=all(isinstance(model, SuanOptions) for _, model in models),
         )
 
 

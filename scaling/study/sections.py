@@ -28,7 +28,12 @@ _LIGHT = "Light"
 
 @dataclass(frozen=True)
 class StudyHeader:
-    """`[study]`: `name` is also the name of the study's folder under the runs folder."""
+    """`[study]`: what the study is called.
+
+    Attributes:
+        name: also the name of the study's folder under the runs folder; letters, digits, `.`, `_` and `-`.
+        description: title of the report.
+    """
 
     name: str
     description: str = ""
@@ -36,10 +41,12 @@ class StudyHeader:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """`[data]`: `path` is the folder of the event store, relative to the working directory.
+    """`[data]`: the event store.
 
-    If the store is missing, it is generated from `generate` (keys of
-    `scaling.synthetic.logs.SyntheticConfig`).
+    Attributes:
+        path: folder of the store, relative to the working directory.
+        generate: settings of a generated log (`scaling.synthetic.logs.SyntheticConfig`); a store that is missing is made from them. Default:
+            the store must be there.
     """
 
     path: str
@@ -53,8 +60,8 @@ class GridConfig:
     Attributes:
         grade: names of the ladder or of `[grades]`; LightSUAN-2 is a LightSUAN with the sizes of SUAN-2.
             Default: the students of `[distill]`.
-        n_samples: data sizes in impressions; "all" is the whole training part.
-        n_seeds: number of seeds, either one for all data sizes or one for each.
+        n_samples: data sizes in impressions, at least one; "all" is the whole training part.
+        n_seeds: number of seeds, 1 or more, either one for all data sizes or one for each.
         axes: further axes and their values, e.g. `"model.norm" = ["rms", "layer"]`.
     """
 
@@ -80,18 +87,18 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`[train]`: values that are None follow the recipe (`scaling.study.recipe`).
+    """`[train]`: how each cell is trained; what is not set follows the recipe (docs/recipe.md).
 
     Attributes:
-        batch_size: impressions per step; with `batch_schedule` growing, at most.
-        learning_rate: peak rate of the dense parameters; that of the embeddings is a fixed multiple.
+        batch_size: impressions per step; with `batch_schedule` growing, at most. Default: by the recipe.
+        learning_rate: peak rate of the dense parameters. Default: by the recipe, or by `rate_law`.
         recipe_n_samples: data size for which the recipe sets batch size, learning rate and warm-up of all
             cells. Default: the cell's own size; with `share_prefix`, the geometric mean of the smallest and
             the largest size; with a growing batch, the largest.
-        embedding_rate: peak rate of the feature table.
+        embedding_rate: peak rate of the feature table. Default: by the recipe; recipe 1 has a fixed multiple of the dense rate.
         rate_multiple: factor on the rate of the dense parameters, e.g. as an axis to see what a wrong rate costs.
         rate_of_kind: further factors for kinds of models, e.g. `{din = 2.0}`; 1 for those not named.
-        rate_law: changes the recipe's rate of the dense parameters, or takes its place; `scaling tune` fits it.
+        rate_law: changes the recipe's rate of the dense parameters, or takes its place; `scaling tune` fits it. Default: the recipe alone.
         recipe: version of the rule. Default: 2; a study whose finished runs are of recipe 1 goes on with that.
         batch_schedule: `fixed` has one batch size for all steps; with `growing`, batch size and learning rate
             follow the samples seen so far, up to the values of the recipe for the largest data size. One training can
@@ -138,6 +145,9 @@ class TrainConfig:
             )
 
 
+_MOST_SECONDS = 86_400
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """`[run]`: checkpoints and files of a run; these options do not change its signature.
@@ -148,6 +158,9 @@ class RunOptions:
         keep_model: whether to save the model of a finished run.
         compile: whether a GPU runs the blocks compiled, as CUDA graphs; on a CPU this gains nothing.
         answer_seconds: of several processes that train a cell together, one that does not answer for so long counts as lost.
+        device_memory_gib: memory of the GPU of a process, or the part of a node's memory that a process without one may take. Processes
+            that train a cell together divide its feature table if it would take more than half of it. Default: a GPU is asked
+            when the run starts; on cores the table stays whole.
     """
 
     checkpoint_seconds: float = 60.0
@@ -155,10 +168,16 @@ class RunOptions:
     keep_model: bool = True
     compile: bool = False
     answer_seconds: float = 600.0
+    device_memory_gib: float | None = None
 
     def __post_init__(self) -> None:
-        """Check that the times are positive."""
+        """Check that the times and the memory are positive."""
         require_positive(self, "checkpoint_seconds", "stale_seconds", "answer_seconds")
+        require_positive(self, "device_memory_gib")
+        if not 1 <= self.answer_seconds <= _MOST_SECONDS:
+            raise ValueError(
+                f"answer_seconds is {self.answer_seconds:g}, expected 1 to {_MOST_SECONDS} (a day)"
+            )
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any
 
 from models.grades import GRADES
 from models.kinds import ModelError, options_type
-from scaling.errors import UserError, nearest
+from scaling.errors import SettingError, UserError, nearest
 from scaling.strict_values import from_document
 from scaling.study.sections import GridConfig, ModelConfig, StudyConfig, TrainConfig
 from scaling.study.teacher_settings import NO_TEACHER, DistillConfig
 
-__all__ = ["load_study"]
+__all__ = ["check_name", "load_study"]
 
 
 # sections whose options can be axes of the grid
@@ -35,6 +35,10 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
+        if path.is_dir():
+            raise UserError(
+                f"{path}: a folder, expected a study file (.toml), e.g. the one whose study.name is {path.resolve().name}"
+            ) from error
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a TOML file: {error}") from error
@@ -77,6 +81,18 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     return study
 
 
+def check_name(name: str) -> None:
+    """Check that a study can be called so.
+
+    Raises:
+        SettingError: no folder can have this name everywhere.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+        raise SettingError(
+            "study.name", f"{name!r} cannot be a folder's name; use letters, digits, . _ -"
+        )
+
+
 def _apply_override(document: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
@@ -95,10 +111,7 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
 
 
 def _check(study: StudyConfig) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", study.name):
-        raise UserError(
-            f"study.name: {study.name!r} cannot be a folder's name; use letters, digits, . _ -"
-        )
+    check_name(study.name)
     for own in study.grades:
         if own in GRADES:
             raise UserError(f"grades.{own}: this name is taken by the ladder; choose another")

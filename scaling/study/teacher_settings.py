@@ -23,7 +23,7 @@ class DistillConfig:
 
     Attributes:
         teacher: name of a grade, a SUAN unless it begins with Light; "none": no teacher.
-        student: grades of the grid that are distilled, the others are trained alone; None: all.
+        student: grades of the grid that are distilled, the others are trained alone. Default: all.
         weight: lambda, the weight of the distillation term; the clicks have weight 1.
         temperature: t, by which the compared logits are divided.
         share_embeddings: whether both models use the same feature table, which needs the same d.

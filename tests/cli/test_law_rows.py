@@ -68,7 +68,11 @@ def test_an_unknown_metric_that_falls_is_fitted(run, csv):
     assert run("fit", csv, "--y", "y")[1].startswith("y = E + A N^-alpha")
 
 
-def test_a_direction_holds_for_the_metrics_whose_names_do_not_tell_it(run, csv, tmp_path):
+def test_a_direction_holds_for_the_metrics_whose_names_do_not_tell_it(
+    run, csv, tmp_path, monkeypatch
+):
+    # which are drawn in the report of the test above
+    monkeypatch.setattr("analysis.report.study_report.draw_figures", lambda study: {})
     table = make_table()
     table.assign(logloss=1 - table["y"]).to_csv(csv, index=False)
     code, out, _ = run(

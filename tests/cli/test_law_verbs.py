@@ -3,6 +3,7 @@
 import io
 import json
 import shlex
+from contextlib import redirect_stdout
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -13,6 +14,7 @@ from analysis.fit import FitOptions
 from analysis.laws import LAWS, Additive
 from analysis.plots import KINDS
 from analysis.study_results import CUTS, joint_laws
+from scaling.cli.app import main
 from scaling.cli.fit_inputs import (
     CutName,
     FigureKind,
@@ -40,6 +42,17 @@ def csv(tmp_path):
     path = tmp_path / "runs.csv"
     make_table().to_csv(path, index=False)
     return path
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A table whose report lies beside it, and what was printed."""
+    path = tmp_path_factory.mktemp("reported") / "runs.csv"
+    make_table().to_csv(path, index=False)
+    with pytest.raises(SystemExit) as stop, redirect_stdout(io.StringIO()) as out:
+        main(["report", str(path)])
+    assert stop.value.code == 0
+    return path, out.getvalue()
 
 
 def test_fit_prints_the_law_with_intervals(run, csv):
@@ -321,9 +334,8 @@ def test_plot_writes_the_figures_asked_for(run, csv, tmp_path):
     assert (tmp_path / "f" / "logloss-data.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_report_of_a_csv_lies_beside_it(run, csv):
-    code, out, _ = run("report", csv)
-    assert code == 0
+def test_report_of_a_csv_lies_beside_it(reported):
+    csv, out = reported
     folder = csv.parent / "runs-analysis"
     assert out.splitlines()[-1] == f"report   {folder / 'report.html'}"
     assert (folder / "fits" / "logloss-joint.json").exists()
@@ -447,22 +459,24 @@ def test_results_name_the_columns_of_a_foreign_table(run, tmp_path):
         assert wrong not in page
 
 
-def test_a_report_does_not_claim_what_the_columns_of_a_foreign_table_count(run, csv, tmp_path):
-    assert run("report", csv, "-o", tmp_path / "o")[0] == 0
-    page = (tmp_path / "o" / "report.html").read_text()
+def test_a_report_does_not_claim_what_the_columns_of_a_foreign_table_count(reported):
+    page = (reported[0].parent / "runs-analysis" / "report.html").read_text()
     assert "column" in page
     for claim in ("each seen once", "without the embedding tables"):
         assert claim not in page
 
 
-@pytest.mark.parametrize("x", ["n_runs", "cost", "shrinks", "n_seeds", "y_mean_stderr"])
+# each name once at least
+@pytest.mark.parametrize(
+    ("x", "data"), [("n_runs", "cost"), ("shrinks", "n_seeds"), ("y_mean_stderr", "fit")]
+)
 @pytest.mark.parametrize("verb", ["next", "plot", "report"])
-def test_a_size_may_be_named_as_a_result_of_a_verb(run, tmp_path, verb, x):
-    table = make_table().rename(columns={"n_params": x, "n_samples": "fit", "logloss": "y"})
+def test_sizes_may_be_named_as_results_of_a_verb(run, tmp_path, verb, x, data):
+    table = make_table().rename(columns={"n_params": x, "n_samples": data, "logloss": "y"})
     path = tmp_path / "runs.csv"
     table.to_csv(path, index=False)
     out = [] if verb == "next" else ["-o", tmp_path / "out"]
-    code, _, err = run(verb, path, "--x", x, "--data", "fit", "--y", "y", *out)
+    code, _, err = run(verb, path, "--x", x, "--data", data, "--y", "y", *out)
     assert (code, "Traceback" in err) == (0, False)
 
 

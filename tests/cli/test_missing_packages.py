@@ -45,6 +45,7 @@ def test_plan_and_status_need_neither(study_file, verb):
     assert "4 missing" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_analysed_without_torch(study_file, capsys):
     with pytest.raises(SystemExit):
         main(["submit", str(study_file), "--cluster", "debug"])

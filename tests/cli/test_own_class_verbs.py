@@ -51,6 +51,7 @@ def test_what_a_class_prints_in_training_does_not_mix_with_the_record_s_path(run
     assert "run" in err.split()
 
 
+@pytest.mark.slow
 def test_what_a_class_prints_in_a_benchmark_does_not_mix_with_json(run, own_study):
     study = own_study(HEAD + PRINTING)
     code, out, _ = run("benchmark", study, "--grade", "SUAN-0", "--steps", "3", "--json")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from models.grades import GRADES
 from scaling.cli.app import main
+from scaling.synthetic import SyntheticConfig, generate_logs
+from sweeps.planning import read_benchmarks
 
 
 def run(capsys, *arguments, code=0):
@@ -58,6 +61,34 @@ def test_plan_says_how_many_ranks_train_a_cell(run, study_file, own, text):
     assert code == 0
     assert f"SUAN-1: {text}" in out
     assert "SUAN-0: " not in out
+
+
+def test_plan_says_that_ranks_divide_a_table_and_refuses_one_that_is_too_large(
+    run, study_file, tmp_path
+):
+    many_items = SyntheticConfig(n_train=320, n_test=16, n_items=20_000, warmup_events=1)
+    path = generate_logs(tmp_path / "many-items", many_items).path
+    ranks = ("--set", f"data.path={path}", "--set", "slurm.tasks_per_node=2", "--set")
+    code, out, _ = run("plan", study_file, *ranks, "run.device_memory_gib=1e-3")
+    assert code == 0
+    assert re.search(r"SUAN-1: 2 ranks .*; they divide the feature tables, up to \S+ GiB", out)
+    code, _, error = run("plan", study_file, *ranks, "run.device_memory_gib=1e-5")
+    assert code == 2
+    assert "GiB on each of its 2 devices" in error
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("run.answer_seconds=1e15", "answer_seconds is 1e+15, expected 1 to 86400"),
+        ("run.answer_seconds=0.001", "answer_seconds is 0.001, expected 1"),
+        ("slurm.grades={SUAN-1={gpus=2, tasks_per_node=1}}", "each GPU has a task of its own"),
+    ],
+)
+def test_settings_of_ranks_that_cannot_work_are_refused(run, study_file, setting, expected):
+    code, _, error = run("plan", study_file, "--set", setting)
+    assert code == 2
+    assert expected in error
 
 
 def test_plan_json_has_a_signature_per_cell(capsys, study_file):
@@ -186,6 +217,9 @@ def test_logs_print_the_output_of_the_cells_job(capsys, study_file):
 def test_a_benchmark_replaces_the_guess(capsys, study_file):
     out, _ = run(capsys, "benchmark", study_file, "--grade", "SUAN-1", "--steps", "3")
     assert out.splitlines()[1].startswith("SUAN-1")
+    assert out.splitlines()[1].endswith("product")  # a CPU has no data sheet
+    (kept,) = read_benchmarks(study_file.parent / "runs")
+    assert 0 < kept.mfu < 1
     out, _ = run(capsys, "plan", study_file, "--json")
     sources = [(cell["grade"], cell["estimate"]) for cell in json.loads(out)["cells"]]
     assert sources == [("SUAN-0", "guess")] * 2 + [("SUAN-1", "benchmark")] * 2
@@ -204,6 +238,7 @@ def test_a_wrong_option_says_what_is_right(capsys, study_file, arguments, messag
     assert message in err
 
 
+@pytest.mark.slow
 def test_run_does_the_whole_study(capsys, study_file):
     out, err = run(capsys, "run", study_file, "--jobs", "2")
     folder = study_file.parent / "runs" / "tiny"

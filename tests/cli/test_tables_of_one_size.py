@@ -113,7 +113,7 @@ def test_a_verb_that_needs_two_sizes_says_why(run, tmp_path, verb, why):
     path = write(tmp_path / "runs.csv", "n_params")
     code, out, err = run(verb[0], path, "--y", "loss", *verb[1:])
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert f"runs.csv: no column n_samples; {why}: name it with --data" in err
+    assert f"runs.csv: line 1: no column n_samples; {why}: name it with --data" in err
 
 
 def test_a_second_column_that_may_be_a_size_is_not_passed_over(run, tmp_path):

@@ -136,7 +136,7 @@ def test_the_live_view_of_a_long_table_fits_the_screen_and_is_whole_at_the_end(c
     monkeypatch.setenv("LINES", "20")
     table = Table(["n"], [[i] for i in range(300)])
     with live_view() as view:
-        view.show([table, "", "300 cells"])
+        view.show(["300 cells", table], [table, "", "300 cells"])
         frame = capsys.readouterr().out
     whole = capsys.readouterr().out
     assert "300 cells" in frame

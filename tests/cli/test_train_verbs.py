@@ -179,7 +179,7 @@ def test_which_failures_are_resubmitted_without_retry(sweep, failures, taken):
     assert f"submitted {count} cells" in _summed(sweep.submit())
     if taken:
         memory = {s.resources["memory_mib"] for s in read_submissions(sweep.runs)}
-        assert memory == {615, 1229}  # 0.6 GiB, and twice that
+        assert memory == {1229, 2458}  # 1.2 GiB, and twice that
 
 
 def _summed(text):
@@ -287,7 +287,7 @@ def test_a_silent_controller_is_queried_as_rarely_as_one_that_answers(sweep, mon
 
     monkeypatch.setattr("sweeps.queue.submissions.queued_tasks", silent)
     clock = SimpleNamespace(sleep=look, monotonic=time.monotonic)
-    monkeypatch.setattr("scaling.cli.sweep.status_verbs.time", clock)
+    monkeypatch.setattr("scaling.cli.sweep.status_views.watch_loop.time", clock)
     sweep("status", sweep.study, "--watch", code=130)
     lease.end("lost")
     assert len(asked) == 1

@@ -248,6 +248,7 @@ input()  # alive until all have tried
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stale", [False, True])
 def test_of_many_simultaneous_claims_one_succeeds(folder, stale):
     if stale:  # a dead owner tempts all of them to take over

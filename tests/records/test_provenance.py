@@ -48,6 +48,7 @@ def test_comments_and_docstrings_do_not_change_the_hash(copy):
     assert read_code_version(copy) == before
 
 
+@pytest.mark.slow
 def test_the_hash_covers_all_that_a_training_run_imports(tiny_store, tmp_path):
     program = f"""
 import sys

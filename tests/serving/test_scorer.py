@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from random_models import random_model
 
 from models.attention import bias
 from models.grades import Grade
@@ -35,13 +36,7 @@ OPTIONS = [
 
 
 def make_model(store, options, dtype=torch.float64):
-    model = build_model(GRADE, options, store.schema, base_rate=0.3, seed=1).to(dtype).eval()
-    generator = torch.Generator().manual_seed(2)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
-    with torch.no_grad():
-        model.embeddings.weight[0] = 0
-    return model
+    return random_model(GRADE, options, store.schema, dtype)
 
 
 def user_of(store, row):

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli.tables import Table
+from scaling.store import FEATURE_PATHS
 
 if TYPE_CHECKING:
     from scaling.audit import Audit
@@ -36,28 +37,40 @@ def describe_store(document: dict[str, Any]) -> list[str | Table]:
         [part, counts[part], document["base_rate"][part], *document["span"][part]]
         for part in ("train", "test")
     ]
-    features = [
+    features: list[list[object]] = [
         [
             group,
             feature["name"],
             feature["vocabulary"],
             schema["vocabularies"][feature["vocabulary"]],
+            _cell(document, group, feature),
         ]
         for group in ("behaviour", "candidate", "context", "profile")
         for feature in schema[group]
     ]
-    features += [["numeric", name, "-", None] for name in schema["numeric"]]
+    features += [["numeric", name, "-", None, "number"] for name in schema["numeric"]]
     quantiles = document["history_quantiles"]
     return [
         *(f"{name:<14}{value}" for name, value in facts),
         "",
         Table(["part", "impressions", "base rate", "first (UTC)", "last (UTC)"], parts),
         "",
-        Table(["group", "feature", "vocabulary", "size"], features),
+        Table(["group", "feature", "vocabulary", "size", "cell"], features),
         "",
         "events before an impression",
         Table(list(quantiles), [[round(value) for value in quantiles.values()]]),
     ]
+
+
+def _cell(document: dict[str, Any], group: str, feature: dict[str, Any]) -> str:
+    """What a cell of a feature holds."""
+    path = f"{FEATURE_PATHS[group]}{feature['name']}"
+    weighted = ", weighted" if feature.get("weighted") else ""
+    if path in document["values_per_cell"]:
+        mean, most = document["values_per_cell"][path]
+        pooling = feature.get("pooling", "mean")
+        return f"{mean:.2f} values, at most {most}{weighted} ({pooling})"
+    return "number" if weighted else "one value"
 
 
 def _source(source: dict[str, Any]) -> str:
@@ -69,7 +82,7 @@ def _source(source: dict[str, Any]) -> str:
 def _split(split: dict[str, Any]) -> str:
     if split["kind"] == "time":
         return f"by time, test part from {split['boundary']}"
-    return f"by {split['kind']}"
+    return "by user" if split["kind"] == "user" else "as the log brings it"
 
 
 def _zone(document: dict[str, Any]) -> str:
@@ -89,6 +102,7 @@ def describe_audit(audit: "Audit") -> list[str | Table]:
         "unknown test",
         "untrained test",
         "future",
+        "values (most)",
     ]
     ranked = sorted(audit.features, key=lambda facts: -(facts.auc or 0.0))
     rows = [
@@ -101,6 +115,9 @@ def describe_audit(audit: "Audit") -> list[str | Table]:
             facts.unknown_test,
             facts.untrained_test,
             facts.future_share,
+            None
+            if facts.values_per_cell is None
+            else f"{facts.values_per_cell[0]:.2f} ({facts.values_per_cell[1]})",
         ]
         for facts in ranked
     ]

@@ -1,8 +1,10 @@
 """Verbs on event stores: `scaling data import | generate | show | check | validate`."""
 
 import logging
+import os
 import time
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from typer.core import TyperCommand
 from scaling.atomic_files import atomic_path
 from scaling.cli.options import AsJson, Output
 from scaling.cli.output import emit
+from scaling.cli.whole_summaries import WholeSummaries
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,12 +25,19 @@ __all__ = ["app"]
 
 logger = logging.getLogger(__name__)
 
-app = typer.Typer(help="Make and inspect event stores.", no_args_is_help=True)
+app = typer.Typer(help="Make and inspect event stores.", no_args_is_help=True, cls=WholeSummaries)
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of an event store.")]
 Out = Annotated[
     Path, typer.Argument(metavar="OUT", help="Folder of the new store; must not exist.")
 ]
+
+
+class ImportCluster(StrEnum):
+    """Where the workers of an import run."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
 
 
 def _import_help() -> str:
@@ -70,21 +80,70 @@ def import_(
     ] = None,
     memory: Annotated[
         float,
-        typer.Option(help="Limit of resident memory in GiB; the output does not depend on it."),
+        typer.Option(
+            help="Limit of resident memory in GiB, of each worker; the output does not depend on it."
+        ),
     ] = 4.0,
     threads: Annotated[
-        int | None, typer.Option(help="Threads to use [default: all cores].", show_default=False)
+        int | None,
+        typer.Option(
+            help="Threads of each worker [default: all cores, divided by the workers].",
+            show_default=False,
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Cut the import into so many parts by a hash of the user; the store is the same, and a stopped import goes on.",
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Workers of an import in shards.")] = 1,
+    cluster: Annotated[
+        ImportCluster,
+        typer.Option(help="local: workers are processes of this machine; slurm: jobs."),
+    ] = ImportCluster.LOCAL,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Of each job: partition, time_minutes, cpus or another option of sbatch, e.g. account=ours; repeatable.",
+        ),
     ] = None,
 ) -> None:
     """Import a data set; the text of the help is `_import_help`."""
     from scaling.cli.progress import stopped_cleanly, work_progress
     from scaling.importers import import_logs
-    from scaling.importers.pipeline import Limits
+    from scaling.importers.pipeline import Limits, Workers, local_workers
 
     started = time.perf_counter()
+    if shards is None and (jobs > 1 or cluster is not ImportCluster.LOCAL or slurm):
+        raise UserError("--jobs, --cluster and --slurm: expected with --shards only")
+    workers: Workers | None
+    if cluster is ImportCluster.SLURM:
+        from sweeps.import_jobs import slurm_settings, slurm_workers
+
+        settings = slurm_settings(_pairs(slurm or [], "slurm", "partition=cpu"))
+        workers, threads = slurm_workers(jobs, settings), threads or settings.cpus
+    else:
+        if slurm:
+            raise UserError("--slurm: expected with --cluster slurm only")
+        workers = local_workers(jobs)
+        if jobs > 1:
+            threads = threads or max(1, len(os.sched_getaffinity(0)) // jobs)
     limits = Limits(memory, threads)
     with stopped_cleanly(), work_progress(f"import {name}") as report:
-        store = import_logs(name, raw, out, _pairs(option or []), limits=limits, report=report)
+        store = import_logs(
+            name,
+            raw,
+            out,
+            _pairs(option or []),
+            limits=limits,
+            report=report,
+            shards=shards,
+            workers=workers,
+        )
     _log_made(store.path, store.n_train, store.n_test, started)
     print(store.path)
 
@@ -201,12 +260,14 @@ def validate(
         raise typer.Exit(1)
 
 
-def _pairs(options: list[str]) -> dict[str, str]:
+def _pairs(
+    options: list[str], name: str = "option", example: str = "min_rating=4"
+) -> dict[str, str]:
     pairs = {}
     for option in options:
         key, equals, value = option.partition("=")
         if not equals:
-            raise UserError(f"--option {option}: expected KEY=VALUE, for example min_rating=4")
+            raise UserError(f"--{name} {option}: expected KEY=VALUE, for example {example}")
         pairs[key.strip()] = value.strip()
     return pairs
 

@@ -38,6 +38,7 @@ from scaling.cli.fit_inputs.law_choices import (
     SizeLaw,
     WeightsName,
 )
+from scaling.cli.fit_inputs.missing_columns import check_size_columns
 from scaling.cli.fit_inputs.sources import (
     Loaded,
     choices,
@@ -71,6 +72,7 @@ __all__ = [
     "Weights",
     "WeightsName",
     "check_held",
+    "check_size_columns",
     "choices",
     "chosen_options",
     "direction_for",

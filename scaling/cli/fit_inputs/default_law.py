@@ -74,7 +74,7 @@ def need_both(table: pd.DataFrame, x: str, data: str, why: str) -> None:
 
 
 def _missing(table: pd.DataFrame, name: str, others: Sequence[str], what: str) -> UserError:
-    from analysis.table import source_of
+    from analysis.table import header_of
 
     hint = choices(name, others) if others else ""
-    return UserError(f"{source_of(table)}: no column {name}{hint}; {what}")
+    return UserError(f"{header_of(table)}: no column {name}{hint}; {what}")

@@ -9,8 +9,14 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+from scaling.cli.fit_inputs.missing_columns import (
+    check_settings,
+    check_size_columns,
+    missing_metric,
+    missing_size,
+)
 from scaling.cli.fit_inputs.sources import choices
-from scaling.errors import UserError, nearest
+from scaling.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,12 +80,14 @@ def rows_to_fit(
     """
     from analysis.table import best_settings, differing_settings, require_columns
 
+    check_size_columns(table, sizes)
     require_columns(table, [*sizes, *dict.fromkeys(metrics)])
     found = {metric: _rises(table, metric, sizes, rising, len(metrics) == 1) for metric in metrics}
     notes = []
     if best_of is not None:
         settings = [name.strip() for name in best_of.split(",")]
         first = metrics[0]
+        check_settings(table, settings)
         best = best_settings(table, settings, sizes=sizes, metric=first, rising=found[first])
         table = best.table
         notes.append(_bias_note(settings, first, best.fewest, best.most, found[first]))
@@ -202,14 +210,11 @@ def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
         check_runs,
         describe_differences,
         largest_variant,
-        source_of,
         split_variants,
     )
 
     if x not in rows.columns:  # before the error on variants, which would hide it
-        raise UserError(
-            f"{source_of(rows)}: no column {x}{nearest(x, [str(name) for name in rows.columns])}"
-        )
+        raise missing_size(rows, x, "--x")
     variants = split_variants(rows, x)
     if len(variants) > 1:
         text = f"the runs differ in more than sizes: {describe_differences(rows, x)}"
@@ -232,7 +237,7 @@ def metrics_of(rows: pd.DataFrame, wanted: list[str] | None = None) -> list[str]
     Raises:
         UserError: the table lacks a wanted column, or none is wanted and it has neither logloss nor AUC.
     """
-    from analysis.table import RUN_COLUMNS, TEACHER_COLUMNS, default_metrics
+    from analysis.table import RUN_COLUMNS, TEACHER_COLUMNS, default_metrics, header_of
     from scaling.metrics import is_stderr
 
     for name in wanted or ():
@@ -240,11 +245,10 @@ def metrics_of(rows: pd.DataFrame, wanted: list[str] | None = None) -> list[str]
             others = {str(c) for c in rows.columns} - {*RUN_COLUMNS, *TEACHER_COLUMNS}
             own = (c for c in others if not c.startswith(("model.", "teacher_")))
             metrics = [c for c in own if not is_stderr(c)]
-            raise UserError(f"--y {name}: no column {name}{choices(name, metrics)}")
+            raise UserError(
+                f"{header_of(rows)}: --y {name}: no column {name}{choices(name, metrics)}"
+            )
     metrics = wanted or default_metrics(rows)
     if not metrics:
-        names = choices("", (str(c) for c in rows.columns)).removeprefix(", expected one of: ")
-        raise UserError(
-            f"the table has neither logloss nor auc: name the metric with --y ({names})"
-        )
+        raise missing_metric(rows)
     return metrics

@@ -208,14 +208,16 @@ def matching(rows: pd.DataFrame, conditions: list[str], option: str = "--where")
     """
     import pandas as pd
 
-    from analysis.table import value_text
+    from analysis.table import header_of, value_text
 
     found = rows[rows.columns[0]].notna() | True
     for condition in conditions:
         column, equals, wanted = condition.partition("=")
         if column not in rows.columns:
             known = choices(column, (str(c) for c in rows.columns))
-            raise UserError(f"{option} {condition}: no column {column or 'is named'}{known}")
+            raise UserError(
+                f"{header_of(rows)}: {option} {condition}: no column {column or 'is named'}{known}"
+            )
         texts = rows[column].map(value_text)
         if not equals:
             example = shlex.quote(f"{column}={texts[found].mode().iloc[0]}")

@@ -58,8 +58,6 @@ __all__ = ["add_verbs"]
 
 
 _KIND = "model.kind="
-# FLOPs that are comparable between kinds: those of SUAN in `flops` include tokens that nothing reads.
-_COMPUTED = "computed_flops"
 # Pairs left out that are named; --json has all.
 _SHOWN = 3
 
@@ -127,7 +125,7 @@ def race(
 
     Example: scaling race studies/race.toml --figure race.png
     """
-    from analysis.study_results import run_race
+    from analysis.study_results import COMPUTED_FLOPS, has_computed_flops, run_race
 
     loaded = None
     if len(source) == 1:
@@ -137,9 +135,9 @@ def race(
         table = combined_table(source, runs, where, overrides, whole_folder)
     named = reference or default_reference(table, x)
     columns = [condition.partition("=")[0] for condition in named]
-    computed = _COMPUTED in table.columns and table[_COMPUTED].notna().all()
+    computed = has_computed_flops(table)
     if computed:
-        table = table.assign(flops=table[_COMPUTED])
+        table = table.assign(flops=table[COMPUTED_FLOPS])
     form, x = law_of_table(law, table, x, data, [*columns, *([y] if y else [])])
     variants, name = _short_names(*variants_of(table, named, x))
     options = chosen_options(loss, delta, residual, weights, hold, level=confidence)
@@ -160,11 +158,11 @@ def race(
     if found.gains and not computed and "flops" in table.columns:
         parts.append(
             "flops: as the records count them, for a SUAN with tokens that nothing reads; runs of this version also have "
-            f"{_COMPUTED}, which is comparable between kinds"
+            f"{COMPUTED_FLOPS}, which is comparable between kinds"
         )
     if found.laws[0].cost is not None and "flops" not in table.columns:
         parts.append(
-            f"flops: counted as 6 {x} {data} for every model, as the table has neither {_COMPUTED} nor flops"
+            f"flops: counted as 6 {x} {data} for every model, as the table has neither {COMPUTED_FLOPS} nor flops"
         )
     served = None if loaded is None else _served(loaded, metric, candidates)
     if served is not None:

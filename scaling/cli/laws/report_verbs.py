@@ -24,6 +24,7 @@ from scaling.cli.fit_inputs import (
     Weights,
     WeightsName,
     check_held,
+    check_size_columns,
     chosen_options,
     law_of_table,
     load_table,
@@ -32,6 +33,7 @@ from scaling.cli.fit_inputs import (
     rows_to_fit,
 )
 from scaling.cli.options import Data, Metrics, Overrides, Runs, Source, Where, WholeFolder, X
+from scaling.cli.output import print_parts
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -132,7 +134,15 @@ def plot(
         chosen = rows_to_fit(loaded.table, sizes, metrics, rising=rising, best_of=best_of)
         chosen.warn()
         rows = sized_rows(one_variant(chosen.table, x), x, data, metrics)
-        study = fit_study(rows, metrics, x=x, data=data, rising=chosen.rising, law=how)
+        study = fit_study(
+            rows,
+            metrics,
+            x=x,
+            data=data,
+            rising=chosen.rising,
+            law=how,
+            extrapolate=FigureKind.HOLDOUT.value in kinds,
+        )
         pictures |= draw_figures(study, kinds)
     except UserError as error:
         if kinds != ["frontier"]:
@@ -182,7 +192,9 @@ def _study_law(
         raise UserError(
             f"{given}: it is that of one metric, here are {len(metrics)} ({', '.join(metrics)}); name one with --y"
         )
-    return StudyLaw(name, limit, options), x, data if len(form.variables) > 1 else x
+    data = data if len(form.variables) > 1 else x
+    check_size_columns(loaded.table, list(dict.fromkeys([x, data])))
+    return StudyLaw(name, limit, options), x, data
 
 
 def _latency_figures(
@@ -230,13 +242,14 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Fit everything; write table.csv, fits/, figures/ and report.html; print exponents and paths.
+    """Fit everything; write the report as HTML, Markdown and JSON, table.csv, fits/ and figures/; print exponents and paths.
 
     Example: scaling report studies/quickstart.toml
     """
     from analysis.forecasts import LEDGER_FOLDER, read_ledger, score_forecasts
     from analysis.report import analyse, analyse_table
     from analysis.table import check_sizes
+    from scaling.records import user_command
 
     options = chosen_options(loss, delta, residual, weights, hold)
     loaded = load_table(source, runs, where, overrides=overrides, whole_folder=whole_folder)
@@ -249,6 +262,7 @@ def report(
     how |= {"rising": rows.rising, "law": form}
     only = [f"Only runs with {', '.join(where)}."] if where else []
     how["notes"] = [*only, *loaded.notes, *(f"{note}." for note in rows.notes)]
+    how["commands"] = [user_command()]
     if loaded.is_study:
         # Nobody knows which planned runs belong to a part of the study.
         planned = None if where or whole_folder or best_of else loaded.planned
@@ -258,4 +272,4 @@ def report(
         ledger = read_ledger(source.parent / LEDGER_FOLDER)
         how["forecasts"] = score_forecasts(ledger, loaded.table)
         result = analyse_table(rows.table, output or loaded.folder, provenance=provenance, **how)
-    print(result.text)
+    print_parts([result.text])

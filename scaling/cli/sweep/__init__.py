@@ -13,8 +13,10 @@ from scaling.cli.sweep import (
     train_verbs,
     tune_verb,
 )
+from scaling.cli.sweep.chosen_cells import cell_by_signature
+from scaling.cli.sweep.plan_verbs import load_plan
 
-__all__ = ["add_verbs"]
+__all__ = ["add_verbs", "cell_by_signature", "load_plan"]
 
 
 def add_verbs(app: typer.Typer) -> None:

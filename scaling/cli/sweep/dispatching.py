@@ -48,7 +48,8 @@ OnCluster = Annotated[
 Jobs = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Cells to train at once; local only [default: number of GPUs, else of cores]."
+        min=1,
+        help="Cells to train at once; local only [default: cells_per_gpu for each GPU, else one per core].",
     ),
 ]
 
@@ -122,7 +123,7 @@ def train_cells(request: Request, *, failed_only: bool = False) -> int:
         return _report_unfinished(made, store, [])
     check_training_packages()
     check_budget(made, sum(made.gpu_seconds(cell) for cell in cells), request.budget)
-    n_jobs = 1 if request.cluster is Cluster.DEBUG else request.jobs or n_slots()
+    n_jobs = 1 if request.cluster is Cluster.DEBUG else request.jobs or n_slots(made, cells)
     logger.info(
         "%s: %d of %d cells to train, about %s on %d at once",
         request.study,
@@ -203,6 +204,8 @@ def _devices(resources: Mapping[str, Any]) -> str:
     text = counted(gpus, "GPU") if gpus else f"{gpus} GPUs"
     if nodes > 1:
         text += f" on each of {nodes} nodes"
+    if (at_once := resources.get("cells_at_once", 1)) > 1:
+        text += f", {at_once} cells side by side"
     return f"{text}, {ranks} ranks" if ranks > 1 else text
 
 

@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 __all__ = ["efficiency_parts", "efficiency_totals"]
 
 
+# Columns that are shown only where the peak of a device is known.
+_OF_PEAKS = ("mfu", "mfu_of")
+
+
 def efficiency_parts(rows: Sequence[ClassUse]) -> list[str | Table]:
     """Return a table with a row for each resource class, the totals, and what the study fixes for no need."""
     if not rows:
         return ["no job has trained a cell of this study yet"]
     documents = [_columns(row) for row in rows]
+    if all(row.mfu is None for row in rows):
+        documents = [{k: v for k, v in one.items() if k not in _OF_PEAKS} for one in documents]
     table = Table(list(documents[0]), [list(one.values()) for one in documents])
     return [table, "", _totals_text(rows), *filter(None, map(_fixed_text, rows))]
 
@@ -45,6 +51,8 @@ def _columns(row: ClassUse) -> dict[str, object]:
         "core_hours": row.core_hours,
         "gpu_hours": row.gpu_hours,
         "busy": row.busy_share,
+        "mfu": row.mfu,
+        "mfu_of": row.mfu_of,
         "gib_asked": _gib(row),
         "gib_max": row.memory_max_gib,
         "gib_median": row.memory_median_gib,

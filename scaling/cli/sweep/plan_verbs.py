@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -139,13 +139,18 @@ def plan(
 ) -> None:
     """Print every cell with its size, cost and state, and why it will run or not; write nothing.
 
+    Also what the analysis of this grid could not tell, and how wide its intervals would be.
+
     Times are estimated from finished runs of the grade, else from `scaling benchmark`, else from the
     work of a step and the speed of this machine (a guess).
 
     Example: scaling plan studies/quickstart.toml --budget-gpu-hours 2
     """
-    made, _ = load_plan(study, overrides, runs)
+    from scaling.cli.plan_outlook import outlook_of
+
+    made, store = load_plan(study, overrides, runs)
     warn_about(made)
+    outlook = outlook_of(made, store.root)
     totals = {
         "n_cells": len(made.cells),
         "states": dict(Counter(cell.standing for cell in made.cells)),
@@ -155,9 +160,15 @@ def plan(
         "budget_gpu_hours": budget,
         "n_samples": sum(cell.config.n_samples for cell in made.cells),
         "n_samples_trained": made.n_trained,
+        "jobs_of_shared_gpus": _shared_gpus(made),
     }
-    text = [] if as_json else _plan_text(made, budget)
-    document = {"study": made.study.name, "cells": made.rows() if as_json else [], "totals": totals}
+    text = [] if as_json else [*_plan_text(made, budget), *outlook.lines()]
+    document = {
+        "study": made.study.name,
+        "cells": made.rows() if as_json else [],
+        "totals": totals,
+        "outlook": outlook.document(),
+    }
     emit(text, document, as_json=as_json, output=output)
     if budget is not None and made.spent_seconds + made.seconds > 3600 * budget:
         raise typer.Exit(1)
@@ -197,7 +208,8 @@ def benchmark(
 
     With `--cluster slurm` a job measures on a node of the study's partition, with the study's resources; the verb waits
     for it, and an interrupt cancels it. Otherwise this machine is measured. Without a study the data are small
-    generated logs. The results are stored in RUNS/benchmark.json.
+    generated logs. `mfu` is the model's FLOPs per second as a share of the peak in the device's data sheet; on a CPU
+    and an unknown GPU, of the rate of a large matrix product. The results are stored in RUNS/benchmark.json.
 
     Example: scaling benchmark studies/quickstart.toml --grade W16
     """
@@ -226,6 +238,8 @@ def benchmark(
             "evaluation_us": 1e6 * one.evaluation_sample_seconds,
             "start_seconds": one.start_seconds,
             "peak_gib": one.peak_memory_gib,
+            "mfu": one.mfu,
+            "mfu_of": "data sheet" if one.product_flops_per_second is None else "product",
         }
         for name, one in measured
     ]
@@ -274,15 +288,80 @@ def check_budget(made: Plan, seconds: float, budget: float | None) -> None:
 
 
 def _rank_lines(made: Plan) -> list[str]:
-    """How many processes train the cells of a grade together, for grades with several."""
+    """How many processes train the cells of a grade together, for grades with several, whether they divide its table, and what does not fit a GPU at once."""
+    from sweeps.planning import shares_table, steps_in_parts
+
     lines = []
-    for grade in dict.fromkeys(cell.config.grade_name for cell in made.cells):
+    memory, schema = made.study.run.device_memory_gib, made.data.schema
+    by_grade: dict[str, list[Any]] = {}
+    for cell in made.cells:
+        by_grade.setdefault(cell.config.grade_name, []).append(cell.config)
+    for grade, configs in by_grade.items():
         own = made.study.slurm.of_grade(grade)
         if own.n_ranks > 1:
             each = counted(own.gpus, "GPU") if own.gpus else counted(own.n_tasks, "task")
-            lines.append(
-                f"{grade}: {own.n_ranks} ranks train each cell together, {counted(own.nodes, 'node')} with {each}"
+            text = f"{grade}: {own.n_ranks} ranks train each cell together, {counted(own.nodes, 'node')} with {each}"
+            divided = [c for c in configs if shares_table(c, schema, own.n_ranks, memory)]
+            if divided:
+                table = max(c.held_size(schema).table_bytes for c in divided) / 2**30
+                of = (
+                    ""
+                    if len(divided) == len(configs)
+                    else f" of {len(divided)} of {len(configs)} cells"
+                )
+                text += f"; they divide the feature tables{of}, up to {table:.3g} GiB with their moments"
+            lines.append(text)
+        if own.gpus and memory is not None:
+            room = memory / own.cells_per_gpu
+            uses = [steps_in_parts(c, schema, own.n_ranks, room) for c in configs]
+            n_parts = max(n for n, _ in uses)
+            again = (
+                ", blocks computed again in the backward pass" if any(r for _, r in uses) else ""
             )
+            if n_parts > 1 or again:
+                lines.append(f"{grade}: a step in up to {counted(n_parts, 'part')} on a GPU{again}")
+    return lines
+
+
+def _shared_gpus(made: Plan) -> list[dict[str, Any]]:
+    """The jobs to come whose cells share a GPU: a document for each resource class."""
+    from sweeps.dispatch import plan_arrays, unit_of
+
+    slurm = made.study.slurm
+    if all(slurm.of_grade(name).cells_per_gpu == 1 for name in made.study.grid.grade):
+        return []
+    units = made.units([cell for cell in made.cells if cell.state.state != "done"])
+    arrays = plan_arrays(slurm, [unit_of(unit) for unit in units], made.start_seconds)
+    return [
+        {
+            "cells_at_once": array.resources.cells_at_once,
+            "n_cells": sum(len(job.signatures) for job in array.jobs),
+            "n_jobs": len(array.jobs),
+            "cpus": array.resources.cpus,
+            "memory_mib": array.resources.memory_mib,
+            "minutes": array.resources.minutes,
+            "gpu_hours": array.seconds / 3600,
+            "measured_side_by_side": all(u.n_beside > 1 for job in array.jobs for u in job.units),
+        }
+        for array in arrays
+        if array.resources.cells_at_once > 1
+    ]
+
+
+def _sharing_lines(made: Plan) -> list[str]:
+    """What the jobs whose cells share a GPU would ask, and what their times are based on."""
+    lines = []
+    for one in _shared_gpus(made):
+        each = f"{one['cpus']} cores and {one['memory_mib'] / 1024:g} GiB"
+        basis = (
+            "measured side by side"
+            if one["measured_side_by_side"]
+            else "as if trained one after the other, since none were measured side by side"
+        )
+        lines.append(
+            f"on SLURM: {counted(one['n_cells'], 'cell')} in {counted(one['n_jobs'], 'job')} with one GPU, {each} for "
+            f"{one['cells_at_once']} cells side by side; about {format_hours(one['gpu_hours'])} GPU-hours, {basis}"
+        )
     return lines
 
 
@@ -306,6 +385,7 @@ def _plan_text(made: Plan, budget: float | None) -> list[str | Table]:
         f"spent: {format_hours(made.spent_seconds / 3600)} GPU-hours",
     ]
     lines += _rank_lines(made)
+    lines += _sharing_lines(made)
     if made.study.train.recipe == 1:
         lines.append(
             "recipe: version 1, that of the finished runs or of the study file; "

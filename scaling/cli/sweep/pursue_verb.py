@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.cli.options import ForceResume, Overrides, Runs, Study
-from scaling.cli.output import counted
+from scaling.cli.output import counted, print_parts
 from scaling.cli.sweep.dispatching import Cluster, Jobs, OnCluster, Request, train_cells
 from scaling.cli.sweep.plan_verbs import load_plan, load_study_and_store
 from scaling.errors import SettingError, UserError
@@ -290,12 +290,16 @@ class _Pursuit:
         import pandas as pd
 
         from analysis.report import analyse
+        from scaling.records import user_command
 
         planned = pd.DataFrame(made.rows())
         planned = planned[planned["state"] == "done"]
         if len(planned):
             title = made.study.study.description or made.study.name
-            print(analyse(self.store.root, title=title, planned=planned).text)
+            found = analyse(
+                self.store.root, title=title, planned=planned, commands=[user_command()]
+            )
+            print_parts([found.text])
 
 
 def _prices(made: Plan, goal: GoalConfig, rounds: list[PursuitRound], store: RunStore) -> Prices:

@@ -237,7 +237,7 @@ def _train(
     from sweeps.status import progress_of
 
     plan = replace(plan, cells=tuple(cells))
-    n_jobs = 1 if cluster is Cluster.DEBUG else jobs or n_slots()
+    n_jobs = 1 if cluster is Cluster.DEBUG else jobs or n_slots(plan, cells)
     took = format_duration(local_seconds(plan, cells, n_jobs))
     logger.info("training %s, about %s on %d at once", counted(len(cells), "run"), took, n_jobs)
     clock = TimeLeft(plan, cells, n_jobs)

@@ -2,52 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scaling.cli.options import AsJson, Only, Overrides, Runs, Study, Yes
-from scaling.cli.output import counted, emit, format_duration, format_hours, print_parts
+from scaling.cli.output import counted, emit, print_parts
 from scaling.cli.sweep.chosen_cells import cell_by_signature, chosen_by, confirm
-from scaling.cli.sweep.plan_verbs import STANDINGS, load_plan, load_study_and_store
-from scaling.cli.tables import Table
+from scaling.cli.sweep.plan_verbs import load_plan, load_study_and_store
+from scaling.cli.sweep.status_views import (
+    SECONDS_BETWEEN_QUERIES,
+    print_status_json,
+    status_parts,
+    watch_study,
+)
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
     from scaling.records import RunStore
     from sweeps.planning import Plan
-    from sweeps.queue import QueuedTask, SilentSchedulerError
 
 __all__ = ["add_verbs"]
 
 
 logger = logging.getLogger(__name__)
-
-_SECONDS_BETWEEN_LOOKS = 5.0
-_SECONDS_BETWEEN_QUERIES = 30.0  # of SLURM's controller, which all users of the cluster share
-_COLUMNS = {
-    "signature": "cell",
-    "grade": "grade",
-    "n_samples": "n_samples",
-    "seed": "seed",
-    "state": "state",
-    "step": "step",
-    "samples_per_second": "samples/s",
-    "heartbeat_seconds": "heartbeat",
-    "attempt": "attempt",
-    "loss": "loss",
-    "logloss": "logloss",
-    "auc": "auc",
-    "eta_seconds": "eta",
-    "why": "why",
-}
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -68,7 +49,8 @@ def status(
     watch: Annotated[
         bool,
         typer.Option(
-            "--watch", help="Repeat every few seconds until no cell is running or queued."
+            "--watch",
+            help="A live view until no cell is running or queued: cells, speeds, time to go, failures, the law so far; q ends it.",
         ),
     ] = False,
     efficiency: Annotated[
@@ -91,13 +73,13 @@ def status(
         made, store = load_plan(study, overrides, runs, reading=True)
         _print_efficiency(made, store, only, as_json=as_json)
     elif watch:
-        made = _watch(study, overrides, runs, only, as_json=as_json)
+        made = watch_study(study, overrides, runs, only, as_json=as_json)
     else:
         made, _ = load_plan(study, overrides, runs, reading=True)
         if as_json:
-            _print_json(made, only, indent=2)
+            print_status_json(made, only, indent=2)
         else:
-            print_parts(_status_parts(made, only))
+            print_parts(status_parts(made, only))
     if check and len(made.with_standing("done")) < len(made.cells):
         raise typer.Exit(1)
 
@@ -135,7 +117,7 @@ def logs(
     asked = time.monotonic()
     while True:
         state = made.state_now(planned, store).state
-        if follow and time.monotonic() - asked > _SECONDS_BETWEEN_QUERIES:
+        if follow and time.monotonic() - asked > SECONDS_BETWEEN_QUERIES:
             made, _ = load_plan(study, overrides, runs, reading=True)
             planned = cell_by_signature(made, cell, study)
             asked = time.monotonic()
@@ -216,87 +198,6 @@ def throttle(
         logger.info("array %s: %d jobs at once", array_id, share)
 
 
-def _watch(
-    study: Path,
-    overrides: list[str] | None,
-    runs: Path | None,
-    only: list[str] | None,
-    *,
-    as_json: bool,
-) -> Plan:
-    """Show the status again and again until no cell is running or queued; return the last plan.
-
-    A terminal is redrawn in place. Elsewhere the table is printed at the beginning and at the end, and the
-    totals in between; JSON is one line for each look.
-    """
-    looks = _looks(study, overrides, runs)
-    made = next(looks)
-    if as_json:
-        _print_json(made, only, indent=None)
-        for made in looks:
-            _print_json(made, only, indent=None)
-    elif sys.stdout.isatty():
-        from scaling.cli.terminal import live_view
-
-        with live_view() as view:
-            view.show(_status_parts(made, only))
-            for made in looks:
-                view.show(_status_parts(made, only))
-    else:
-        print_parts(_status_parts(made, only))
-        for made in looks:
-            parts = _status_parts(made, only)
-            print_parts(parts[-1:] if _is_under_way(made) else parts)
-    return made
-
-
-def _looks(study: Path, overrides: list[str] | None, runs: Path | None) -> Iterator[Plan]:
-    """Yield the plan every few seconds, the last one with no cell running or queued."""
-    from sweeps.queue import SilentSchedulerError, ask_queue, read_submissions
-
-    tasks: Sequence[QueuedTask] | SilentSchedulerError | None = None
-    asked = -math.inf
-    while True:
-        _, store = load_study_and_store(study, overrides, runs)
-        if time.monotonic() - asked > _SECONDS_BETWEEN_QUERIES:
-            try:
-                tasks = ask_queue(store, read_submissions(store))
-            except SilentSchedulerError as error:
-                tasks = error
-            asked = time.monotonic()
-        made, _ = load_plan(study, overrides, runs, reading=True, tasks=tasks)
-        yield made
-        if not _is_under_way(made):
-            return
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-
-
-def _is_under_way(made: Plan) -> bool:
-    return bool(made.with_standing("running", "queued"))
-
-
-def _rows(made: Plan, only: list[str] | None) -> list[dict[str, Any]]:
-    from sweeps.status import status_rows
-
-    chosen = {cell.config.signature for cell in chosen_by(made, only)}
-    return [
-        row
-        for row, cell in zip(status_rows(made), made.cells, strict=True)
-        if cell.config.signature in chosen
-    ]
-
-
-def _print_json(made: Plan, only: list[str] | None, indent: int | None) -> None:
-    from sweeps.status import status_totals
-
-    document = {
-        "study": made.study.name,
-        "cells": _rows(made, only),
-        "totals": status_totals(made),
-    }
-    print(json.dumps(document, indent=indent, allow_nan=False), flush=True)
-
-
 def _print_efficiency(
     made: Plan, store: RunStore, only: list[str] | None, *, as_json: bool
 ) -> None:
@@ -313,52 +214,3 @@ def _print_efficiency(
         "totals": efficiency_totals(rows),
     }
     emit([] if as_json else efficiency_parts(rows), document, as_json=as_json)
-
-
-def _status_parts(made: Plan, only: list[str] | None) -> list[str | Table]:
-    from sweeps.status import status_totals
-
-    return [_table(_rows(made, only), made), "", _totals_text(status_totals(made))]
-
-
-def _table(rows: Sequence[dict[str, Any]], made: Plan) -> Table:
-    columns = dict(_COLUMNS)
-    columns |= {axis: axis for axis in made.study.grid.axes}
-    for key in ("samples_per_second", "heartbeat_seconds", "loss", "eta_seconds", "logloss", "auc"):
-        if all(row[key] is None for row in rows):
-            del columns[key]
-    if all(row["why"] in ("", "will run") for row in rows):
-        del columns["why"]
-    return Table(
-        list(columns.values()), [[_cell_text(key, row) for key in columns] for row in rows]
-    )
-
-
-def _cell_text(key: str, row: dict[str, Any]) -> object:
-    value = row[key]
-    if key == "signature" and value is not None:
-        return value[:8]
-    if key == "step":
-        return f"{value}/{row['n_steps']}" if value or row["state"] == "running" else ""
-    if key in ("heartbeat_seconds", "eta_seconds") and value is not None:
-        return format_duration(value)
-    if key == "attempt":
-        return value or None
-    return value
-
-
-def _totals_text(totals: dict[str, Any]) -> str:
-    states = totals["states"]
-    parts = [f"{states.get('done', 0)}/{totals['n_cells']} cells done"]
-    parts += [f"{states[name]} {name}" for name in STANDINGS[1:] if states.get(name)]
-    text = (
-        f"{', '.join(parts)}; {format_hours(totals['gpu_hours_spent'])} GPU-hours spent, "
-        f"about {format_hours(totals['gpu_hours_to_do'])} to do"
-    )
-    if totals["eta_seconds"] is not None:
-        text += f", about {format_duration(totals['eta_seconds'])} to go"
-    return (
-        text
-        if totals["queue"] == "known"
-        else f"{text}; state of the queue unknown: {totals['queue']}"
-    )

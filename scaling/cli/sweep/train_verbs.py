@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from scaling.cli.options import Budget, ForceResume, Limit, Only, Overrides, Runs, Study, Yes
+from scaling.cli.output import print_parts
 from scaling.cli.sweep.chosen_cells import cell_by_signature
 from scaling.cli.sweep.dispatching import (
     Cluster,
@@ -202,12 +203,14 @@ def _analyse(study: Path, overrides: list[str] | None, runs: Path | None) -> int
     import pandas as pd
 
     from analysis.report import analyse
+    from scaling.records import user_command
 
     made, store = load_plan(study, overrides, runs, reading=True)
     result = analyse(
         store.root,
         title=made.study.study.description or made.study.name,
         planned=pd.DataFrame(made.rows()),
+        commands=[user_command()],
     )
-    print(result.text)
+    print_parts([result.text])
     return 0

@@ -1,0 +1,58 @@
+"""The training curve of a run: the lines of its `metrics.jsonl`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import FiniteFloat
+
+from scaling.errors import UserError
+from scaling.strict_values import from_document, tolerant
+
+__all__ = ["CurvePoint", "read_curve"]
+
+
+@tolerant
+@dataclass(frozen=True)
+class CurvePoint:
+    """How far a training was after a step.
+
+    Attributes:
+        step: finished optimiser steps.
+        n_steps: all steps of the run.
+        n_samples: impressions seen.
+        loss: mean training logloss since the point before.
+        learning_rate: of the dense parameters, at this step.
+        samples_per_second: speed of the training loop so far.
+    """
+
+    step: int
+    n_steps: int
+    n_samples: int
+    loss: FiniteFloat
+    learning_rate: FiniteFloat
+    samples_per_second: FiniteFloat
+
+
+def read_curve(folder: Path) -> list[CurvePoint]:
+    """Read the training curve of the run in `folder`, also while it is trained; empty before its first line.
+
+    Raises:
+        UserError: a line is damaged. A last line without its end is being written, and is left out.
+    """
+    path = folder / "metrics.jsonl"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    points = []
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        where = f"{path}: line {number}"
+        try:
+            document = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{where}: not JSON: {error}") from error
+        points.append(from_document(CurvePoint, document, where))
+    return points
