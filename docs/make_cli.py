@@ -16,6 +16,7 @@ _HEADER = """\
 
 Written by `make docs` from the live `--help`; do not edit. Exit codes: 0 done, 1 ran but the result is bad (cells failed, a fit
 did not converge), 2 wrong use or bad input (one line on stderr, nothing half-written), 130 interrupted. Only the result goes to stdout.
+`scaling --install-completion` completes verbs, options and their values in bash, zsh and fish. `$NO_COLOR` switches colours off.
 """
 
 
