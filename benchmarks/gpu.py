@@ -16,6 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -95,7 +96,9 @@ def busy_share(step, device: str) -> float | None:
             step()
         synchronize(device)
         wall = time.perf_counter() - begin
-    kernels = sum(event.self_device_time_total for event in trace.key_averages())
+    # the rows of operations on the host repeat the time of their kernels
+    rows = [row for row in trace.key_averages() if row.device_type == DeviceType.CUDA]
+    kernels = sum(row.self_device_time_total for row in rows)
     return kernels * 1e-6 / wall
 
 

@@ -1,5 +1,6 @@
 """Fixtures that several files share: a small generated log, and a fresh copy of a study beside it."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -13,6 +14,16 @@ from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("ci")
+
+
+# All modules and tests stay to the end, so the garbage collector need not go through them over and over.
+gc.disable()
+
+
+def pytest_collection_finish():
+    """Leave what was collected alone from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

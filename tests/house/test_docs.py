@@ -1,33 +1,28 @@
-"""Documentation that cannot rot: links lead somewhere, verbs are described, examples parse, blocks run."""
+"""Documentation that cannot rot: links lead somewhere, verbs are described, examples parse."""
 
 import importlib.util
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import pytest
 import typer.main
 
-from models.grades import GRADES
-from models.model_options import SuanOptions
 from scaling.cli.app import app
-from scaling.records import RunRecord, RunStore
-from scaling.study import RunConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMAND = typer.main.get_command(app)
 
 
-def load_make_cli():
-    spec = importlib.util.spec_from_file_location("make_cli", ROOT / "docs" / "make_cli.py")
+def load_maker(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-make_cli = load_make_cli()
+make_cli = load_maker("make_cli")
 VERBS = make_cli.verbs()
 
 
@@ -81,6 +76,11 @@ def test_the_command_line_page_is_the_live_help():
     assert (ROOT / "docs" / "cli.md").read_text() == make_cli.render(), "run `make docs`"
 
 
+def test_the_page_of_the_study_file_is_that_of_the_code():
+    page = load_maker("make_study_file").render()
+    assert (ROOT / "docs" / "study-file.md").read_text() == page, "run `make docs`"
+
+
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_every_verb_explains_itself(verb):
     command, _ = find_verb(verb)
@@ -97,64 +97,6 @@ def test_the_example_of_every_verb_parses(verb):
         found, rest = find_verb(words)
         assert found is command
         found.make_context("scaling", rest)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_of_the_pages_parse(page):
-    if page.name == "cli.md":
-        return
-    for block in re.findall(r"```(?:sh)?\n(.*?)```", page.read_text(), flags=re.DOTALL):
-        for words in examples(block):
-            command, rest = find_verb(words)
-            command.make_context("scaling", rest)
-
-
-def write_runs(root):
-    """Runs that lie on a law, as `make study` would leave them."""
-    runs = RunStore(root)
-    for row, (name, grade) in enumerate(list(GRADES.items())[:4]):
-        for n_samples in (4096, 16384, 65536, 262144):
-            n_params = 2000 * 4**row
-            config = RunConfig(
-                name,
-                grade,
-                SuanOptions(),
-                n_samples,
-                0,
-                64,
-                1e-3,
-                "decay",
-                "independent",
-                "0" * 64,
-                10,
-            )
-            loss = 0.4 + 2 * n_params**-0.4 + 3 * n_samples**-0.3
-            metrics = {"logloss": loss, "soft_logloss": loss, "soft_auc": 1 - loss}
-            flops = 100 * n_params
-            runs.write(
-                RunRecord(
-                    config,
-                    n_params,
-                    0,
-                    flops,
-                    3 * flops,
-                    metrics,
-                    loss,
-                    1.0,
-                    1.0,
-                    1.0,
-                    {"truth": None},
-                )
-            )
-
-
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    [block] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    shutil.copytree(ROOT / "studies", tmp_path / "studies")
-    write_runs(tmp_path / "runs" / "quickstart")
-    monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {})
-    assert "alpha" in capsys.readouterr().out
 
 
 def test_the_makefile_tells_its_targets():
@@ -174,8 +116,13 @@ def test_pins_satisfy_the_ranges_of_pyproject():
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     asked = [
         *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["train"],
-        *(r for group in ("test", "lint", "type") for r in project["dependency-groups"][group]),
+        *(r for extra in project["project"]["optional-dependencies"].values() for r in extra),
+        *(
+            r
+            for group in project["dependency-groups"].values()
+            for r in group
+            if isinstance(r, str)
+        ),
     ]
     for requirement in map(Requirement, asked):
         assert requirement.specifier.contains(pins[requirement.name]), requirement

@@ -132,7 +132,8 @@ def test_other_rooms_are_entered_by_their_face():
 
 def test_every_room_is_packaged():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(map(dotted, ROOMS))
+    files = {"scaling.shipped_studies"}  # no room: the study files, for `scaling studies`
+    assert set(project["tool"]["setuptools"]["packages"]) - files == set(map(dotted, ROOMS))
 
 
 def test_tests_of_a_room_lie_in_a_folder_of_tests():

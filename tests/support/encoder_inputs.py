@@ -11,6 +11,9 @@ from models.encoder import EncoderInput
 class Feature:
     name: str
     vocabulary: str
+    max_values: int = 1
+    pooling: str = "mean"
+    weighted: bool = False
 
 
 def features(*names):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scaling.importers import import_logs
@@ -10,6 +11,7 @@ from scaling.store import EventStore
 __all__ = [
     "LOGS",
     "assert_same_files",
+    "cells",
     "eleme_row",
     "history",
     "import_raw",
@@ -58,7 +60,7 @@ MOVIELENS_100K = {
         f"{item}|{title}|{date}||http://x/{item}|{'|'.join(flags)}\n"
         for item, title, date, flags in (
             (51, "Amélie (1994)", "01-Jan-1994", "0" * 8 + "1" + "0" * 10),
-            (242, "Kolya (1996)", "24-Jan-1997", "0" * 5 + "1" + "0" * 13),
+            (242, "Kolya (1996)", "24-Jan-1997", "0" * 4 + "11" + "0" * 13),
             (257, "Men in Black (1997)", "04-Jul-1997", "01" + "0" * 17),
             (267, "unknown", "", "1" + "0" * 18),
         )
@@ -257,9 +259,10 @@ MIND = {
     "MINDsmall_train/news.tsv": (
         'N55189\tlifestyle\tlifestyleroyals\tThe "Brands" Queen, and\t\thttps://x\t[]\t[]\n'
         'N42782\tsports\tnews\tA title with a "\tAbstract\thttps://x\t[{"Label": "a ""b"""}]\t[]\n'
-        "N55689\tsports\tfootball_nfl\tCharles\tAbstract\thttps://x\t[]\t[]\n"
+        "N55689\tsports\tfootball_nfl\tCharles\tAbstract\thttps://x\t"
+        '[{"Label": "Charles", "WikidataId": "Q43274"}, {"WikidataId": "Q1"}]\t[]\n'
         "N35729\tnews\tnewspolitics\tPorsche\tAbstract\thttps://x\t[]\t[]\n"
-        "N20678\tnews\tnewsus\tA \ttab\tin the title\thttps://x\t[]\t[]\n"
+        'N20678\tnews\tnewsus\tA \ttab\tin the title\thttps://x\t[{"WikidataId": "Q31"}]\t[]\n'
     ),
     "MINDsmall_dev/behaviors.tsv": (
         "1\tU80234\t11/15/2019 12:37:50 PM\tN55189 N20678\tN35729-0 N88888-1\n"
@@ -307,6 +310,13 @@ def real_files(folder: str) -> Path:
     if not (REAL / folder).is_dir():
         pytest.skip(f"the real files of {folder} are not here")
     return REAL / folder
+
+
+def cells(store: EventStore, path: str) -> list[list[int]]:
+    """Return the ids in each cell of a feature with several values."""
+    lists = store.lists[path]
+    ids, _ = lists.padded(np.arange(len(lists)))
+    return [row[row > 0].tolist() for row in ids]
 
 
 def history(store: EventStore, row: int) -> list[tuple[int, ...]]:

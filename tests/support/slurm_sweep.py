@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 
 import fake_slurm
@@ -39,7 +40,7 @@ class Sweep:
         self.study.write_text(
             f'[study]\nname = "real"\n[data]\npath = "{store.path}"\n{grid}\n'
             f"[run]\nkeep_model = false\ncheckpoint_seconds = 1\nstale_seconds = 20\n"
-            f"[slurm]\nmemory_gib = 0.6\ntime_minutes = 15\n{slurm}\n"
+            f"[slurm]\nmemory_gib = 1.2\ntime_minutes = 15\n{slurm}\n"
         )
 
     def __call__(self, *arguments, code=0):
@@ -114,7 +115,7 @@ class Sweep:
             plan = replace(plan, study=replace(plan.study, slurm=SlurmConfig()))
         # with this estimate a process trains a dozen of them
         cells = [replace(cell, seconds=0.5) for cell in plan.cells]
-        run_local(plan, runs, cells, n_jobs=n_slots(), watch=lambda: None)
+        run_local(plan, runs, cells, n_jobs=n_slots(plan, cells), watch=lambda: None)
         return {r.signature: (r.metrics, r.train_loss) for r in runs.read_all()}
 
 
@@ -129,17 +130,16 @@ def undisturbed_records(folder, store, grid):
     return runs.read_all()
 
 
-def processes_of_rank(rank):
-    """The processes of this number among those of their jobs, of all jobs on this machine."""
+def processes_of_rank(rank, cluster):
+    """The processes of this number among those of their jobs, of all jobs of the cluster."""
+    wanted = {"SLURM_PROCID": str(rank), "SLURM_CONF": str(cluster.conf)}
     found = []
     for process in psutil.process_iter():
-        try:
-            if "submitit" in " ".join(process.cmdline()) and process.environ().get(
-                "SLURM_PROCID"
-            ) == str(rank):
-                found.append(process)
-        except psutil.Error:
-            continue
+        with suppress(psutil.Error):
+            if "submitit" in " ".join(process.cmdline()):
+                environment = process.environ()
+                if all(environment.get(name) == value for name, value in wanted.items()):
+                    found.append(process)
     return found
 
 
