@@ -122,7 +122,7 @@ def test_a_bad_override(study, capsys, override, expected):
     ("arguments", "expected"),
     [
         (["run", "none.toml"], "none.toml: cannot be read: No such file"),
-        (["run", "."], ".: cannot be read: Is a directory"),
+        (["run", "."], ".: a folder, expected a study file (.toml)"),
         (["submit", "study.toml", "--cluster", "slrum"], "no such choice, did you mean slurm?"),
         (["run", "study.toml", "--only", "grad=SUAN-0"], "did you mean grade?"),
         (["run", "study.toml", "--only", "grade=SUAN-9"], "no cell has that grade"),

@@ -25,6 +25,7 @@ _NAME = "ctr-scaling"
 _LEAST_PYTHON = (3, 11)
 _FOR_TRAINING = "train"
 _TORCH = "torch"
+_MISSING = "is missing"
 
 
 def check_python() -> Finding:
@@ -105,11 +106,12 @@ def _versions(name: str, lines: Sequence[str], package: str, state: str) -> Find
         try:
             version = distribution(needed).version
         except PackageNotFoundError:
-            problems.append(f"{needed} is missing")
+            problems.append(f"{needed} {_MISSING}")
             continue
         if needed == _TORCH and (why := why_torch_fails()):
-            problems.append(f"{needed} {version} cannot be imported: {why}")
-            advice, state = f"pip install --force-reinstall {needed}", "fail"
+            problems.append(f"{needed} {why}")
+            if why != _MISSING:
+                advice, state = f"pip install --force-reinstall {needed}", "fail"
             continue
         there.append(f"{needed} {version}")
         if _release(version) < _release(least):
@@ -123,12 +125,15 @@ def _versions(name: str, lines: Sequence[str], package: str, state: str) -> Find
 
 
 def why_torch_fails() -> str:
-    """Why torch, which is there, cannot be imported, on one line; empty if it can."""
+    """What is wrong with torch, on one line, as what follows its name; empty if it can be imported."""
     try:
         import torch  # noqa: F401 - only its import is tried
     except Exception as error:  # noqa: BLE001 - of a broken library or package, which may raise anything
+        # whatever the list of installed packages says
+        if isinstance(error, ModuleNotFoundError) and error.name == _TORCH:
+            return _MISSING
         lines = str(error).strip().splitlines()
-        return lines[0] if lines else type(error).__name__
+        return f"cannot be imported: {lines[0] if lines else type(error).__name__}"
     return ""
 
 
