@@ -113,7 +113,8 @@ def _rows(law: Law, table: pd.DataFrame, question: Question, held: Mapping[str, 
     logged = dict(zip(law.names, law.logged, strict=True))
     absolute = any(logged[name] for name in held)
     rows = replace(rows, centred=tuple(not (absolute or v in law.ratios) for v in law.variables))
-    repeats = int(table.duplicated([*columns, y]).sum())
+    # rows without a measurement have their own remark
+    repeats = int(table[np.isfinite(table[y].astype(float))].duplicated([*columns, y]).sum())
     if repeats and len(rows):
         remark = f"{repeats} rows repeat another's sizes and {y} to the last digit: counted twice?"
         rows = replace(rows, left_out=(*rows.left_out, remark))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.optimum.shared_runs import SharedRuns, shared_runs
-from analysis.table import header_of, place_of, require_columns, source_of
+from analysis.table import first_few, header_of, place_of, require_columns, source_of
 from scaling.arrays import FloatArray
 from scaling.errors import UserError
 
@@ -25,6 +25,8 @@ Residual = Literal["raw", "log"]
 _SCALE = (1e-10, 1e15)
 # Squares of standard errors must neither overflow nor vanish.
 _ERRORS = (1e-60, 1e60)
+# Rows without a measurement that a remark names.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -166,9 +168,7 @@ def gather_points(
                 f"{source_of(table)}: {column} is {frame[column][row]:g} in {place_of(table, row)}, expected a positive size"
             )
     usable = np.isfinite(frame[y]).to_numpy()
-    left_out = tuple(
-        f"{place_of(table, row)}: {y} is {value:g}" for row, value in frame[y][~usable].items()
-    )
+    left_out = _left_out(table, frame[y][~usable])
     frame = frame[usable]
     size = frame[y].abs()
     if len(frame) and size.max() > 0 and not _SCALE[0] <= size.max() <= _SCALE[1]:
@@ -209,6 +209,14 @@ def gather_points(
         left_out=left_out,
         run=_run_codes(table.loc[usable, trajectory]) if trajectory else None,
         test_sd=_test_sd(table.loc[usable, test_error], metric, residual) if test_error else None,
+    )
+
+
+def _left_out(table: pd.DataFrame, values: "pd.Series[float]") -> tuple[str, ...]:
+    """One remark for each value (nan, inf, -inf) that is no measurement, with the places of its first rows."""
+    return tuple(
+        f"{first_few((place_of(table, row) for row in rows.index), _SHOWN)}: {values.name} is {value}"
+        for value, rows in values.groupby(values.map("{:g}".format), sort=False)
     )
 
 

@@ -105,12 +105,15 @@ def _draw_panel(ax: Axes, part: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def _title(rows: pd.DataFrame, law: str, whole: LawFit | None, names: Mapping[str, str]) -> str:
-    """How many intervals hold their cell, and the status of the fits below each cut and of that to all cells."""
+    """How many intervals of each cut hold their cell, and the status of the fits below each cut and of that to all cells."""
     known = rows[rows["lower"].notna()] if "lower" in rows else rows
+    hits = [
+        f"{int((part['inside'] == 1.0).sum())} of {len(part)} ({names[cut]})"
+        for cut, part in known.groupby("cut", sort=False)
+    ]
     lines = []
-    if len(known):
-        hits = int((known["inside"] == 1.0).sum())
-        lines.append(f"{law} law: {hits} of {len(known)} held-out cells lie in their 95 % interval")
+    if hits:
+        lines.append(f"{law} law: held-out cells inside their 95 % interval: {', '.join(hits)}")
     by_cut = rows.drop_duplicates("cut")
     statuses = {
         names[cut]: _status(status)

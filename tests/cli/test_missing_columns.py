@@ -59,8 +59,17 @@ def test_the_proposed_options_are_those_that_work(run, csv):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_missing_model_size_names_its_option(run, csv, verb):
-    said = fails(run, f"{verb} --y ne", csv)
-    assert said.endswith("name it with --x, e.g. --x size")
+    said = fails(run, f"{verb} --y ne --data samples", csv)
+    assert said.startswith("runs.csv: line 1: no column n_params, expected one of: ")
+    assert "name it with --x" in said
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_two_missing_sizes_are_named_at_once(run, csv, verb):
+    assert fails(run, f"{verb} --y ne", csv) == (
+        "runs.csv: line 1: no columns n_params and n_samples; name them with --x size --data samples; "
+        "the columns are lr, ne, samples, size"
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS)

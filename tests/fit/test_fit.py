@@ -414,6 +414,22 @@ def test_a_run_without_a_metric_is_left_out_by_name():
     assert "row 3: y is nan" in fit.notes
 
 
+def test_many_runs_without_a_metric_are_one_remark():
+    law, table, _ = planted(noise=1e-3, seeds=3)
+    table.loc[:6, "y"] = np.nan
+    table.loc[9, "y"] = np.inf
+    assert [note for note in fit_law(law, table, y="y").notes if note.startswith("row ")] == [
+        "row 0; row 1; row 2; row 3; row 4 and 2 more: y is nan",
+        "row 9: y is inf",
+    ]
+
+
+def test_runs_of_a_cell_without_a_metric_are_not_counted_twice():
+    law, table, _ = planted(noise=1e-3, seeds=3)
+    table.loc[table["n_params"] == table["n_params"].min(), "y"] = np.nan
+    assert not [note for note in fit_law(law, table, y="y").notes if "twice" in note]
+
+
 def test_a_diverged_run_is_reported_as_an_outlier():
     law, table, _ = planted(noise=1e-3)
     table.loc[7, "y"] += 0.5

@@ -30,10 +30,15 @@ def check_size_columns(table: pd.DataFrame, sizes: Sequence[str]) -> None:
     Raises:
         UserError: one is not; the message names the option with which another column takes its place.
     """
-    for place, column in enumerate(sizes):
-        if column not in table.columns:
-            by_place = _BY_PLACE[place] if place < len(_BY_PLACE) else ""
-            raise missing_size(table, column, _BY_NAME.get(column, by_place))
+    missing = {
+        column: _BY_NAME.get(column, _BY_PLACE[place] if place < len(_BY_PLACE) else "")
+        for place, column in enumerate(sizes)
+        if column not in table.columns
+    }
+    if len(missing) > 1:
+        raise _missing_sizes(table, missing)
+    for column, option in missing.items():
+        raise missing_size(table, column, option)
 
 
 def check_settings(table: pd.DataFrame, settings: Sequence[str]) -> None:
@@ -59,6 +64,18 @@ def missing_size(table: pd.DataFrame, column: str, option: str) -> UserError:
     example = f", e.g. {option} {guess}" if guess and "did you mean" not in hint else ""
     advice = f"; name it with {option}{example}" if option else ""
     return UserError(f"{header_of(table)}: no column {column}{hint}{advice}")
+
+
+def _missing_sizes(table: pd.DataFrame, options: dict[str, str]) -> UserError:
+    """The error for several columns of sizes that are not there, with the option of each: one message for all."""
+    from analysis.table import header_of
+
+    guesses = _guesses(table)
+    named = [f"{one} {guesses[one]}" if one in guesses else one for one in options.values() if one]
+    names = choices("", (str(name) for name in table.columns)).removeprefix(", expected one of: ")
+    return UserError(
+        f"{header_of(table)}: no columns {' and '.join(options)}; name them with {' '.join(named)}; the columns are {names}"
+    )
 
 
 def missing_metric(table: pd.DataFrame) -> UserError:
