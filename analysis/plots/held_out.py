@@ -108,7 +108,7 @@ def _title(rows: pd.DataFrame, law: str, whole: LawFit | None, names: Mapping[st
     """How many intervals of each cut hold their cell, and the status of the fits below each cut and of that to all cells."""
     known = rows[rows["lower"].notna()] if "lower" in rows else rows
     hits = [
-        f"{int((part['inside'] == 1.0).sum())} of {len(part)} ({names[cut]})"
+        f"{int((part['inside'] == 1.0).sum())} of {len(part)} ({names[str(cut)]})"
         for cut, part in known.groupby("cut", sort=False)
     ]
     lines = []

@@ -16,6 +16,7 @@ from analysis.study_results.extrapolation import CUTS, Cut, holdout, largest_cel
 from analysis.study_results.fits_as_text import study_text, truth_verdict
 from analysis.study_results.headlines import (
     STATUS_WORDS,
+    axis_gains,
     cost_finding,
     fit_finding,
     frontier_finding,
@@ -26,7 +27,6 @@ from analysis.study_results.headlines import (
     holdout_hits,
     race_headline,
     residual_finding,
-    worse_with,
 )
 from analysis.study_results.paired_runs import paired_differences
 from analysis.study_results.pairing import LostPair
@@ -67,6 +67,7 @@ __all__ = [
     "ScannedRates",
     "StudyFits",
     "StudyLaw",
+    "axis_gains",
     "cost_finding",
     "find_ageing",
     "find_best_rates",
@@ -95,5 +96,4 @@ __all__ = [
     "study_text",
     "truth_verdict",
     "why_keep",
-    "worse_with",
 ]

@@ -3,14 +3,16 @@
 import numpy as np
 
 from analysis.budget import Gain, exponents_of_law, read_cost
+from analysis.gain import AxisGain, axis_gain
 from analysis.study_results.race import Race
 from analysis.study_results.study_fits import MetricFits, StudyFits
-from analysis.table import Size, size_label, sizes_text
+from analysis.table import size_label, sizes_text
 from analysis.uncertainty import format_change, format_estimate
 from scaling.errors import UserError
 
 __all__ = [
     "STATUS_WORDS",
+    "axis_gains",
     "cost_finding",
     "fit_finding",
     "frontier_finding",
@@ -21,7 +23,6 @@ __all__ = [
     "holdout_hits",
     "race_headline",
     "residual_finding",
-    "worse_with",
 ]
 
 
@@ -86,30 +87,26 @@ def cost_finding(study: StudyFits, fits: MetricFits, column: str) -> str:
     return f"{ratio} {verb} {fits.metric} by {abs(change):.3g} at D = {size_label(float(size))}"
 
 
-def worse_with(study: StudyFits, metric: str, size: Size, other: Size) -> float | None:
-    """How much worse a metric gets from the smallest to the largest value of a size; None unless it does so clearly.
-
-    It does if it is worse at every value of the other size by more than two standard errors of the difference.
+def axis_gains(
+    study: StudyFits, fits: MetricFits, factor: float = 10.0
+) -> tuple[AxisGain, AxisGain]:
+    """What `factor` times the model size, and the data size, buy among runs that share the other; needs no joint law.
 
     Args:
         study: with laws of two sizes.
-        metric: of the study.
-        size: along which it may get worse.
-        other: that is equal in each comparison.
+        fits: of one of its metrics.
+        factor: above 1.
     """
-    sizes, means = study.cells.sizes, study.cells.metrics[metric]
-    sign = -1.0 if study.metrics[metric].joint.law.rising else 1.0
-    losses = []
-    for _, part in sizes.groupby(other.column):
-        ends = part.sort_values(size.column).index[[0, -1]]
-        if part[size.column].nunique() < 2:
-            continue
-        first, last = sign * means["mean"][ends].to_numpy()
-        error = float(np.hypot(*means["mean_stderr"][ends].fillna(0.0)))
-        if last - first <= 2 * error:
-            return None
-        losses.append(last - first)
-    return float(np.mean(losses)) if losses else None
+    size, data = study.size, study.data
+    of_size = {f"{data.name} = {size_label(d)}": one for d, one in fits.by_size.items()}
+    of_data = {
+        grade if isinstance(grade, str) else f"{size.name} = {size_label(grade)}": one
+        for grade, one in fits.by_data.items()
+    }
+    return (
+        axis_gain(study.cells, fits.metric, size, data, of_size, factor=factor),
+        axis_gain(study.cells, fits.metric, data, size, of_data, factor=factor),
+    )
 
 
 def holdout_finding(fits: MetricFits) -> str:

@@ -526,10 +526,38 @@ def test_gain_json_agrees_with_the_law(run, csv):
     assert found["improvement"][0] == pytest.approx(expected)
 
 
-def test_gain_refuses_a_law_whose_terms_vanished(run, csv):
-    code, out, err = run("gain", csv, "--rising")
-    assert (code, out) == (2, "")
-    assert err.startswith("error: no gain from a size: A is 0")
+def test_a_law_that_is_not_determined_tells_no_gain_and_each_size_is_told_alone(run, tmp_path):
+    """The metric falls with the data only: 30 D^-0.4, of which ten times the largest data leave 10^-0.4."""
+    table = make_table()
+    noise = np.random.default_rng(0).normal(0, 1e-4, len(table))
+    table["logloss"] = 0.4 + 30 * table["n_samples"] ** -0.4 + noise
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    code, out, err = run("gain", tmp_path / "runs.csv")
+    assert (code, err) == (1, "")
+    assert "no gain is told by a law that the data do not determine" in out
+    assert "10 x parameters  cannot be told" in out
+    (told,) = (
+        one
+        for one in json.loads(run("gain", tmp_path / "runs.csv", "--json")[1])["alone"]
+        if one["gain"]
+    )
+    _, low, high = told["gain"]["improvement"]
+    largest = table["n_samples"].max()
+    assert (told["size"], low < 30 * largest**-0.4 * (1 - 10**-0.4) < high) == ("n_samples", True)
+    assert told["group"].startswith("parameters = ")
+
+
+def test_gain_says_where_more_is_worse(run, tmp_path):
+    table = make_table()
+    table["logloss"] = 0.4 + 30 * table["n_samples"] ** -0.4 + 0.002 * np.log10(table["n_params"])
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    spread = 0.002 * np.log10(table["n_params"].max() / table["n_params"].min())
+    code, out, _ = run("gain", tmp_path / "runs.csv")
+    assert code == 1
+    assert (
+        f"more is worse        -                   by {spread:.5f} from the smallest to the largest"
+        in out
+    )
 
 
 def test_gain_refuses_a_factor_that_is_no_more(run, csv):

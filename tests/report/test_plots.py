@@ -336,7 +336,7 @@ def test_the_title_of_held_out_cells_tells_the_status_of_the_fit_to_all(held_out
 
 def test_the_title_of_held_out_cells_counts_those_of_each_cut(held_out):
     title = " ".join(plot_holdout(held_out).get_suptitle().split())
-    assert held_out["cut"].nunique() > 1
+    assert len(set(held_out["cut"])) > 1
     for _, part in held_out.groupby("cut"):
         hits = int((part["inside"] == 1.0).sum())
         assert f" {hits} of {len(part)} (" in title

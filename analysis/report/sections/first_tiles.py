@@ -14,17 +14,16 @@ from analysis.budget import (
     read_size_cost,
 )
 from analysis.fit import LawFit
-from analysis.gain import gains
+from analysis.gain import loss_with
 from analysis.latency import Served
 from analysis.report.page import Answer, number, readable
 from analysis.study_results import (
     STATUS_WORDS,
     MetricFits,
     StudyFits,
+    axis_gains,
     gain_is_clear,
-    grade_label,
     holdout_hits,
-    worse_with,
 )
 from analysis.table import rises, size_label, sizes_text
 from analysis.uncertainty import format_change
@@ -87,40 +86,28 @@ def axis_tiles(study: StudyFits, fits: MetricFits) -> list[Answer]:
         reason = readable(fits.joint.message)
         return [Answer(f"10 × {study.size.name}", "cannot be told yet", (reason,), "none")]
     tiles = []
-    for size, other, alone in (
-        (
-            study.size,
-            study.data,
-            [(f"{study.data.name} = {size_label(d)}", one) for d, one in fits.by_size.items()],
-        ),
-        (
-            study.data,
-            study.size,
-            [(grade_label(grade), one) for grade, one in fits.by_data.items()],
-        ),
-    ):
-        asked = f"10 × {size.name}"
-        worse = worse_with(study, fits.metric, size, other)
-        known = [(name, one) for name, one in alone if one.success]
-        if worse is not None:
+    for found in axis_gains(study, fits):
+        asked = f"10 × {found.size.name}"
+        if found.loss is not None:
             low, high = (
                 size_label(float(end))
-                for end in (study.table[size.column].min(), study.table[size.column].max())
+                for end in (
+                    study.table[found.size.column].min(),
+                    study.table[found.size.column].max(),
+                )
             )
             detail = (
-                f"{short(fits.metric)} is worse by {number(worse, 2)} on average",
-                f"from {low} to {high}, with equal {other.name}",
+                f"{short(fits.metric)} is worse by {number(found.loss, 2)} on average",
+                f"from {low} to {high}, with equal {found.other.name}",
             )
             tiles.append(Answer(asked, "more is worse", detail, "open"))
-        elif known:
-            name, one = known[-1]
-            (gain,) = gains(one)[0].gains
+        elif found.gain is not None:
             told = (
-                f"{short(fits.metric)} {format_change(*gain.improvement)}",
-                _reach_text(reach_of(one, gain)),
-                f"by the law of {name} alone",
+                f"{short(fits.metric)} {format_change(*found.gain.improvement)}",
+                _reach_text(found.reach),
+                f"by the law of {found.group} alone",
             )
-            tiles.append(Answer(asked, _amount(gain), told, "open"))
+            tiles.append(Answer(asked, _amount(found.gain), told, "open"))
         else:
             tiles.append(
                 Answer(asked, "cannot be told yet", (readable(fits.joint.message),), "none")
@@ -198,7 +185,11 @@ def held_out_tiles(fits: MetricFits) -> list[Answer]:
 
 def next_tiles(study: StudyFits, fits: MetricFits) -> list[Answer]:
     """What to run or to do next."""
-    worse = study.has_both and worse_with(study, fits.metric, study.size, study.data) is not None
+    rising = fits.joint.law.rising
+    worse = (
+        study.has_both
+        and loss_with(study.cells, fits.metric, study.size, study.data, rising=rising) is not None
+    )
     if worse and not fits.joint.success:
         reason = "no law falls with the size while larger models are worse; scaling tune checks their learning rates"
         return [Answer("Do next", "find out why larger models are worse", (reason,), "open")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,9 +46,10 @@ from scaling.cli.tables import Table
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.budget import Cost
+    import pandas as pd
+
     from analysis.fit import LawFit
-    from analysis.gain import GainsFrom
+    from analysis.gain import AxisGain, GainsFrom
 
 __all__ = ["add_verbs"]
 
@@ -86,14 +88,14 @@ def gain(
     """Print what ten times each size buys, with intervals; exit 1 unless the data determine the law.
 
     Answers are given from the most expensive run and, for a law of model size and data size, from the best split
-    of that run's cost, with ten times the training FLOPs as one more answer.
+    of that run's cost, with ten times the training FLOPs as one more answer. A law of both that the data do not
+    determine tells no gain: then each size is answered by the runs that share the other.
 
     Example: scaling gain runs.csv --y logloss
     """
-    from analysis.budget import read_cost
     from analysis.fit import fit_law
-    from analysis.gain import gains
     from analysis.laws import build_law
+    from analysis.study_results import StudyLaw, axis_gains, fit_study
 
     if law is not None:
         refuse_law_of_metric(law.value)
@@ -112,31 +114,80 @@ def gain(
     fit = fit_law(
         form, rows.table, x=x, data=data, y=metric, embeddings=embeddings, options=options
     )
-    cost: Cost | None = None
-    absent = f"law {form.name} does not split a cost between a model size and a data size"
-    if form.variables == ("N", "D") and "flops" not in (x, data):
-        cost = read_cost(rows.table, "flops", x=x, data=data)
-    elif form.variables == ("N", "D"):
-        absent = "flops are one of the sizes"
-    try:
-        found = gains(fit, cost, factor)
-    except UserError as error:
-        if cost is None or "no best split" not in str(error):
-            raise
-        absent, found = str(error), gains(fit, None, factor)
-    document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}, "y": fit.y}
     notes = [*fit.notes, *rows.notes]
+    document: dict[str, Any] = {"fit": {"status": fit.status, "message": fit.message}, "y": fit.y}
     document |= {"notes": notes, "columns": dict(fit.columns), "factor": factor}
-    document |= {"from": json_values([asdict(one) for one in found])}
     head = f"{fit.y} = {form.equation}: {fit.status}"
-    parts = [head if fit.success else f"{head}, {fit.message}"]
-    tables = [part for one in found for part in _place(fit, one)]
     last = [f"note: {note}" for note in notes]
-    if len(found) == 1:
-        last.insert(0, f"no answer from a best split: {absent}")
-    emit([*parts, *tables, *last], document, as_json=as_json, output=output)
-    if not fit.success:
-        raise typer.Exit(1)
+    if fit.success:
+        found, absent = _by_law(fit, rows.table, factor)
+        document |= {"from": json_values([asdict(one) for one in found])}
+        tables = [part for one in found for part in _place(fit, one)]
+        if len(found) == 1:
+            last.insert(0, f"no answer from a best split: {absent}")
+        emit([head, *tables, *last], document, as_json=as_json, output=output)
+        return
+    alone: tuple[AxisGain, ...] = ()
+    if form.variables == ("N", "D"):
+        study = fit_study(
+            rows.table,
+            [metric],
+            x=x,
+            data=data,
+            rising=rows.rising,
+            law=StudyLaw(name, limit, options),
+            extrapolate=False,
+        )
+        alone = axis_gains(study, study.metrics[metric], factor)
+    document |= {"from": [], "alone": json_values([_plain(one) for one in alone])}
+    parts = [f"{head}, {fit.message}", *_alone(alone, metric, factor)]
+    emit([*parts, *last], document, as_json=as_json, output=output)
+    raise typer.Exit(1)
+
+
+def _by_law(fit: LawFit, table: pd.DataFrame, factor: float) -> tuple[tuple[GainsFrom, ...], str]:
+    """The gains by a law that the data determine, and why there are none from a best split."""
+    from analysis.budget import read_cost
+    from analysis.gain import gains
+
+    if fit.law.variables != ("N", "D"):
+        why = f"law {fit.law.name} does not split a cost between a model size and a data size"
+        return gains(fit, None, factor), why
+    x, data = fit.columns["N"], fit.columns["D"]
+    if "flops" in (x, data):
+        return gains(fit, None, factor), "flops are one of the sizes"
+    try:
+        return gains(fit, read_cost(table, "flops", x=x, data=data), factor), ""
+    except UserError as error:
+        if "no best split" not in str(error):
+            raise
+        return gains(fit, None, factor), str(error)
+
+
+def _plain(found: AxisGain) -> dict[str, Any]:
+    return asdict(found) | {"size": found.size.column, "other": found.other.column}
+
+
+def _alone(found: Sequence[AxisGain], metric: str, factor: float) -> list[str | Table]:
+    """What is known of each size without the law of both."""
+    if not found:
+        return ["no gain is told by a law that the data do not determine"]
+    rows = []
+    for one in found:
+        value, interval, by = "cannot be told", "-", "no group of runs determines a law either"
+        if one.loss is not None:
+            value, by = (
+                "more is worse",
+                f"by {one.loss:.5f} from the smallest to the largest at equal {one.other.name}",
+            )
+        elif one.gain is not None:
+            value, interval = _ends(one.gain.improvement)
+            by = f"the law of {one.group} alone, to {one.reach:.3g} x its largest run"
+        rows.append([f"{factor:g} x {one.size.name}", value, interval, by])
+    return [
+        "no gain is told by a law that the data do not determine; among runs that share the other size:",
+        Table(["", f"{metric} improves by", "interval", "told by"], rows),
+    ]
 
 
 def _place(fit: LawFit, found: GainsFrom) -> list[str | Table]:
