@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c const
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help study test check lint check-tests mirror-test slurm-test browser-test slurm-chaos fix docs site bench
+.PHONY: help study test check lint check-tests mirror-test slurm-test browser-test attack-kills slurm-chaos fix docs site bench
 
 help:
 	@echo "make study   set up, then run studies/quickstart.toml: data, training, fits, figures, report"
@@ -23,6 +23,7 @@ help:
 	@echo "make mirror-test  install TensorBoard, MLflow and W&B and test the mirrors in them"
 	@echo "make slurm-test   install SLURM if it is missing (Debian or Ubuntu, as root) and test sweeps on a real one"
 	@echo "make browser-test install Chromium (as root) and axe-core if they are missing and test the report in it"
+	@echo "make attack-kills   kill training 200 times and compare what is left with undisturbed runs"
 	@echo "make slurm-chaos  36 cells while tasks, nodes and drivers are killed for three minutes"
 	@echo "make fix     format, and mend what ruff can"
 	@echo "make docs    write docs/cli.md from the live --help, docs/study-file.md from the code, numbers from results"
@@ -77,6 +78,10 @@ browser-test: $(VENV)/.test
 	@echo "== browser: the report in a headless Chromium, with axe-core's rules"
 	@$(BIN)/python tests/support/browser.py install
 	@$(BIN)/python -m pytest -q -m browser tests/report
+
+attack-kills: $(VENV)/.test
+	@echo "== attack: 200 kills of training processes"
+	@$(BIN)/python -m tests.attack.kills --kills 200 -o benchmarks/results/attack-kills.json
 
 CHAOS_SECONDS ?= 180
 slurm-chaos: $(VENV)/.test

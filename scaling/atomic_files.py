@@ -6,8 +6,8 @@ import glob
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +25,7 @@ __all__ = [
     "write_json",
     "write_lines",
     "write_new",
+    "write_new_text",
     "write_text",
 ]
 
@@ -72,10 +73,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
         yield temporary
-        # mkdtemp makes the folder private; give it the permissions of the user's umask
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
         temporary.rename(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -96,7 +93,9 @@ def _temporary_folder(path: Path) -> tuple[Path, int | None]:
             if lock is not None:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)
-        new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        # not by tempfile, which makes it private
+        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        new.mkdir()
         return new, _lock(new)
     finally:
         if parent is not None:
@@ -146,7 +145,12 @@ def append_line(path: Path, document: Any) -> None:
 
 
 def write_new(path: Path, document: Any) -> bool:
-    """Write `document` as `write_json` does unless `path` exists; return whether it was written.
+    """Write `document` as `write_json` does unless `path` exists, as `write_new_text` does."""
+    return write_new_text(path, to_json(document))
+
+
+def write_new_text(path: Path, text: str) -> bool:
+    """Write `text` (UTF-8) unless `path` exists; return whether it was written.
 
     Of several writers exactly one gets True, even on different hosts of a network file system: there,
     creating a link is atomic, but checking for a file and then creating it is not.
@@ -158,7 +162,7 @@ def write_new(path: Path, document: Any) -> bool:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(to_json(document))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         try:
@@ -169,7 +173,7 @@ def write_new(path: Path, document: Any) -> bool:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                 raise
-            return _create(path, to_json(document))  # a file system without links
+            return _create(path, text)  # a file system without links
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:

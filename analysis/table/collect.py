@@ -3,6 +3,7 @@
 Missing values are NaN. Fits, plots and the report read only such a table, no other file of a run.
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from scaling.records import RunRecord, RunStore, ordered_records, run_settings, 
 from scaling.study import lease_key
 
 __all__ = ["RUN_COLUMNS", "TEACHER_COLUMNS", "runs_table", "write_table"]
+
+
+logger = logging.getLogger(__name__)
 
 
 # Column -> meaning; the metrics of the test part (`scaling.metrics.evaluate`) follow by their names.
@@ -78,13 +82,18 @@ def runs_table(*folders: Path) -> pd.DataFrame:
     option that differs between runs, then the metrics.
 
     Raises:
-        UserError: there is no such folder, no finished run in it, or a record is damaged.
+        UserError: there is no such folder, or no finished run in it. Damaged records are left out with a warning.
     """
     found: dict[str, RunRecord] = {}
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; `scaling run` creates it")
-        own = {record.signature: record for record in RunStore(folder).read_all()}
+        own = {}
+        for one in RunStore(folder).read_each():
+            if isinstance(one, str):
+                logger.warning("left out: %s", one)
+            else:
+                own[one.signature] = one
         if not own:
             raise UserError(f"{folder}: no finished run yet; `scaling status` shows their state")
         found = own | found

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scaling.records import CurvePoint, RunStore, ordered_records, read_curve
+from scaling.records import CURVE_FILE, CurvePoint, RunStore, ordered_records, read_curve
 
 __all__ = ["CURVE_COLUMNS", "curves_table"]
 
@@ -19,8 +19,10 @@ def curves_table(*folders: Path) -> pd.DataFrame:
 
     The columns are `CURVE_COLUMNS`, then step, n_steps, n_seen (impressions seen), loss, learning_rate and samples_per_second.
 
+    Damaged records are left out; `runs_table` warns of them.
+
     Raises:
-        UserError: a record or a line is damaged.
+        UserError: a curve is damaged.
     """
     records = {r.signature: (r, folder) for folder in folders for r in RunStore(folder).read_all()}
     rows = []
@@ -33,7 +35,7 @@ def curves_table(*folders: Path) -> pd.DataFrame:
             "signature": record.signature,
         }
         folder = RunStore(records[record.signature][1]).folder(record.signature)
-        for point in read_curve(folder):
+        for point in read_curve(folder, record.files.get(CURVE_FILE)):
             values = asdict(point)
             rows.append({**run, "n_seen": values.pop("n_samples"), **values})
     names = [f.name for f in fields(CurvePoint) if f.name != "n_samples"]

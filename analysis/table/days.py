@@ -16,10 +16,8 @@ DAY_COLUMNS = ("grade", "n_params", "n_samples", "seed", "data_order", "signatur
 def days_table(*folders: Path) -> pd.DataFrame:
     """One row per finished run and day of the test part; empty if no run has days.
 
-    Runs on a log that is split by user have none, nor have records of versions before the metrics by day.
-
-    Raises:
-        UserError: a record is damaged.
+    Runs on a log that is split by user have none, nor have records of versions before the metrics by day. Damaged records
+    are left out; `runs_table` warns of them.
     """
     records = {r.signature: r for folder in folders for r in RunStore(folder).read_all()}
     rows = [

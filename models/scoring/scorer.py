@@ -86,10 +86,12 @@ class Scorer:
             with safe_open(path, "pt") as opened:
                 header = opened.metadata() or {}
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            if missing := [name for name in _TOLD if name not in header]:
+            # earlier versions wrote an entry for each fact
+            told = json.loads(header["facts"]) if "facts" in header else None
+            if missing := [name for name in _TOLD if name not in (told or header)]:
                 raise ValueError(f"its header has no {', '.join(missing)}")
-            facts = {name: json.loads(header[name]) for name in _TOLD}
-            utc_offset_seconds = int(header.get("utc_offset_seconds", 0))
+            facts = told or {name: json.loads(text) for name, text in header.items()}
+            utc_offset_seconds = int(facts.get("utc_offset_seconds", 0))
             schema = _Schema.from_document(facts["schema"])
             model = empty_model(Grade(**facts["grade"]), _options(facts["options"]), schema)
             model.load_state_dict(tensors)

@@ -23,7 +23,8 @@ __all__ = [
     "is_gone",
     "last_attempt",
     "read_attempts",
-    "remove_attempts",
+    "remove_leftovers",
+    "remove_work_files",
 ]
 
 
@@ -76,21 +77,19 @@ class _Attempt:
 def last_attempt(folder: Path) -> tuple[int, dict[str, Any]]:
     """Return the number and document of the run's last attempt; 0 if there is none.
 
-    Only the age of a damaged file is known, so it counts as running on an unknown host.
+    Its `time` is when the file last changed, by the clock of the disk: the clocks of other hosts may be wrong. Only the
+    age of a damaged file is known, so it counts as running on an unknown host.
     """
     numbers = _numbers(folder)
     if not numbers:
         return 0, {}
     path = folder / "attempts" / f"{numbers[-1]}.json"
-    try:
-        document = read_attempt(path)
-        return numbers[-1], {**document, "time": float(document["time"])}
-    except FileNotFoundError:  # removed in the meantime: the run is done
-        return 0, {}
-    except (OSError, ValueError, KeyError):
-        with suppress(OSError):
-            return numbers[-1], {"state": "running", "time": path.stat().st_mtime}
-        return 0, {}
+    document: dict[str, Any] = {"state": "running"}
+    with suppress(OSError, ValueError):
+        document |= read_attempt(path)
+    with suppress(OSError):  # removed in the meantime: the run is done
+        return numbers[-1], {**document, "time": path.stat().st_mtime}
+    return 0, {}
 
 
 def read_attempts(folder: Path) -> list[dict[str, Any]]:
@@ -107,9 +106,24 @@ def is_attempt(document: Any) -> bool:
     return fits(_Attempt, json.dumps(document))
 
 
-def remove_attempts(folder: Path) -> None:
-    """Remove the attempts of a run that is done; errors are ignored."""
+def remove_work_files(folder: Path) -> None:
+    """Remove the checkpoints, attempts and temporary files of a run that is done; errors are ignored."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            path.unlink()
     shutil.rmtree(folder / "attempts", ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, stale_seconds: float) -> None:
+    """Remove what a process left in the folder of a run that is done, killed after it had written the record.
+
+    A process that still runs does this itself.
+    """
+    number, owner = last_attempt(folder)
+    if number and owner.get("state") == "running" and not is_gone(owner, stale_seconds):
+        return
+    remove_work_files(folder)
 
 
 def close_attempt(folder: Path, failure: Failure, message: str) -> None:
@@ -129,8 +143,8 @@ def close_attempt(folder: Path, failure: Failure, message: str) -> None:
 def is_gone(attempt: dict[str, Any], stale_seconds: float, now: float | None = None) -> bool:
     """Whether the attempt's process has ended.
 
-    Processes of this host are looked up. A process of another host counts as gone if its last heartbeat is
-    more than `stale_seconds` old at `now` (seconds since 1970; default: the current time).
+    Processes of this host are looked up. A process of another host counts as gone if its file last changed more than
+    `stale_seconds` before `now` (seconds since 1970; default: the current time).
     """
     if all(attempt.get(key) == value for key, value in _this_host().items()):
         pid, started = attempt.get("pid"), attempt.get("pid_started")

@@ -23,7 +23,8 @@ from scaling.records.attempts import (
     iso_time,
     last_attempt,
     read_attempts,
-    remove_attempts,
+    remove_leftovers,
+    remove_work_files,
     this_process,
     utc_now,
 )
@@ -197,5 +198,6 @@ def claim(
             if not finished:
                 return lease
             lease.close()  # the last owner finished and removed its attempts in the meantime
-            remove_attempts(folder)
+            remove_work_files(folder)
+    remove_leftovers(folder, stale_seconds)
     return None

@@ -1,16 +1,31 @@
 """The result of one run: the content of `record.json`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import Field, FiniteFloat
 
 from scaling.study import RunConfig
 
-__all__ = ["MODEL_FILE", "DayMetrics", "RunRecord", "TeacherRecord", "ordered_records"]
+__all__ = [
+    "CURVE_FILE",
+    "MODEL_FILE",
+    "DayMetrics",
+    "RunRecord",
+    "TeacherRecord",
+    "ordered_records",
+]
 
 
 # the model, in the folder of a finished run (`scaling.training.saved_model`)
 MODEL_FILE = "model.safetensors"
+# its training curve (`scaling.records.training_curve`)
+CURVE_FILE = "metrics.jsonl"
+
+# A number that tables can hold as a float.
+_Count = Annotated[int, Field(ge=0, lt=10**30)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -26,12 +41,12 @@ class TeacherRecord:
         n_new_samples: how many of these impressions the student does not see.
     """
 
-    n_params: int
-    n_embedding_params: int
-    flops_per_sample: int
-    metrics: dict[str, float]
-    n_samples: int
-    n_new_samples: int
+    n_params: _Count
+    n_embedding_params: _Count
+    flops_per_sample: _Count
+    metrics: dict[str, FiniteFloat]
+    n_samples: _Count
+    n_new_samples: _Count
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ class DayMetrics:
     """
 
     day: int
-    metrics: dict[str, float]
+    metrics: dict[str, FiniteFloat]
 
 
 @dataclass(frozen=True)
@@ -70,22 +85,24 @@ class RunRecord:
             of earlier versions.
         computed_flops_per_sample: forward FLOPs of one sample as the code computes them, by torch's counter: comparable between
             kinds of models. None in a distilled run and in records of earlier versions.
+        files: SHA-256 of the files of the run that were written before the record, by name; empty in records of earlier versions.
     """
 
     config: RunConfig
-    n_params: int
-    n_embedding_params: int
-    flops_per_sample: int
-    flops: int
-    metrics: dict[str, float]
-    train_loss: float
-    train_seconds: float
-    samples_per_second: float
-    peak_memory_gib: float
+    n_params: _Count
+    n_embedding_params: _Count
+    flops_per_sample: _Count
+    flops: _Count
+    metrics: dict[str, FiniteFloat]
+    train_loss: _Amount
+    train_seconds: _Amount
+    samples_per_second: _Amount
+    peak_memory_gib: _Amount
     provenance: dict[str, Any]
     teacher: TeacherRecord | None = None
     by_day: tuple[DayMetrics, ...] = ()
-    computed_flops_per_sample: int | None = None
+    computed_flops_per_sample: _Count | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def signature(self) -> str:

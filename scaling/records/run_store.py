@@ -3,18 +3,18 @@
 The state of any other run follows from its attempts (`scaling.records.lease`). Needs no torch.
 """
 
-import json
 import time
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from scaling.atomic_files import write_new
+from scaling.atomic_files import write_new_text
 from scaling.errors import UserError
 from scaling.records.attempts import Failure, close_attempt, is_gone, last_attempt
+from scaling.records.digests import read_record, record_text
 from scaling.records.record import RunRecord, ordered_records
-from scaling.strict_values import from_document
-from scaling.study import RUN_SCHEMA_VERSION, RunOptions
+from scaling.study import RunOptions
 
 __all__ = ["RunState", "RunStore"]
 
@@ -84,29 +84,28 @@ class RunStore:
             UserError: the run is not complete, its record is damaged, or it belongs to another run.
         """
         path = self.folder(signature) / "record.json"
-        try:
-            document = _read_json(path)
-        except UserError as error:
-            raise UserError(f"{error}; remove {path.parent} to train the run again") from error
-        _check_version(document, path)
-        try:
-            record = from_document(RunRecord, document, str(path))
-        except UserError as error:
-            raise UserError(f"{error}; remove {path.parent} to train the run again") from error
+        record = read_record(path)
         if record.signature != signature:
             raise UserError(f"{path}: holds run {record.signature}; was the folder renamed?")
         return record
 
     def read_all(self) -> list[RunRecord]:
-        """Read all complete runs, in the order of `ordered_records`."""
-        signatures = sorted(path.parent.name for path in self.root.glob("*/record.json"))
-        return ordered_records(self.read(signature) for signature in signatures)
+        """Read all complete runs, in the order of `ordered_records`; damaged ones are left out."""
+        return ordered_records(one for one in self.read_each() if isinstance(one, RunRecord))
+
+    def read_each(self) -> Iterator[RunRecord | str]:
+        """Yield each complete run, or one line on what is wrong with its record."""
+        for path in sorted(self.root.glob("*/record.json")):
+            try:
+                yield self.read(path.parent.name)
+            except UserError as error:
+                yield str(error)
 
     def write(self, record: RunRecord) -> Path:
         """Write the record of a complete run and return its path; an existing record is not changed."""
         path = self.folder(record.signature) / "record.json"
         if not path.exists():
-            write_new(path, asdict(record))
+            write_new_text(path, record_text(record))
         return path
 
     def fail(self, key: str, message: str, failure: Failure = "exception") -> None:
@@ -128,7 +127,7 @@ class RunStore:
         """Return the state of the run.
 
         A run is lost if its process is gone. A process of this host is looked up; one of another host counts
-        as gone once its heartbeat is `stale_seconds` old, a damaged file once it is that old itself.
+        as gone once the file of its attempt has not changed for `stale_seconds`.
 
         Args:
             signature: the run's.
@@ -158,22 +157,3 @@ def _state(failure: Failure | None) -> Literal["running", "failed", "lost", "pre
     if failure is None:
         return "running"
     return failure if failure in ("lost", "preempted") else "failed"
-
-
-def _check_version(document: Any, path: Path) -> None:
-    config = document.get("config") if isinstance(document, dict) else None
-    version = config.get("schema_version") if isinstance(config, dict) else None
-    if isinstance(version, int) and version != RUN_SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: of run schema {version}, but this version has {RUN_SCHEMA_VERSION} and trains "
-            "differently; choose another folder of runs"
-        )
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not a JSON file: {error}") from error

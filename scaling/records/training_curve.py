@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import FiniteFloat
 
 from scaling.errors import UserError
+from scaling.records.digests import check_file
+from scaling.records.record import CURVE_FILE
 from scaling.strict_values import from_document, tolerant
 
 __all__ = ["CurvePoint", "read_curve"]
@@ -34,19 +36,25 @@ class CurvePoint:
     samples_per_second: FiniteFloat
 
 
-def read_curve(folder: Path) -> list[CurvePoint]:
+def read_curve(folder: Path, digest: str | None = None) -> list[CurvePoint]:
     """Read the training curve of the run in `folder`, also while it is trained; empty before its first line.
 
+    Args:
+        folder: of the run.
+        digest: of the file, from the record of a finished run.
+
     Raises:
-        UserError: a line is damaged. A last line without its end is being written, and is left out.
+        UserError: a line is damaged, or the file differs from the digest. A last line without its end is being written, and
+            is left out.
     """
-    path = folder / "metrics.jsonl"
+    path = folder / CURVE_FILE
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
+    check_file(path, digest)
     points = []
     for number, line in enumerate(text.split("\n")[:-1], start=1):
         where = f"{path}: line {number}"

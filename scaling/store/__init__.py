@@ -20,7 +20,7 @@ from scaling.store.format import (
 )
 from scaling.store.from_arrays import write_store
 from scaling.store.log_sizes import LogShape, log_shape
-from scaling.store.opening import open_store
+from scaling.store.opening import open_store, open_unchanged
 from scaling.store.rows import Events, Impressions, one_class
 from scaling.store.validate import validate_store
 from scaling.store.validation_rules import find_index_breaches, sees_only_the_past
@@ -59,6 +59,7 @@ __all__ = [
     "log_shape",
     "one_class",
     "open_store",
+    "open_unchanged",
     "sees_only_the_past",
     "validate_store",
     "write_document",

@@ -1,11 +1,17 @@
 """Opening a store: `dataset.json` is checked, the arrays are mapped read-only and not read."""
 
+import hashlib
+import os
+import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from scaling.arrays import Array
-from scaling.errors import UserError
+from scaling.atomic_files import write_text
+from scaling.errors import StorageError, UserError
 from scaling.store.event_store import EventStore
 from scaling.store.format import (
     COMPONENT_PREFIX,
@@ -14,13 +20,14 @@ from scaling.store.format import (
     WEIGHTS,
     ArraySpec,
     array_table,
+    content_digest,
     feature_arrays,
 )
-from scaling.store.manifest import read_document
+from scaling.store.manifest import StoreDocument, document_fingerprint, read_document
 from scaling.store.validation_rules import find_breaches
 from scaling.store.value_lists import ValueLists
 
-__all__ = ["map_array", "open_store"]
+__all__ = ["map_array", "open_store", "open_unchanged"]
 
 
 # Keys of `dataset.json` that an opened store has unchanged.
@@ -108,7 +115,69 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
     if verify:
         for breach in find_breaches(store, document, arrays):
             raise UserError(breach)
+        _note_checked(path, checked)
     return store
+
+
+def open_unchanged(path: Path | str) -> EventStore:
+    """Open the store at `path` and check that its bytes are those that its fingerprint is of.
+
+    The arrays are read once on each node: later calls find that their files have not changed since (inode, size, times).
+
+    Raises:
+        UserError: as `open_store`, or the contents have changed.
+    """
+    store, path = open_store(path), Path(path)
+    document, checked = read_document(path)
+    note, state = _note_of(path), _state_of(path, checked)
+    with suppress(OSError):
+        if _is_own(note.parent) and note.read_text(encoding="utf-8") == state:
+            return store
+    for name, array in checked.arrays.items():
+        if content_digest(np.load(path / f"{name}.npy", mmap_mode="r")) != array.sha256:
+            raise UserError(
+                f"{path / name}.npy: contents differ from the sha256 in dataset.json: changed since the data set was made; "
+                "make it again"
+            )
+    if document_fingerprint(document) != store.fingerprint:
+        raise UserError(
+            f"{path / 'dataset.json'}: fingerprint does not match the contents; make the data set again"
+        )
+    if state == _state_of(path, checked):
+        _write_note(note, state)
+    return store
+
+
+def _note_checked(path: Path, checked: StoreDocument) -> None:
+    _write_note(_note_of(path), _state_of(path, checked))
+
+
+def _note_of(path: Path) -> Path:
+    """Where this node notes that the store at `path` was read, for this user only."""
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"ctr-scaling-{os.getuid()}" / f"{name}.checked"
+
+
+def _state_of(path: Path, checked: StoreDocument) -> str:
+    """What changes if a file of the store is written: its inode, size, and times of change in ns."""
+    files = [path / "dataset.json", *(path / f"{name}.npy" for name in sorted(checked.arrays))]
+    stats = [file.stat() for file in files]
+    return "".join(f"{s.st_dev} {s.st_ino} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}\n" for s in stats)  # fmt: skip
+
+
+def _write_note(note: Path, state: str) -> None:
+    """Write the note, if its folder is this user's own; without it, the next job reads the arrays again."""
+    with suppress(OSError, StorageError):
+        note.parent.mkdir(mode=0o700, exist_ok=True)
+        if _is_own(note.parent):
+            write_text(note, state, sync=False)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether this is a folder that no other user can write to."""
+    found = folder.lstat()
+    private = found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return private and stat.S_ISDIR(found.st_mode)
 
 
 def map_array(file: Path, spec: ArraySpec) -> Array:

@@ -102,6 +102,8 @@ def make_record(
     attempts: Sequence[dict[str, Any]],
     trained_in: str,
     teacher: TeacherRecord | None = None,
+    *,
+    files: dict[str, str],
 ) -> RunRecord:
     """Build the record of a run whose epoch is finished.
 
@@ -113,6 +115,7 @@ def make_record(
         attempts: all of them, this one last (`scaling.records.lease.Lease.attempts`).
         trained_in: the folder of the attempts: the run's own, or that of the trajectory that produced it.
         teacher: of a distilled run.
+        files: SHA-256 of the run's other files, by name.
     """
     config, last = epoch.config, attempts[-1]
     size = size_of(config.grade, config.model, store.schema)
@@ -147,6 +150,7 @@ def make_record(
         computed_flops_per_sample=None
         if teacher
         else counted_size(config.grade, config.model, store.schema).flops_per_sample,
+        files=files,
     )
 
 

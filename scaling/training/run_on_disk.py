@@ -1,6 +1,5 @@
 """A run on disk: owned by one process, resumed from its checkpoints, evaluated and recorded."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,13 +12,16 @@ from scaling.atomic_files import append_line, write_json, write_lines
 from scaling.batches import Epoch, find_groups
 from scaling.errors import StorageError, UserError
 from scaling.records import (
+    CURVE_FILE,
+    MODEL_FILE,
     Failure,
     Lease,
     LeaseLostError,
     RunRecord,
     RunStore,
     claim,
-    remove_attempts,
+    file_digest,
+    remove_work_files,
 )
 from scaling.store import EventStore
 from scaling.study import RunConfig, RunOptions
@@ -136,8 +138,7 @@ def train_runs(
             lease.end(*_failure(error, ranks))
             raise
         lease.close()
-        shutil.rmtree(runs.folder(key) / "checkpoints", ignore_errors=True)
-        remove_attempts(runs.folder(key))
+        remove_work_files(runs.folder(key))
     return [runs.read(config.signature) for config in configs]
 
 
@@ -202,7 +203,7 @@ class _Job:
         self, training: Training, epoch: Epoch, n_shared: int, *, others_follow: bool
     ) -> None:
         folder = self.runs.folder(epoch.config.signature)
-        log = folder / "metrics.jsonl"
+        log = folder / CURVE_FILE
 
         def begin(lease: Lease) -> None:
             lease.verify()
@@ -258,9 +259,16 @@ class _Job:
                 schema, offset = self.store.schema, self.store.utc_offset_seconds
                 save_model(folder, training.model, epoch.config, schema, offset, table=whole)
             write_lines(log, training.lines(epoch))
-            attempts = lease.attempts()
+            kept = [CURVE_FILE, *([MODEL_FILE] if self.options.keep_model else [])]
             record = make_record(
-                training, epoch, self.store, evaluation, attempts, self.key, teacher
+                training,
+                epoch,
+                self.store,
+                evaluation,
+                lease.attempts(),
+                self.key,
+                teacher,
+                files={name: file_digest(folder / name) for name in kept},
             )
             lease.verify()
             self.runs.write(record)

@@ -16,12 +16,16 @@ from models.kinds.building import empty_model
 from models.model_options import ModelOptions
 from scaling.atomic_files import atomic_path
 from scaling.errors import StorageError, UserError
-from scaling.records import MODEL_FILE
+from scaling.records import MODEL_FILE, check_file, read_record
 from scaling.store import Feature, Schema
 from scaling.strict_values import from_document
 from scaling.study import RunConfig
 
 __all__ = ["load_model", "read_model", "save_model"]
+
+
+# The entry of the file's metadata.
+_FACTS = "facts"
 
 
 def save_model(
@@ -56,7 +60,13 @@ def save_model(
         tensors["embeddings.weight"] = table
     with atomic_path(path) as temporary:
         try:
-            save_file(tensors, temporary, {key: json.dumps(value) for key, value in facts.items()})
+            temporary.touch()
+            mode = (
+                temporary.stat().st_mode
+            )  # by the user's umask; safetensors makes the file private
+            # one entry, since the format keeps no order of several
+            save_file(tensors, temporary, {_FACTS: json.dumps(facts)})
+            temporary.chmod(mode)
         except SafetensorError as error:
             raise StorageError(f"{path}: cannot be written: {error}") from error
     return path
@@ -82,9 +92,12 @@ def read_model(run_folder: Path, device: str = "cpu") -> tuple[CTRModel, Schema]
         raise UserError(
             f"{path}: no such file; a run saves its model when it is done, unless [run] keep_model = false"
         )
+    record = path.with_name("record.json")
+    if record.exists():  # else the run is not finished
+        check_file(path, read_record(record).files.get(MODEL_FILE))
     try:
         with safe_open(path, "pt") as opened:
-            facts = {key: json.loads(value) for key, value in opened.metadata().items()}
+            facts = _read_facts(opened.metadata())
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         schema = _schema(facts["schema"])
         model = empty_model(
@@ -98,6 +111,12 @@ def read_model(run_folder: Path, device: str = "cpu") -> tuple[CTRModel, Schema]
     except (OSError, SafetensorError, KeyError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: not a model of this version: {error}") from error
     return model.to(torch.device(device)).eval(), schema
+
+
+def _read_facts(metadata: dict[str, str]) -> dict[str, Any]:
+    """What else the file says; earlier versions wrote an entry for each fact."""
+    told = metadata.get(_FACTS)
+    return json.loads(told) if told else {key: json.loads(text) for key, text in metadata.items()}
 
 
 def _schema(document: dict[str, Any]) -> Schema:

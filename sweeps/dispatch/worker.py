@@ -322,7 +322,7 @@ class _Cells:
 
     def _train(self, group: Sequence[RunConfig], key: str, lease: Lease | None) -> None:
         try:
-            from scaling.store import open_store
+            from scaling.store import open_unchanged
             from scaling.training import ALONE, PreemptedError, train_runs
 
             self._device = self._device or prepare_process()
@@ -331,7 +331,7 @@ class _Cells:
                     f"{socket.gethostname()}: the job has asked for a GPU, but torch finds none; see whether `nvidia-smi` and "
                     "`python -c 'import torch; torch.cuda.init()'` work there, and whether this torch is a build for CUDA"
                 )
-            store = open_store(self._job.data_path)
+            store = open_unchanged(self._job.data_path)
         except BaseException as error:
             interrupted = not isinstance(error, Exception)
             if lease is not None:

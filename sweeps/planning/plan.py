@@ -54,6 +54,7 @@ class Plan:
         removed: signatures of runs that are no longer in the grid.
         removed_seconds: time of the attempts of each of them; an attempt that several runs share counts once.
         silence: the scheduler's error, if it could not be asked.
+        damaged: what is wrong with records that cannot be used; their cells count as done, since a record is never overwritten.
     """
 
     study: StudyConfig
@@ -63,6 +64,7 @@ class Plan:
     removed: tuple[str, ...] = ()
     removed_seconds: Mapping[str, float] = field(default_factory=dict)
     silence: str = ""
+    damaged: tuple[str, ...] = ()
 
     def with_standing(self, *standings: str) -> tuple[PlannedCell, ...]:
         """Return the cells with one of these standings."""
@@ -184,7 +186,7 @@ def make_plan(
         jobs: queued or running jobs, by the signature of the cell.
 
     Raises:
-        UserError: the grid does not fit the data, a cell cannot use the devices that it would get, or a record or a benchmark file is damaged.
+        UserError: the grid does not fit the data, a cell cannot use the devices that it would get, or a benchmark file is damaged.
     """
     history = read_history(runs)
     study = _with_recipe(study, history.records.values())
@@ -232,7 +234,15 @@ def make_plan(
             )
         )
     spent = {name: history.spend(history.attempts(name, name)) for name in removed}
-    return Plan(study, data, tuple(cells), known.start_seconds, removed, spent)
+    return Plan(
+        study,
+        data,
+        tuple(cells),
+        known.start_seconds,
+        removed,
+        spent,
+        damaged=history.damaged,
+    )
 
 
 def _with_recipe(study: StudyConfig, records: Iterable[dict[str, Any]]) -> StudyConfig:

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from scaling.records import RunStore, is_attempt, read_attempts
+from pydantic import FiniteFloat
+
+from scaling.errors import UserError
+from scaling.records import RunStore, is_attempt, read_attempts, without_digest
 from scaling.strict_values import fits, tolerant
 
 __all__ = ["History", "former_runs", "read_history"]
@@ -40,19 +43,20 @@ class _Record:
     """The fields of a record that a plan uses, with their types; records of older versions have them, too."""
 
     config: _Config
-    metrics: dict[str, float]
-    samples_per_second: float
-    peak_memory_gib: float
+    metrics: dict[str, FiniteFloat]
+    samples_per_second: FiniteFloat
+    peak_memory_gib: FiniteFloat
     provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class History:
-    """The names of all folders, and all records as plain documents by their signatures."""
+    """The names of all folders, all records as plain documents by their signatures, and what is wrong with damaged ones."""
 
     runs: RunStore
     folders: frozenset[str]
     records: dict[str, dict[str, Any]]
+    damaged: tuple[str, ...] = ()
     _counted: set[str] = field(default_factory=set)
 
     def without(self, signatures: Iterable[str]) -> tuple[str, ...]:
@@ -83,15 +87,11 @@ class History:
 
 
 def read_history(runs: RunStore) -> History:
-    """Read all records, and the names of all folders.
-
-    Raises:
-        UserError: a record is damaged.
-    """
+    """Read all records, and the names of all folders."""
     folders: frozenset[str] = frozenset()
     with suppress(FileNotFoundError), os.scandir(runs.root) as entries:
         folders = frozenset(entry.name for entry in entries)
-    records = {}
+    records, damaged = {}, []
     root = str(runs.root)
     for name in folders:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -100,10 +100,21 @@ def read_history(runs: RunStore) -> History:
                     text = file.read()
             except IsADirectoryError:
                 text = b""
-            if not fits(_Record, text):
-                runs.read(name)  # raises an error that says what is wrong and what to do
+            try:
+                if not _is_whole(text):
+                    runs.read(name)  # raises an error that says what is wrong and what to do
+            except UserError as error:
+                damaged.append(str(error))
+                continue
             records[name] = json.loads(text)
-    return History(runs, folders, records)
+    return History(runs, folders, records, tuple(damaged))
+
+
+def _is_whole(text: bytes) -> bool:
+    try:
+        return fits(_Record, without_digest(text))
+    except ValueError:
+        return False
 
 
 def former_runs(

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from recorded_runs import edit_record
 from slurm_sweep import fake_sweep
 
 from analysis.laws import Additive
 from scaling.cli.app import main
 from scaling.cli.sweep import pursue_verb
-from scaling.records import PURSUIT_LOG, RunRecord, claim, read_rounds, remove_attempts
+from scaling.records import PURSUIT_LOG, RunRecord, claim, read_rounds, remove_work_files
 from scaling.study import GoalConfig
 from sweeps.dispatch import Prices
 
@@ -164,10 +165,9 @@ def test_attempts_of_a_cell_that_the_grid_no_longer_has_count_in_core_hours(purs
     pursued.write(goal(width=1e-4))
     pursued("--once")
     path = pursued.root / pursued.calls[0][0] / "record.json"
-    document = json.loads(path.read_text())
     times = {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T02:00:00+00:00"}
-    document["provenance"]["attempts"] = [{"id": "a", "number": 1, **times}]
-    path.write_text(json.dumps(document))
+    attempts = [{"id": "a", "number": 1, **times}]
+    edit_record(path, lambda document: document["provenance"].update(attempts=attempts))
     hours = goal(width=1e-4).replace("flops = 1000000000000.0", "core_hours = 9.0")
     pursued.write(hours, GRID.replace("20, 40, 80, 160", "24, 48, 96"))
     pursued("--once")
@@ -184,7 +184,7 @@ def test_a_living_pursuit_keeps_others_out(pursued):
     lease = claim(pursued.root / "pursuit", done=lambda: False)
     assert "is pursuing this study" in pursued(code=2)
     lease.close()
-    remove_attempts(pursued.root / "pursuit")
+    remove_work_files(pursued.root / "pursuit")
     pursued()
 
 

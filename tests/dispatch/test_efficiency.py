@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from recorded_runs import edit_record
 from small_studies import plan_of
 
 from models.grades import GRADES
@@ -133,15 +134,21 @@ def test_a_job_id_that_was_used_again_belongs_to_the_submission_before_the_attem
     assert row.asked.partition == "cpu"
 
 
+def set_usage(path, attempts, peak_memory_gib):
+    def change(document):
+        document["provenance"]["attempts"] = attempts
+        document["peak_memory_gib"] = peak_memory_gib
+
+    edit_record(path, change)
+
+
 def test_attempts_of_earlier_versions_have_no_share_but_the_memory_of_their_record(study):
     plan, runs = plan_of(study.path, root="runs/tiny")
     run_debug(plan, runs, plan.cells[:1], lambda: None)
     path = runs.folder(study.cells[0]) / "record.json"
-    document = json.loads(path.read_text())
     old = attempt("a", "1", 0, 360)
     del old["process_started"]
-    document["provenance"]["attempts"] = [old]
-    path.write_text(json.dumps({**document, "peak_memory_gib": 0.75}))
+    set_usage(path, [old], 0.75)
     study.submit(["1"], SMALL)
     (row,) = study.rows()
     assert (row.busy_share, row.memory_max_gib, row.core_hours) == (None, 0.75, 0.2)
@@ -163,9 +170,7 @@ def test_a_finished_runs_own_memory_is_what_the_next_submission_asks(study):
     plan, runs = plan_of(study.path, root="runs/tiny")
     run_debug(plan, runs, plan.cells[:1], lambda: None)
     path = runs.folder(study.cells[0]) / "record.json"
-    document = json.loads(path.read_text())
-    document["provenance"]["attempts"] = [attempt("a", "1", 0, 360)]
-    path.write_text(json.dumps({**document, "peak_memory_gib": 3.1}))
+    set_usage(path, [attempt("a", "1", 0, 360)], 3.1)
     study.submit(["1"], SMALL)
     (row,) = study.rows()
     assert row.next_memory_gib == Span(4.0, 4.0)  # 1.25 times, in steps of a half

@@ -1,10 +1,9 @@
 """What is copied to a tracker, and when: with a tracker that only remembers."""
 
-import json
 from dataclasses import replace
 
 import pytest
-from recorded_runs import config_of, write_curve, write_run, write_study
+from recorded_runs import config_of, edit_record, write_curve, write_run, write_study
 
 from scaling.errors import UserError
 from scaling.mirrors import TRACKERS, Counts, Mirrored, mirror_runs, open_mirror, read_facts
@@ -96,11 +95,10 @@ def test_settings_of_a_run_do_not_change_when_it_is_finished(runs):
 
 def test_results_are_finite_and_say_what_they_are_of(runs):
     record = write_run(runs, config_of())
-    path = runs.folder(record.signature) / "record.json"
-    document = json.loads(path.read_text())
     teacher = TeacherRecord(1, 2, 3, {"auc": 0.75}, 0, 0)
-    document |= {"metrics": {"auc": 0.7}, "teacher": vars(teacher), "train_seconds": 60.0}
-    path.write_text(json.dumps(document))
+    new = {"metrics": {"auc": 0.7}, "teacher": vars(teacher), "train_seconds": 60.0}
+    path = runs.folder(record.signature) / "record.json"
+    edit_record(path, lambda document: document.update(new))
     results = read_facts(runs.root)[0].results
     assert (results["test/auc"], results["teacher/auc"]) == (0.7, 0.75)
     assert results["run/train_seconds"] == 60.0

@@ -15,7 +15,7 @@ from small_runs import move_to_another_host
 
 from scaling.atomic_files import write_new
 from scaling.errors import StorageError
-from scaling.records import LeaseLostError, RunBusyError, claim, read_attempts, remove_attempts
+from scaling.records import LeaseLostError, RunBusyError, claim, read_attempts, remove_work_files
 from scaling.records.attempts import is_gone, last_attempt, this_process
 
 
@@ -87,6 +87,40 @@ def test_another_hosts_owner_is_gone_when_it_is_silent(take, folder, age, taken)
             take(stale_seconds=5.0)
 
 
+@pytest.mark.parametrize("ahead", [-1e7, 1e7])
+def test_what_the_clock_of_another_host_says_does_not_matter(take, folder, ahead):
+    take().close()
+    path = folder / "attempts" / "1.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"time": time.time() + ahead}))
+    move_to_another_host(folder, age=4.0)
+    with pytest.raises(RunBusyError):
+        take(stale_seconds=5.0)
+    move_to_another_host(folder, age=6.0)
+    assert take(stale_seconds=5.0).number == 2
+
+
+def leave_work_files(folder):
+    """What a process leaves that is killed between the record and the removal of its files."""
+    for name in ("attempts/1.json", "checkpoints/all-5-0.safetensors", ".record.json.7.tmp"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    (folder / "record.json").write_text("{}")
+
+
+def test_what_a_killed_process_left_beside_its_record_is_removed(take, folder):
+    leave_work_files(folder)
+    move_to_another_host(folder, age=9.0)
+    assert take(done=lambda: True, stale_seconds=5.0) is None
+    assert [path.name for path in folder.iterdir()] == ["record.json"]
+
+
+def test_what_a_living_process_will_remove_itself_is_left_to_it(take, folder):
+    leave_work_files(folder)
+    move_to_another_host(folder, age=1.0)
+    assert take(done=lambda: True, stale_seconds=5.0) is None
+    assert (folder / "checkpoints").exists()
+
+
 def test_a_recycled_process_number_is_not_the_owner(take, folder):
     take().close()
     path = folder / "attempts" / "1.json"
@@ -125,7 +159,7 @@ def test_a_heartbeat_notices_a_takeover_by_itself(take, folder):
 
 def test_the_removal_of_the_folder_loses_the_lease(take, folder):
     lease = take()
-    remove_attempts(folder)
+    remove_work_files(folder)
     with pytest.raises(LeaseLostError):
         lease.verify()
 

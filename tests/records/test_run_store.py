@@ -1,9 +1,9 @@
-import json
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+from recorded_runs import edit_record
 from small_runs import move_to_another_host
 
 from models.grades import Grade
@@ -59,10 +59,12 @@ def test_a_finished_run_is_never_overwritten(runs):
 
 def test_the_error_for_an_older_record_names_its_version(runs):
     path = runs.write(RECORD)
-    document = json.loads(path.read_text())
-    del document["config"]["warmup_steps"]
-    document["config"]["schema_version"] = 2
-    path.write_text(json.dumps(document))
+
+    def as_of_schema_2(document):
+        del document["config"]["warmup_steps"]
+        document["config"]["schema_version"] = 2
+
+    edit_record(path, as_of_schema_2)
     with pytest.raises(UserError, match=r"of run schema 2.* choose another folder of runs$"):
         runs.read(CONFIG.signature)
 

@@ -1,12 +1,15 @@
 """Files of runs as training leaves them, without training: records, and curves of runs that still go on."""
 
+import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from models.grades import GRADES
 from models.model_options import SuanOptions
 from scaling.atomic_files import write_json, write_lines
-from scaling.records import RunRecord, RunStore
+from scaling.records import CURVE_FILE, RunRecord, RunStore, file_digest
 from scaling.study import RunConfig
 
 _EVERY = 10  # steps between two lines
@@ -49,9 +52,19 @@ def write_run(runs: RunStore, config: RunConfig) -> RunRecord:
     record = RunRecord(
         config, n_params, 500, flops, 3 * flops * config.n_samples,
         {"logloss": loss, "auc": 1.1 - loss}, loss + 0.01, 60.0, 68.0, 0.25, provenance,
+        files={CURVE_FILE: file_digest(runs.folder(config.signature) / CURVE_FILE)},
     )  # fmt: skip
     runs.write(record)
     return record
+
+
+def edit_record(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the document of a record, and write it as a version did that had no digests."""
+    document = json.loads(path.read_text())
+    for name in ("digest", "files"):
+        document.pop(name, None)
+    change(document)
+    path.write_text(json.dumps(document, indent=2))
 
 
 def write_study(root: Path) -> list[RunRecord]:

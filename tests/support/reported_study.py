@@ -45,7 +45,7 @@ def write_runs(folder, table):
         store.write(
             RunRecord(
                 config=config, n_params=row["n_params"], n_embedding_params=10,
-                flops_per_sample=20 * row["n_params"], flops=60 * row["n_params"],
+                flops_per_sample=20 * row["n_params"], flops=60 * row["n_params"] * row["n_samples"],
                 metrics={**metrics, "logloss": 0.5, "auc": 0.7}, train_loss=0.6,
                 train_seconds=1.0, samples_per_second=1e4, peak_memory_gib=0.4,
                 teacher=row.get("teacher"),

@@ -4,6 +4,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from small_runs import small_config
 
 from models.model_options import EncoderOptions, SuanOptions
@@ -63,6 +65,39 @@ def test_the_source_of_a_model_is_to_be_restored_if_its_class_has_changed(
         load_model(tmp_path)
     assert str(error.value).startswith(f"{path}: din: its source has changed")
     assert "restore the source to use the run" in str(error.value)
+
+
+def test_equal_runs_have_equal_models_with_the_permissions_of_the_umask(
+    config, tiny_store, tmp_path
+):
+    folders = [RunStore(tmp_path / name) for name in "ab"]
+    for runs in folders:
+        train_run(config, tiny_store, runs)
+    first, second = (runs.folder(config.signature) / MODEL_FILE for runs in folders)
+    assert first.read_bytes() == second.read_bytes()
+    assert first.stat().st_mode == first.with_name("record.json").stat().st_mode
+
+
+def test_a_flipped_bit_in_the_model_of_a_finished_run_is_told(config, tiny_store, tmp_path):
+    runs = RunStore(tmp_path)
+    train_run(config, tiny_store, runs)
+    path = runs.folder(config.signature) / MODEL_FILE
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="its digest differs from that in"):
+        load_model(path.parent)
+
+
+def test_a_model_of_an_earlier_version_has_an_entry_for_each_fact(config, tiny_store, tmp_path):
+    model, _ = train_model(config, tiny_store)
+    path = save_model(tmp_path, model, config, tiny_store.schema)
+    with safe_open(path, "pt") as opened:
+        facts = json.loads(opened.metadata()["facts"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    save_file(tensors, path, {name: json.dumps(value) for name, value in facts.items()})
+    ours = predict(load_model(tmp_path), tiny_store, config.grade.max_len)
+    assert np.array_equal(ours, predict(model, tiny_store, config.grade.max_len))
 
 
 @pytest.mark.parametrize("n_bytes", [0, 5, 300, -1])

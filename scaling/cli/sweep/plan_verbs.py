@@ -117,9 +117,23 @@ def load_plan(
             ensure_data(config.data)
             if made.data.fingerprint is None:
                 made = survey(config, data_facts(config.data), store, tasks)
+            _remove_leftovers(made, store)
     except SettingError as error:
         raise UserError(f"{study}: {error}") from error
+    for text in made.damaged:
+        logger.warning("warning: %s", text)
     return made, store
+
+
+def _remove_leftovers(made: Plan, store: RunStore) -> None:
+    """Remove what processes left behind that were killed after they had written the record."""
+    from scaling.records import remove_leftovers
+
+    stale = made.study.run.stale_seconds
+    for unit in made.units(made.cells):
+        if all(cell.state.state == "done" for cell in unit):
+            for name in dict.fromkeys([unit[0].key, *(cell.config.signature for cell in unit)]):
+                remove_leftovers(store.folder(name), stale)
 
 
 def warn_about(made: Plan) -> None:

@@ -151,7 +151,7 @@ def _only_pursuit(store: RunStore, stale_seconds: float) -> Iterator[Lease]:
     Raises:
         UserError: another process has it, or the folder cannot be written.
     """
-    from scaling.records import RunBusyError, claim, remove_attempts
+    from scaling.records import RunBusyError, claim, remove_work_files
 
     folder = store.folder("pursuit")
     try:
@@ -166,7 +166,7 @@ def _only_pursuit(store: RunStore, stale_seconds: float) -> Iterator[Lease]:
         yield lease
     finally:
         lease.close()
-        remove_attempts(folder)
+        remove_work_files(folder)
 
 
 @dataclass

@@ -178,7 +178,7 @@ def train(
     Example: scaling train studies/quickstart.toml --cell 3f2a
     """
     from scaling.process import prepare_process
-    from scaling.store import open_store
+    from scaling.store import open_unchanged
     from scaling.training import train_run
     from sweeps.planning import teacher_folders
 
@@ -188,7 +188,7 @@ def train(
     with redirect_stdout(sys.stderr):  # what a class from elsewhere prints
         record = train_run(
             planned.config,
-            open_store(made.data.path),
+            open_unchanged(made.data.path),
             store,
             prepare_process(),
             key=planned.key,
