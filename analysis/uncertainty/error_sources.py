@@ -36,6 +36,8 @@ _EFFECT_P = 0.035
 # With more groups than this, or fewer than two cells in each, there is nothing to compare.
 _MOST_GROUPS = 64
 _SMALL = 1e-9
+# Of a shift's columns, the share that must lie outside the law: what shows less would be magnified more than tenfold.
+_SEEN = 0.1
 
 
 def estimate_variance(problem: "Problem", theta: FloatArray) -> Variance:
@@ -221,7 +223,7 @@ class _Cells:
                 found.append(_Deviation(variable, 1.0, shift, correlated, whole=True))
                 taken.append(shift)
                 continue
-            shift = _orthonormal(group - basis @ (basis.T @ group))
+            shift = _seen_beyond(basis, group)
             p = self._test(basis, shift, *self.seeds)
             # If no two runs serve the same cells, only the shifts show the variance between runs.
             alone = runs is not None and not runs.dof and runs.serves(group)
@@ -317,6 +319,13 @@ class _Cells:
             return None
         moved = gain @ self.root
         return Part("test", self._whole(np.outer(moved, moved) * error**2), float("inf"))
+
+
+def _seen_beyond(basis: FloatArray, group: FloatArray) -> FloatArray:
+    """Orthonormal directions (n, k), at right angles to `basis`, in which the columns of a group show."""
+    length = np.linalg.norm(group, axis=0).max()
+    left, values, _ = np.linalg.svd(group - basis @ (basis.T @ group), full_matrices=False)
+    return np.asarray(left[:, values > _SEEN * length])
 
 
 def _orthonormal(matrix: FloatArray) -> FloatArray:

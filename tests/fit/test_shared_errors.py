@@ -186,3 +186,17 @@ def test_signs_of_errors_have_less_in_common_than_the_errors(shared):
 
 def test_a_group_around_its_own_middle_has_nothing_in_common():
     assert shared_correlation(np.array([1.0, -1.0, 2.0, -2.0]), np.array([1, 1, 2, 2])) == 0
+
+
+def test_an_error_that_the_law_would_absorb_is_not_magnified():
+    """On 3 x 3 sizes, less than 1 % of a shift lies outside the bottleneck law: noise there says nothing of a shift."""
+    rng = np.random.default_rng(38)
+    n = np.repeat([2e3, 9e3, 3e4], 9)
+    d = np.tile(np.repeat([4096.0, 16384.0, 65536.0], 3), 3)
+    loss = Bottleneck()({"E": 0.4, "A": 2, "alpha": 0.25, "beta": 0.3, "g": 1, "R": 1.5}, n, d)
+    table = pd.DataFrame({"n_params": n, "n_samples": d, "loss": loss + rng.normal(0, 1e-3, 27)})
+    fit = fit_law(Bottleneck(), table, y="loss", options=FitOptions(interval="none"))
+    band = fit.band(1e5, 262144.0)
+    assert fit.noise.shared_sd == 0
+    # the noise of a run is 0.001; a shift read from a thousandth of itself made it 5.4
+    assert band.prediction_upper - band.prediction_lower < 0.1
