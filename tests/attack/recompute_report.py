@@ -572,7 +572,7 @@ def check_gains(ledger, study, law, fit, reported):
     noise = study.noise(fit)
     for found, place in zip(reported, (largest, here), strict=False):
         n, d = place
-        for name, mine in zip("ND", place, strict=True):
+        for name, mine in zip(("N", "D"), place, strict=True):
             ledger.near(
                 "best splits",
                 f"{metric} {found['from']} {name}",
