@@ -1,0 +1,218 @@
+"""Break one promise at a time in a copy of the tree, and see which tests notice; the list is `mutants.toml`.
+
+    make attack-mutants                                          # every mutant whose result is not there yet
+    python tests/attack/mutant_run.py --only NAME ...            # these alone
+    python tests/attack/mutant_run.py --named                    # without the wider suite, for writing tests
+
+A mutant is tried with its named tests; if these pass, with the fast and then the slow tests of the folders that import its
+module, for at most ten minutes. `benchmarks/results/attack-mutants.json` keeps what came of each; a result stands until the
+mutant, its module or a named test file changes. Exit code 1: a mutant survived or does not apply.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MUTANTS = Path(__file__).with_name("mutants.toml")
+RESULT = ROOT / "benchmarks" / "results" / "attack-mutants.json"
+PACKAGES = ("models", "scaling", "sweeps", "analysis")
+# The whole tree is measured in these folders, or the tests need what a plain machine lacks.
+_LEFT_OUT = ("attack", "house", "cluster", "mirrors", "golden", "support")
+_NAMED_SECONDS, _WIDER_SECONDS = 240, 600
+_FAST = "not slow and not gpu and not slurm and not mirrors and not browser"
+_SLOW = "slow and not gpu and not slurm and not mirrors and not browser"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    file: str
+    old: str
+    new: str
+    promise: str
+    tests: tuple[str, ...]
+
+    def applied(self, text: str) -> str | None:
+        """The module's text with the fault; None unless the old text occurs exactly once."""
+        return text.replace(self.old, self.new) if text.count(self.old) == 1 else None
+
+
+def read_mutants() -> list[Mutant]:
+    document = tomllib.loads(MUTANTS.read_text(encoding="utf-8"))
+    return [Mutant(**{**entry, "tests": tuple(entry["tests"])}) for entry in document["mutant"]]
+
+
+class Copy:
+    """A copy of the tracked files in which one fault at a time is put."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        for name in filter(None, listed.stdout.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+
+    def write(self, file: str, text: str) -> None:
+        """Replace a module; its compiled file may have the same size and second."""
+        path = self.folder / file
+        path.write_text(text, encoding="utf-8")
+        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+            compiled.unlink()
+
+    def passes(self, tests: list[str], seconds: float, marks: str) -> tuple[bool | None, str]:
+        """Whether the tests pass, and which is the first that does not; None: not in time."""
+        environment = os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=no", "-m", marks]  # fmt: skip
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.Popen(
+                [*command, *tests], cwd=self.folder, env=environment, stdout=output,
+                stderr=subprocess.STDOUT, start_new_session=True, text=True,
+            )  # fmt: skip
+            try:
+                code = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, 9)
+                process.wait()
+                return None, ""
+            output.seek(0)
+            text = output.read()
+        if code in (0, 5):  # 5: none has these marks
+            return True, ""
+        found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
+        return False, found[1] if found else text.strip().splitlines()[-1][:200]
+
+
+def importing_files(file: str) -> list[str]:
+    """Test files in the folders of which one imports the module, or the room whose face may hand it on."""
+    module = ".".join(Path(file).with_suffix("").parts)
+    names = {module, module.rpartition(".")[0]} - set(PACKAGES)
+    folders = {
+        path.parent
+        for path in (ROOT / "tests").glob("*/test_*.py")
+        if path.parent.name not in _LEFT_OUT and names & _imports(path)
+    }
+    return sorted(str(f.relative_to(ROOT)) for folder in folders for f in folder.glob("test_*.py"))
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def identity(mutant: Mutant) -> str:
+    """Digest of all that a result depends on."""
+    files = {mutant.file, *(test.partition("::")[0] for test in mutant.tests)}
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file in sorted(files)]
+    return hashlib.sha256(json.dumps([asdict(mutant), texts]).encode()).hexdigest()[:16]
+
+
+def try_mutant(copy: Copy, mutant: Mutant, *, wider: bool) -> dict[str, object]:
+    """Put the fault in, run the tests, take it out."""
+    sound = (ROOT / mutant.file).read_text(encoding="utf-8")
+    broken = mutant.applied(sound)
+    if broken is None:
+        return {"outcome": "not applied", "by": "", "seconds": 0.0}
+    begin, marks = time.monotonic(), f"({_FAST}) or ({_SLOW})"
+    copy.write(mutant.file, broken)
+    try:
+        good, by = copy.passes(list(mutant.tests), _NAMED_SECONDS, marks)
+        stage = "named tests"
+        if good is None:
+            good, by = False, "they do not end"
+        files = importing_files(mutant.file) if good and wider else []
+        for stage_of, one in (("fast tests", _FAST), ("slow tests", _SLOW)) if files else ():
+            stage = stage_of
+            good, by = _wider(copy, mutant, files, one, sound, broken)
+            if not good:
+                break
+    finally:
+        copy.write(mutant.file, sound)
+    outcome = "killed" if good is False else "survived"
+    found = {"outcome": outcome, "by": by, "seconds": round(time.monotonic() - begin, 1)}
+    return found | ({"stage": stage} if outcome == "killed" else {})
+
+
+def _wider(
+    copy: Copy, mutant: Mutant, files: list[str], marks: str, sound: str, broken: str
+) -> tuple[bool | None, str]:
+    """As `Copy.passes`, but a test that fails without the fault as well does not count."""
+    end, left_out = time.monotonic() + _WIDER_SECONDS, []
+    while True:
+        tests = [*files, *(f"--deselect={test}" for test in left_out)]
+        good, by = copy.passes(tests, max(1.0, end - time.monotonic()), marks)
+        if good is not False:
+            return good, by
+        copy.write(mutant.file, sound)
+        fails_anyway = copy.passes([by], _NAMED_SECONDS, marks)[0] is not True
+        copy.write(mutant.file, broken)
+        if not fails_anyway:
+            return False, by
+        left_out.append(by)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="mutants to try, again if need be")
+    parser.add_argument("--named", action="store_true", help="do not run the wider suite")
+    asked = parser.parse_args()
+    mutants = read_mutants()
+    known = json.loads(RESULT.read_text())["mutants"] if RESULT.exists() else {}
+    marks = {mutant.name: identity(mutant) for mutant in mutants}
+    known = {name: one for name, one in known.items() if one["identity"] == marks.get(name)}
+    wanted = [
+        mutant
+        for mutant in mutants
+        if (mutant.name in asked.only if asked.only else mutant.name not in known)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder))
+        tests = sorted({test for mutant in wanted for test in mutant.tests})
+        if tests:
+            good, by = copy.passes(tests, 3600, f"({_FAST}) or ({_SLOW})")
+            if not good:
+                print(f"error: {by or 'the named tests'} fails without any fault", file=sys.stderr)
+                return 2
+        for number, mutant in enumerate(wanted, 1):
+            found = try_mutant(copy, mutant, wider=not asked.named)
+            print(f"{number}/{len(wanted)} {mutant.name}: {found['outcome']} {found['by']} ({found['seconds']} s)", flush=True)  # fmt: skip
+            known[mutant.name] = {"identity": marks[mutant.name], "promise": mutant.promise, **found}
+            _keep(known, mutants)
+    lost = [name for name, one in known.items() if one["outcome"] != "killed"]
+    print(f"{len(known) - len(lost)} of {len(mutants)} killed{': not ' if lost else ''}{', '.join(lost)}")
+    return int(bool(lost))
+
+
+def _keep(known: dict[str, dict[str, object]], mutants: list[Mutant]) -> None:
+    order = {mutant.name: place for place, mutant in enumerate(mutants)}
+    known = dict(sorted(known.items(), key=lambda pair: order[pair[0]]))
+    outcomes = [one["outcome"] for one in known.values()]
+    counts = {name: outcomes.count(name) for name in ("killed", "survived", "not applied")}
+    temporary = RESULT.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"counts": counts, "mutants": known}, indent=1) + "\n")
+    temporary.replace(RESULT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
