@@ -11,18 +11,26 @@ mutant, its module or a named test file changes. Exit code 1: a mutant survived 
 
 import argparse
 import ast
+import gc
 import hashlib
+import importlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 MUTANTS = Path(__file__).with_name("mutants.toml")
@@ -31,6 +39,8 @@ PACKAGES = ("models", "scaling", "sweeps", "analysis")
 # The whole tree is measured in these folders, or the tests need what a plain machine lacks.
 _LEFT_OUT = ("attack", "house", "cluster", "mirrors", "golden", "support")
 _NAMED_SECONDS, _WIDER_SECONDS = 240, 600
+_OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "--tb=no")
+_LOADED = ("torch._dynamo", "scipy.optimize", "scipy.stats", "pandas", "pydantic")
 _FAST = "not slow and not gpu and not slurm and not mirrors and not browser"
 _SLOW = "slow and not gpu and not slurm and not mirrors and not browser"
 
@@ -75,28 +85,43 @@ class Copy:
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             compiled.unlink()
 
-    def passes(self, tests: list[str], seconds: float, marks: str) -> tuple[bool | None, str]:
+    def passes(self, tests: Sequence[str], seconds: float, marks: str) -> tuple[bool | None, str]:
         """Whether the tests pass, and which is the first that does not; None: not in time."""
-        environment = os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=no", "-m", marks]  # fmt: skip
         with tempfile.TemporaryFile("w+") as output:
-            process = subprocess.Popen(
-                [*command, *tests], cwd=self.folder, env=environment, stdout=output,
-                stderr=subprocess.STDOUT, start_new_session=True, text=True,
-            )  # fmt: skip
-            try:
-                code = process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, 9)
-                process.wait()
+            # a fork has torch and the others loaded, which takes longer than most tests
+            child = os.fork()
+            if not child:
+                self._run([*_OPTIONS, "-m", marks, *tests], output.fileno())
+            code, end = None, time.monotonic() + seconds
+            while code is None and time.monotonic() < end:
+                ended, status = os.waitpid(child, os.WNOHANG)
+                code = os.waitstatus_to_exitcode(status) if ended else None
+                time.sleep(0.0 if ended else 0.02)
+            with suppress(ProcessLookupError):  # what its tests have started
+                os.killpg(child, signal.SIGKILL)
+            if code is None:
+                os.waitpid(child, 0)
                 return None, ""
             output.seek(0)
             text = output.read()
         if code in (0, 5):  # 5: none has these marks
             return True, ""
-        found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
-        return False, found[1] if found else text.strip().splitlines()[-1][:200]
+        found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.MULTILINE)
+        return False, found[1] if found else (text.strip().splitlines() or [f"exit code {code}"])[-1][:200]
+
+    def _run(self, arguments: list[str], output: int) -> NoReturn:
+        os.setsid()
+        os.chdir(self.folder)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        # also for the processes that tests start
+        os.environ["PYTHONPATH"] = sys.path[0] = str(self.folder)
+        code = 1
+        try:
+            code = int(pytest.main(arguments))
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
 
 
 def importing_files(file: str) -> list[str]:
@@ -177,6 +202,11 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="mutants to try, again if need be")
     parser.add_argument("--named", action="store_true", help="do not run the wider suite")
     asked = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1"}
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for name in _LOADED:
+        importlib.import_module(name)
+    gc.freeze()
     mutants = read_mutants()
     known = json.loads(RESULT.read_text())["mutants"] if RESULT.exists() else {}
     marks = {mutant.name: identity(mutant) for mutant in mutants}

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -42,6 +43,17 @@ def test_the_folder_of_a_living_writer_is_not_removed(tmp_path):
 def test_a_folder_that_exists_is_refused(tmp_path):
     with pytest.raises(UserError, match="already exists"), atomic_folder(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_a_folder_has_the_permissions_of_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with atomic_folder(tmp_path / "out"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 def test_json_has_no_nan_no_infinity_and_no_numpy():
