@@ -113,3 +113,23 @@ def test_the_bias_of_three_events_by_hand():
                 assert added[i, j] <= MASKED / 2
             else:
                 assert added[i, j].item() == pytest.approx(value, abs=1e-6)  # float32
+
+
+def test_the_gradient_of_the_bias_is_the_sum_over_all_pairs():
+    """In three blocks of queries; the same look-up with torch's own gradient."""
+    _, _, _, _, (bias, times, layout) = inputs(150, [150, 90])
+    weights = torch.randn(2, 150, 150, dtype=torch.float64) * layout.readable
+    added = bias(times, layout, torch.float64, skip_future=True)
+    assert len(added.tiles) >= 3
+    pairs = zip(added.tiles, added.values, strict=True)
+    ours = sum((v * weights[t.samples, t.queries, t.keys]).sum() for t, v in pairs)
+    buckets = time_buckets(times, times).long()
+    table = bias.position[layout.distance.clamp(min=0)] + bias.time[buckets]
+    leaves = list(bias.parameters())
+    found = zip(
+        torch.autograd.grad(ours, leaves),
+        torch.autograd.grad((table * weights).sum(), leaves),
+        strict=True,
+    )
+    for mine, reference in found:
+        assert (mine - reference).abs().max() < 1e-10 * reference.abs().max()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 
 import numpy as np
@@ -98,3 +100,12 @@ def test_the_test_part_is_read_once_whole(tiny_store, max_len):
 def test_a_test_batch_holds_at_most_so_many_tokens(tiny_store):
     for _, batch in iterate_test(tiny_store, 30, tokens_per_batch=500):
         assert batch.times.numel() <= 500 or len(batch.label) == 1
+
+
+@pytest.mark.parametrize("offset", [8 * 3600, -5 * 3600, 19_800])
+def test_hours_of_the_day_are_those_of_the_logs_zone(tiny_store, offset):
+    store = replace(tiny_store, utc_offset_seconds=offset)
+    batch = gather_batch(store, np.arange(50), 10)
+    zone = timezone(timedelta(seconds=offset))
+    expected = [datetime.fromtimestamp(t, zone).hour + 1 for t in store.time[:50].tolist()]
+    assert batch.hours[:, -1].tolist() == expected

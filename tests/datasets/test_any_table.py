@@ -261,6 +261,14 @@ def test_a_label_may_be_a_condition(tmp_path):
     assert store.label.sum() == prices.count("1.5")
 
 
+def test_an_empty_cell_fulfils_no_condition_of_a_label(tmp_path):
+    toml = changed('label = "click"', 'label_when = { column = "tab", equals = ["a"] }')
+    store = run(write_table_log(tmp_path / "raw", toml=toml), tmp_path / "out")
+    tabs = [row[5] for row in make_rows()["shown"][1:]]
+    assert "" in tabs
+    assert store.label.sum() == tabs.count("a")
+
+
 def test_rows_are_dropped_by_reason(tmp_path):
     rows = make_rows()
     rows["shown"] += [rows["shown"][1]] * 5

@@ -74,6 +74,12 @@ def test_a_small_100k_log_by_hand(tmp_path):
     assert validate_store(store.path) == []
 
 
+def test_ratings_of_100k_from_four_on_are_clicks(tmp_path):
+    store = import_raw("movielens-100k", tmp_path)
+    # Ratings 1, 4, 2, 4 of the training part; 5 and 3 of the request in the test part.
+    assert store.label.tolist() == [0, 1, 0, 1, 1, 0]
+
+
 @pytest.fixture(scope="module", params=["movielens-100k", "movielens"])
 def real(request, tmp_path_factory):
     raw = real_files({"movielens-100k": "ml-100k", "movielens": "ml-latest-small"}[request.param])

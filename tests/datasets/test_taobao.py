@@ -28,6 +28,11 @@ def test_rows_of_the_ads_add_up(tmp_path):
     }
 
 
+def test_the_label_of_the_ads_is_clk(tmp_path):
+    # User 449818 clicked on ad 1 and not on ad 63133 of the same second.
+    assert ads(tmp_path).label.tolist() == [0, 1, 0, 1, 0, 1]
+
+
 def test_the_test_part_is_the_last_day_in_shanghai(tmp_path):
     store = ads(tmp_path)
     # 1494604799 is 23:59:59 of 12 May there, and 15:59:59 in UTC.

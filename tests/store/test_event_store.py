@@ -17,6 +17,7 @@ from store_logs import make_log, write_log
 
 from scaling.errors import UserError
 from scaling.store import Events, Impressions, open_store
+from scaling.store.manifest import document_fingerprint
 
 
 def test_a_history_is_exactly_the_events_strictly_before_the_second(store):
@@ -235,3 +236,19 @@ def test_a_file_size_limit_leaves_nothing_behind(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["split"].update(n_train=d["split"]["n_train"] - 1),
+        lambda d: d.update(utc_offset_seconds=d["utc_offset_seconds"] + 3600),
+        lambda d: d["schema"]["vocabularies"].update(item=10**6),
+    ],
+)
+def test_the_fingerprint_covers_all_that_a_model_can_see_beside_the_arrays(tmp_path, change):
+    store = write_log(tmp_path / "store", make_log())
+    document = json.loads((store.path / "dataset.json").read_text())
+    assert document_fingerprint(document) == store.fingerprint
+    change(document)
+    assert document_fingerprint(document) != store.fingerprint

@@ -1,6 +1,7 @@
 """Validation of stores that another program wrote wrongly: one line per broken rule, and no damage raises an error."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from store_edits import edit_array, edit_document, set_row
 
 from scaling.errors import UserError
-from scaling.store import validate_store
+from scaling.store import sees_only_the_past, validate_store
 
 ARRAYS = [
     "behaviours/offsets",
@@ -158,3 +159,18 @@ def test_no_damage_raises_an_error_and_none_goes_unnoticed(
     assert bool(lines) == changed
     assert all("\n" not in line and line.startswith(str(path)) for line in lines)
     shutil.rmtree(path)
+
+
+def test_an_event_at_the_impressions_very_second_is_not_the_past(store):
+    row = int(np.flatnonzero(store.history_end < store.offsets[store.user + 1])[0])
+    end, time, rows = store.history_end.copy(), store.time.copy(), slice(row, row + 1)
+    time[row] = store.event_time[end[row]]
+    assert sees_only_the_past(replace(store, time=time), rows).tolist() == [True]
+    end[row] += 1
+    assert sees_only_the_past(replace(store, time=time, history_end=end), rows).tolist() == [False]
+
+
+def test_a_boundary_at_the_last_training_second_is_an_overlap(store):
+    last = int(store.time[store.n_train - 1])
+    edit_document(store.path, lambda d: d["split"].update(boundary=last))
+    assert any(f"the parts overlap in time at {last}" in line for line in validate_store(store.path))
