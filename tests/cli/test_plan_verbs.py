@@ -6,11 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from models.grades import GRADES
 from scaling.cli.app import main
+from scaling.cli.sweep.plan_verbs import check_budget
+from scaling.errors import UserError
 from scaling.synthetic import SyntheticConfig, generate_logs
 from sweeps.planning import read_benchmarks
 
@@ -268,3 +271,10 @@ def test_a_full_disk_is_one_line_and_exit_code_2(study_file):
     assert "cannot be written: File too large" in done.stderr.splitlines()[-1]
     assert not list(study_file.parent.rglob("record.json"))
     assert not list(study_file.parent.rglob("*.tmp"))
+
+
+def test_a_budget_counts_what_was_spent():
+    plan = SimpleNamespace(spent_seconds=1800.0)
+    check_budget(plan, 1799.0, 1.0)
+    with pytest.raises(UserError, match="0.50 spent and 0.51 estimated make 1.01 GPU-hours"):
+        check_budget(plan, 1836.0, 1.0)

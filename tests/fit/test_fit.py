@@ -624,3 +624,28 @@ def test_summary_says_which_noise_dominates():
     assert held.noise.test_sd == 0
     plain = fit_law(law, table, y="y", options=FitOptions(fixed={"E": 0.4}))
     assert held.intervals["alpha"].lower == plain.intervals["alpha"].lower
+
+
+@pytest.mark.parametrize("rising", [False, True])
+def test_a_band_near_the_metrics_limit_ends_there(rising):
+    limit = 1.0 if rising else 0.0
+    law = Additive(rising=rising)
+    params = {"E": abs(limit - 1e-3), "A": 2.0, "B": 3.0, "alpha": 0.3, "beta": 0.3}
+    sizes = np.geomspace(1e5, 1e8, 5)
+    n, d = (axis.ravel() for axis in np.meshgrid(sizes, sizes))
+    noise = np.random.default_rng(0).normal(0, 0.01, len(n))
+    table = pd.DataFrame({"n_params": n, "n_samples": d, "y": law(params, n, d) + noise})
+    band = fit_law(law, table, y="y").band([1e8, 1e14], [1e8, 1e14])
+    ends = band.prediction_upper if rising else band.prediction_lower
+    assert ends[1] == limit
+    assert all(0 <= end <= 1 for ends in (band.lower, band.upper) for end in ends)
+
+
+def test_a_row_of_half_the_error_weighs_as_four():
+    law, table, _ = planted(noise=5e-3)
+    precise = np.arange(len(table)) % 3 == 0
+    weighed = table.assign(y_stderr=np.where(precise, 1e-3, 2e-3))
+    repeated = pd.concat([table, *[table[precise]] * 3], ignore_index=True)
+    one = fit_law(law, weighed, y="y", options=FitOptions(weights="stderr"))
+    other = fit_law(law, repeated, y="y")
+    assert one.params == pytest.approx(other.params, rel=1e-6)

@@ -10,8 +10,8 @@ from scipy import stats
 from analysis.fit import FitOptions, fit_law
 from analysis.laws import Additive, Saturating
 from analysis.laws.two_axes import Bottleneck
-from analysis.uncertainty import Part
-from analysis.uncertainty.bootstrap import widened
+from analysis.uncertainty import Part, combined
+from analysis.uncertainty.bootstrap import percentile_intervals, widened
 from analysis.uncertainty.huber_errors import huber_factor, shared_correlation
 
 CHECKPOINTS = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
@@ -94,6 +94,29 @@ def test_a_shared_error_is_added_with_its_own_degrees_of_freedom():
     wide = widened(np.full((200_000, 1), 3.0), np.array([3.0]), (part,), 50, 0.95, 0)
     # The same; the tails of three degrees of freedom are longer.
     assert np.quantile(wide, 0.975) - 3 == pytest.approx(0.5 * stats.t.ppf(0.975, 3), rel=0.02)
+
+
+def test_a_percentile_interval_leaves_the_same_share_on_each_side():
+    draws = np.linspace(0, 1, 1001)[:, None]
+    inside = np.zeros(draws.shape, dtype=bool)
+    (interval,) = percentile_intervals(draws, inside, inside, 0.95)
+    assert (interval.lower, interval.upper) == pytest.approx((0.025, 0.975))
+    assert not interval.is_open
+
+
+def test_a_percentile_interval_is_open_where_more_draws_end_at_a_bound_than_its_tail_holds():
+    draws = np.linspace(0, 1, 1000)[:, None]
+    at_lower, at_upper = draws < 0.024, draws > 0.974
+    (interval,) = percentile_intervals(draws, at_lower, at_upper, 0.95)
+    assert (interval.open_lower, interval.open_upper) == (False, True)
+
+
+def test_the_degrees_of_freedom_of_a_sum_are_satterthwaites():
+    parts = (Part("a", np.diag([2.0, 1.0]), 4), Part("b", np.diag([1.0, 0.0]), 6))
+    variance, dof = combined(parts, np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]))
+    assert variance.tolist() == [3.0, 12.0, 1.0]
+    # (2 + 1)^2 / (2^2 / 4 + 1^2 / 6), whatever the unit; one part alone has its own
+    assert dof == pytest.approx([54 / 7, 54 / 7, 4])
 
 
 # Curvature that the law leaves.

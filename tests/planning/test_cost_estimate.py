@@ -6,8 +6,11 @@ import pytest
 from small_studies import study_and_facts
 
 import sweeps.planning.benchmark
+from models.grades import GRADES
+from models.model_options import SuanOptions
 from scaling.errors import UserError
 from scaling.store import LogShape
+from scaling.study import Distillation
 from sweeps.planning import grid_cells, speed_up
 from sweeps.planning.cost_estimate import Throughput, estimate, measurements, read_benchmarks
 
@@ -173,3 +176,14 @@ def test_a_large_product_is_measured_once_for_all_grades(precision):
     rate = sweeps.planning.benchmark._product_flops_per_second("cpu", precision)
     assert rate > 0
     assert sweeps.planning.benchmark._product_flops_per_second("cpu", precision) is rate
+
+
+def test_a_frozen_teacher_takes_a_third_of_the_time_of_its_training(study_file):
+    cells, data = cells_of(study_file, 'grid.grade=["SUAN-0"]')
+    cold = Distillation("SUAN-1", GRADES["SUAN-1"], SuanOptions(), 0.01, 1.0, 1.0)
+    frozen = replace(cold, learning_rate=None, teacher_init="0" * 16)
+    taught = [replace(cells[160], distill=one) for one in (cold, frozen)]
+    runs = [epoch_of(taught[0].student_alone, 80.0), epoch_of(taught[0].teacher_alone, 40.0)]
+    known = measurements(runs, [], data.fingerprint)
+    trained, fixed = (estimate(one, data, known).seconds for one in taught)
+    assert trained - fixed == pytest.approx(2 / 3 * 160 / 40)

@@ -49,6 +49,11 @@ def _call(function, rank, n_ranks, meeting, place, answer_seconds, arguments, na
         place.write_text(json.dumps(result))
 
 
+def largest_of_ranks(ranks):
+    """Agree on a number that is largest on the last rank, on the first, and the same on all."""
+    return [ranks.largest(ranks.rank), ranks.largest(3 - ranks.rank), ranks.largest(1)]
+
+
 def losses_and_logits(ranks, data, kinds, n_samples=512, sharded=False):
     """Train each of the runs `kinds` in memory; return losses of all steps and logits of the test part."""
     from scaling.batches import Epoch, find_groups

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rank_processes import (
     die_or_hang,
+    largest_of_ranks,
     losses_and_logits,
     losses_of_both,
     rank_config,
@@ -63,6 +64,11 @@ def test_384_steps_of_several_ranks_give_the_losses_of_one(tmp_path):
             for kind, (ours, _) in traces.items():
                 what = f"{kind}, {n_ranks} ranks, {table} table"
                 np.testing.assert_allclose(ours, alone[kind][0], 0, 1e-6, err_msg=what)
+
+
+@pytest.mark.slow
+def test_what_one_rank_wishes_is_told_to_all(tmp_path):
+    assert run_ranks(largest_of_ranks, 3, tmp_path) == [[2, 3, 1]] * 3
 
 
 @pytest.mark.parametrize("count", [2, 3])
