@@ -55,6 +55,14 @@ def test_a_rising_metric_is_split_alike():
     assert best.n_params[0] == pytest.approx(closed_form(fit.params, COST, 1e14), rel=1e-5)
 
 
+def test_more_of_everything_improves_a_rising_metric_too():
+    fit = fit_law(Additive(rising=True), table(rising=True), y="y")
+    for gain in allocate(fit, COST, 1e14).gains:
+        before, after = (float(fit.predict(*sizes)) for sizes in (gain.before, gain.after))
+        assert gain.improvement[0] == pytest.approx(after - before, rel=1e-6)
+        assert 0 < gain.improvement[1] < gain.improvement[0] < gain.improvement[2]
+
+
 def test_intervals_agree_with_draws_of_the_parameters(fit):
     best = allocate(fit, COST, 1e15).best
     covariance = sum(part.covariance for part in fit.parts)

@@ -10,6 +10,7 @@ from analysis.gain import VariantLaw
 from analysis.laws import build_law
 from analysis.plots import draw_race
 from analysis.study_results import run_race
+from analysis.study_results.pairing import pair_runs
 from analysis.study_results.race import holm
 from scaling.errors import UserError
 
@@ -172,3 +173,11 @@ def test_the_figure_names_every_model_and_the_best(race):
     assert "At equal grade and data, a is better than c; worse than b" in title
     assert "b is best with probability" in title
     assert draw_race(race).png.startswith(b"\x89PNG")
+
+
+def test_runs_on_other_data_are_no_pair_of_a_race():
+    ours, theirs = (runs(kind).assign(data_fingerprint=kind) for kind in "ba")
+    with pytest.raises(UserError, match="no run of b has the grade, the data size and the seed"):
+        pair_runs(ours, theirs, "soft_logloss", "b", "a")
+    same = pair_runs(ours, theirs.assign(data_fingerprint="b"), "soft_logloss", "b", "a")
+    assert len(same.runs) == len(ours)
