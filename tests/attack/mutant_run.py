@@ -107,7 +107,9 @@ class Copy:
         if code in (0, 5):  # 5: none has these marks
             return True, ""
         found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.MULTILINE)
-        return False, found[1] if found else (text.strip().splitlines() or [f"exit code {code}"])[-1][:200]
+        return False, found[1] if found else (text.strip().splitlines() or [f"exit code {code}"])[
+            -1
+        ][:200]
 
     def _run(self, arguments: list[str], output: int) -> NoReturn:
         os.setsid()
@@ -199,7 +201,9 @@ def _wider(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="mutants to try, again if need be")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="mutants to try, again if need be"
+    )
     parser.add_argument("--named", action="store_true", help="do not run the wider suite")
     asked = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1"}
@@ -227,10 +231,16 @@ def main() -> int:
         for number, mutant in enumerate(wanted, 1):
             found = try_mutant(copy, mutant, wider=not asked.named)
             print(f"{number}/{len(wanted)} {mutant.name}: {found['outcome']} {found['by']} ({found['seconds']} s)", flush=True)  # fmt: skip
-            known[mutant.name] = {"identity": marks[mutant.name], "promise": mutant.promise, **found}
+            known[mutant.name] = {
+                "identity": marks[mutant.name],
+                "promise": mutant.promise,
+                **found,
+            }
             _keep(known, mutants)
     lost = [name for name, one in known.items() if one["outcome"] != "killed"]
-    print(f"{len(known) - len(lost)} of {len(mutants)} killed{': not ' if lost else ''}{', '.join(lost)}")
+    print(
+        f"{len(known) - len(lost)} of {len(mutants)} killed{': not ' if lost else ''}{', '.join(lost)}"
+    )
     return int(bool(lost))
 
 

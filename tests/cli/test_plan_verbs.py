@@ -276,5 +276,5 @@ def test_a_full_disk_is_one_line_and_exit_code_2(study_file):
 def test_a_budget_counts_what_was_spent():
     plan = SimpleNamespace(spent_seconds=1800.0)
     check_budget(plan, 1799.0, 1.0)
-    with pytest.raises(UserError, match="0.50 spent and 0.51 estimated make 1.01 GPU-hours"):
+    with pytest.raises(UserError, match=r"0\.50 spent and 0\.51 estimated make 1\.01 GPU-hours"):
         check_budget(plan, 1836.0, 1.0)

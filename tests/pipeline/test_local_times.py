@@ -15,7 +15,9 @@ TIMES = np.random.default_rng(0).integers(10**8, 2 * 10**9, 300).tolist()
 def values(sql):
     with duckdb.connect() as engine:
         engine.execute("SET TimeZone = 'UTC'")
-        return [engine.execute(f"SELECT {sql.replace('TIME', str(t))}").fetchone()[0] for t in TIMES]
+        return [
+            engine.execute(f"SELECT {sql.replace('TIME', str(t))}").fetchone()[0] for t in TIMES
+        ]
 
 
 @pytest.mark.parametrize("zone", [0, 28_800, -18_000, "America/New_York", "Asia/Kolkata"])

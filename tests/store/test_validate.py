@@ -173,4 +173,6 @@ def test_an_event_at_the_impressions_very_second_is_not_the_past(store):
 def test_a_boundary_at_the_last_training_second_is_an_overlap(store):
     last = int(store.time[store.n_train - 1])
     edit_document(store.path, lambda d: d["split"].update(boundary=last))
-    assert any(f"the parts overlap in time at {last}" in line for line in validate_store(store.path))
+    assert any(
+        f"the parts overlap in time at {last}" in line for line in validate_store(store.path)
+    )

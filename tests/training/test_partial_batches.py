@@ -19,9 +19,7 @@ def trained(tiny_store):
 
     def train(**changes):
         plain = SuanOptions(pooling="running", positions="start")
-        config = small_config(
-            tiny_store, model=plain, n_samples=40, learning_rate=1e-12, **changes
-        )
+        config = small_config(tiny_store, model=plain, n_samples=40, learning_rate=1e-12, **changes)
         training = Training(config, tiny_store)
         epoch = Epoch(config, tiny_store, find_groups(config, tiny_store))
         training.advance(epoch, lambda: None)
