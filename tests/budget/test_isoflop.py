@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.budget import Cost, envelope, exponents_of_law, isoflop, three_approaches
+from analysis.budget.budget_profile import profile_of
 from analysis.fit import fit_law
 from analysis.laws import Additive, build_law
 from scaling.errors import UserError
@@ -72,6 +74,15 @@ def test_minima_that_scatter_more_than_the_runs_explain_widen_the_interval():
     widths = [one.size.interval.upper - one.size.interval.lower for one in (own, scattered)]
     assert own.scatter_p > 0.05 > scattered.scatter_p
     assert widths[1] > 4 * widths[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_three_budgets_of_five_sizes_have_at_most_six_degrees_of_freedom(seed):
+    """The half widths at two levels are in the ratio of Student's quantiles."""
+    table = runs(seed, budgets=BUDGETS[:3], n_sizes=5)
+    wide, narrow = (isoflop(table, "loss", level=level).size for level in (0.99, 0.5))
+    half = [min(p.exponent - p.interval.lower, p.interval.upper - p.exponent) for p in (wide, narrow)]
+    assert half[0] / half[1] > 0.999 * stats.t.ppf(0.995, 6) / stats.t.ppf(0.75, 6)
 
 
 def test_runs_of_one_budget_may_differ_by_the_tolerance():
@@ -290,3 +301,14 @@ def test_a_difference_between_shapes_of_profiles_is_told():
         "with sides that rise as powers, as those of the additive law, a is 0.52"
         in approaches[1].remark
     )
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_best_size_is_where_the_parabola_turns(sign):
+    """Off the middle of the sizes, at six FLOPs per parameter and sample."""
+    sizes, best, flops = np.geomspace(1e5, 1e7, 9), 4e5, 1e15
+    metric = 0.5 + sign * 0.01 * np.log(sizes / best) ** 2
+    rows = np.column_stack([np.full(9, flops), sizes, flops / 6 / sizes, metric])
+    profile = profile_of(rows, sign, 100.0)
+    assert profile.best_size == pytest.approx(best, rel=1e-6)
+    assert profile.best_samples == pytest.approx(flops / 6 / best, rel=1e-6)

@@ -269,6 +269,14 @@ def test_a_copy_under_another_name_is_told_as_damaged(ledger):
     assert "renamed or copied" in scores[1].note
 
 
+def test_a_forecast_that_was_moved_to_the_measured_value_is_told_as_damaged(ledger):
+    path = next(ledger.iterdir())
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "value": float(WHOLE["logloss"][AT_TARGET].mean())}))
+    (entry,) = read_ledger(ledger)
+    assert (entry.forecast, entry.problem) == (None, "its content was changed after it was written")
+
+
 def test_a_damaged_file_is_never_replaced(ledger):
     path = next(ledger.iterdir())
     path.write_text("{}")

@@ -1,8 +1,12 @@
 """A plan: read-only, estimated from finished runs, with cells that share a training as one unit."""
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 from small_studies import plan_of
 
+from scaling.records import RunState
 from sweeps.dispatch import run_debug
 
 
@@ -52,3 +56,20 @@ def test_a_plan_shows_the_state_of_a_shared_training_for_all_its_cells(study_fil
     runs.fail(plan.cells[0].key, "out of luck")
     again, _ = plan_of(study_file, "train.share_prefix=true")
     assert [cell.standing for cell in again.cells] == ["failed", "failed", "missing", "missing"]
+
+
+@pytest.mark.parametrize(
+    ("state", "failures", "goes_on"),
+    [
+        (RunState("lost", failure="lost"), {}, True),
+        (RunState("preempted", failure="preempted"), {}, True),
+        (RunState("failed", failure="exception"), {"exception": 1}, False),
+        (RunState("failed", failure="oom"), {"oom": 1}, True),
+        (RunState("failed", failure="oom"), {"oom": 2}, False),
+        (RunState("done"), {}, False),
+    ],
+)
+def test_the_next_submit_continues_what_no_user_need_decide(study_file, state, failures, goes_on):
+    plan, _ = plan_of(study_file)
+    cell = replace(plan.cells[0], state=state, failures=Counter(failures))
+    assert cell.goes_on is goes_on
