@@ -1,12 +1,12 @@
 """Break one promise at a time in a copy of the tree, and see which tests notice; the list is `mutants.toml`.
 
-    make attack-mutants                                          # every mutant whose result is not there yet
+    make attack-mutants                                          # every mutant that is not known to be killed
     python tests/attack/mutant_run.py --only NAME ...            # these alone
     python tests/attack/mutant_run.py --named                    # without the wider suite, for writing tests
 
 A mutant is tried with its named tests; if these pass, with the fast and then the slow tests of the folders that import its
-module, for at most ten minutes. `benchmarks/results/attack-mutants.json` keeps what came of each; a result stands until the
-mutant, its module or a named test file changes. Exit code 1: a mutant survived or does not apply.
+module, for at most ten minutes. `benchmarks/results/attack-mutants.json` keeps what came of each; a mutant stays killed
+until it, its module or a named test file changes. Exit code 1: a mutant survived or does not apply.
 """
 
 import argparse
@@ -214,7 +214,11 @@ def main() -> int:
     mutants = read_mutants()
     known = json.loads(RESULT.read_text())["mutants"] if RESULT.exists() else {}
     marks = {mutant.name: identity(mutant) for mutant in mutants}
-    known = {name: one for name, one in known.items() if one["identity"] == marks.get(name)}
+    known = {
+        name: one
+        for name, one in known.items()
+        if one["identity"] == marks.get(name) and one["outcome"] == "killed"
+    }
     wanted = [
         mutant
         for mutant in mutants

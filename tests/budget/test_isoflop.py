@@ -81,7 +81,9 @@ def test_three_budgets_of_five_sizes_have_at_most_six_degrees_of_freedom(seed):
     """The half widths at two levels are in the ratio of Student's quantiles."""
     table = runs(seed, budgets=BUDGETS[:3], n_sizes=5)
     wide, narrow = (isoflop(table, "loss", level=level).size for level in (0.99, 0.5))
-    half = [min(p.exponent - p.interval.lower, p.interval.upper - p.exponent) for p in (wide, narrow)]
+    half = [
+        min(p.exponent - p.interval.lower, p.interval.upper - p.exponent) for p in (wide, narrow)
+    ]
     assert half[0] / half[1] > 0.999 * stats.t.ppf(0.995, 6) / stats.t.ppf(0.75, 6)
 
 
