@@ -157,7 +157,7 @@ def identity(mutant: Mutant) -> str:
 
 def try_mutant(copy: Copy, mutant: Mutant, *, wider: bool) -> dict[str, object]:
     """Put the fault in, run the tests, take it out."""
-    sound = (ROOT / mutant.file).read_text(encoding="utf-8")
+    sound = (copy.folder / mutant.file).read_text(encoding="utf-8")
     broken = mutant.applied(sound)
     if broken is None:
         return {"outcome": "not applied", "by": "", "seconds": 0.0}

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,6 +180,18 @@ def test_a_missing_store_fails_the_cell_and_says_so(config, runs):
     failed = run_cells("nowhere", str(runs.root), [asdict(config)])
     assert failed == [config.signature]
     assert "nowhere" in runs.state(config.signature).message
+
+
+def test_labels_that_were_changed_after_the_plan_are_not_trained_on(
+    config, runs, tiny_store, tmp_path
+):
+    data = shutil.copytree(tiny_store.path, tmp_path / "changed")
+    label = data / "impressions" / "label.npy"
+    content = bytearray(label.read_bytes())
+    content[-1] ^= 1
+    label.write_bytes(content)
+    assert run_cells(str(data), str(runs.root), [asdict(config)]) == [config.signature]
+    assert "changed since the data set was made" in runs.state(config.signature).message
 
 
 def test_after_an_error_that_breaks_the_gpu_the_other_cells_stay_missing(

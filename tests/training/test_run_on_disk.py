@@ -1,5 +1,6 @@
 """A run on disk: it writes a record, and the same one wherever it was stopped."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -43,6 +44,15 @@ def test_a_run_leaves_a_record_and_its_metrics_lines(config, tiny_store, tmp_pat
     assert record.provenance["truth"] == tiny_store.truth
     mean = np.mean([json.loads(line)["loss"] for line in lines])
     assert record.train_loss == pytest.approx(mean, rel=1e-6)
+
+
+def test_a_record_holds_the_digests_of_the_files_beside_it(config, tiny_store, tmp_path):
+    runs = RunStore(tmp_path)
+    record = train_run(config, tiny_store, runs)
+    files = [
+        runs.folder(config.signature) / name for name in ("metrics.jsonl", "model.safetensors")
+    ]
+    assert record.files == {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def test_a_finished_run_is_only_read(config, tiny_store, tmp_path, monkeypatch):
