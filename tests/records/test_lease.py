@@ -1,6 +1,7 @@
 """Only one of several processes owns a run, and the others write nothing."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -287,8 +288,9 @@ input()  # alive until all have tried
 def test_of_many_simultaneous_claims_one_succeeds(folder, stale):
     if stale:  # a dead owner tempts all of them to take over
         folder.joinpath("attempts").mkdir(parents=True)
-        dead = {"state": "running", "time": time.time() - 1e6, "host": "elsewhere"}
-        folder.joinpath("attempts", "1.json").write_text(json.dumps(dead))
+        dead = folder / "attempts" / "1.json"
+        dead.write_text(json.dumps({"state": "running", "host": "elsewhere"}))
+        os.utime(dead, (time.time() - 1e6,) * 2)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     command = [sys.executable, "-c", CLAIMERS, str(folder)]
     claimers = [subprocess.Popen(command, **pipes) for _ in range(4)]
