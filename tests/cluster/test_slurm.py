@@ -205,7 +205,7 @@ def test_a_copy_of_the_code_runs_what_was_submitted(sweep, tiny_store):
     sweep.submit("--snapshot")
     sweep.wait_done()
     (submission,) = read_submissions(sweep.runs)
-    for part in ("sweeps/dispatch/worker.py", "analysis/report/page.html.j2"):
+    for part in ("sweeps/dispatch/worker.py", "analysis/report/page/page.html.j2"):
         assert (Path(submission.code) / part).exists()
     assert {r.provenance["attempts"][0]["code"] for r in sweep.runs.read_all()} == {
         json.loads((Path(submission.code) / "provenance.json").read_text())["code"]
