@@ -5,7 +5,7 @@ A terminal gets its tables from rich (`scaling.cli.terminal`), which takes 13 s 
 
 from collections.abc import Sequence
 
-__all__ = ["aligned"]
+__all__ = ["aligned", "printable"]
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
@@ -24,3 +24,10 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """Return the text with escapes for what is not to reach a terminal: control characters, line ends, halves of surrogate pairs."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

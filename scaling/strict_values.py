@@ -19,8 +19,9 @@ from scaling.errors import UserError, nearest
 __all__ = ["fits", "from_document", "key_errors", "require_positive", "tolerant"]
 
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
-_TOLERANT = ConfigDict(extra="ignore", strict=True)
+# no key of a file is meant to be NaN or infinite
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_TOLERANT = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 

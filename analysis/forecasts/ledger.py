@@ -4,13 +4,13 @@ Each file contains the digest of its own content, and its name the key of its qu
 wants to cheat; a commit of the ledger does.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.forecasts.forecast import Forecast, digest_of, size_text
 from scaling.atomic_files import write_new
+from scaling.documents import read_json
 from scaling.errors import UserError
 from scaling.strict_values import from_document
 
@@ -77,7 +77,7 @@ def _name(forecast: Forecast) -> str:
 
 def _read(path: Path) -> Entry:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except OSError as error:
         return Entry(path, None, f"cannot be read: {error.strerror}")
     except (ValueError, RecursionError):

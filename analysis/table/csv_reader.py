@@ -36,6 +36,7 @@ _WITH_COMMA = re.compile(
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 # Names of runs, of which some look like numbers (12e45678).
 _NAMES = ("signature", "data_fingerprint", "trajectory", "started")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _DIGITS = 25  # longer whole numbers are no int64
 _INT64 = (-(2**63), 2**63 - 1)
 
@@ -114,9 +115,14 @@ def _lines(text: str) -> list[str]:
 
 def _rows(name: str, text: str) -> list[tuple[int, list[str]]]:
     """Line number and fields of each line that is not blank."""
-    if "\0" in text:
-        line = len(_lines(text[: text.index("\0")]))
-        raise UserError(f"{name}: line {line}: not a CSV table: it holds a NUL; save it as UTF-8")
+    if control := _CONTROL.search(text):
+        line, kind = len(_lines(text[: control.start()])), ascii(control[0])
+        what = (
+            "a NUL; save it as UTF-8"
+            if control[0] == "\0"
+            else f"a control character ({kind}); remove it"
+        )
+        raise UserError(f"{name}: line {line}: not a CSV table: it holds {what}")
     rows = []
     for number, row in enumerate(_lines(text), 1):
         if not row.strip():

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
+from scaling.aligned_text import printable
 from scaling.cli import data, doctor, laws, other_tools, serve_bench_verb, study_files, sweep
 from scaling.cli.interrupted import after_interrupt
 from scaling.cli.missing_packages import missing_package
@@ -51,6 +52,9 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
     @stream.setter
     def stream(self, _: TextIO) -> None:
         pass
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def _print_version(wanted: bool) -> None:
@@ -152,5 +156,5 @@ def _usage_message(message: str) -> str:
 
 def _fail(message: str) -> NoReturn:
     begin = coloured("error:", "error", on_stderr=True)
-    print(begin, " ".join(message.split()), file=sys.stderr)
+    print(begin, printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(2)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from scaling.documents import read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +113,7 @@ def _assumption(folder: Path) -> tuple[dict[str, float], float, str]:
     for metric in ("soft_logloss", "logloss"):
         file = folder / "fits" / f"{metric}-joint.json"
         try:
-            fit = json.loads(file.read_text(encoding="utf-8"))
+            fit = read_json(file)
             noise, params = fit["noise"], {name: float(fit["params"][name]) for name in _ASSUMED}
             run_sd = math.hypot(float(noise["sd"]), float(noise["run_sd"]))
             if fit["status"] == "converged" and fit["law"]["name"] == _LAW:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from scaling.aligned_text import aligned
+from scaling.aligned_text import aligned, printable
 
 __all__ = ["Table", "style_of"]
 
@@ -50,7 +50,7 @@ class Table:
 
     def __str__(self) -> str:
         """Return the plain text."""
-        return aligned([list(self.header), *self.cells], self.numeric)
+        return aligned([list(map(printable, self.header)), *self.cells], self.numeric)
 
 
 def style_of(state: str) -> str | None:
@@ -72,4 +72,4 @@ def _format(value: object) -> str:
         if value == 0 or 1e-3 <= abs(value) < 1e5:
             return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
         return f"{value:.3g}"
-    return str(value)
+    return printable(str(value))

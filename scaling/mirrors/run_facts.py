@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from scaling.documents import read_json
 from scaling.errors import UserError
 from scaling.records import CurvePoint, RunRecord, RunStore, read_attempts, read_curve
 from scaling.strict_values import from_document
@@ -119,7 +120,7 @@ def _read(runs: RunStore, signature: str) -> RunFacts:
 
 def _read_config(path: Path) -> RunConfig:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     return from_document(RunConfig, document, str(path))

@@ -1,11 +1,11 @@
 """The latencies that `scaling serve-bench` measures, and their file `serving.json`. Needs no torch."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scaling.atomic_files import write_json
+from scaling.documents import read_json
 from scaling.errors import UserError
 from scaling.strict_values import from_document
 
@@ -120,7 +120,7 @@ def read_serving(run_folder: Path) -> ServingReport | None:
     """
     path = run_folder / SERVING_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import FiniteFloat, NonNegativeInt
 
+from scaling.documents import read_json
 from scaling.errors import UserError
 from scaling.store.format import SCHEMA_VERSION, Schema, check_schema
 from scaling.strict_values import from_document, key_errors, tolerant
@@ -121,7 +122,7 @@ def _load(file: Path) -> dict[str, Any]:
             "`scaling data generate`"
         )
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = read_json(file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:

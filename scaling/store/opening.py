@@ -195,8 +195,11 @@ def map_array(file: Path, spec: ArraySpec) -> Array:
         n_bytes = file.stat().st_size - start
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing; expected {spec.rows:,} rows of {spec.dtype}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not a .npy array: {error}") from error
+    except (
+        Exception
+    ) as error:  # numpy evaluates the header as Python, so a damaged one can raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{file}: not a .npy array: {reason}") from error
     if len(shape) != 1:
         raise UserError(f"{file}: shape is {shape}, expected ({spec.rows},)")
     if dtype != spec.dtype and dtype.kind != "f":

@@ -29,7 +29,7 @@ from scaling.study.sections import DataConfig, RunOptions, StudyConfig, TrainCon
 from scaling.study.shared_prefix import group_runs, lease_key, trained_samples
 from scaling.study.slurm_settings import SlurmConfig
 from scaling.study.study_data import DataFacts, data_facts, ensure_data
-from scaling.study.study_file import check_name, load_study
+from scaling.study.study_file import check_name, load_study, override_value
 from scaling.study.teacher_settings import NO_TEACHER, Distillation, DistillConfig, teacher_flops
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "group_runs",
     "lease_key",
     "load_study",
+    "override_value",
     "rate_factor",
     "recipe_for",
     "teacher_flops",

@@ -1,9 +1,9 @@
 """Writes a rate law into the text of a study file and leaves all other text as it is."""
 
 import re
-import tomllib
 from dataclasses import asdict
 
+from scaling.documents import parse_toml
 from scaling.errors import UserError
 from scaling.study.rate_law import RateLaw
 
@@ -31,7 +31,7 @@ def with_rate_law(text: str, law: RateLaw) -> str:
     """
     import tomlkit  # here, because every plan imports this room, and few write a law
 
-    expected = tomllib.loads(text)
+    expected = parse_toml(text)
     first = {"factor": law.factor, "learning_rate": law.learning_rate}
     values = {k: v for k, v in {**first, **asdict(law)}.items() if v is not None}
     lines = "".join(f"{key} = {value!r}\n" for key, value in values.items())
@@ -66,6 +66,6 @@ def with_rate_law(text: str, law: RateLaw) -> str:
 
 def _parsed(text: str) -> object:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        return parse_toml(text)
+    except ValueError:
         return None

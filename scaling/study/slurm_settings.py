@@ -3,6 +3,7 @@
 `sweeps.dispatch.sbatch_resources` turns them into the options of each job array.
 """
 
+import re
 from dataclasses import asdict, dataclass, field, replace
 
 from scaling.strict_values import require_positive
@@ -85,6 +86,11 @@ class SlurmConfig:
         if self.gpus < 0:
             raise ValueError(f"gpus is {self.gpus}, expected 0 or more")
         for name in self.options:
+            # submitit writes them into a shell script as they are
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+                raise ValueError(
+                    f"options.{name!r}: cannot be an option of sbatch; use letters, digits, _ and -"
+                )
             if name.replace("_", "-") in _OWN_SBATCH_OPTIONS:
                 raise ValueError(
                     f"options.{name}: is set by scaling itself, or has a key of its own"

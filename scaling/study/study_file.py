@@ -2,19 +2,20 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from models.grades import GRADES
 from models.kinds import ModelError, options_type
+from scaling.documents import parse_toml, read_toml
 from scaling.errors import SettingError, UserError, nearest
 from scaling.strict_values import from_document
 from scaling.study.sections import GridConfig, ModelConfig, StudyConfig, TrainConfig
 from scaling.study.teacher_settings import NO_TEACHER, DistillConfig
 
-__all__ = ["check_name", "load_study"]
+__all__ = ["check_name", "load_study", "override_value"]
 
 
 # sections whose options can be axes of the grid
@@ -23,6 +24,8 @@ _AXIS_SECTIONS: dict[str, type] = {
     "train": TrainConfig,
     "distill": DistillConfig,
 }
+# texts that may have several lines: shell code, and a title for people
+_SEVERAL_LINES = ("slurm.setup", "study.description")
 _NO_AXES = ("train.share_prefix", "train.recipe_n_samples", "train.rate_law", "distill.student")
 
 
@@ -33,7 +36,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         UserError: the file is missing or not TOML, or a key or a value is not valid.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = read_toml(path)
     except OSError as error:
         if path.is_dir():
             raise UserError(
@@ -42,8 +45,15 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a TOML file: {error}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     for override in overrides:
         _apply_override(document, override)
+    for key, text in _texts(document):
+        if bad := next((c for c in text if c < " " or "\x7f" <= c < "\xa0"), None):
+            raise UserError(
+                f"{path}: {key}: {text!r} holds a control character ({bad!r}); remove it"
+            )
     grid = document.get("grid")
     if isinstance(grid, dict):
         known = {f.name for f in fields(GridConfig)} - {"axes"}
@@ -81,6 +91,15 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     return study
 
 
+def override_value(text: str) -> Any:
+    """Return what an override sets a key to: a TOML value, or a bare word as a string."""
+    try:
+        document = parse_toml(f"value = {text}")
+    except ValueError:
+        return text
+    return document["value"] if len(document) == 1 else text
+
+
 def check_name(name: str) -> None:
     """Check that a study can be called so.
 
@@ -98,16 +117,26 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts) or len(parts) < 2:
         raise UserError(f"override {override}: expected section.key=value, e.g. grid.n_seeds=3")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string
+    value = override_value(text)
     target = document
     for part in parts[:-1]:
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
             raise UserError(f"override {override}: {part} is not a section")
     target[parts[-1]] = value
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the names and the texts of a document, which reach terminals, scripts and names of files, with their keys."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield key or "study file", name
+            yield from _texts(item, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, key)
+    elif isinstance(value, str) and key not in _SEVERAL_LINES:
+        yield key, value
 
 
 def _check(study: StudyConfig) -> None:

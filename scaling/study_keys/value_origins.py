@@ -1,14 +1,22 @@
 """Where each value of a study comes from: a line of its file, an override, or the default."""
 
-import tomllib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scaling.study import StudyConfig
+from scaling.documents import parse_toml
+from scaling.study import StudyConfig, override_value
 from scaling.study_keys.described_keys import described_sections
 
 __all__ = ["Setting", "flat", "key_lines", "settings_of"]
+
+
+# what may hold a line end or a bracket, and these
+_TOKEN = re.compile(
+    r'''"""(?:\\.|[^\\])*?"{3,5}|\'{3}.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|\#[^\n]*|[\[\]{}\n]''',
+    flags=re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -52,18 +60,27 @@ def settings_of(study: StudyConfig, text: str, overrides: Sequence[str] = ()) ->
 
 def key_lines(text: str) -> dict[str, int]:
     """Return the line, from 1, at which each key of a TOML text is set; of a table, the line of its first key."""
-    lines = text.splitlines(keepends=True)
     found: dict[str, int] = {}
-    begin = 1
-    for number in range(1, len(lines) + 1):
-        try:
-            document = tomllib.loads("".join(lines[:number]))
-        except tomllib.TOMLDecodeError:  # within a value of several lines
-            continue
-        for key, _ in flat(document):
-            found.setdefault(key, begin)
-        begin = number + 1
+    header = ""
+    for line, statement in _statements(text):
+        if statement.lstrip().startswith("["):
+            header = statement
+            statement = ""
+        for key, _ in flat(parse_toml(header + statement)):
+            found.setdefault(key, line)
     return found
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each header and each key with its value, and the line at which it begins; the text is TOML."""
+    begin, line, level, first = 0, 1, 0, 1
+    for token in _TOKEN.finditer(text):
+        level += (token[0] in "[{") - (token[0] in "]}")
+        line += token[0].count("\n")
+        if token[0] == "\n" and level == 0:
+            yield first, text[begin : token.end()]
+            begin, first = token.end(), line
+    yield first, text[begin:]
 
 
 def _document(study: StudyConfig) -> dict[str, Any]:
@@ -91,11 +108,7 @@ def flat(part: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 def _overridden(override: str) -> list[str]:
     """The keys that an override sets; its value may be a whole table."""
     name, _, text = override.partition("=")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:  # a bare word
-        value = text
-    return [key for key, _ in flat({name.strip(): value})]
+    return [key for key, _ in flat({name.strip(): override_value(text)})]
 
 
 def _origin(key: str, lines: Mapping[str, int], given: set[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.atomic_files import write_json
+from scaling.documents import read_json
 from scaling.errors import StorageError, UserError, nearest
 from scaling.records import RunStore
 from scaling.strict_values import from_document
@@ -334,7 +334,7 @@ def _read(job: Submission) -> tuple[_Named, ...] | None:
     """
     path = job.folder / _OUTCOME
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -1,11 +1,11 @@
 """What the cells of a pursuit have cost, and what those that are not trained yet would cost, in the goal's unit."""
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from models.kinds import size_of
+from scaling.documents import read_json
 from scaling.errors import UserError
 from scaling.records import PursuitRound, RunStore
 from scaling.strict_values import from_document
@@ -134,5 +134,5 @@ def _config(name: str, runs: RunStore) -> RunConfig | None:
         return runs.read(name).config
     path = runs.folder(name) / "config.json"
     with suppress(OSError, ValueError, UserError):
-        return from_document(RunConfig, json.loads(path.read_bytes()), str(path))
+        return from_document(RunConfig, read_json(path), str(path))
     return None

@@ -19,6 +19,7 @@ from models.kinds import size_of
 from models.model_options import ModelOptions
 from scaling.atomic_files import write_json
 from scaling.device_peaks import mfu, published_peak
+from scaling.documents import read_json
 from scaling.errors import UserError
 from scaling.strict_values import from_document
 from scaling.study import TOKENS_PER_PART, BatchSchedule, DataFacts, RunConfig, count_steps
@@ -317,7 +318,7 @@ def read_benchmarks(folder: Path) -> list[Throughput]:
     """
     path = folder / BENCHMARK_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         return list(from_document(tuple[Throughput, ...], document, f"{path}: damaged"))
     except FileNotFoundError:
         return []

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import FiniteFloat
 
+from scaling.documents import read_json
 from scaling.errors import UserError
 from scaling.records import RunStore, is_attempt, read_attempts, without_digest
 from scaling.strict_values import fits, tolerant
@@ -124,7 +125,7 @@ def former_runs(
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for signature in signatures:
         with suppress(OSError, ValueError, KeyError):
-            document = json.loads((runs.folder(signature) / "config.json").read_bytes())
+            document = read_json(runs.folder(signature) / "config.json")
             key = (document["grade_name"], document["n_samples"], document["seed"])
             found.setdefault(key, []).append(document)
     return found

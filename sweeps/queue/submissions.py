@@ -6,7 +6,6 @@ between, the next one finds the submission's jobs in the queue by its folder.
 
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scaling.atomic_files import write_json
+from scaling.documents import read_json
 from scaling.errors import StorageError, UserError
 from scaling.records import RunStore
 from scaling.strict_values import from_document, tolerant
@@ -113,7 +113,7 @@ def read_submissions(runs: RunStore) -> list[Submission]:
     found = []
     for path in sorted((runs.root / "submissions").glob("*/submission.json"), key=_age):
         try:
-            document = {**json.loads(path.read_text(encoding="utf-8")), "folder": path.parent}
+            document = {**read_json(path), "folder": path.parent}
             found.append(from_document(Submission, document, "damaged"))
         except (OSError, ValueError, TypeError, UserError) as error:
             logger.warning("%s: skipped: %s", path, error)

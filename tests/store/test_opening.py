@@ -103,7 +103,7 @@ def test_a_broken_document_is_reported(store, document, expected):
         ),
         (
             lambda d: d.update(truth={"bayes_auc": np.nan}),
-            "truth.bayes_auc: input should be a fini",
+            "not valid JSON: NaN is not a JSON number",
         ),
         (
             lambda d: d.update(utc_offset_seconds=None),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
@@ -13,6 +12,7 @@ from scaling.cli.options import AsJson, Runs
 from scaling.cli.output import counted, emit
 from scaling.cli.study_files.show_verb import cell_of, plain_value, study_settings
 from scaling.cli.tables import Table
+from scaling.documents import read_json
 from scaling.errors import UserError
 
 __all__ = ["add_verbs"]
@@ -143,7 +143,7 @@ def _of_run(folder: Path) -> dict[str, Any]:
         if not file.exists():
             continue
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
+            document = read_json(file)
             whole = document if name == "record.json" else {"config": document}
             config = whole["config"]
             values = dict(flat(whole))

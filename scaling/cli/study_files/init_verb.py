@@ -12,6 +12,7 @@ import typer
 
 from scaling.cli.options import Output
 from scaling.cli.study_files.shipped_studies_verb import shipped_studies
+from scaling.documents import read_toml
 from scaling.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -128,10 +129,8 @@ def _refuse_import_file(path: Path) -> None:
     Raises:
         UserError: it is one.
     """
-    import tomllib
-
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = read_toml(path)
     except (OSError, ValueError):  # told by whoever reads it as a study
         return
     if "impressions" in document:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from scaling.cli.output import counted, format_duration, format_hours
 from scaling.cli.progress import sweep_progress
 from scaling.cli.sweep.dispatching import Cluster
 from scaling.cli.sweep.rate_table import Scanned
+from scaling.documents import read_json
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _begun(runs: RunStore) -> BegunScan | None:
 
     path = runs.root / _SCAN_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         return from_document(BegunScan, document, f"{path}: damaged; remove it")
     except FileNotFoundError:
         return None

@@ -1,10 +1,10 @@
 """The TOML of `scaling data import table`: its sections and keys, which name the files and their columns."""
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from scaling.documents import read_toml
 from scaling.errors import UserError
 from scaling.importers.mapping.file_sections import (
     Condition,
@@ -264,7 +264,7 @@ def read_table_file(raw: Path) -> tuple[Path, TableFile]:
             )
         file = found[0]
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = read_toml(file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:

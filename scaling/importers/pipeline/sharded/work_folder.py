@@ -20,6 +20,7 @@ from traceback import format_exception
 from typing import Any, Self
 
 from scaling.atomic_files import write_json
+from scaling.documents import read_json
 from scaling.errors import StorageError, UserError
 from scaling.importers.declaration import Log
 from scaling.importers.pipeline.engine import Engine, Limits
@@ -107,7 +108,7 @@ class ShardedImport:
     @cached_property
     def groups(self) -> tuple[FileGroup, ...]:
         """The groups of files, as planned."""
-        plan = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+        plan = read_json(self.folder / "plan.json")
         return tuple(
             FileGroup(
                 group["table"],
@@ -133,7 +134,7 @@ class ShardedImport:
     def document(self, phase: str, number: int = 0) -> dict[str, Any]:
         """Return what a piece states."""
         path = self.piece(phase, number) / _DOCUMENT
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = read_json(path)
         return document
 
     def documents(self, phase: str) -> list[dict[str, Any]]:
@@ -215,7 +216,7 @@ class ShardedImport:
         """
         files = sorted((self.folder / "errors").glob("*.json"))
         if files:
-            found = json.loads(files[0].read_text(encoding="utf-8"))
+            found = read_json(files[0])
             kind, message = found["kind"], found["message"]
             if kind in ("user", "storage"):
                 raise (StorageError if kind == "storage" else UserError)(message)
