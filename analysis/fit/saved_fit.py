@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from analysis.fit.fit_options import FitOptions
+from analysis.fit.fit_options import FitOptions, IntervalMethod, Loss, Residual, Weights
 from analysis.laws import build_law
 from analysis.uncertainty import Interval, Noise, Part
 from scaling.atomic_files import json_values
+from scaling.errors import UserError
+from scaling.strict_values import from_document, tolerant
 
 if TYPE_CHECKING:
     from analysis.fit.law_fit import LawFit
@@ -25,7 +28,104 @@ _PLAIN = (
     *("n_cells", "n_free", "r_squared", "aicc", "condition", "spans", "at_bound", "unidentified"),
     *("nfev", "origin"),
 )
+_OF_NOISE = frozenset(one.name for one in dataclass_fields(Noise))
 _NESTED = ("intervals", "noise", "cells", "theta", "parts")
+
+
+@dataclass(frozen=True)
+class _SavedLaw:
+    name: str
+    rising: bool
+    limit: float | None
+
+
+@dataclass(frozen=True)
+class _SavedEnds:
+    lower: float | None
+    upper: float | None
+    open_lower: bool = False
+    open_upper: bool = False
+
+
+@dataclass(frozen=True)
+class _SavedPart:
+    source: str
+    covariance: tuple[tuple[float | None, ...], ...]
+    dof: float | None
+
+
+@tolerant
+@dataclass(frozen=True)
+class _SavedNoise:
+    sd: float | None
+    dof: int
+    source: Literal["seeds", "settings", "residuals", "none"]
+    seed_sd: float | None = None
+    seed_dof: int = 0
+    lack_of_fit: float | None = None
+    lack_of_fit_p: float | None = None
+    run_sd: float | None = 0.0
+    shared_sd: float | None = 0.0
+    test_sd: float | None = 0.0
+    misfit_sd: float | None = 0.0
+
+
+@tolerant
+@dataclass(frozen=True)
+class _SavedFit:
+    """The types of a document; keys with a default are absent in those of older versions."""
+
+    law: _SavedLaw
+    columns: dict[str, str]
+    y: str
+    params: dict[str, float | None]
+    stderr: dict[str, float | None]
+    status: Literal["converged", "at_bound", "not_identified", "too_few_points", "not_converged"]
+    message: str
+    notes: tuple[str, ...]
+    objective: float | None
+    n_points: int
+    n_cells: int
+    n_free: int
+    r_squared: float | None
+    aicc: float | None
+    condition: float | None
+    spans: dict[str, tuple[float, float]]
+    at_bound: tuple[str, ...]
+    unidentified: tuple[str, ...]
+    nfev: int
+    origin: tuple[float, ...]
+    loss: Loss
+    delta: float | None
+    residual: Residual
+    fixed: dict[str, float]
+    interval_method: IntervalMethod
+    level: float
+    seed: int
+    n_draws: int
+    intervals: dict[str, _SavedEnds]
+    noise: _SavedNoise
+    cells: dict[str, tuple[float | None, ...]]
+    theta: tuple[float | None, ...]
+    parts: tuple[_SavedPart, ...]
+    over: float = 1.0
+    weights: Weights = "none"
+    simpler_p: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check that what belongs together has the same length and names."""
+        size = len(self.theta)
+        if any(
+            len(p.covariance) != size or any(len(r) != size for r in p.covariance)
+            for p in self.parts
+        ):
+            raise ValueError(
+                f"parts: expected covariances of {size} x {size}, as theta has {size} values"
+            )
+        if len({len(values) for values in self.cells.values()}) > 1:
+            raise ValueError("cells: columns of different lengths")
+        if size and len(self.origin) != len(self.columns):
+            raise ValueError(f"origin: {len(self.origin)} values for {len(self.columns)} columns")
 
 
 def document_of(fit: "LawFit") -> dict[str, Any]:
@@ -57,10 +157,19 @@ def document_of(fit: "LawFit") -> dict[str, Any]:
 
 
 def fields_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `LawFit` from a document, also from one that an older version saved."""
+    """The fields of `LawFit` from a document, also from one that an older version saved.
+
+    Raises:
+        UserError: a value is missing, or is not what `document_of` writes.
+    """
+    from_document(_SavedFit, document, "fit")
     fields = {name: document[name] for name in (*_PLAIN, *_NESTED)}
     law = document["law"]
     fields["law"] = build_law(law["name"], rising=law["rising"], limit=law["limit"])
+    if set(fields["columns"]) != set(fields["law"].variables):
+        raise UserError(
+            f"fit: columns of {', '.join(fields['columns']) or 'nothing'}, expected {', '.join(fields['law'].variables)}"
+        )
     fields["options"] = _options(document)
     fields["simpler_p"] = _number(document.get("simpler_p"))  # older documents have none
     for name in ("params", "stderr"):
@@ -70,7 +179,7 @@ def fields_of(document: Mapping[str, Any]) -> dict[str, Any]:
     fields["intervals"] = {
         name: Interval(**{**ends, **_open_ends(ends)}) for name, ends in fields["intervals"].items()
     }
-    fields["noise"] = Noise(**{k: _number(v) for k, v in fields["noise"].items()})
+    fields["noise"] = Noise(**{k: _number(v) for k, v in fields["noise"].items() if k in _OF_NOISE})
     fields["cells"] = pd.DataFrame(fields["cells"]).astype(float)
     fields["theta"] = np.array(fields["theta"], dtype=float)
     fields["parts"] = tuple(_part(part) for part in fields["parts"])

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.fit import LawFit
 from analysis.forecasts.forecast import Forecast, digest_of, size_text
 from scaling.atomic_files import write_new
 from scaling.documents import read_json
@@ -75,6 +76,26 @@ def _name(forecast: Forecast) -> str:
     return "-".join([*sizes, forecast.key]) + ".json"
 
 
+def _check(forecast: Forecast) -> None:
+    """Check what a forecast's types do not tell: its fit, and that both are of the same sizes and metric.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    fit = LawFit.from_document(forecast.fit)
+    from_document(dict[str, float], forecast.options.get("fixed"), "options.fixed")
+    columns = [fit.columns[variable] for variable in fit.law.variables]
+    if list(forecast.target) != columns or forecast.metric != fit.y:
+        raise UserError(
+            f"a forecast of {forecast.metric} at {', '.join(forecast.target)}, "
+            f"but its fit is of {fit.y} by {', '.join(columns)}"
+        )
+    if not all(size > 0 for size in forecast.target.values()):
+        raise UserError("target: expected positive sizes")
+    if not fit.has_curve or not forecast.lower <= forecast.value <= forecast.upper:
+        raise UserError("value: is not in its interval, or its fit has no curve")
+
+
 def _read(path: Path) -> Entry:
     try:
         document = read_json(path)
@@ -93,6 +114,7 @@ def _read(path: Path) -> Entry:
         return Entry(path, None, "its content was changed after it was written")
     try:
         forecast = from_document(Forecast, document, str(path))
+        _check(forecast)
     except UserError as error:
         return Entry(path, None, f"not a forecast of this version: {error}")
     if path.name != _name(forecast):

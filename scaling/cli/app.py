@@ -37,6 +37,7 @@ for _part in (study_files, doctor, sweep, data, laws, serve_bench_verb, other_to
     _part.add_verbs(app)
 
 _INTERRUPTED = 130
+_MOST_CHARACTERS = 2000
 # What a comparison is with: `compare` takes a baseline, `race` and `compute-gain` a reference.
 _OTHER_NAMES = {"--baseline": "--reference", "--reference": "--baseline"}
 _debug = False
@@ -156,5 +157,8 @@ def _usage_message(message: str) -> str:
 
 def _fail(message: str) -> NoReturn:
     begin = coloured("error:", "error", on_stderr=True)
-    print(begin, printable(" ".join(message.split())), file=sys.stderr)
+    line = printable(" ".join(message.split()))
+    if len(line) > _MOST_CHARACTERS:  # it quotes what was given, e.g. a cell of a megabyte
+        line = f"{line[: _MOST_CHARACTERS // 2]} ... {line[-_MOST_CHARACTERS // 2 :]}"
+    print(begin, line, file=sys.stderr)
     sys.exit(2)

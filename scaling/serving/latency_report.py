@@ -7,7 +7,7 @@ from typing import Any
 from scaling.atomic_files import write_json
 from scaling.documents import read_json
 from scaling.errors import UserError
-from scaling.strict_values import from_document
+from scaling.strict_values import from_document, require_positive
 
 __all__ = [
     "ENOUGH_REQUESTS",
@@ -57,6 +57,13 @@ class Latency:
     cpu_ms: float
     candidates_per_second: float
 
+    def __post_init__(self) -> None:
+        """Check that all numbers can be measured ones."""
+        require_positive(self, "n_candidates", "n_requests", "p50_ms", "p95_ms", "p99_ms")
+        require_positive(self, "candidates_per_second")
+        if self.cpu_ms < 0:
+            raise ValueError(f"cpu_ms is {self.cpu_ms}, expected 0 or more")
+
     @property
     def enough_seconds(self) -> float:
         """Seconds that `ENOUGH_REQUESTS` requests take."""
@@ -84,6 +91,12 @@ class ServingReport:
     n_threads: int
     latencies: tuple[Latency, ...]
     environment: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Check the sizes, and that the model has a kind."""
+        require_positive(self, "max_len", "n_threads")
+        if not isinstance(self.model.get("kind"), str):
+            raise ValueError("model.kind: expected the name of a kind of models")
 
 
 def merge_reports(earlier: ServingReport, report: ServingReport) -> ServingReport | None:

@@ -1,5 +1,6 @@
 """Reads a study file (TOML with the sections of a `StudyConfig`) with its overrides, and checks it."""
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,9 @@ _AXIS_SECTIONS: dict[str, type] = {
 }
 # texts that may have several lines: shell code, and a title for people
 _SEVERAL_LINES = ("slurm.setup", "study.description")
+_MOST_CELLS = 200_000  # which take over ten seconds to plan
+_MOST_PARTS = 32
+_MOST_NAME = 200  # characters; file systems take 255
 _NO_AXES = ("train.share_prefix", "train.recipe_n_samples", "train.rate_law", "distill.student")
 
 
@@ -106,9 +110,10 @@ def check_name(name: str) -> None:
     Raises:
         SettingError: no folder can have this name everywhere.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+    if len(name) > _MOST_NAME or not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
         raise SettingError(
-            "study.name", f"{name!r} cannot be a folder's name; use letters, digits, . _ -"
+            "study.name",
+            f"{name!r} cannot be a folder's name; use letters, digits, . _ - and at most {_MOST_NAME} of them",
         )
 
 
@@ -117,6 +122,8 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts) or len(parts) < 2:
         raise UserError(f"override {override}: expected section.key=value, e.g. grid.n_seeds=3")
+    if len(parts) > _MOST_PARTS:
+        raise UserError(f"override {parts[0]}....: a key of {len(parts):,} parts; expected section.key")
     value = override_value(text)
     target = document
     for part in parts[:-1]:
@@ -175,12 +182,19 @@ def _check_grid(study: StudyConfig) -> None:
         )
     if min(counts) < 1:
         raise UserError("grid.n_seeds: expected at least one seed")
+    n_runs = sum(counts) if len(counts) > 1 else counts[0] * len(grid.n_samples)
+    n_cells = n_runs * math.prod([len(grid.grade), *map(len, grid.axes.values())])
+    if n_cells > _MOST_CELLS:
+        raise UserError(f"grid: {n_cells:,} cells, expected at most {_MOST_CELLS:,}")
 
 
 def _check_distinct(key: str, values: Sequence[Any]) -> None:
-    for place, value in enumerate(values):
-        if value in values[:place]:
+    seen: set[Any] = set()
+    for value in values:
+        mark = repr(value) if isinstance(value, list | dict) else value
+        if mark in seen:
             raise UserError(f"{key}: {value} is given twice; remove one")
+        seen.add(mark)
 
 
 def _check_kinds(study: StudyConfig) -> None:

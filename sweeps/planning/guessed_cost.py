@@ -52,7 +52,10 @@ def training_seconds(
     """Return the seconds of the first `n_samples` impressions of a run that trains one model."""
     phases = batch_phases(n_samples, config.batch_size, config.batch_schedule)
     return sum(
-        p.n_steps * _step_seconds(config, data, speed, p.batch_size) for p in phases if p.n_steps
+        # a batch holds no more impressions than there are
+        p.n_steps * _step_seconds(config, data, speed, min(p.batch_size, p.end - p.first))
+        for p in phases
+        if p.n_steps
     )
 
 
