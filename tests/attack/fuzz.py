@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "tests" / "attack")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from fuzz_inputs import Change, Surface, Verdict, case_text, contents, judge
 from fuzz_surfaces import SURFACES
