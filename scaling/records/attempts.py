@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, PositiveInt
 
 from scaling.atomic_files import write_json
+from scaling.documents import parse_json
 from scaling.strict_values import fits, tolerant
 
 __all__ = [
@@ -165,7 +166,7 @@ def read_attempt(path: Path) -> dict[str, Any]:
     text = path.read_bytes()
     if not fits(_Attempt, text):
         raise ValueError(f"{path}: not an attempt")
-    document: dict[str, Any] = json.loads(text)
+    document: dict[str, Any] = parse_json(text.decode())
     return document
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, FiniteFloat
 
 from scaling.atomic_files import to_json
+from scaling.documents import parse_json
 from scaling.errors import UserError
 from scaling.records.record import RunRecord
 from scaling.strict_values import from_document, tolerant
@@ -146,9 +147,7 @@ def _content(path: Path) -> bytes:
 
 def _document(text: bytes, path: Path) -> Any:
     try:
-        return json.loads(without_digest(text))
-    except RecursionError as error:
-        raise UserError(f"{path}: not a record: nested too deeply") from error
+        return parse_json(without_digest(text).decode())
     except ValueError as error:
         raise UserError(f"{path}: {_reason(error)}") from error
 

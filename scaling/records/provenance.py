@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import json
 import os
 import platform
 import shlex
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from models.kinds import syntax_text
+from scaling.documents import read_json
 
 __all__ = [
     "COMMAND_VARIABLE",
@@ -115,7 +115,7 @@ def describe_environment(device: str) -> dict[str, Any]:
 def _from_snapshot(folder: Path) -> dict[str, Any]:
     document: dict[str, Any] = {}
     with suppress(OSError, ValueError):
-        document = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        document = read_json(folder / "provenance.json")
     return {name: document.get(name) for name in ("git_commit", "git_dirty", "git_diff")}
 
 

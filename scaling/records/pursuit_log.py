@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from scaling.atomic_files import json_values, write_text
+from scaling.documents import parse_json
 from scaling.errors import UserError
 from scaling.strict_values import from_document, tolerant
 
@@ -100,7 +101,7 @@ def read_rounds(study_folder: Path) -> list[PursuitRound]:
     rounds = []
     for number, line in enumerate(lines, start=1):
         try:
-            document = json.loads(line)
+            document = parse_json(line)
         except ValueError as error:
             raise UserError(
                 f"{path}: line {number} is damaged: {error}; remove the file to begin a new pursuit, whose "

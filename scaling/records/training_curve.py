@@ -1,11 +1,11 @@
 """The training curve of a run: the lines of its `metrics.jsonl`."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import FiniteFloat
 
+from scaling.documents import parse_json
 from scaling.errors import UserError
 from scaling.records.digests import check_file
 from scaling.records.record import CURVE_FILE
@@ -59,7 +59,7 @@ def read_curve(folder: Path, digest: str | None = None) -> list[CurvePoint]:
     for number, line in enumerate(text.split("\n")[:-1], start=1):
         where = f"{path}: line {number}"
         try:
-            document = json.loads(line)
+            document = parse_json(line)
         except ValueError as error:
             raise UserError(f"{where}: not JSON: {error}") from error
         points.append(from_document(CurvePoint, document, where))

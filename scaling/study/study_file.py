@@ -123,7 +123,9 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     if not equals or not all(parts) or len(parts) < 2:
         raise UserError(f"override {override}: expected section.key=value, e.g. grid.n_seeds=3")
     if len(parts) > _MOST_PARTS:
-        raise UserError(f"override {parts[0]}....: a key of {len(parts):,} parts; expected section.key")
+        raise UserError(
+            f"override {parts[0]}....: a key of {len(parts):,} parts; expected section.key"
+        )
     value = override_value(text)
     target = document
     for part in parts[:-1]:

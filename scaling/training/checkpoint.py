@@ -148,7 +148,7 @@ def read_checkpoints(folder: Path, label: str) -> Iterator[Checkpoint]:
             with safe_open(path, "pt") as opened:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
                 facts = json.loads(opened.metadata()["facts"])
-        except (OSError, SafetensorError):
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
             continue  # removed in the meantime, or unreadable: use the one before it
         yield Checkpoint(label, _step(path), tensors, facts)
 

@@ -15,6 +15,7 @@ from models.kinds import ModelError
 from models.kinds.building import empty_model
 from models.model_options import ModelOptions
 from scaling.atomic_files import atomic_path
+from scaling.documents import parse_json
 from scaling.errors import StorageError, UserError
 from scaling.records import MODEL_FILE, check_file, read_record
 from scaling.store import Feature, Schema
@@ -108,7 +109,15 @@ def read_model(run_folder: Path, device: str = "cpu") -> tuple[CTRModel, Schema]
         model.load_state_dict(tensors)
     except ModelError as error:
         raise UserError(f"{path}: {error}") from error
-    except (OSError, SafetensorError, KeyError, ValueError, AttributeError, RuntimeError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         raise UserError(f"{path}: not a model of this version: {error}") from error
     return model.to(torch.device(device)).eval(), schema
 
@@ -116,7 +125,7 @@ def read_model(run_folder: Path, device: str = "cpu") -> tuple[CTRModel, Schema]
 def _read_facts(metadata: dict[str, str]) -> dict[str, Any]:
     """What else the file says; earlier versions wrote an entry for each fact."""
     told = metadata.get(_FACTS)
-    return json.loads(told) if told else {key: json.loads(text) for key, text in metadata.items()}
+    return parse_json(told) if told else {key: parse_json(text) for key, text in metadata.items()}
 
 
 def _schema(document: dict[str, Any]) -> Schema:

@@ -23,8 +23,8 @@ from random import Random
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from fuzz_inputs import Change, Surface, Verdict, case_text, contents, judge
-from fuzz_surfaces import SURFACES
+from fuzz_inputs import Change, Surface, Verdict, case_text, contents, judge  # noqa: E402
+from fuzz_surfaces import SURFACES  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "attack-fuzz.json"
 FAULTS = ROOT / "build" / "attack-faults"
@@ -72,7 +72,9 @@ def seed_of(surface: Surface, folder: Path) -> dict[str, bytes]:
     return pickle.loads(kept.read_bytes())
 
 
-def judged(surface: Surface, seed_files: Mapping[str, bytes], seed: int, numbers: range, folder: Path) -> Iterator[tuple[int, Verdict, float]]:
+def judged(
+    surface: Surface, seed_files: Mapping[str, bytes], seed: int, numbers: range, folder: Path
+) -> Iterator[tuple[int, Verdict, float]]:
     """Yield the outcome of each input; a worker that hangs or dies is a fault of its input. The last one has the memory."""
     begin = numbers.start
     while begin < numbers.stop:
@@ -82,7 +84,7 @@ def judged(surface: Surface, seed_files: Mapping[str, bytes], seed: int, numbers
             os.close(reader)
             _work(surface, seed_files, seed, range(begin, numbers.stop), folder, writer)
         os.close(writer)
-        with open(reader) as lines:
+        with os.fdopen(reader) as lines:
             for line in lines:
                 number, kind, fault, seconds = json.loads(line)
                 begin = number + 1
@@ -92,7 +94,11 @@ def judged(surface: Surface, seed_files: Mapping[str, bytes], seed: int, numbers
         if status and begin < numbers.stop:
             signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
             hung = signal_number == signal.SIGALRM
-            fault = f"over {SECONDS} s" if hung else f"the process ended by signal {signal_number}, status {status}"
+            fault = (
+                f"over {SECONDS} s"
+                if hung
+                else f"the process ended by signal {signal_number}, status {status}"
+            )
             yield begin, Verdict("fault", fault), float(SECONDS if hung else 0)
             begin += 1
             for name in contents():
@@ -102,12 +108,18 @@ def judged(surface: Surface, seed_files: Mapping[str, bytes], seed: int, numbers
                 Path(name).write_bytes(content)
 
 
-def _work(surface: Surface, seed_files: Mapping[str, bytes], seed: int, numbers: range, folder: Path, writer: int) -> None:
+def _work(
+    surface: Surface,
+    seed_files: Mapping[str, bytes],
+    seed: int,
+    numbers: range,
+    folder: Path,
+    writer: int,
+) -> None:
     os.chdir(folder)
     # no SLURM is asked, and what is noted on the node stays here
     os.environ |= {"PATH": "", "TMPDIR": str(folder.parent)}
-    with open("/proc/self/statm") as file:
-        pages = int(file.read().split()[0])
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
     # more than an input may have in memory, as DuckDB reserves addresses that it does not use
     most = pages * resource.getpagesize() + 4 * MOST_GIB * 2**30
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -115,7 +127,7 @@ def _work(surface: Surface, seed_files: Mapping[str, bytes], seed: int, numbers:
     sink = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
         os.dup2(sink, descriptor)
-    with open(writer, "w") as lines:
+    with os.fdopen(writer, "w") as lines:
         for number in numbers:
             change = change_of(surface, seed_files, seed, number)
             signal.alarm(SECONDS)
@@ -135,11 +147,15 @@ def _work(surface: Surface, seed_files: Mapping[str, bytes], seed: int, numbers:
 
 def _commit() -> str:
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False
+        ).stdout.strip()
 
     # the code that the inputs reach
     dirty = git("status", "--porcelain", "--", "models", "scaling", "sweeps", "analysis")
-    return git("log", "-1", "--format=%h", "--", "models", "scaling", "sweeps", "analysis") + ("-dirty" if dirty else "")
+    return git("log", "-1", "--format=%h", "--", "models", "scaling", "sweeps", "analysis") + (
+        "-dirty" if dirty else ""
+    )
 
 
 def attack(surface: Surface, n_inputs: int, seed: int, result: Path, *, anew: bool) -> int:
@@ -170,7 +186,12 @@ def attack(surface: Surface, n_inputs: int, seed: int, result: Path, *, anew: bo
                 shown.add(kind)
                 print(f"{surface.name} {number}: {verdict.fault}", flush=True)
                 FAULTS.mkdir(parents=True, exist_ok=True)
-                case = case_text(surface.name, change_of(surface, seed_files, seed, number), "refused", verdict.fault)
+                case = case_text(
+                    surface.name,
+                    change_of(surface, seed_files, seed, number),
+                    "refused",
+                    verdict.fault,
+                )
                 (FAULTS / f"{surface.name}-{number}.json").write_text(case)
         whole = json.loads(result.read_text()) if result.exists() else {}
         whole[surface.name] = asdict(count)
@@ -185,12 +206,19 @@ def attack(surface: Surface, n_inputs: int, seed: int, result: Path, *, anew: bo
 def main() -> None:
     """Attack the surfaces one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--surfaces", nargs="*", default=list(SURFACES), choices=list(SURFACES), metavar="NAME")
+    parser.add_argument(
+        "--surfaces", nargs="*", default=list(SURFACES), choices=list(SURFACES), metavar="NAME"
+    )
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--anew", action="store_true", help="do not go on where a surface stopped")
     parser.add_argument("--result", type=Path, default=RESULT)
-    parser.add_argument("--only", nargs=2, metavar=("NAME", "NUMBER"), help="print one input as a case of the corpus")
+    parser.add_argument(
+        "--only",
+        nargs=2,
+        metavar=("NAME", "NUMBER"),
+        help="print one input as a case of the corpus",
+    )
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     result = options.result.resolve()
@@ -207,7 +235,10 @@ def main() -> None:
     import scaling.cli.app  # once, before the workers are forked
 
     assert scaling.cli.app
-    faults = sum(attack(SURFACES[name], options.inputs, options.seed, result, anew=options.anew) for name in options.surfaces)
+    faults = sum(
+        attack(SURFACES[name], options.inputs, options.seed, result, anew=options.anew)
+        for name in options.surfaces
+    )
     sys.exit(1 if faults else 0)
 
 

@@ -25,18 +25,18 @@ def cases(of_logs):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A folder with the valid files of each surface, made once."""
+    """A folder with the valid files of each surface; those of several are made once."""
     made = {}
 
     def folder(surface):
-        if surface.name not in made:
+        if surface.build not in made:
             path = tmp_path_factory.mktemp(surface.name) / "work"
             path.mkdir()
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(path)
                 surface.build()
-                made[surface.name] = path, contents()
-        return made[surface.name]
+                made[surface.build] = path, contents()
+        return made[surface.build]
 
     return folder
 
@@ -86,7 +86,11 @@ def test_a_traceback_a_changed_file_and_a_second_line_are_faults(tmp_path, monke
 
     monkeypatch.chdir(tmp_path)
     Path("x").write_text("a")
-    for view, word in ((crash, "ValueError"), (write, "changed x"), (lambda: "\x1b[2J", "terminal")):
+    for view, word in (
+        (crash, "ValueError"),
+        (write, "changed x"),
+        (lambda: "\x1b[2J", "terminal"),
+    ):
         monkeypatch.setitem(VIEWS, "@x", view)
         surface = Surface("x", lambda: None, lambda *_: Change(), lambda _: [("@x",)])
         verdict = judge(surface, {"x": b"a"}, Change())

@@ -98,7 +98,9 @@ def judge(surface: Surface, seed: Mapping[str, bytes], change: Change) -> Verdic
             if contents() != before:
                 after = contents()
                 names = [n for n in {*before, *after} if before.get(n) != after.get(n)]
-                return Verdict("fault", f"{_shown(command)}: changed {', '.join(sorted(names)[:3])}")
+                return Verdict(
+                    "fault", f"{_shown(command)}: changed {', '.join(sorted(names)[:3])}"
+                )
         if wrong := surface.check(change, seed, done):
             return Verdict("fault", wrong)
     finally:
@@ -122,7 +124,9 @@ def _served() -> str:
 
     table, folder = runs_table(Path("runs/t")), Path("runs/t")
     counts = measured_counts(table, folder)
-    served = served_models(table, folder, "soft_logloss", n_candidates=counts[0]) if counts else None
+    served = (
+        served_models(table, folder, "soft_logloss", n_candidates=counts[0]) if counts else None
+    )
     return "" if served is None else served.models.to_json(orient="split")
 
 
@@ -148,17 +152,25 @@ def call(command: Sequence[str]) -> Done:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 if command[0].startswith("@"):
-                    print(VIEWS[command[0]]())
+                    sys.stdout.write(VIEWS[command[0]]())
                 else:
                     main(list(command))
             except UserError as error:
-                print(f"error: {printable(' '.join(str(error).split()))[:2000]}", file=sys.stderr)
+                line = printable(" ".join(str(error).split()))[:2000]
+                sys.stderr.write(f"error: {line}\n")
                 code = 2
             except SystemExit as ended:
                 code = ended.code if isinstance(ended.code, int) else 1
-    except BaseException as error:
-        where = [f for f in traceback.extract_tb(error.__traceback__)]
-        ours = next((f for f in reversed(where) if "site-packages" not in f.filename and "lib/python" not in f.filename), where[-1])
+    except BaseException as error:  # noqa: BLE001 whatever it is, it is a fault
+        where = list(traceback.extract_tb(error.__traceback__))
+        ours = next(
+            (
+                f
+                for f in reversed(where)
+                if "site-packages" not in f.filename and "lib/python" not in f.filename
+            ),
+            where[-1],
+        )
         fault = f"{type(error).__name__}: {str(error)[:200]} ({Path(ours.filename).name}:{ours.lineno}, {Path(where[-1].filename).name}:{where[-1].lineno})"
     return Done(tuple(command), code, out.getvalue(), err.getvalue(), fault)
 

@@ -7,9 +7,10 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,8 @@ n_samples = [100, 200]
 _MORE_STUDY = (
     '[distill]\nteacher = "SUAN-1"',
     '[distill]\nteacher = "SUAN-1"\nweight = 0.5\ntemperature = 2.0\nstudent = "SUAN-0"',
-    '[data.generate]\nn_train = 300\nn_test = 100\nn_items = 200\nwarmup_events = 10',
-    '[train.rate_law]\nfactor = 1.0\nwidth_exponent = 0.5\nsamples_exponent = 0.1\ntoken_width = 8\nn_samples = 1000',
+    "[data.generate]\nn_train = 300\nn_test = 100\nn_items = 200\nwarmup_events = 10",
+    "[train.rate_law]\nfactor = 1.0\nwidth_exponent = 0.5\nsamples_exponent = 0.1\ntoken_width = 8\nn_samples = 1000",
     '[grid.train]\npacking = ["none", "request"]',
     '[grid.model]\nkind = ["din", "bst"]',
     '[grid.model]\nffn = ["glu", "plain"]',
@@ -89,16 +90,33 @@ _MORE_STUDY = (
 )
 
 
-def _write_store(path: str = "store") -> None:
+@cache
+def _store_files() -> dict[str, bytes]:
     from scaling.synthetic import SyntheticConfig, generate_logs
 
-    generate_logs(Path(path), SyntheticConfig(n_train=300, n_test=100, n_items=200, warmup_events=10))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "store"
+        generate_logs(path, SyntheticConfig(n_train=300, n_test=100, n_items=200, warmup_events=10))
+        return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*.*")}
 
 
-def _write_list_store() -> None:
+def _write_store() -> None:
+    for name, content in _store_files().items():
+        file = Path("store") / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+
+def _build_store() -> None:
+    _write_store()
+    Path("study.toml").write_text(PLAIN_STUDY)
+
+
+def _build_list_store() -> None:
     from list_logs import write_list_store
 
     write_list_store(Path("store"))
+    Path("study.toml").write_text(PLAIN_STUDY)
 
 
 # ---------------------------------------------------------------- studies
@@ -130,7 +148,11 @@ def _check_study(change: Change, seed: Seed, done: Sequence[Done]) -> str:
         if key.startswith(("grid.model.", "grid.train.", "grid.distill.", "goal.")):
             continue
         found = shown.get(key)
-        if found != value and not (isinstance(value, list | dict) and found is None) and str(found) != str(value):
+        if (
+            found != value
+            and not (isinstance(value, list | dict) and found is None)
+            and str(found) != str(value)
+        ):
             return f"show: {key} is {found!r}, the file says {value!r}"
     return ""
 
@@ -152,7 +174,23 @@ _KEYS = (
     *("run.checkpoint_seconds", "run.device_memory_gib", "run.compile", "goal.quantity", "goal.width", "goal.at", "goal", "grades.own.d", "grades.x"),
     *("grades.own.n_layers", "grades.own.max_len", "a", "a.b", "", ".", "a..b", "study", "study.name.x", "grid.grade.x", "x" * 5000 + ".y", ".".join("a" * 3000)),
 )  # fmt: skip
-_WORDS = ("suan", "din", "lightsuan", "bst", "models.suan:SUAN", "os:system", "x:y", "request", "stretch", "recent", "growing", "bf16", "SUAN-9", "all", "")
+_WORDS = (
+    "suan",
+    "din",
+    "lightsuan",
+    "bst",
+    "models.suan:SUAN",
+    "os:system",
+    "x:y",
+    "request",
+    "stretch",
+    "recent",
+    "growing",
+    "bf16",
+    "SUAN-9",
+    "all",
+    "",
+)
 
 
 def _change_overrides(rng: Random, seed: Seed) -> Change:
@@ -161,7 +199,12 @@ def _change_overrides(rng: Random, seed: Seed) -> Change:
         key = rng.choice(_KEYS)
         value = rng.choice(_WORDS) if rng.random() < 0.3 else strange_toml_value(rng)
         # an argument cannot hold a NUL
-        words += ["--set", rng.choice((f"{key}={value}",) * 9 + (key, f"{key}:{value}"))[:100_000].replace("\0", "")]
+        words += [
+            "--set",
+            rng.choice((f"{key}={value}",) * 9 + (key, f"{key}:{value}"))[:100_000].replace(
+                "\0", ""
+            ),
+        ]
     return Change({}, tuple(words))
 
 
@@ -193,14 +236,23 @@ def _check_table(change: Change, seed: Seed, done: Sequence[Done]) -> str:
     from analysis.table import read_table
 
     text = (change.files.get("runs.csv") or b"").decode("utf-8-sig")
-    rows = [row for row in csv.reader(io.StringIO(text, newline=None), skipinitialspace=True) if any(cell.strip() for cell in row)]
+    rows = [
+        row
+        for row in csv.reader(io.StringIO(text, newline=None), skipinitialspace=True)
+        if any(cell.strip() for cell in row)
+    ]
     table = read_table(Path("runs.csv"))
     if len(rows) - 1 != len(table) or [c.strip() for c in rows[0]] != list(table.columns):
         return f"table: {len(table)} rows of {list(table.columns)}, csv finds {len(rows) - 1} of {rows[0]}"
     for column, cells in zip(table.columns, zip(*rows[1:], strict=True), strict=True):
         if table[column].dtype.kind not in "if":
             continue
-        expected = [float("nan") if re.fullmatch(r"|[#<]?[nN][/aAuU]?.*|None|-[nN].*", c.strip()) else float(c) for c in cells]
+        expected = [
+            float("nan")
+            if re.fullmatch(r"|[#<]?[nN][/aAuU]?.*|None|-[nN].*", c.strip())
+            else float(c)
+            for c in cells
+        ]
         if not np.array_equal(np.asarray(expected), table[column].to_numpy(float), equal_nan=True):
             return f"table: column {column} differs from the cells of the file"
     return ""
@@ -222,7 +274,9 @@ def _change_store(rng: Random, seed: Seed) -> Change:
     if rng.random() < 0.5:  # as a program would state it that wrote these values
         document = json.loads(seed[manifest])
         start = 10 + int.from_bytes(content[8:10], "little")
-        document["arrays"][name.removeprefix("store/").removesuffix(".npy")]["sha256"] = hashlib.sha256(content[start:]).hexdigest()
+        document["arrays"][name.removeprefix("store/").removesuffix(".npy")]["sha256"] = (
+            hashlib.sha256(content[start:]).hexdigest()
+        )
         from scaling.store.manifest import document_fingerprint
 
         document["fingerprint"] = document_fingerprint(document)
@@ -266,9 +320,18 @@ def _build_movielens_1m() -> None:
     raw = Path("raw")
     raw.mkdir()
     (raw / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072\n3::M::25::15::55117\n")
-    (raw / "movies.dat").write_bytes("1::Toy Story (1995)::Animation|Comedy\n2::Léon (1994)::Action\n3::X (2000)::Drama\n".encode("latin-1"))
+    (raw / "movies.dat").write_bytes(
+        "1::Toy Story (1995)::Animation|Comedy\n2::Léon (1994)::Action\n3::X (2000)::Drama\n".encode(
+            "latin-1"
+        )
+    )
     rng = Random(0)
-    (raw / "ratings.dat").write_text("".join(f"{rng.randrange(1, 4)}::{rng.randrange(1, 4)}::{rng.randrange(1, 6)}::{978300000 + 7 * i}\n" for i in range(40)))
+    (raw / "ratings.dat").write_text(
+        "".join(
+            f"{rng.randrange(1, 4)}::{rng.randrange(1, 4)}::{rng.randrange(1, 6)}::{978300000 + 7 * i}\n"
+            for i in range(40)
+        )
+    )
 
 
 def _build_table_log() -> None:
@@ -304,7 +367,10 @@ def _build_yambda() -> None:
         "200::UINTEGER AS track_length_seconds FROM range(300) t(i)",
         "raw/flat/50m/listens.parquet",
     )
-    _copy("SELECT (i % 4)::UINTEGER AS artist_id, i::UINTEGER AS item_id FROM range(30) a(i)", "raw/artist_item_mapping.parquet")
+    _copy(
+        "SELECT (i % 4)::UINTEGER AS artist_id, i::UINTEGER AS item_id FROM range(30) a(i)",
+        "raw/artist_item_mapping.parquet",
+    )
 
 
 def _build_vk_lsvd() -> None:
@@ -333,7 +399,7 @@ def _change_raw(separator: bytes, rng: Random, seed: Seed) -> Change:
         return Change({name: mutate_toml(rng, seed[name])})
     if name.endswith(".parquet"):
         return Change({name: mutate_bytes(rng, seed[name])})
-    cut = b"|" if name.endswith("u.user") or name.endswith("u.item") else separator
+    cut = b"|" if name.endswith(("u.user", "u.item")) else separator
     return Change({name: mutate_cells(rng, seed[name], cut)})
 
 
@@ -370,10 +436,16 @@ def _build_ledger() -> None:
     from analysis.laws import build_law
 
     table = _table().drop(columns=["bayes_logloss", "bayes_auc"])
-    early = table[(table["n_params"] < 50_000) & (table["n_samples"] < 100_000)].reset_index(drop=True)
-    fit = fit_law(build_law("additive"), early, y="soft_logloss", options=FitOptions(fixed={"E": 0.4}))
+    early = table[(table["n_params"] < 50_000) & (table["n_samples"] < 100_000)].reset_index(
+        drop=True
+    )
+    fit = fit_law(
+        build_law("additive"), early, y="soft_logloss", options=FitOptions(fixed={"E": 0.4})
+    )
     target = {"n_params": 100_000.0, "n_samples": 262_144.0}
-    made = make_forecast(fit, early, early, target, study="early", settings=settings_of(early, early, list(target)))
+    made = make_forecast(
+        fit, early, early, target, study="early", settings=settings_of(early, early, list(target))
+    )
     add_forecast(Path("forecasts"), made)
     table.to_csv("runs.csv", index=False)
 
@@ -448,7 +520,22 @@ def _build_planned() -> None:
     Path("study.toml").write_text(PLAIN_STUDY)
     fingerprint = json.loads(Path("store/dataset.json").read_text())["fingerprint"]
     speeds = [
-        Throughput(GRADES[grade], SuanOptions(), "none", fingerprint, "cpu", 0.01, 1e-5, 1e-5, 1.0, 0.5, "x", "float32", 1e9, 1e10)
+        Throughput(
+            GRADES[grade],
+            SuanOptions(),
+            "none",
+            fingerprint,
+            "cpu",
+            0.01,
+            1e-5,
+            1e-5,
+            1.0,
+            0.5,
+            "x",
+            "float32",
+            1e9,
+            1e10,
+        )
         for grade in ("SUAN-0", "SUAN-1")
     ]
     keep_benchmarks(Path("runs"), speeds)
@@ -460,7 +547,13 @@ def _build_planned() -> None:
     append_round(root, [], one)
     append_round(root, [one], one)
     params = {"E": 0.388, "A": 6.0, "B": 1.41, "alpha": 0.76, "beta": 0.28}
-    fit = {"noise": {"sd": 0.002, "run_sd": 0.003}, "params": params, "status": "converged", "law": {"name": "additive"}, "n_points": 9}
+    fit = {
+        "noise": {"sd": 0.002, "run_sd": 0.003},
+        "params": params,
+        "status": "converged",
+        "law": {"name": "additive"},
+        "n_points": 9,
+    }
     write_json(root / "fits" / "logloss-joint.json", fit)
     submission = {
         "cluster": "local", "cells": [["0123456789abcdef"], ["fedcba9876543210", "a1"]], "job_ids": ["12_0", "12_1"],
@@ -479,15 +572,23 @@ def _planned_commands(change: Change) -> Sequence[Sequence[str]]:
     return (("plan", "study.toml", "--json"), ("plan", "study.toml"))
 
 
-_RAW = ("movielens", "movielens-100k", "taobao-ads", "taobao-userbehavior", "eleme", "kuairand", "mind")
+_RAW = (
+    "movielens",
+    "movielens-100k",
+    "taobao-ads",
+    "taobao-userbehavior",
+    "eleme",
+    "kuairand",
+    "mind",
+)
 SURFACES = {
     one.name: one
     for one in (
         Surface("study", _build_study, _change_study, _study_commands, check=_check_study),
         Surface("overrides", _build_study, _change_overrides, _study_commands),
         Surface("table", _build_table, _change_table, _table_commands, (0, 1), _check_table),
-        Surface("store", lambda: (_write_store(), Path("study.toml").write_text(PLAIN_STUDY)), _change_store, _store_commands, (0, 1), _check_store),
-        Surface("store-lists", lambda: (_write_list_store(), Path("study.toml").write_text(PLAIN_STUDY)), _change_store, _store_commands, (0, 1), _check_store),
+        Surface("store", _build_store, _change_store, _store_commands, (0, 1), _check_store),
+        Surface("store-lists", _build_list_store, _change_store, _store_commands, (0, 1), _check_store),
         Surface("forecasts", _build_ledger, _change_ledger, _ledger_commands, (0, 1), _check_ledger),
         Surface("serving", _build_serving, partial(_change_one_json, r"serving\.json"), _serving_commands, (0, 1)),
         Surface("benchmarks", _build_planned, partial(_change_one_json, r"benchmark\.json|joint\.json"), _planned_commands),

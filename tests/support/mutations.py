@@ -57,7 +57,21 @@ def mutate_bytes(rng: Random, content: bytes) -> bytes:
             case 5:
                 del data[at:]
             case 6:
-                data[at:end] = rng.choice((b"\0", b"\xff\xfe", b"\n", b"\r", b'"', b",", b"-1", b"9" * 400, b"1e999", b"nan", b"\x1b[2J"))
+                data[at:end] = rng.choice(
+                    (
+                        b"\0",
+                        b"\xff\xfe",
+                        b"\n",
+                        b"\r",
+                        b'"',
+                        b",",
+                        b"-1",
+                        b"9" * 400,
+                        b"1e999",
+                        b"nan",
+                        b"\x1b[2J",
+                    )
+                )
             case 7:
                 other = rng.randrange(len(data) + 1)
                 data[at:end] = data[other : other + end - at]
@@ -115,7 +129,9 @@ def _change_tree(rng: Random, document: Any, raw: list[str]) -> None:
             if place in other if isinstance(other, dict) else place < len(other):
                 holder[key] = copy.deepcopy(other[place])
         case 7 if isinstance(value, int | float):
-            holder[key] = rng.choice((value + 1, -value, value * 10, value / 3, value * 1e6, str(value), [value]))
+            holder[key] = rng.choice(
+                (value + 1, -value, value * 10, value / 3, value * 1e6, str(value), [value])
+            )
         case 8 if isinstance(value, list) and value:
             value.append(copy.deepcopy(rng.choice(value)))
         case _:
@@ -123,7 +139,13 @@ def _change_tree(rng: Random, document: Any, raw: list[str]) -> None:
 
 
 def _places(value: Any) -> Any:
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    keys = (
+        list(value)
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
     for key in keys:
         yield value, key
         yield from _places(value[key])
@@ -148,16 +170,32 @@ def mutate_toml(rng: Random, content: bytes, lines_to_add: tuple[str, ...] = ())
             case 2:
                 lines.insert(at, rng.choice(lines))
             case 3 if equals:
-                lines[at] = f"{rng.choice((key.strip() + 'x', json.dumps(rng.choice(_TEXTS)), '.'.join('a' * 3000)))} = 1"
+                lines[at] = (
+                    f"{rng.choice((key.strip() + 'x', json.dumps(rng.choice(_TEXTS)), '.'.join('a' * 3000)))} = 1"
+                )
             case 4:
-                lines[at] = rng.choice(("[", "[[study]]", "[a.b.c]", "x", f"[{'.'.join('a' * 50)}]", '["\\u001b"]', "# é"))
+                lines[at] = rng.choice(
+                    (
+                        "[",
+                        "[[study]]",
+                        "[a.b.c]",
+                        "x",
+                        f"[{'.'.join('a' * 50)}]",
+                        '["\\u001b"]',
+                        "# é",
+                    )
+                )
             case 5 | 6 if lines_to_add:
                 lines += rng.choice(lines_to_add).splitlines()
             case 7:
                 found = re.findall(r"-?\d+(?:\.\d+)?", lines[at])
                 if found:
                     old = rng.choice(found)
-                    lines[at] = lines[at].replace(old, rng.choice(("0", "-1", old + "0", old + "000000", "0.5", "1e30", "nan")), 1)
+                    lines[at] = lines[at].replace(
+                        old,
+                        rng.choice(("0", "-1", old + "0", old + "000000", "0.5", "1e30", "nan")),
+                        1,
+                    )
             case _ if equals:
                 lines[at] = f"{key}= {strange_toml_value(rng)}"
         if not lines:
@@ -189,9 +227,15 @@ def mutate_cells(rng: Random, content: bytes, separator: bytes = b",") -> bytes:
                 other = rng.randrange(len(cells))
                 cells[cell], cells[other] = cells[other], cells[cell]
             case 7:
-                cells[cell] = re.sub(rb"\d", lambda found: str(rng.randrange(10)).encode(), cells[cell])
+                cells[cell] = re.sub(
+                    rb"\d", lambda found: str(rng.randrange(10)).encode(), cells[cell]
+                )
             case 8:
-                cells[cell] = rng.choice((b" ", b"-", b"+")) + cells[cell] + rng.choice((b" ", b"0", b"e5", b".0", b","))
+                cells[cell] = (
+                    rng.choice((b" ", b"-", b"+"))
+                    + cells[cell]
+                    + rng.choice((b" ", b"0", b"e5", b".0", b","))
+                )
             case _:
                 cells[cell] = rng.choice(_CELLS)
         if at < len(lines) and lines[at]:
@@ -214,11 +258,18 @@ def mutate_npy(rng: Random, content: bytes) -> bytes:
     match rng.randrange(8):
         case 0 | 1:
             at = rng.randrange(start)
-            return head[:at] + bytes([rng.choice((rng.randrange(256), head[at] ^ 1, 40, 41, 39, 91, 123, 0))]) + head[at + 1 :] + body
+            return (
+                head[:at]
+                + bytes([rng.choice((rng.randrange(256), head[at] ^ 1, 40, 41, 39, 91, 123, 0))])
+                + head[at + 1 :]
+                + body
+            )
         case 2 | 3:
             fields = ast.literal_eval(head[10:].decode("latin-1"))
             key = rng.choice(("descr", "shape", "fortran_order", "x"))
-            value = rng.choice(_SHAPES if key == "shape" else _DESCRS if key == "descr" else ("True", "1", "None"))
+            value = rng.choice(
+                _SHAPES if key == "shape" else _DESCRS if key == "descr" else ("True", "1", "None")
+            )
             items = [f"'{k}': {v!r}" for k, v in fields.items() if k != key] + [f"'{key}': {value}"]
             text = ("{" + ", ".join(items) + ", }").encode()
             return head[:8] + (len(text) + 1).to_bytes(2, "little") + text + b"\n" + body
@@ -227,7 +278,9 @@ def mutate_npy(rng: Random, content: bytes) -> bytes:
         case 5:
             size = int(re.search(rb"[<>|]\w(\d+)", head)[1])
             at = rng.randrange(max(1, len(body) // size)) * size
-            value = rng.choice((b"\xff" * size, b"\0" * size, b"\xff" * (size - 1) + b"\x7f", rng.randbytes(size)))
+            value = rng.choice(
+                (b"\xff" * size, b"\0" * size, b"\xff" * (size - 1) + b"\x7f", rng.randbytes(size))
+            )
             return head + body[:at] + value + body[at + size :]
         case 6:
             return head + rng.choice((body[: len(body) // 2], body + body, b"", body + b"\0"))
