@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from fuzz_inputs import Change, Done, Surface
+from fuzz_run_surfaces import run_surfaces
 from mutations import (
     mutate_bytes,
     mutate_cells,
@@ -594,6 +595,7 @@ SURFACES = {
         Surface("benchmarks", _build_planned, partial(_change_one_json, r"benchmark\.json|joint\.json"), _planned_commands),
         Surface("submissions", _build_planned, partial(_change_one_json, r"submission\.json"), _planned_commands, (0, 1)),
         Surface("pursuit", _build_planned, partial(_change_one_json, r"pursuit\.jsonl"), _planned_commands),
+        *run_surfaces(_write_store),
         _raw_surface("movielens-1m", _build_movielens_1m, separator=b"::"),
         *(_raw_surface(name, partial(_build_raw, name), separator=_SEPARATORS.get(name, b",")) for name in _RAW),
         _raw_surface("table", _build_table_log, "table"),
