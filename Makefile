@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c const
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help study test check lint check-tests mirror-test slurm-test browser-test attack-kills attack-mutants slurm-chaos fix docs site bench
+.PHONY: help study test check lint check-tests mirror-test slurm-test browser-test attack-kills attack-fuzz attack-mutants slurm-chaos fix docs site bench
 
 help:
 	@echo "make study   set up, then run studies/quickstart.toml: data, training, fits, figures, report"
@@ -24,6 +24,7 @@ help:
 	@echo "make slurm-test   install SLURM if it is missing (Debian or Ubuntu, as root) and test sweeps on a real one"
 	@echo "make browser-test install Chromium (as root) and axe-core if they are missing and test the report in it"
 	@echo "make attack-kills   kill training 200 times and compare what is left with undisturbed runs"
+	@echo "make attack-fuzz    change 10,000 inputs of each kind (hours; it goes on where it stopped) and see that each is read or refused in one line"
 	@echo "make attack-mutants  break one promise at a time (half an hour) and see that the tests notice: benchmarks/results/attack-mutants.json"
 	@echo "make slurm-chaos  36 cells while tasks, nodes and drivers are killed for three minutes"
 	@echo "make fix     format, and mend what ruff can"
@@ -89,6 +90,10 @@ slurm-chaos: $(VENV)/.test
 	@echo "== slurm: $(CHAOS_SECONDS) seconds of chaos"
 	@$(BIN)/python tests/support/slurm_cluster.py install
 	@CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/python -m pytest -q -s -m slurm tests/cluster/test_slurm_chaos.py
+
+attack-fuzz: $(VENV)/.test
+	@echo "== attack: changed inputs of every kind"
+	@$(BIN)/python -m tests.attack.fuzz --inputs 10000
 
 attack-mutants: $(VENV)/.test
 	@echo "== attack: faults in the lines that carry the promises"
