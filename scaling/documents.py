@@ -55,13 +55,15 @@ def parse_json(text: str) -> Any:
     try:
         document = json.loads(
             text,
-            parse_constant=_refuse_constant,
+            parse_constant=_refuse_number,
             parse_float=_finite,
             parse_int=_whole,
             object_pairs_hook=_distinct,
         )
     except RecursionError:
         raise ValueError(f"nested over {_MOST_LEVELS} levels deep") from None
+    except _NumberError as error:
+        raise ValueError(_place_of_number(text) or str(error)) from None
     # each level has a bracket of its own
     if text.count("[") + text.count("{") > _MOST_LEVELS:
         for _ in _leaves(document):
@@ -127,21 +129,35 @@ def _leaves(document: Any) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+class _NumberError(ValueError):
+    """A number of a JSON text cannot be used; its key is not known here."""
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise _NumberError(f"{text[:20]} is not a number that a file may hold")
 
 
 def _finite(text: str) -> float:
     number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text[:20]} is too large for a number")
-    return number
+    return number if math.isfinite(number) else _refuse_number(text)
 
 
 def _whole(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
-        raise ValueError(f"{text[:20]}... has {len(text)} digits, expected at most {_MOST_DIGITS}")
-    return int(text)
+    return int(text) if len(text) <= _MOST_DIGITS else _refuse_number(text)
+
+
+def _place_of_number(text: str) -> str:
+    """Say which number cannot be used; the parser that has found one does not know its key."""
+    try:
+        document = json.loads(text, parse_int=lambda digits: int(digits[: _MOST_DIGITS + 1]))
+    except (ValueError, RecursionError):
+        return ""
+    for key, value in _leaves(document):
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{key} is {json.dumps(value)}, expected a finite number"
+        if isinstance(value, int) and len(str(value)) > _MOST_DIGITS:
+            return f"{key} has over {_MOST_DIGITS} digits"
+    return ""
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

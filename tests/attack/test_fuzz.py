@@ -82,7 +82,7 @@ def test_a_traceback_a_changed_file_and_a_second_line_are_faults(tmp_path, monke
         raise ValueError
 
     def write():
-        Path("x").write_text("b")
+        return str(Path("x").write_text("b"))
 
     monkeypatch.chdir(tmp_path)
     Path("x").write_text("a")

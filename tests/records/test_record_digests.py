@@ -70,12 +70,12 @@ def test_a_record_of_an_earlier_version_is_read(path):
     ("change", "says"),
     [
         ({"n_params": -2073}, "n_params: input should be greater than or equal to 0, got -2073"),
-        ({"n_params": 10**400}, "n_params: input should be less than"),
+        ({"n_params": 10**400}, "n_params has over 308 digits"),
         (
             {"metrics": {"logloss": float("nan")}},
-            "metrics.logloss: input should be a finite number",
+            "metrics.logloss is NaN, expected a finite number",
         ),
-        ({"train_seconds": float("inf")}, "train_seconds: input should be a finite number"),
+        ({"train_seconds": float("inf")}, "train_seconds is Infinity"),
         ({"flops": 5}, "flops is 5, but 4,096 samples of this record's models take"),
         ({"provenance": {"truth": {"bayes_logloss": "x"}}}, "provenance: truth.bayes_logloss: "),
     ],
@@ -87,7 +87,7 @@ def test_an_impossible_value_is_refused(path, change, says):
 
 def test_deep_nesting_is_refused(path):
     path.write_text("[" * 100_000 + "]" * 100_000)
-    assert fault(path).startswith("not a record: nested too deeply")
+    assert fault(path).startswith("nested over 64 levels deep")
 
 
 def test_damaged_records_are_left_out_and_named(runs, path):

@@ -103,7 +103,7 @@ def test_a_broken_document_is_reported(store, document, expected):
         ),
         (
             lambda d: d.update(truth={"bayes_auc": np.nan}),
-            "not valid JSON: NaN is not a JSON number",
+            "truth.bayes_auc is NaN",
         ),
         (
             lambda d: d.update(utc_offset_seconds=None),

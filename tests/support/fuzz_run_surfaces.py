@@ -71,7 +71,11 @@ def _check_records(change: Change, seed: Seed, done: Sequence[Done]) -> str:
         if name in change.files:
             found = re.search(rb',\n  "digest": "([0-9a-f]{64})"\n}\n\Z', change.files[name] or b"")
             body = (change.files[name] or b"")[: found.start()] if found else b""
-            if signature in rows and found and hashlib.sha256(body).hexdigest() != found[1].decode():
+            if (
+                signature in rows
+                and found
+                and hashlib.sha256(body).hexdigest() != found[1].decode()
+            ):
                 return f"table: {signature} is read, although its digest does not match"
             continue
         logloss = json.loads(seed[name])["metrics"]["logloss"]
