@@ -21,6 +21,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "json_values",
+    "sync_names",
     "to_json",
     "write_json",
     "write_lines",
@@ -47,6 +48,8 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
         temporary.replace(path)
+        if sync:
+            sync_names(path.parent)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -74,12 +77,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.rename(path)
+        sync_names(path.parent)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+def sync_names(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where its file system can; a rename or a link is lost otherwise."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _temporary_folder(path: Path) -> tuple[Path, int | None]:
@@ -174,6 +188,7 @@ def write_new_text(path: Path, text: str) -> bool:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                 raise
             return _create(path, text)  # a file system without links
+        sync_names(path.parent)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -186,6 +201,8 @@ def _create(path: Path, text: str) -> bool:
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
     except FileExistsError:
         return False
     return True

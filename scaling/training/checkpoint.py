@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from scaling.atomic_files import sync_names
 from scaling.batches import Share
 from scaling.errors import StorageError
 
@@ -206,6 +207,7 @@ def _write(
             os.fsync(file.fileno())
         path = folder / f"{stem}-{digest}{suffix}"
         temporary.replace(path)
+        sync_names(folder)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise StorageError(f"{folder}: cannot be written: {reason or error}") from error

@@ -1,8 +1,12 @@
 """Whenever the power fails: a file is the old one, the new one or not there, never a part."""
 
 import json
+import os
 
+import pytest
 from power_failures import folders_after_power_failures
+
+from scaling.atomic_files import write_json, write_new
 
 REPLACING = """
 from scaling.atomic_files import write_json
@@ -58,3 +62,21 @@ def test_a_folder_is_not_there_or_whole(tmp_path):
     found = [{file.name: file.read_text() for file in f.iterdir()} for f in folders if f.exists()]
     assert 0 < len(found) < len(folders)
     assert all(files == {"first": "new", "second": "new"} for files in found)
+
+
+@pytest.mark.parametrize("write", [write_json, write_new], ids=lambda write: write.__name__)
+def test_a_file_is_synced_then_named_then_its_folder_is_synced(tmp_path, monkeypatch, write):
+    calls = []
+
+    def recorded(name, call):
+        def record(*arguments, **named):
+            calls.append(os.fstat(arguments[0]).st_ino if name == "fsync" else "named")
+            return call(*arguments, **named)
+
+        return record
+
+    for name in ("fsync", "replace", "link"):
+        monkeypatch.setattr(os, name, recorded(name, getattr(os, name)))
+    write(tmp_path / "file.json", "new")
+    file, folder = (tmp_path / "file.json").stat().st_ino, tmp_path.stat().st_ino
+    assert calls == [file, "named", folder]

@@ -40,6 +40,23 @@ def test_a_checkpoint_survives_the_disk(tmp_path):
     assert same(read, make(3))
 
 
+def test_a_checkpoint_is_synced_then_named_then_its_folder_is_synced(tmp_path, monkeypatch):
+    calls, fsync, replace = [], os.fsync, os.replace
+
+    def synced(descriptor):
+        calls.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def named(*names):
+        calls.append("named")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", named)
+    path = save_checkpoint(tmp_path, make(3))
+    assert calls == [path.stat().st_ino, "named", tmp_path.stat().st_ino]
+
+
 def test_the_two_latest_are_kept(tmp_path):
     for step in (9, 10, 200, 1000):
         save_checkpoint(tmp_path, make(step))
