@@ -127,6 +127,11 @@ def _work(
     sink = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
         os.dup2(sink, descriptor)
+    # what the first call loads is no time of an input
+    valid = judge(surface, seed_files, Change())
+    if valid.kind != "accepted":
+        sys.stderr.write(f"{surface.name}: the valid files: {valid}\n")
+        os._exit(1)
     with os.fdopen(writer, "w") as lines:
         for number in numbers:
             change = change_of(surface, seed_files, seed, number)
