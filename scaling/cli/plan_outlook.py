@@ -116,7 +116,8 @@ def _assumption(folder: Path) -> tuple[dict[str, float], float, str]:
             fit = read_json(file)
             noise, params = fit["noise"], {name: float(fit["params"][name]) for name in _ASSUMED}
             run_sd = math.hypot(float(noise["sd"]), float(noise["run_sd"]))
-            if fit["status"] == "converged" and fit["law"]["name"] == _LAW:
+            is_known = fit["status"] == "converged" and fit["law"]["name"] == _LAW
+            if is_known and isinstance(fit["n_points"], int):
                 return (
                     params,
                     run_sd,

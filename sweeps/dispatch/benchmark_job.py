@@ -110,6 +110,14 @@ class _Named:
     result: Throughput
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What a job leaves: what it has measured, or why it has not."""
+
+    measured: tuple[_Named, ...] = ()
+    error: str | None = None
+
+
 def benchmark_on_slurm(
     plan: Plan,
     runs: RunStore,
@@ -339,9 +347,10 @@ def _read(job: Submission) -> tuple[_Named, ...] | None:
         return None
     except (OSError, ValueError) as error:
         raise StorageError(f"{path}: cannot be read: {error}") from error
-    if "error" in document:
-        raise _failed(job, document["error"])
-    return tuple(from_document(tuple[_Named, ...], document["measured"], str(path)))
+    outcome = from_document(_Outcome, document, str(path))
+    if outcome.error is not None:
+        raise _failed(job, outcome.error)
+    return outcome.measured
 
 
 def _failed(job: Submission, reason: str) -> UserError:

@@ -197,4 +197,4 @@ def test_a_damaged_record_is_named(run, study_file):
         (study_file.parent / name / "record.json").write_text("[]")
     code, _, err = run("diff", "a", "b")
     assert code == 2
-    assert "a/record.json: cannot be read" in err
+    assert "a/record.json: input should be an object" in err

@@ -225,6 +225,23 @@ def test_a_piece_that_is_made_twice_is_the_first(tmp_path):
     assert list((job.folder / "unfinished").iterdir()) == []
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"n": 1}', '{"n": 2, "digest": "x"}', "[" * 100_000])
+def test_a_piece_that_is_not_as_it_was_written_is_told(tmp_path, text):
+    job = work_folder.ShardedImport(None, tmp_path, tmp_path / "out", {}, None, 1)
+    job.make("rows", 0, lambda _: {"n": 1, "by number": {10: 0.1, 9: (1, 2)}})
+    assert job.document("rows") == {"n": 1, "by number": {"10": 0.1, "9": [1, 2]}}
+    (job.piece("rows") / "piece.json").write_text(text)
+    with pytest.raises(UserError, match=r"piece\.json: damaged; remove .*\.out\.import"):
+        job.document("rows")
+
+
+def test_a_file_that_is_no_piece_is_passed_over(tmp_path):
+    job = work_folder.ShardedImport(None, tmp_path, tmp_path / "out", {}, None, 1)
+    job.make("rows", 0, lambda _: {})
+    (job.piece("rows").parent / ".nfs0000000001").touch()
+    assert job.done("rows") == {0}
+
+
 def test_a_claim_is_for_one_until_it_is_old(tmp_path, monkeypatch):
     job = work_folder.ShardedImport(None, tmp_path, tmp_path / "out", {}, None, 1)
     (job.folder / "claims").mkdir(parents=True)

@@ -53,9 +53,11 @@ def _change_curve(rng: Random, seed: Seed) -> Change:
 
 
 def _record_commands(change: Change) -> Sequence[Sequence[str]]:
+    one, other = sorted(str(path) for path in Path("runs/t").iterdir())[:2]
     return (
         ("verify", "runs/t", "--json"),
         ("table", "runs/t", "--json"),
+        ("diff", one, other, "--json"),
         ("export", "runs/t", "--curves", "-o", "out/curves.csv"),
         ("fit", "runs/t", "--law", "saturating", "--interval", "none", "--json"),
     )
@@ -144,7 +146,13 @@ def _attempt_commands(change: Change) -> Sequence[Sequence[str]]:
         ("status", "study.toml"),
         ("status", "study.toml", "--efficiency"),
         ("plan", "study.toml", "--json"),
+        *_difference(change),
     )
+
+
+def _difference(change: Change) -> Sequence[Sequence[str]]:
+    folders = [str(Path(name).parent) for name in change.files if name.endswith("config.json")]
+    return [("diff", "runs/tiny/0123456789abcdef", folder, "--json") for folder in folders]
 
 
 # ---------------------------------------------------------------- models and checkpoints

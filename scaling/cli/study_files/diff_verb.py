@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
@@ -12,8 +13,9 @@ from scaling.cli.options import AsJson, Runs
 from scaling.cli.output import counted, emit
 from scaling.cli.study_files.show_verb import cell_of, plain_value, study_settings
 from scaling.cli.tables import Table
-from scaling.documents import read_json
+from scaling.documents import parse_json, read_json
 from scaling.errors import UserError
+from scaling.strict_values import from_document, tolerant
 
 __all__ = ["add_verbs"]
 
@@ -30,6 +32,20 @@ _OF_PROCESS = (
     "peak_memory_gib",
 )
 _LONGEST = 100  # letters of a value that is printed
+
+
+@tolerant
+@dataclass(frozen=True)
+class _Config:
+    model: dict[str, Any]
+
+
+@tolerant
+@dataclass(frozen=True)
+class _Settings:
+    """What is needed of a run's document; all of it is compared, whatever its version."""
+
+    config: _Config
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -136,6 +152,7 @@ def _values(name: str, runs: Path | None) -> tuple[Literal["study", "cell", "run
 
 def _of_run(folder: Path) -> dict[str, Any]:
     """The values of a run, of its record if it is done."""
+    from scaling.records import without_digest
     from scaling.study_keys import flat
 
     for name in ("record.json", "config.json"):
@@ -143,13 +160,15 @@ def _of_run(folder: Path) -> dict[str, Any]:
         if not file.exists():
             continue
         try:
-            document = read_json(file)
-            whole = document if name == "record.json" else {"config": document}
-            config = whole["config"]
-            values = dict(flat(whole))
-        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+            if name == "record.json":
+                whole = parse_json(without_digest(file.read_bytes()).decode())
+            else:
+                whole = {"config": read_json(file)}
+        except (OSError, ValueError) as error:
             raise UserError(f"{file}: cannot be read: {error}") from error
-        if "values" in config.get("model", {}):  # a model that is no SUAN
+        config = from_document(_Settings, whole, str(file)).config
+        values = dict(flat(whole))
+        if "values" in config.model:  # a model that is no SUAN
             for key in [key for key in values if key.startswith("config.model.values.")]:
                 values[key.replace(".values.", ".", 1)] = values.pop(key)
         return values

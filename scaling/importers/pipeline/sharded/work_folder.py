@@ -127,14 +127,26 @@ class ShardedImport:
     def done(self, phase: str) -> set[int]:
         """Return the numbers of the pieces that are made."""
         try:
-            return {int(name) for name in os.listdir(self.folder / phase)}  # noqa: PTH208
+            # a network file system may keep removed files there, under other names
+            names = os.listdir(self.folder / phase)  # noqa: PTH208
+            return {int(name) for name in names if name.isdecimal()}
         except FileNotFoundError:
             return set()
 
     def document(self, phase: str, number: int = 0) -> dict[str, Any]:
-        """Return what a piece states."""
+        """Return what a piece states.
+
+        Raises:
+            UserError: the file is not as it was written.
+        """
         path = self.piece(phase, number) / _DOCUMENT
-        document: dict[str, Any] = read_json(path)
+        try:
+            document: dict[str, Any] = read_json(path)
+            is_whole = document.pop("digest") == _digest(document)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            is_whole = False
+        if not is_whole:
+            raise UserError(f"{path}: damaged; remove {self.work} to begin the import anew")
         return document
 
     def documents(self, phase: str) -> list[dict[str, Any]]:
@@ -151,7 +163,8 @@ class ShardedImport:
         temporary = self.folder / "unfinished" / f"{phase}-{number}-{uuid.uuid4().hex[:8]}"
         try:
             temporary.mkdir(parents=True)
-            write_json(temporary / _DOCUMENT, fill(temporary))
+            stated = json.loads(json.dumps(dict(fill(temporary))))  # as it will be read
+            write_json(temporary / _DOCUMENT, {**stated, "digest": _digest(stated)})
             _sync(temporary)
             piece.parent.mkdir(exist_ok=True)
             temporary.rename(piece)
@@ -221,6 +234,10 @@ class ShardedImport:
             if kind in ("user", "storage"):
                 raise (StorageError if kind == "storage" else UserError)(message)
             raise RuntimeError(f"{kind}: {message}\n{found['trace']}")
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(folder: Path) -> None:
