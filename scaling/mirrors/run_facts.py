@@ -1,6 +1,7 @@
 """What a mirror shows of one run: settings, training curve, final numbers; read from the run's files."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,9 @@ from scaling.study import RunConfig
 from scaling.study_keys import flat
 
 __all__ = ["RunFacts", "read_facts"]
+
+
+logger = logging.getLogger(__name__)
 
 
 _OF_RUN = (
@@ -86,8 +90,10 @@ class RunFacts:
 def read_facts(folder: Path) -> list[RunFacts]:
     """Read the runs of a study's folder that are finished or have begun, ordered by label and signature.
 
+    Damaged runs are left out and named.
+
     Raises:
-        UserError: there is no such folder, no run in it, or a file is damaged.
+        UserError: there is no such folder, or no run in it that is not damaged.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `scaling run` creates it")
@@ -96,7 +102,14 @@ def read_facts(folder: Path) -> list[RunFacts]:
     names |= {path.parent.name for path in folder.glob("*/record.json")}
     if not names:
         raise UserError(f"{folder}: no run has begun yet; `scaling status` shows their state")
-    facts = [_read(runs, name) for name in names]
+    facts = []
+    for name in sorted(names):
+        try:
+            facts.append(_read(runs, name))
+        except UserError as error:
+            if name == max(names) and not facts:
+                raise
+            logger.warning("left out: %s", error)
     return sorted(facts, key=lambda run: (run.config.n_samples, run.label, run.signature))
 
 

@@ -87,6 +87,8 @@ def judged(
         with os.fdopen(reader) as lines:
             for line in lines:
                 number, kind, fault, seconds = json.loads(line)
+                if number < 0:
+                    raise SystemExit(f"{surface.name}: the valid files: {fault}")
                 begin = number + 1
                 yield number, Verdict(kind, fault), seconds
         _, status, used = os.wait4(child, 0)
@@ -129,9 +131,11 @@ def _work(
         os.dup2(sink, descriptor)
     # what the first call loads is no time of an input
     valid = judge(surface, seed_files, Change())
-    if valid.kind != "accepted":
-        sys.stderr.write(f"{surface.name}: the valid files: {valid}\n")
-        os._exit(1)
+    if valid.kind == "fault":
+        lines = os.fdopen(writer, "w")
+        lines.write(json.dumps([-1, "invalid", valid.fault, 0.0]) + "\n")
+        lines.flush()
+        os._exit(0)
     with os.fdopen(writer, "w") as lines:
         for number in numbers:
             change = change_of(surface, seed_files, seed, number)

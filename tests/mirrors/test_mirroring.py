@@ -124,6 +124,14 @@ def test_a_damaged_configuration_is_named(runs):
         read_facts(runs.root)
 
 
+def test_a_damaged_run_is_left_out_and_named(runs, caplog):
+    write_study(runs.root)
+    damaged = runs.folder(config_of().signature)
+    (damaged / "record.json").write_text("{")
+    assert len(read_facts(runs.root)) == 3
+    assert f"left out: {damaged / 'record.json'}: not a JSON file" in caplog.text
+
+
 def test_an_unknown_tracker_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match="did you mean tensorboard"):
         open_mirror("tensorbord", "anywhere")

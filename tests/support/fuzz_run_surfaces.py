@@ -22,9 +22,13 @@ Seed = Mapping[str, bytes]
 
 
 def _build_records() -> None:
-    from recorded_runs import write_study
+    from recorded_runs import config_of, write_run
 
-    write_study(Path("runs/t"))
+    from scaling.records import RunStore
+
+    for grade in ("SUAN-0", "SUAN-1", "SUAN-2"):
+        for n_samples in (4096, 8192, 16384):
+            write_run(RunStore(Path("runs/t")), config_of(grade, n_samples))
 
 
 def _change_record(rng: Random, seed: Seed) -> Change:
@@ -52,14 +56,31 @@ def _change_curve(rng: Random, seed: Seed) -> Change:
     return Change(files)
 
 
+# errors only, as a damaged run that is left out is warned of
+_OF_RUNS = (
+    ("-q", "compare", "runs/t", "--baseline", "grade=SUAN-0", "--json"),
+    ("-q", "gain", "runs/t", "--json"),
+    ("-q", "holdout", "runs/t", "--json"),
+    ("-q", "isoflop", "runs/t", "--json"),
+    ("-q", "next", "runs/t", "--json"),
+)
+_FIGURE = ("-q", "plot", "runs/t", "--kind", "data", "-o", "out/figures")
+
+
 def _record_commands(change: Change) -> Sequence[Sequence[str]]:
+    choice = hashlib.sha256(repr(change).encode()).digest()
+    further = _OF_RUNS[choice[0] % len(_OF_RUNS)]
+    if choice[1] < 4:
+        further = _FIGURE
     one, other = sorted(str(path) for path in Path("runs/t").iterdir())[:2]
     return (
         ("verify", "runs/t", "--json"),
-        ("table", "runs/t", "--json"),
+        ("-q", "table", "runs/t", "--json"),
         ("diff", one, other, "--json"),
-        ("export", "runs/t", "--curves", "-o", "out/curves.csv"),
-        ("fit", "runs/t", "--law", "saturating", "--interval", "none", "--json"),
+        ("@facts",),
+        further,
+        ("-q", "export", "runs/t", "--curves", "-o", "out/curves.csv"),
+        ("-q", "fit", "runs/t", "--law", "additive", "--interval", "none", "--json"),
     )
 
 
@@ -262,7 +283,21 @@ def _check_checkpoints(change: Change, seed: Seed, done: Sequence[Done]) -> str:
     return ""
 
 
-VIEWS |= {"@model": _read_model, "@scorer": _load_scorer, "@checkpoints": _read_checkpoints}
+def _read_facts() -> str:
+    from scaling.mirrors import read_facts
+
+    return "".join(
+        f"{one.label!r} {one.started} {one.ended} {len(one.curve)}\n"
+        for one in read_facts(Path("runs/t"))
+    )
+
+
+VIEWS |= {
+    "@facts": _read_facts,
+    "@model": _read_model,
+    "@scorer": _load_scorer,
+    "@checkpoints": _read_checkpoints,
+}
 
 
 def run_surfaces(write_store: Any) -> list[Surface]:
