@@ -5,6 +5,7 @@ on where it stopped, unless the code has changed. Faults are printed, and kept i
 """
 
 import argparse
+import importlib
 import json
 import os
 import pickle
@@ -31,6 +32,23 @@ FAULTS = ROOT / "build" / "attack-faults"
 SECONDS = 20
 MOST_GIB = 2
 BATCH = 250
+# once, before the workers are forked
+_LOADED = (
+    *(
+        "scaling.cli.app",
+        "scaling.importers",
+        "scaling.training.saved_model",
+        "models.scoring",
+        "duckdb",
+    ),
+    *(
+        "analysis.forecasts",
+        "analysis.latency",
+        "analysis.study_results",
+        "sweeps.planning",
+        "sweeps.status",
+    ),
+)
 
 
 @dataclass
@@ -241,9 +259,8 @@ def main() -> None:
         os.chdir(folder)
         print(judge(SURFACES[name], seed_files, change), file=sys.stderr)
         return
-    import scaling.cli.app  # once, before the workers are forked
-
-    assert scaling.cli.app
+    for module in _LOADED:
+        importlib.import_module(module)
     faults = sum(
         attack(SURFACES[name], options.inputs, options.seed, result, anew=options.anew)
         for name in options.surfaces
