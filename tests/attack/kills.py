@@ -77,6 +77,21 @@ class Instant:
 
 
 @dataclass(frozen=True)
+class Undisturbed:
+    """What a run that nobody kills leaves, and what it takes: the instants are spread over that.
+
+    Attributes:
+        files: as `left_by` returns them.
+        operations: on files of the runs, by rank 0.
+        seconds: of rank 0.
+    """
+
+    files: dict[str, str]
+    operations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of one cell that was killed.
 
@@ -114,9 +129,7 @@ def cells(kind: str, store: EventStore) -> list[RunConfig]:
     return [usual]
 
 
-def attack(
-    kind: str, store: EventStore, folder: Path, number: int, known: dict[str, str]
-) -> Outcome:
+def attack(kind: str, store: EventStore, folder: Path, number: int, known: Undisturbed) -> Outcome:
     """Train the cells of a kind, killed once to three times, and say what is left.
 
     Args:
@@ -124,24 +137,25 @@ def attack(
         store: the data.
         folder: to be used for this cell alone.
         number: decides the instants.
-        known: what an undisturbed run left, by file; `left_by` of another folder.
+        known: the undisturbed run.
     """
     chance = random.Random(number)
     configs = cells(kind, store)
     n_ranks = 2 if kind == "two ranks" else 1
-    killed, longest = 0, 2.5
+    killed = 0
     for _ in range(chance.choice((1, 1, 2, 3))):
-        instant = Instant(seconds=chance.uniform(0.0, longest), rank=chance.randrange(n_ranks))
-        if chance.random() < 0.5:
-            instant = replace(instant, operation=chance.randrange(1, 260), seconds=None)
+        rank = chance.randrange(n_ranks)
+        instant = Instant(seconds=chance.uniform(0.0, known.seconds), rank=rank)
+        if rank == 0 and chance.random() < 0.5:  # the other ranks write nothing
+            instant = Instant(operation=chance.randrange(known.operations) + 1)
         codes = train(configs, store, folder, n_ranks, instant)
         killed += any(code == -signal.SIGKILL for code in codes)
     codes = train(configs, store, folder, n_ranks, None)
     if any(codes):
         return Outcome(killed, 0, (f"the last attempt ended with {codes}",))
     found = left_by(configs, folder)
-    faults = [f"{name} differs" for name in known if found.get(name) != known[name]]
-    faults += [f"{name} is left" for name in sorted(set(found) - set(known))]
+    faults = [f"{name} differs" for name in known.files if found.get(name) != known.files[name]]
+    faults += [f"{name} is left" for name in sorted(set(found) - set(known.files))]
     resumed = {
         attempt["id"]
         for config in configs
@@ -212,8 +226,14 @@ def _train(
     instant: Instant | None,
 ) -> None:
     run_on_disk._CHECKPOINT_SHARE = 1.0  # so that a kill finds a checkpoint
-    if instant is not None and instant.rank == rank:
-        _arm(instant, str(folder / "runs"))
+    begin = time.monotonic()
+    counted = _count_operations(
+        str(folder / "runs"), instant if instant and instant.rank == rank else None
+    )
+    if instant is not None and instant.rank == rank and instant.seconds is not None:
+        clock = threading.Timer(instant.seconds, os.kill, (os.getpid(), signal.SIGKILL))
+        clock.daemon = True
+        clock.start()
     with ExitStack() as stack:
         ranks = ALONE
         if n_ranks > 1:
@@ -228,24 +248,23 @@ def _train(
             options=RunOptions(checkpoint_seconds=0.01),
             ranks=ranks,
         )
+    if instant is None and rank == 0:
+        spent = {"operations": counted[0], "seconds": time.monotonic() - begin}
+        write_json(folder / "spent.json", spent)
 
 
-def _arm(instant: Instant, runs: str) -> None:
-    """Kill this process at the instant."""
-    if instant.seconds is not None:
-        clock = threading.Timer(instant.seconds, os.kill, (os.getpid(), signal.SIGKILL))
-        clock.daemon = True
-        clock.start()
-        return
-    left = [instant.operation or 1]
+def _count_operations(runs: str, instant: Instant | None) -> list[int]:
+    """Count the operations on files of the runs in the only element of a list; kill this process before that of the instant."""
+    counted = [0]
 
     def look(event: str, arguments: tuple[object, ...]) -> None:
         if event in _FILE_EVENTS and str(arguments[0]).startswith(runs):
-            left[0] -= 1
-            if left[0] == 0:
+            counted[0] += 1
+            if instant is not None and counted[0] == instant.operation:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(look)
+    return counted
 
 
 def rounds(n_kills: int, seed: int, folder: Path) -> Iterator[tuple[str, Outcome]]:
@@ -263,7 +282,8 @@ def rounds(n_kills: int, seed: int, folder: Path) -> Iterator[tuple[str, Outcome
         codes = train(configs, store, place, 2 if kind == "two ranks" else 1, None)
         if any(codes):
             raise RuntimeError(f"{kind}: the undisturbed run ended with {codes}")
-        known[kind] = left_by(configs, place)
+        spent = json.loads((place / "spent.json").read_text())
+        known[kind] = Undisturbed(left_by(configs, place), **spent)
         shutil.rmtree(place)
     killed, number = 0, 0
     while killed < n_kills:
