@@ -1,10 +1,14 @@
 """The list of faults is one that can be tried: each fits its module, and the tests that are to notice it exist."""
 
 import ast
+import json
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
-from mutant_run import ROOT, importing_files, read_mutants
+import pytest
+from mutant_run import RESULT, ROOT, importing_files, read_mutants
 
 MUTANTS = read_mutants()
 
@@ -45,3 +49,33 @@ def test_the_wider_suite_is_that_of_the_folders_that_import_the_module():
     folders = {Path(file).parent.name for file in importing_files("scaling/store/rows.py")}
     assert "store" in folders
     assert not folders & {"house", "attack", "cluster"}
+
+
+def test_the_kept_result_has_no_survivor():
+    kept = json.loads(RESULT.read_text(encoding="utf-8"))["mutants"]
+    names = {m.name for m in MUTANTS}
+    assert [n for n, one in kept.items() if n in names and one["outcome"] != "killed"] == []
+    assert names - kept.keys() == set(), "run `make attack-mutants`"
+
+
+SAMPLE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from mutant_run import Copy, read_mutants, try_mutant
+
+copy = Copy(Path(sys.argv[1]))
+fault = next(one for one in read_mutants() if one.name == "gauc-falls")
+harmless = replace(fault, new=fault.old.replace(" ", "  ", 1))
+for one in (fault, harmless, fault):
+    print(try_mutant(copy, one, wider=False)["outcome"])
+"""
+
+
+@pytest.mark.slow
+def test_a_fault_is_noticed_and_taken_out_again(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SAMPLE, str(tmp_path)],
+        cwd=Path(__file__).parent, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["killed", "survived", "killed"]

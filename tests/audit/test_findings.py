@@ -8,7 +8,7 @@ import pytest
 from store_edits import edit_array, set_row
 
 from scaling.audit import audit_store
-from scaling.audit.feature_counts import columns, count_ids
+from scaling.audit.feature_counts import IdCounts, columns, count_ids
 from scaling.cli.app import main
 from scaling.errors import UserError
 from scaling.metrics import auc_with_stderr
@@ -307,3 +307,10 @@ def test_the_exit_code_is_1_for_an_error_and_0_for_warnings(tmp_path, capsys, cl
     assert "nothing suspicious" in printed
     assert "error: numeric copy alone has an AUC of 1.0000" in printed
     shutil.rmtree(tmp_path / "leak")
+
+
+def test_an_id_that_training_lacks_has_the_base_rate_of_training():
+    train, test = np.array([[40, 50, 0], [0, 10, 0]]), np.array([[0, 0, 5], [30, 30, 5]])
+    # ten rows of the base rate 10 / 100 are added to each id
+    expected = [1 / 50, 11 / 70, 0.1]
+    assert IdCounts(train, test).score.tolist() == pytest.approx(expected)

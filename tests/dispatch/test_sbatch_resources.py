@@ -107,6 +107,12 @@ def test_shares_of_the_throttle_add_up(max_parallel, arrays):
     assert all(1 <= share <= jobs for share, (_, jobs) in zip(shares, arrays, strict=True))
 
 
+def test_shares_of_the_throttle_are_in_proportion_to_the_work():
+    # with the time in the queue, 60, 20 and 10 units of 12,000 s
+    arrays = [(708_000.0, 10), (228_000.0, 10), (108_000.0, 10)]
+    assert throttle_shares(9, arrays) == [6, 2, 1]
+
+
 def test_the_options_of_a_grade_reach_sbatch_with_those_of_all_grades():
     own = SlurmGrade(partition="gpu", gpus=2, time_minutes=60, cpus=3)
     slurm = SlurmConfig(options={"account": "ours"}, grades={"B": own})

@@ -73,3 +73,17 @@ def test_the_next_submit_continues_what_no_user_need_decide(study_file, state, f
     plan, _ = plan_of(study_file)
     cell = replace(plan.cells[0], state=state, failures=Counter(failures))
     assert cell.goes_on is goes_on
+
+
+def test_time_that_was_spent_counts_on_every_device(study_file):
+    plan, _ = plan_of(study_file, "slurm.gpus=2")
+    cells = tuple(replace(cell, spent_seconds=100.0) for cell in plan.cells)
+    assert replace(plan, cells=cells).spent_seconds == 4 * 2 * 100.0
+
+
+@pytest.mark.parametrize(
+    ("failures", "memory", "time"), [({"oom": 2}, 4, 1), ({"timeout": 1, "oom": 1}, 2, 2)]
+)
+def test_what_a_cell_ran_out_of_is_doubled_each_time(study_file, failures, memory, time):
+    cell = replace(plan_of(study_file)[0].cells[0], failures=Counter(failures))
+    assert (cell.memory_factor, cell.time_factor) == (memory, time)

@@ -129,6 +129,30 @@ def test_a_log_shows_how_its_job_ended(tmp_path, text, kind):
     assert ending_in_log(path).kind == kind
 
 
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        (("srun: error: n2: task 0: Killed", "error: Detected 1 oom-kill event(s)"), "oom"),
+        (
+            (
+                "error: *** STEP 4.0 ON n1 CANCELLED AT X DUE TO TIME LIMIT ***",
+                "error: *** JOB 4 ON n1 CANCELLED AT X ***",
+            ),
+            "timeout",
+        ),
+        (
+            ("srun: error: n2: task 0: Terminated", "error: *** JOB 4 ON n1 CANCELLED AT X ***"),
+            "cancelled",
+        ),
+    ],
+)
+def test_of_several_endings_the_cause_counts(tmp_path, lines, kind):
+    for number, order in enumerate((lines, lines[::-1])):
+        path = tmp_path / f"{number}_0_log.err"
+        path.write_text("\n".join(order) + "\n")
+        assert ending_in_log(path).kind == kind
+
+
 def test_only_the_last_start_of_a_job_counts(tmp_path):
     path = tmp_path / "4_0_log.err"
     path.write_text(

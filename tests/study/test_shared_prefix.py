@@ -123,6 +123,18 @@ def test_a_size_added_later_joins_the_trajectory(tiny_store, tmp_path, separate)
     assert [numbers(record) for record in records] == separate(configs)
 
 
+def test_a_smaller_size_that_is_added_after_a_stop_takes_no_checkpoint_beyond_its_path(
+    tiny_store, tmp_path, separate
+):
+    configs = trajectory(tiny_store, schedule="decay")
+    runs = RunStore(tmp_path / "shared")
+    asked = iter([None] * 11 + ["signal 12"])
+    with pytest.raises(PreemptedError, match="step 12"):
+        train_runs(configs[3:], tiny_store, runs, key="trajectory", stop=lambda: next(asked))
+    records = train_runs(configs, tiny_store, runs, key="trajectory")
+    assert [numbers(record) for record in records] == separate(configs)
+
+
 def test_each_run_has_the_metrics_lines_of_its_own_size(tiny_store, tmp_path):
     configs = trajectory(tiny_store)
     shared, single = RunStore(tmp_path / "shared"), RunStore(tmp_path / "single")

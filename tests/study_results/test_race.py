@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.budget import read_cost
 from analysis.fit import fit_law
@@ -74,6 +75,16 @@ def test_a_better_model_is_better_in_every_cell(race):
     b = next(one for one in race.contests if one.variant == "b")
     assert (b.n_better, b.n_worse) == (12, 0)
     assert b.mean[2] < 0
+
+
+def test_the_interval_of_a_difference_is_that_of_two_way_residuals(race, tables):
+    """Three models and two seeds: 2 degrees of freedom; a difference of means over two seeds has the variance 2 V / 2."""
+    y = np.array([table.groupby("seed")["soft_logloss"].mean() for table in tables.values()])
+    rest = y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()
+    half = stats.t.ppf(0.975, 2) * np.sqrt((rest**2).sum() / 2)
+    for contest in race.contests:
+        mean, low, high = contest.mean
+        assert (mean - low, high - mean) == pytest.approx((half, half), rel=1e-9)
 
 
 class _Law:

@@ -141,6 +141,16 @@ def easy_store(tmp_path_factory):
     )  # fmt: skip
 
 
+def test_nothing_is_dropped_in_an_evaluation(config, tiny_store):
+    model, _ = train_model(
+        replace(config, model=SuanOptions(dropout=0.5), n_samples=32), tiny_store
+    )
+    model.train()
+    first, second = (predict(model, tiny_store, config.max_len) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert not model.training
+
+
 @pytest.mark.parametrize("packing", ["none", "request", "stretch"])
 def test_training_beats_the_base_rate(easy_store, config, packing):
     options = SuanOptions(pooling="running", positions="start")
