@@ -16,7 +16,7 @@ from store_edits import edit_document
 from store_logs import make_log, write_log
 
 from scaling.errors import UserError
-from scaling.store import Events, Impressions, open_store
+from scaling.store import Events, HistoryLengths, Impressions, open_store
 from scaling.store.manifest import document_fingerprint
 
 
@@ -252,3 +252,12 @@ def test_the_fingerprint_covers_all_that_a_model_can_see_beside_the_arrays(tmp_p
     assert document_fingerprint(document) == store.fingerprint
     change(document)
     assert document_fingerprint(document) != store.fingerprint
+
+
+def test_quantiles_of_history_lengths_are_those_of_all_lengths():
+    lengths, counted = np.random.default_rng(0).geometric(0.02, 137), HistoryLengths()
+    counted.add(lengths[:50])
+    counted.add(lengths[50:])
+    shares = {"min": 0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "max": 1}
+    expected = {name: np.quantile(lengths, share) for name, share in shares.items()}
+    assert counted.quantiles() == pytest.approx(expected)

@@ -87,6 +87,22 @@ def test_the_interval_of_a_difference_is_that_of_two_way_residuals(race, tables)
         assert (mean - low, high - mean) == pytest.approx((half, half), rel=1e-9)
 
 
+def test_p_values_are_two_sided_and_corrected(race):
+    quantile = stats.t.ppf(0.975, 2)
+    ratios = [2 * c.mean[0] / (c.mean[2] - c.mean[1]) * quantile for c in race.contests]
+    plain = [stats.t.cdf(-abs(t), 2) + stats.t.sf(abs(t), 2) for t in ratios]
+    assert [c.p_value for c in race.contests] == pytest.approx(holm(plain), rel=1e-9)
+
+
+def test_each_cell_counts_once_however_many_of_its_runs_are_paired(tables):
+    lacking = tables["b"].drop(index=[0, 3])
+    ours = tables | {"b": lacking}
+    race = run_race([law_of(kind, table) for kind, table in ours.items()], ours, "a")
+    contest = next(one for one in race.contests if one.variant == "b")
+    assert sorted(cell.n_pairs for cell in contest.cells) == [1, 1, *[2] * 10]
+    assert contest.mean[0] == pytest.approx(np.mean([c.difference for c in contest.cells]))
+
+
 class _Law:
     rising = False
 
