@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c const
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help study test check lint check-tests mirror-test slurm-test browser-test attack-kills attack-fuzz attack-mutants slurm-chaos fix docs site bench
+.PHONY: help study test check lint check-tests mirror-test slurm-test browser-test attack-kills attack-fuzz attack-platform attack-mutants slurm-chaos fix docs pins site bench
 
 help:
 	@echo "make study   set up, then run studies/quickstart.toml: data, training, fits, figures, report"
@@ -25,10 +25,12 @@ help:
 	@echo "make browser-test install Chromium (as root) and axe-core if they are missing and test the report in it"
 	@echo "make attack-kills   kill training 200 times and compare what is left with undisturbed runs"
 	@echo "make attack-fuzz    change 10,000 inputs of each kind (hours; it goes on where it stopped) and see that each is read or refused in one line"
+	@echo "make attack-platform  part of the tests in other paths, locales, time zones, with other users and versions (half an hour)"
 	@echo "make attack-mutants  break one promise at a time (half an hour) and see that the tests notice: benchmarks/results/attack-mutants.json"
 	@echo "make slurm-chaos  36 cells while tasks, nodes and drivers are killed for three minutes"
 	@echo "make fix     format, and mend what ruff can"
 	@echo "make docs    write docs/cli.md from the live --help, docs/study-file.md from the code, numbers from results"
+	@echo "make pins    write requirements-tested.txt (hashes) and docs/licences.md from what pip resolves"
 	@echo "make site    build the documentation's site: build/site/index.html, which needs no server"
 	@echo "make bench   run benchmarks/"
 	@echo "Python: $(PYTHON) (another one: make study PYTHON=python3.12)"
@@ -53,6 +55,8 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy
 	@echo "== layers: lint-imports"
 	@$(BIN)/lint-imports
+	@echo "== pins: hashes and licences of constraints.txt"
+	@$(BIN)/python docs/make_pins.py --check
 	@echo "== spelling: codespell"
 	@$(BIN)/codespell $$(git ls-files -- '*.py' '*.md' '*.toml' Makefile .ci)
 
@@ -94,6 +98,10 @@ slurm-chaos: $(VENV)/.test
 attack-fuzz: $(VENV)/.test
 	@echo "== attack: changed inputs of every kind"
 	@$(BIN)/python -m tests.attack.fuzz --inputs 10000
+# UV: a resolver; NEWEST: the newest Python there is
+attack-platform: $(VENV)/.test
+	@echo "== attack: other paths, users, permissions, locales, time zones and versions"
+	@$(BIN)/python tests/attack/platform_matrix.py $(if $(UV),--uv $(UV)) $(if $(NEWEST),--python $(NEWEST))
 
 attack-mutants: $(VENV)/.test
 	@echo "== attack: faults in the lines that carry the promises"
@@ -109,6 +117,10 @@ docs: $(VENV)/.runtime
 	@$(BIN)/python docs/make_cli.py
 	@$(BIN)/python docs/make_study_file.py
 	@$(BIN)/python docs/make_numbers.py
+
+pins: $(VENV)/.test
+	@echo "== pins: requirements-tested.txt, docs/licences.md"
+	@$(BIN)/python docs/make_pins.py
 
 site: $(VENV)/.docs
 	@echo "== site: mkdocs build"
