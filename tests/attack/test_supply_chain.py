@@ -3,11 +3,17 @@
 import ast
 import re
 import runpy
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from recorded_runs import config_of, write_run
 
+from analysis.table import runs_table
+from models.model_options import EncoderOptions
 from scaling.errors import UserError
+from scaling.records import RunStore, verify_runs
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
@@ -75,6 +81,19 @@ def test_no_source_can_run_what_a_file_holds():
     found = {str(p.relative_to(ROOT)): dangers(p.read_text(encoding="utf-8")) for p in SOURCES}
     assert len(found) > 300
     assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_fits_and_checks_of_others_runs_import_nothing_that_these_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "of_others.py").write_text("raise SystemExit('imported')\n")
+    for i in range(4):
+        config = replace(
+            config_of(n_samples=2**i * 64), model=EncoderOptions("of_others:Model", {}, "0" * 16)
+        )
+        write_run(RunStore(tmp_path / "runs"), config)
+    assert len(runs_table(tmp_path / "runs")) == 4
+    assert verify_runs(tmp_path / "runs").n_runs == 4
+    assert "of_others" not in sys.modules
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,7 @@ def test_the_source_archive_has_studies_docs_tests_and_changelog(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"CHANGELOG.md", "LICENSE", "README.md", "constraints.txt", "mkdocs.yml", "Makefile"}
+    wanted |= {"SECURITY.md", "requirements-tested.txt"}
     for folder, pattern in (("studies", "*.toml"), ("docs", "*"), ("tests", "*.py")):
         wanted |= {
             str(path.relative_to(ROOT))
