@@ -25,7 +25,8 @@ def without_vanished(problem: Problem, optimum: Optimum, variance: Variance) -> 
     A metric that does not fall with a size leaves the size's term to the noise: its amplitude may become zero, or its
     exponent runs to a bound, where the term is a straight line in logs or a step at the smallest size. The test is the
     same for all: the rise of the sum of squares without the term, over the noise (F test at 5 %; errors that cells share
-    are allowed for as in `simpler_law_p`).
+    are allowed for as in `simpler_law_p`). That allowance is the widest of any parameter, with the fewest degrees of
+    freedom; so the errors that were found, cell by cell, must explain the term as well.
 
     Args:
         problem: law, points and loss.
@@ -72,9 +73,33 @@ def without_vanished(problem: Problem, optimum: Optimum, variance: Variance) -> 
         best = int(np.argmax([p for p, _ in tried]))
         if tried[best][0] < _NOISE:
             break
-        found = tried[best][1]
+        without, n_free = tried[best][1], len(candidates[best])
+        if _rise_p(problem, variance, found, without, n_free) < _NOISE:
+            break
+        found = without
         dropped[candidates.pop(best)] = True
     return found
+
+
+def _rise_p(
+    problem: Problem, variance: Variance, found: Optimum, without: Optimum, n_free: int
+) -> float:
+    """P-value of the rise of the squares without a term, in units of the cells' covariance (generalised least squares)."""
+    points, noise, law = problem.points, variance.noise, problem.law
+    root = np.sqrt(points.weights)
+    covariance = np.diag(noise.sd**2 + (noise.misfit_sd * root) ** 2)
+    for effect in variance.effects:
+        size = points.sizes[law.variables.index(effect.variable)]
+        covariance += (effect.sd**2 * (size[:, None] == size)) * np.outer(root, root)
+    if points.runs is not None:
+        shares = points.runs.weighted_shares(root)
+        covariance += noise.run_sd**2 * shares @ shares.T
+    objective, factor = problem.objective(points.origin), np.linalg.cholesky(covariance)
+    squares = [
+        float(np.sum(np.linalg.solve(factor, objective.residuals(one.theta) * root) ** 2))
+        for one in (without, found)
+    ]
+    return float(special.fdtrc(n_free, noise.dof, max(squares[0] - squares[1], 0.0) / n_free))
 
 
 def _without(problem: Problem, optimum: Optimum, held: BoolArray) -> Optimum:

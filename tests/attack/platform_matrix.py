@@ -41,7 +41,6 @@ TORCH_FREE = [
     "tests/table/test_exported_files.py",
     "tests/study/test_goal_settings.py",
     "tests/study/test_rate_law.py",
-    "tests/planning/test_plan.py",
     "tests/planning/test_grid.py",
     "tests/queue/test_submissions.py",
     "tests/queue/test_scheduler.py",
@@ -53,6 +52,7 @@ TORCH_FREE = [
 ]
 WITH_TORCH = [
     *TORCH_FREE,
+    "tests/planning/test_plan.py",
     "tests/suan/test_suan.py",
     "tests/batches/test_gather.py",
     "tests/training/test_checkpoint.py",
@@ -62,7 +62,7 @@ STUDY = """\
 [study]
 name = "small"
 [data]
-path = "data"
+path = "data/small"
 [data.generate]
 n_train = 1200
 n_test = 400
@@ -155,6 +155,7 @@ class Platform:
         elif condition.user and not self._may_run(self.python):
             # the interpreter lies where only its owner may look, as those in a home folder do
             self.python = self._copied_interpreter()
+            self.environment["LD_LIBRARY_PATH"] = str(work / "python" / "lib")
             path.append(str(Path(metadata.distribution("numpy").locate_file("")).resolve()))
         self.environment["PYTHONPATH"] = os.pathsep.join(path)
 

@@ -672,7 +672,8 @@ def unescaped(text):
 
 def estimate_of(text):
     """`0.4 [0.3, 0.5]` as three texts."""
-    match = re.fullmatch(r"(\S+)(?: \[(\S+), (\S+)\])?(?: \(fixed\))?", text)
+    one = r"(\S+(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?)"
+    match = re.fullmatch(rf"{one}(?: \[{one}, {one}\])?(?: \(fixed\))?", text)
     return match.groups() if match else (text, None, None)
 
 
@@ -751,7 +752,9 @@ class PageCheck:
         value, low, high = estimate_of(text)
         mine = fit.params()[name]
         _, half = parsed(value)
-        self.ledger.printed("page: laws", where, value, mine, slack=0.05 * half)
+        # without a decimal point, three digits are shown
+        slack = 5e-3 * abs(mine) if half == 0 and low is not None else 0.05 * half
+        self.ledger.printed("page: laws", where, value, mine, slack)
         if low is None:
             return
         if not study.is_plain(fit, keep):

@@ -175,13 +175,15 @@ def test_a_table_of_any_dialect_keeps_its_values_or_is_refused(
     """A number may be refused as text when it is used, but no column holds other numbers than were written."""
     names = [f"c{i}" for i in range(len(columns))]
     file = io.StringIO()
-    writer = csv.writer(file, delimiter=delimiter, quoting=quoting, lineterminator=end)
+    # Python 3.13 refuses to end lines with a delimiter, which other programs do
+    written = "\x1e" if delimiter in end else end
+    writer = csv.writer(file, delimiter=delimiter, quoting=quoting, lineterminator=written)
     writer.writerow(names)
     writer.writerows(
         [[spelt(v, decimal, thousands, unit) for v in row] for row in zip(*columns, strict=True)]
     )
     path = tmp_path_factory.mktemp("dialect") / "t.csv"
-    path.write_bytes(file.getvalue().encode(encoding))
+    path.write_bytes(file.getvalue().replace(written, end).encode(encoding))
     try:
         table = read_table(path)
     except UserError:
