@@ -895,7 +895,7 @@ class PageCheck:
                 ("behaviours L", runs[0]["max_len"]), ("parameters N", runs[0]["n_params"]),
                 ("embedding", runs[0]["n_embedding_params"]), ("FLOPs/sample", runs[0]["flops_per_sample"]),
                 ("samples/s", np.median([run["samples_per_second"] for run in runs])),
-                ("peak GiB", max(run["peak_memory_gib"] for run in runs)),
+                ("peak GiB", np.median([run["peak_memory_gib"] for run in runs])),
                 ("hours in all", sum(run["train_seconds"] for run in runs) / 3600),
             ):  # fmt: skip
                 if column in row:
