@@ -15,6 +15,7 @@ the widths follow from a model of these errors that is not repeated here.
 
 import argparse
 import collections
+import datetime as dt
 import itertools
 import json
 import math
@@ -999,13 +1000,14 @@ def main():
         print(f"  DIFFERS   {line}")
     if arguments.output:
         result = {
+            "date": dt.date.today().isoformat(),
+            "command": f"python tests/attack/recompute_report.py runs/{arguments.folder.name}",
             "compared": dict(ledger.checked),
-            "not_compared": dict(ledger.left_out),
             "differ": ledger.failed,
+            "not_compared": dict(ledger.left_out),
         }
-        arguments.output.write_text(
-            json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(result, indent=2, ensure_ascii=False)
+        arguments.output.write_text(text + "\n", encoding="utf-8")
     return 1 if ledger.failed else 0
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.fit import FitOptions, fit_law
 from analysis.laws import Additive, Saturating
-from analysis.laws.two_axes import Bottleneck
+from analysis.laws.two_axes import Bottleneck, Kaplan
 from analysis.uncertainty import Part, combined
 from analysis.uncertainty.bootstrap import percentile_intervals, widened
 from analysis.uncertainty.huber_errors import huber_factor, shared_correlation
@@ -223,3 +223,16 @@ def test_an_error_that_the_law_would_absorb_is_not_magnified():
     assert fit.noise.shared_sd == 0
     # the noise of a run is 0.001; a shift read from a thousandth of itself made it 5.4
     assert band.prediction_upper - band.prediction_lower < 0.1
+
+
+@pytest.mark.parametrize("seed", [1, 6, 8, 10])
+def test_a_law_is_not_called_constant_for_an_error_that_cells_of_one_size_share(seed):
+    """Kaplan's law misses this world, so that cells of one data size deviate together; that explains no trend."""
+    rng = np.random.default_rng(seed)
+    n = np.repeat([700.0, 2e3, 6e3, 2e4], 9)
+    d = np.tile(np.repeat([16384.0, 65536.0, 262144.0], 3), 4)
+    loss = Additive()({"E": 0.39, "A": 12, "alpha": 1, "B": 4, "beta": 0.33}, n, d)
+    table = pd.DataFrame({"n_params": n, "n_samples": d, "loss": loss + rng.normal(0, 4e-3, 36)})
+    fit = fit_law(Kaplan(), table, y="loss", options=FitOptions(interval="none"))
+    assert fit.at_bound == ()
+    assert fit.r_squared > 0.98
