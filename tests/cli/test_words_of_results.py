@@ -24,8 +24,8 @@ def grid(tmp_path):
 
 @pytest.mark.parametrize(("metric", "told"), [("flat_loss", False), ("flat", True)])
 def test_the_direction_is_doubted_only_if_the_name_does_not_say_it(run, grid, metric, told):
-    _, _, err = run("allocate", grid, "--y", metric, "--falling", "--flops", "1e17")
-    assert "no best split of a budget" in err
+    _, _, err = run("gain", grid, "--y", metric, "--falling")
+    assert "no gain from a size" in err
     assert ("check the direction" in err) == told
 
 
