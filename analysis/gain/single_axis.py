@@ -22,17 +22,19 @@ class AxisGain:
         other: size that the runs of a comparison share.
         loss: how much worse the metric gets from the smallest to the largest value, on average; None unless it does so
             at every value of the other size.
-        group: name of those whose law gives the gain; empty if more is worse or no law is known.
-        gain: by the law of that group alone, or None.
-        reach: how many times the group's largest size the gain ends at; NaN without a gain.
+        told_by: which law gives the gain; empty if more is worse or no law is known.
+        gain: by that law, or None.
+        reach: how many times the largest size of its runs the gain ends at; NaN without a gain.
+        reason: why there is no gain; empty otherwise.
     """
 
     size: Size
     other: Size
     loss: float | None
-    group: str
+    told_by: str
     gain: Gain | None
     reach: float
+    reason: str = ""
 
 
 def axis_gain(
@@ -44,21 +46,23 @@ def axis_gain(
     *,
     factor: float = 10.0,
 ) -> AxisGain:
-    """Return what `factor` times a size buys, by the largest group whose own law the data determine.
+    """Return what `factor` times a size buys, by the last group whose own law the data determine.
 
     Args:
         cells: of the runs.
         metric: of the cells.
         size: of which there is more.
         other: shared by the runs of each group.
-        alone: the law of `size` of each group by the group's name, from the smallest group to the largest.
+        alone: laws of `size`, each of a group of runs, by their names; the last one that is known answers.
         factor: above 1.
     """
     rising = any(fit.law.rising for fit in alone.values())
     loss = loss_with(cells, metric, size, other, rising=rising)
     known = [(group, fit) for group, fit in alone.items() if fit.success]
     if loss is not None or not known:
-        return AxisGain(size, other, loss, "", None, np.nan)
+        last = list(alone.items())[-1:]
+        why = "".join(f"{group}: {fit.message}" for group, fit in last)
+        return AxisGain(size, other, loss, "", None, np.nan, "" if loss is not None else why)
     group, fit = known[-1]
     (gain,) = gains(fit, factor=factor)[0].gains
     reach = float(gain.after[0] / fit.cell_sizes.max())

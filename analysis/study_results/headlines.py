@@ -1,12 +1,16 @@
 """What a study has found, one sentence each: for the titles of figures and the first screen of the report."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from analysis.budget import Gain, exponents_of_law, read_cost
-from analysis.gain import AxisGain, axis_gain
+from analysis.fit import LawFit, fit_law
+from analysis.gain import AxisGain, axis_gain, loss_with
+from analysis.laws import Saturating
 from analysis.study_results.race import Race
 from analysis.study_results.study_fits import MetricFits, StudyFits
-from analysis.table import size_label, sizes_text
+from analysis.table import Size, size_label, sizes_text
 from analysis.uncertainty import format_change, format_estimate
 from scaling.errors import UserError
 
@@ -98,15 +102,33 @@ def axis_gains(
         factor: above 1.
     """
     size, data = study.size, study.data
-    of_size = {f"{data.name} = {size_label(d)}": one for d, one in fits.by_size.items()}
+    first, second = fits.joint.law.amplitudes[:2]
+    of_size = {
+        f"the law of {data.name} = {size_label(d)} alone": one for d, one in fits.by_size.items()
+    }
     of_data = {
-        grade if isinstance(grade, str) else f"{size.name} = {size_label(grade)}": one
+        f"the law of {grade if isinstance(grade, str) else f'{size.name} = {size_label(grade)}'} alone": one
         for grade, one in fits.by_data.items()
     }
+    if second in fits.joint.at_bound:
+        of_size |= _of_all_runs(study, fits, size, data)
+    if first in fits.joint.at_bound:
+        of_data |= _of_all_runs(study, fits, data, size)
     return (
         axis_gain(study.cells, fits.metric, size, data, of_size, factor=factor),
         axis_gain(study.cells, fits.metric, data, size, of_data, factor=factor),
     )
+
+
+def _of_all_runs(study: StudyFits, fits: MetricFits, size: Size, other: Size) -> dict[str, LawFit]:
+    """The law of one size by all runs, named as a group; nothing if the metric gets worse with the other size."""
+    joint = fits.joint
+    if loss_with(study.cells, fits.metric, other, size, rising=joint.law.rising) is not None:
+        return {}
+    law = Saturating(joint.law.rising, joint.law.limit)
+    options = replace(joint.options, fixed={})
+    fit = fit_law(law, study.table, x=size.column, y=fits.metric, options=options)
+    return {f"the law of all runs together, as {other.name} change nothing": fit}
 
 
 def holdout_finding(fits: MetricFits) -> str:

@@ -13,7 +13,16 @@ __all__ = ["Table", "style_of"]
 _STYLES = {
     "green": ("ok", "done", "converged", "hit", "best"),
     "yellow": ("warn", "running", "queued", "preempted", "changed", "at_bound", "not_identified"),
-    "red": ("fail", "failed", "lost", "error", "not_converged", "too_few_points", "miss"),
+    "red": (
+        "fail",
+        "failed",
+        "damaged",
+        "lost",
+        "error",
+        "not_converged",
+        "too_few_points",
+        "miss",
+    ),
 }
 # Columns of such words.
 _OF_STATES = ("state", "status", "verdict")

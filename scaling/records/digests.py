@@ -101,7 +101,11 @@ def check_file(path: Path, digest: str | None) -> None:
     Raises:
         UserError: it was changed, or cannot be read.
     """
-    if digest is not None and file_digest(path) != digest:
+    if digest is None:
+        return
+    if not path.exists():
+        raise UserError(f"{path}: missing; remove {path.parent} to train the run again")
+    if file_digest(path) != digest:
         raise UserError(
             f"{path}: its digest differs from that in {path.with_name('record.json')}: the file was damaged or changed after "
             f"it was written; remove {path.parent} to train the run again"

@@ -1,13 +1,17 @@
 """Whether the files of finished runs are as they were written: digests, types, and sizes that must agree."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaling.documents import read_json
 from scaling.errors import UserError
 from scaling.records.digests import check_file
 from scaling.records.record import RunRecord
 from scaling.records.run_store import RunStore
+from scaling.strict_values import from_document
+from scaling.study import RunConfig
 
 __all__ = ["RunsCheck", "verify_runs"]
 
@@ -36,6 +40,10 @@ def verify_runs(folder: Path) -> RunsCheck:
     Raises:
         UserError: there is no such folder, or no finished run in it.
     """
+    if folder.is_file():
+        raise UserError(
+            f"{folder}: a file, expected the folder of a study's runs, or of those of all studies (runs)"
+        )
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `scaling run` creates it")
     studies = [path for path in (folder, *sorted(folder.iterdir())) if path.is_dir()]
@@ -57,11 +65,24 @@ def verify_runs(folder: Path) -> RunsCheck:
                 check_file(place / name, digest)
             except UserError as error:
                 found[place].append(str(error))
+        if not _is_config_of(record, place / "config.json"):
+            found[place].append(
+                f"{place / 'config.json'}: differs from the configuration in its record; remove {place} to train the run again"
+            )
     for place, text in _odd_sizes(intact):
         found[place].append(text)
     damaged = {place: tuple(texts) for place, texts in found.items() if texts}
     old = sum(not record.files for place, record in intact.items() if place not in damaged)
     return RunsCheck(len(found), damaged, old)
+
+
+def _is_config_of(record: RunRecord, path: Path) -> bool:
+    """Whether a run's configuration file, which earlier versions may lack, is that of its record."""
+    if not path.exists():
+        return True
+    with suppress(UserError, ValueError, OSError, RecursionError):
+        return from_document(RunConfig, read_json(path), "") == record.config
+    return False
 
 
 def _odd_sizes(records: dict[Path, RunRecord]) -> Iterator[tuple[Path, str]]:

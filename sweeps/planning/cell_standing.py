@@ -37,6 +37,7 @@ class PlannedCell:
         teacher_flops: the teacher's part of the training FLOPs.
         n_beside: cells that shared a GPU in the runs behind the estimate.
         change: how it differs from a run of the same grade, size and seed that is no longer in the grid.
+        damage: what is wrong with its record, which is not overwritten; empty if it is sound.
     """
 
     config: RunConfig
@@ -56,6 +57,7 @@ class PlannedCell:
     teacher_flops: int = 0
     n_beside: int = 1
     change: str = ""
+    damage: str = ""
 
     @property
     def flops(self) -> int:
@@ -74,8 +76,10 @@ class PlannedCell:
 
     @property
     def standing(self) -> str:
-        """Its state with its job taken into account: done, running, queued, failed, lost, preempted, changed or missing."""
+        """Its state with its job taken into account: done, damaged, running, queued, failed, lost, preempted, changed or missing."""
         state = self.state.state
+        if state == "done" and self.damage:
+            return "damaged"
         if state in ("done", "running"):
             return state
         if self.job is not None and not self._failed_in_its_job:
@@ -106,6 +110,8 @@ class PlannedCell:
         """Why it will run or not, as a sentence for the user."""
         state, standing = self.state, self.standing
         message = self.message
+        if standing == "damaged":
+            return self.damage
         if standing == "queued" and self.job is not None:
             return f"job {self.job.job_id}: {self.job.state.lower()}, {self.job.reason}"
         if standing == "running":

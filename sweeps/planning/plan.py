@@ -54,7 +54,7 @@ class Plan:
         removed: signatures of runs that are no longer in the grid.
         removed_seconds: time of the attempts of each of them; an attempt that several runs share counts once.
         silence: the scheduler's error, if it could not be asked.
-        damaged: what is wrong with records that cannot be used; their cells count as done, since a record is never overwritten.
+        damaged: what is wrong with records that cannot be used, also with those of runs that are not in the grid.
     """
 
     study: StudyConfig
@@ -231,6 +231,7 @@ def make_plan(
                 teacher_flops=_teacher_flops(config, data),
                 n_beside=costs.n_beside,
                 change=_change(config, former) if state.state == "missing" else "",
+                damage=history.damaged.get(signature, ""),
             )
         )
     spent = {name: history.spend(history.attempts(name, name)) for name in removed}
@@ -241,7 +242,7 @@ def make_plan(
         known.start_seconds,
         removed,
         spent,
-        damaged=history.damaged,
+        damaged=tuple(history.damaged.values()),
     )
 
 

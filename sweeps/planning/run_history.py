@@ -57,7 +57,7 @@ class History:
     runs: RunStore
     folders: frozenset[str]
     records: dict[str, dict[str, Any]]
-    damaged: tuple[str, ...] = ()
+    damaged: dict[str, str] = field(default_factory=dict)
     _counted: set[str] = field(default_factory=set)
 
     def without(self, signatures: Iterable[str]) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def read_history(runs: RunStore) -> History:
     folders: frozenset[str] = frozenset()
     with suppress(FileNotFoundError), os.scandir(runs.root) as entries:
         folders = frozenset(entry.name for entry in entries)
-    records, damaged = {}, []
+    records, damaged = {}, {}
     root = str(runs.root)
     for name in folders:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -105,10 +105,10 @@ def read_history(runs: RunStore) -> History:
                 if not _is_whole(text):
                     runs.read(name)  # raises an error that says what is wrong and what to do
             except UserError as error:
-                damaged.append(str(error))
+                damaged[name] = str(error)
                 continue
             records[name] = json.loads(text)
-    return History(runs, folders, records, tuple(damaged))
+    return History(runs, folders, records, damaged)
 
 
 def _is_whole(text: bytes) -> bool:

@@ -24,9 +24,9 @@ def grid(tmp_path):
 
 @pytest.mark.parametrize(("metric", "told"), [("flat_loss", False), ("flat", True)])
 def test_the_direction_is_doubted_only_if_the_name_does_not_say_it(run, grid, metric, told):
-    _, _, err = run("gain", grid, "--y", metric, "--falling")
-    assert "no gain from a size" in err
-    assert ("check the direction" in err) == told
+    code, out, _ = run("gain", grid, "--y", metric, "--falling")
+    assert (code, "at_bound" in out) == (1, True)
+    assert (f"check the direction of {metric} (--rising, --falling)" in out) == told
 
 
 def test_a_metric_beyond_its_limit_names_the_file_and_the_remedy(run, grid):

@@ -105,13 +105,11 @@ def axis_tiles(study: StudyFits, fits: MetricFits) -> list[Answer]:
             told = (
                 f"{short(fits.metric)} {format_change(*found.gain.improvement)}",
                 _reach_text(found.reach),
-                f"by the law of {found.group} alone",
+                f"by {found.told_by}",
             )
             tiles.append(Answer(asked, _amount(found.gain), told, "open"))
         else:
-            tiles.append(
-                Answer(asked, "cannot be told yet", (readable(fits.joint.message),), "none")
-            )
+            tiles.append(Answer(asked, "cannot be told yet", (readable(found.reason),), "none"))
     return tiles
 
 

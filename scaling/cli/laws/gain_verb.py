@@ -96,6 +96,7 @@ def gain(
     from analysis.fit import fit_law
     from analysis.laws import build_law
     from analysis.study_results import StudyLaw, axis_gains, fit_study
+    from analysis.table import direction
 
     if law is not None:
         refuse_law_of_metric(law.value)
@@ -140,6 +141,8 @@ def gain(
         )
         alone = axis_gains(study, study.metrics[metric], factor)
     document |= {"from": [], "alone": json_values([_plain(one) for one in alone])}
+    if fit.at_bound and direction(fit.y) is not form.rising:
+        last.insert(0, f"note: check the direction of {fit.y} (--rising, --falling)")
     parts = [f"{head}, {fit.message}", *_alone(alone, metric, factor)]
     emit([*parts, *last], document, as_json=as_json, output=output)
     raise typer.Exit(1)
@@ -171,10 +174,10 @@ def _plain(found: AxisGain) -> dict[str, Any]:
 def _alone(found: Sequence[AxisGain], metric: str, factor: float) -> list[str | Table]:
     """What is known of each size without the law of both."""
     if not found:
-        return ["no gain is told by a law that the data do not determine"]
+        return ["The data do not determine this law, so it tells no gain."]
     rows = []
     for one in found:
-        value, interval, by = "cannot be told", "-", "no group of runs determines a law either"
+        value, interval, by = "cannot be told", "-", one.reason
         if one.loss is not None:
             value, by = (
                 "more is worse",
@@ -182,10 +185,10 @@ def _alone(found: Sequence[AxisGain], metric: str, factor: float) -> list[str | 
             )
         elif one.gain is not None:
             value, interval = _ends(one.gain.improvement)
-            by = f"the law of {one.group} alone, to {one.reach:.3g} x its largest run"
+            by = f"{one.told_by}, to {one.reach:.3g} x its largest run"
         rows.append([f"{factor:g} x {one.size.name}", value, interval, by])
     return [
-        "no gain is told by a law that the data do not determine; among runs that share the other size:",
+        "The data do not determine this law, so each size is answered by runs that are equal in the other:",
         Table(["", f"{metric} improves by", "interval", "told by"], rows),
     ]
 

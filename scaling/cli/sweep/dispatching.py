@@ -224,7 +224,11 @@ def _cancel_removed(made: Plan, store: RunStore, yes: bool) -> None:
 def _log_nothing_to_do(made: Plan, study: Path) -> None:
     counts = Counter(cell.standing for cell in made.cells)
     parts = [f"{counts['done']} of {len(made.cells)} cells done"]
-    parts += [f"{counts[name]} {name}" for name in ("running", "queued", "failed") if counts[name]]
+    parts += [
+        f"{counts[name]} {name}"
+        for name in ("damaged", "running", "queued", "failed")
+        if counts[name]
+    ]
     logger.info("%s: nothing to do, %s", study, ", ".join(parts))
 
 
@@ -240,6 +244,11 @@ def _report_unfinished(made: Plan, store: RunStore, chosen: Sequence[PlannedCell
         logger.error("%d cells failed; `scaling retry` runs them again", counts["failed"])
     if counts["running"]:
         logger.error("%d cells are being trained by another process", counts["running"])
+    damaged = made.with_standing("damaged")
+    if damaged:
+        logger.error(
+            "%d cells have a damaged record: remove their folders to train them again", len(damaged)
+        )
     left = [cell for cell in chosen if states[cell.config.signature].state != "done"]
     for cell in left:
         state = states[cell.config.signature]
@@ -248,4 +257,4 @@ def _report_unfinished(made: Plan, store: RunStore, chosen: Sequence[PlannedCell
     others = counts["missing"] + counts["lost"] + counts["preempted"]
     if others:
         logger.info("%d cells are still missing", others)
-    return 1 if counts["failed"] or counts["running"] or left else 0
+    return 1 if counts["failed"] or counts["running"] or damaged or left else 0

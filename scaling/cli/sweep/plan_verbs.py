@@ -47,7 +47,17 @@ _PLAN_COLUMNS = {
     "state": "state",
     "why": "why",
 }
-STANDINGS = ("done", "running", "queued", "failed", "lost", "preempted", "changed", "missing")
+STANDINGS = (
+    "done",
+    "damaged",
+    "running",
+    "queued",
+    "failed",
+    "lost",
+    "preempted",
+    "changed",
+    "missing",
+)
 
 
 class BenchmarkCluster(StrEnum):
