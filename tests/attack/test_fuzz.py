@@ -65,7 +65,7 @@ def test_a_kept_log_ends_as_it_should(folders, path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("surfaces", "n"), [(OTHERS, 15), (OF_LOGS, 5)], ids=["others", "logs"])
+@pytest.mark.parametrize(("surfaces", "n"), [(OTHERS, 8), (OF_LOGS, 3)], ids=["others", "logs"])
 def test_a_sample_of_new_inputs_ends_as_it_should(tmp_path, surfaces, n):
     words = ["--surfaces", *surfaces, "--inputs", str(n), "--result", tmp_path / "result.json"]
     command = [sys.executable, "-m", "tests.attack.fuzz", *words]
