@@ -6,7 +6,9 @@ parsing. Records of earlier versions have no digest; their types and sizes are c
 
 import hashlib
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +27,7 @@ __all__ = ["check_file", "file_digest", "read_record", "record_text", "without_d
 
 _DIGEST = re.compile(rb',\n  "digest": "([0-9a-f]{64})"\n}\n\Z')
 _CLOSING = "\n}\n"
+_ROUNDED = 1e-9  # relative, between numbers that were computed from each other
 
 
 @tolerant
@@ -88,6 +91,7 @@ def read_record(path: Path) -> RunRecord:
         from_document(_Provenance, record.provenance, f"{path}: provenance")
         if not _DIGEST.search(text):
             _check_flops(record, path)
+            _check_metrics(record.metrics, path)
         return record
     except _OtherVersionError as error:
         raise UserError(str(error)) from None
@@ -123,6 +127,18 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _check_metrics(metrics: Mapping[str, float], path: Path) -> None:
+    """Check that the logloss is the one from which the normalised entropy was computed (`scaling.metrics`)."""
+    rate = metrics.get("base_rate", 0.0)
+    if 0 < rate < 1 and {"logloss", "normalized_entropy"} <= metrics.keys():
+        of_rate = -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
+        expected = metrics["normalized_entropy"] * of_rate
+        if not math.isclose(metrics["logloss"], expected, rel_tol=_ROUNDED):
+            raise UserError(
+                f"{path}: metrics.logloss is {metrics['logloss']:.6g}, but its normalized_entropy and base_rate are of {expected:.6g}"
+            )
 
 
 def _check_flops(record: RunRecord, path: Path) -> None:

@@ -76,6 +76,10 @@ def test_a_record_of_an_earlier_version_is_read(path):
             "metrics.logloss is NaN, expected a finite number",
         ),
         ({"train_seconds": float("inf")}, "train_seconds is Infinity"),
+        (
+            {"metrics": {"logloss": 0.1438, "base_rate": 0.35, "normalized_entropy": 0.83992857}},
+            "metrics.logloss is 0.1438, but its normalized_entropy and base_rate are of 0.543809",
+        ),
         ({"flops": 5}, "flops is 5, but 4,096 samples of this record's models take"),
         ({"provenance": {"truth": {"bayes_logloss": "x"}}}, "provenance: truth.bayes_logloss: "),
     ],
