@@ -49,6 +49,8 @@ check: lint check-tests
 lint: $(VENV)/.dev
 	@echo "== lint: ruff check"
 	@$(BIN)/ruff check .
+	@# files have an encoding, whatever the locale is; by itself, as a preview of ruff changes other rules
+	@$(BIN)/ruff check -q --preview --select PLW1514 analysis benchmarks docs models scaling sweeps
 	@echo "== format: ruff format --check"
 	@$(BIN)/ruff format --check .
 	@echo "== types: mypy"

@@ -90,7 +90,9 @@ def drop_from_cache(folder: Path) -> None:
 
 def bytes_read() -> int:
     """Bytes that this process has had read from disk."""
-    lines = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    lines = dict(
+        line.split(": ") for line in Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
+    )
     return int(lines["read_bytes"])
 
 

@@ -143,14 +143,14 @@ def peak_mib(arguments: tuple[str, int, int, int]) -> float:
     case = Case(1, length, SparsePattern(window, dilation))
     small = Case(1, 64, SparsePattern(window, dilation))
     small.training(getattr(small, name))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak counts from here
     before = resident_peak()
     case.training(getattr(case, name))
     return (resident_peak() - before) / 2**10
 
 
 def resident_peak() -> int:
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0])
 
 

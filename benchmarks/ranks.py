@@ -53,7 +53,7 @@ def worker(
 
 def peak_gib() -> float:
     # getrusage would count the peak of the process that started this one
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     (kib,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
     return int(kib) / 2**20
 

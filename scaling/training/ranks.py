@@ -322,7 +322,7 @@ def _visit(meeting: Path, size: int) -> "TCPStore":
     reason = f"{meeting}: rank 0 has not written its address"
     while time.monotonic() < deadline:
         with suppress(OSError, ValueError, KeyError):
-            found = json.loads(meeting.read_text())
+            found = json.loads(meeting.read_text(encoding="utf-8"))
             host = found["host"] if found["host"] != socket.gethostname() else "127.0.0.1"
             try:
                 return TCPStore(

@@ -263,13 +263,17 @@ def _settle(runs: RunStore, batch: Sequence[PlannedCell], log: Path) -> None:
 
 
 def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    lines = (
+        log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if log.exists()
+        else []
+    )
     return f"the worker process died ({lines[-1] if lines else 'no output; killed, or out of memory?'})"
 
 
 def _error_in(log: Path) -> str:
     """The line of a log that names the error with which a worker ended, or nothing."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     errors = [
         line for line in lines if re.match(r"(\[rank\d+\]: )?[\w.]+(Error|Exception): ", line)
     ]

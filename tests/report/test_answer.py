@@ -288,7 +288,9 @@ def test_the_document_has_the_numbers_of_the_page(tmp_path):
 
 def test_markdown_names_only_figures_that_are_there(tmp_path):
     result = analyse_table(make_table(), tmp_path, title="t", metrics=["soft_logloss"])
-    named = re.findall(r"\]\((figures/[^)]+)\)", result.paths["markdown"].read_text())
+    named = re.findall(
+        r"\]\((figures/[^)]+)\)", result.paths["markdown"].read_text(encoding="utf-8")
+    )
     assert len(named) >= 5
     assert all((tmp_path / name).exists() for name in named)
 
