@@ -304,6 +304,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path)
     chosen = parser.parse_args()
     begin, counts, faults = time.monotonic(), Counter(), []
+    result: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, outcome in rounds(chosen.kills, chosen.seed, Path(folder)):
             counts[f"kills, {kind}"] += outcome.kills
@@ -313,12 +314,11 @@ def main() -> int:
             faults += [f"{kind}: {fault}" for fault in outcome.faults]
             sys.stdout.write(f"{counts['kills']:4} {kind}: {outcome}\n")
             sys.stdout.flush()
-    result = {
-        **counts, "faults": faults, "seed": chosen.seed, "seconds": round(time.monotonic() - begin)
-    }  # fmt: skip
+            seconds = round(time.monotonic() - begin)
+            result = {**counts, "faults": faults, "seed": chosen.seed, "seconds": seconds}
+            if chosen.output:  # now, so that an attack that is stopped has a result
+                write_json(chosen.output, result)
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    if chosen.output:
-        write_json(chosen.output, result)
     return int(bool(faults))
 
 

@@ -122,6 +122,7 @@ def split_tiles(study: StudyFits, fits: MetricFits) -> list[Answer]:
     largest = float(cost(*fits.tenfold[0].sizes))
     is_doubtful = bool(doubts(fits))
     tiles = []
+    assumed = () if "flops" in study.table.columns else ("no column flops: 6 N D",)
     for factor, point in zip(
         _MULTIPLES, frontier(joint, cost, [f * largest for f in _MULTIPLES]), strict=True
     ):
@@ -141,6 +142,7 @@ def split_tiles(study: StudyFits, fits: MetricFits) -> list[Answer]:
                     d,
                     f"{short(fits.metric)} {format_change(*point.metric)}",
                     _reach_text(point.reach),
+                    *assumed,
                 ),
                 "sure" if point.reach <= _FAR and not is_doubtful else "open",
             )

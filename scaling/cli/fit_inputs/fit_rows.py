@@ -163,7 +163,7 @@ def rows_of_law(
     """
     metrics = metrics_of(table, [y] if y else None)[:1]
     rows = rows_to_fit(table, sizes, metrics, rising=rising, best_of=best_of)
-    return replace(rows, table=one_variant(rows.table, sizes[0]))
+    return replace(rows, table=one_variant(rows.table, *[*sizes, *sizes][:2]))
 
 
 def _rises(
@@ -197,7 +197,7 @@ def _bias_note(settings: list[str], metric: str, fewest: int, most: int, rising:
     )
 
 
-def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
+def one_variant(rows: pd.DataFrame, x: str = "n_params", data: str = "n_samples") -> pd.DataFrame:
     """The rows, if one law of the size `x` may describe them all.
 
     A foreign table gets a warning instead of an error, as only its owner knows which runs belong together.
@@ -227,7 +227,7 @@ def one_variant(rows: pd.DataFrame, x: str = "n_params") -> pd.DataFrame:
             logger.warning("%s; fitted together, choose e.g. %s", text, choice)
             return rows
         raise UserError(f"{text}; choose one variant of {len(variants)}, e.g. {choice}")
-    check_runs(rows)
+    check_runs(rows, x, data)
     return rows
 
 

@@ -126,6 +126,8 @@ def gain(
         tables = [part for one in found for part in _place(fit, one)]
         if len(found) == 1:
             last.insert(0, f"no answer from a best split: {absent}")
+        elif "flops" not in rows.table.columns:
+            last.insert(0, "note: no column flops, so a run is taken to cost 6 N D")
         emit([head, *tables, *last], document, as_json=as_json, output=output)
         return
     alone: tuple[AxisGain, ...] = ()
