@@ -12,7 +12,7 @@ from analysis.forecasts import LEDGER_FOLDER, Score, read_ledger, score_forecast
 from analysis.latency import Served, measured_counts, served_models
 from analysis.laws import build_law
 from analysis.plots import Picture, draw_figures, draw_latency
-from analysis.report.page import Page, render_html, render_markdown
+from analysis.report.page import Details, Page, Section, render_html, render_markdown
 from analysis.report.safe_names import FIGURE_BYTES, file_names
 from analysis.report.sections import (
     absent_text,
@@ -21,6 +21,7 @@ from analysis.report.sections import (
     cells_section,
     checklist_section,
     forecast_section,
+    gains_section,
     lead_sentence,
     overview_section,
     provenance_section,
@@ -31,6 +32,7 @@ from analysis.report.sections import (
     teachers_section,
     training_section,
     truth_section,
+    variant_details,
     variant_sections,
 )
 from analysis.report.study_document import study_document
@@ -221,26 +223,18 @@ def analyse_table(
     racing, raced = race_section(race)
     training, trained = training_section(sized, curves)
     figures |= raced | trained
-    file_of = {id(picture): name for name, picture in figures.items()}
-    sections = [
+    sections: list[Section | Details] = [
         answer_section(studies, served, planned),
         racing,
-        *(
-            part
-            for study in studies
-            for part in variant_sections(
-                study,
-                pictures[study.label],
-                {name: file_of[id(one)] for name, one in pictures[study.label].items()},
-            )
-        ),
+        gains_section(studies),
+        *_of_variants(studies, pictures, figures),
         served_section(served, latencies),
         forecast_section(forecasts),
         overview_section(
             studies, planned, [*notes, *_size_notes(table, sized, x, x if one else data)]
         ),
         teachers_section(table, metrics),
-        *(truth_section(study) for study in studies if study.has_both),
+        *(truth_section(study) for study in studies if study.has_both and not study.label),
         training,
         pursuit_section(rounds),
         ageing_section(pd.DataFrame() if days is None else days),
@@ -253,6 +247,24 @@ def analyse_table(
     paths = _write(out, table, fits, figures, page, document)
     success = all(m.joint.success for study in studies for m in study.metrics.values())
     return AnalysisResult(fits, paths, _text(studies, planned, paths), success)
+
+
+def _of_variants(
+    studies: Sequence[StudyFits],
+    pictures: Mapping[str, Mapping[str, Picture]],
+    figures: Mapping[str, Picture],
+) -> list[Section | Details]:
+    """What is of one variant alone; that of several is closed at first, so that the page stays short."""
+    file_of = {id(picture): name for name, picture in figures.items()}
+    found: list[Section | Details] = []
+    for study in studies:
+        drawn = pictures[study.label]
+        own = variant_sections(study, drawn, {name: file_of[id(p)] for name, p in drawn.items()})
+        if not study.label:
+            return [*own]
+        truth = [truth_section(study)] if study.has_both else []
+        found.append(variant_details(study, [*own, *truth]))
+    return found
 
 
 def _write(

@@ -26,6 +26,7 @@ pytestmark = [
 WIDTHS = (1400, 800, 390)
 A4 = 690  # CSS pixels between the margins
 KINDS = ("suan", "din")
+OPEN_ALL = "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
 
 
 def study_report(folder):
@@ -95,6 +96,7 @@ def test_the_console_stays_silent(report):
 def test_nothing_is_wider_than_its_place(report):
     with open_page(report) as page:
         found = {}
+        page.run(OPEN_ALL)
         for width in WIDTHS:
             page.resize(width)
             found[width] = page.overflowing()
@@ -107,6 +109,7 @@ def test_nothing_is_wider_than_its_place(report):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(report, scheme):
     with open_page(report) as page:
+        page.run(OPEN_ALL)
         page.emulate(scheme=scheme)
         page.resize(1400)
         wide = page.violations()
@@ -207,6 +210,13 @@ def test_without_scripts_every_number_is_there(report):
     without = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert len(re.findall(r"<td\b", without)) == cells
     assert 'class="filter"' not in without
+
+
+def test_a_link_of_the_contents_opens_its_variant_alone(reports):
+    with open_page(reports["race"]) as page:
+        page.run("[...document.querySelectorAll('nav a')].find((a) => a.textContent.endsWith('din')).click()")  # fmt: skip
+        opened = "return [...document.querySelectorAll('details[open] strong')].map((s) => s.textContent)"
+        assert page.run(opened) == ["model.kind=din"]
 
 
 def test_the_answer_is_on_the_first_screen(reports):

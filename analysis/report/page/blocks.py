@@ -1,4 +1,4 @@
-"""The parts of a page: headings, text, answers, tables, figures, commands."""
+"""The parts of a page: headings, text, answers, tables, figures, commands, and what is closed at first."""
 
 import re
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ __all__ = [
     "Block",
     "Commands",
     "Definitions",
+    "Details",
     "Figure",
     "Page",
     "Paragraph",
@@ -219,19 +220,41 @@ class Section:
         return all(part.is_empty for part in self.parts)
 
 
-Block = Paragraph | Answers | Table | Definitions | Commands | Figure | Section
+@dataclass(frozen=True)
+class Details:
+    """Parts that a reader opens; on paper and in Markdown they are open.
+
+    Attributes:
+        title: what is inside; the list of contents has it if the first part is a section.
+        parts: what is inside.
+        remark: what a reader learns without opening it.
+    """
+
+    title: str
+    parts: "Sequence[Block]"
+    remark: str = ""
+
+    macro: ClassVar[str] = "details"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all parts are empty."""
+        return all(part.is_empty for part in self.parts)
+
+
+Block = Paragraph | Answers | Table | Definitions | Commands | Figure | Section | Details
 
 
 @dataclass(frozen=True)
 class Page:
-    """The whole document: title, what it says in a sentence, and sections."""
+    """The whole document: title, what it says in a sentence, and sections, some of them closed at first."""
 
     title: str
     lead: str
-    sections: Sequence[Section]
+    sections: Sequence[Section | Details]
 
     @property
-    def shown(self) -> list[Section]:
+    def shown(self) -> list[Section | Details]:
         """The sections that have contents."""
         return [section for section in self.sections if not section.is_empty]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.report.page.blocks import Block, Figure, Page, Section, Table
+from analysis.report.page.blocks import Block, Details, Figure, Page, Section, Table
 from analysis.report.page.svg_theme import dark_colour, inline_svg
 
 __all__ = ["render_html"]
@@ -64,12 +64,15 @@ def _all(blocks: Sequence[Block]) -> Iterator[Block]:
     for block in blocks:
         if not block.is_empty:
             yield block
-            if isinstance(block, Section):
+            if isinstance(block, Section | Details):
                 yield from _all(block.parts)
 
 
 def _anchors(page: Page) -> dict[int, str]:
-    """The anchor of each section, by its id; distinct ones get distinct anchors."""
+    """The anchor of each section, by its id; distinct ones get distinct anchors.
+
+    Closed sections have that of the first one inside: only a link to what is inside opens them.
+    """
     anchors: dict[int, str] = {}
     taken: set[str] = set()
     for block in _all(page.shown):
@@ -81,4 +84,9 @@ def _anchors(page: Page) -> dict[int, str]:
                 name = f"{slug}-{count}"
             taken.add(name)
             anchors[id(block)] = name
+    for block in page.shown:
+        if isinstance(block, Details):
+            anchors[id(block)] = next(
+                anchors[id(one)] for one in _all(block.parts) if id(one) in anchors
+            )
     return anchors

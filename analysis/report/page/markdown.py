@@ -7,6 +7,7 @@ from analysis.report.page.blocks import (
     Block,
     Commands,
     Definitions,
+    Details,
     Figure,
     Page,
     Paragraph,
@@ -41,6 +42,8 @@ def _of(blocks: Sequence[Block], figures: str) -> list[str]:
             case Section():
                 heading = f"{'#' * block.level} {_plain(block.title)}"
                 parts += [heading, *_of(block.parts, figures)]
+            case Details():
+                parts += _of(block.parts, figures)
             case Paragraph():
                 parts.append(_plain(block.text))
             case Answers():

@@ -3,7 +3,12 @@
 Not here: the order of the sections (`analysis.report.study_report`), numbers of their own.
 """
 
-from analysis.report.sections.answer import answer_section, lead_sentence
+from analysis.report.sections.answer import (
+    answer_section,
+    gains_section,
+    lead_sentence,
+    variant_details,
+)
 from analysis.report.sections.cell_list import cells_section
 from analysis.report.sections.fitted_laws import variant_sections
 from analysis.report.sections.forecast_ledger import forecast_section
@@ -26,6 +31,7 @@ __all__ = [
     "cells_section",
     "checklist_section",
     "forecast_section",
+    "gains_section",
     "lead_sentence",
     "overview_section",
     "provenance_section",
@@ -36,5 +42,6 @@ __all__ = [
     "teachers_section",
     "training_section",
     "truth_section",
+    "variant_details",
     "variant_sections",
 ]

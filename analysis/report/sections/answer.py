@@ -5,7 +5,16 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.latency import Served
-from analysis.report.page import Answers, Paragraph, Section, Table, number, readable
+from analysis.report.page import (
+    Answers,
+    Block,
+    Details,
+    Paragraph,
+    Section,
+    Table,
+    number,
+    readable,
+)
 from analysis.report.sections.first_tiles import (
     axis_tiles,
     cell_to_run,
@@ -30,7 +39,7 @@ from analysis.study_results import (
 from analysis.table import LABELS, sizes_text
 from analysis.uncertainty import format_change
 
-__all__ = ["answer_section", "lead_sentence"]
+__all__ = ["answer_section", "gains_section", "lead_sentence", "variant_details"]
 
 
 def lead_sentence(studies: Sequence[StudyFits], race: Race | None) -> str:
@@ -66,7 +75,7 @@ def lead_sentence(studies: Sequence[StudyFits], race: Race | None) -> str:
 def answer_section(
     studies: Sequence[StudyFits], served: Sequence[Served], planned: pd.DataFrame | None
 ) -> Section:
-    """The answers on the first metric as tiles, of several variants as a table, and those on all metrics as a table."""
+    """The answers on the first metric as tiles, of several variants as a table, and those of one variant on all metrics as a table."""
     first = studies[0]
     fits = next(iter(first.metrics.values()))
     tiles = served_tiles(served, fits.metric)
@@ -97,8 +106,33 @@ def answer_section(
     )
     meanings = [f"{name}: {LABELS[name]}" for name in studies[0].metrics if name in LABELS]
     parts.append(Paragraph("; ".join(meanings) + "." * bool(meanings), "note"))
-    parts.append(_every_gain(studies))
+    if len(studies) == 1:
+        parts.append(_every_gain(studies))
     return Section("What this study says", parts)
+
+
+def gains_section(studies: Sequence[StudyFits]) -> Section:
+    """What ten times each size buys, for all metrics of several variants; empty for one, whose first screen has it."""
+    several = studies if len(studies) > 1 else ()
+    table = Details("The gains of all variants and metrics", [_every_gain(several)])
+    return Section("What ten times as much buys", [table])
+
+
+def variant_details(study: StudyFits, parts: Sequence[Block]) -> Details:
+    """What is of one of several variants alone, under its status and what ten times the data, or the only size, buy.
+
+    Args:
+        study: the variant.
+        parts: its sections.
+    """
+    fits = next(iter(study.metrics.values()))
+    if fits.tenfold:
+        gains = fits.tenfold[0].gains
+        gain = _spoken(gain_sentence(gains[1 if study.has_both else 0], short(fits.metric)))
+    else:
+        tile = axis_tiles(study, fits)[-1]
+        gain = f"{tile.asked}: {tile.value}"
+    return Details(study.label, parts, f"{STATUS_WORDS[fits.joint.status]}; {gain}")
 
 
 def _range_of_gains(studies: Sequence[StudyFits], metric: str) -> list[str]:
@@ -159,8 +193,15 @@ def _every_gain(studies: Sequence[StudyFits]) -> Table:
         for found in fits.tenfold
         for gain in found.gains
     ]
-    variant = ["variant"] if len(studies) > 1 else []
-    header = [*variant, "metric", "from", "more of", "improvement", "× beyond the runs"]
+    several = len(studies) > 1
+    header = [
+        *(["variant"] if several else []),
+        "metric",
+        "from",
+        "more of",
+        "improvement",
+        "× beyond the runs",
+    ]
     splits = [
         f"{study.label} {metric}".strip() + f" {sizes_text(fits.joint.law.variables, found.sizes)}"
         for study in studies

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.report.page import Paragraph, Section, Table, Value, decimals_of, to_decimals
+from analysis.report.page import (
+    Block,
+    Details,
+    Paragraph,
+    Section,
+    Table,
+    Value,
+    decimals_of,
+    to_decimals,
+)
 from analysis.study_results import StudyFits
 
 __all__ = ["cells_section"]
@@ -23,7 +32,7 @@ _HOUR = 3600.0
 def cells_section(studies: Sequence[StudyFits]) -> Section:
     """Every cell with the mean of each metric over its seeds, the law's value, the residual and the cost."""
     several = len(studies) > 1
-    tables = []
+    tables: list[Block] = []
     for metric in dict.fromkeys(name for study in studies for name in study.metrics):
         rows: list[list[object]] = []
         header: list[str] = []
@@ -31,14 +40,9 @@ def cells_section(studies: Sequence[StudyFits]) -> Section:
             if metric in study.metrics:
                 header, own = _rows(study, metric)
                 rows += [[study.label, *row] if several else row for row in own]
-        tables.append(
-            Table(
-                [*(["variant"] if several else []), *header],
-                rows,
-                f"All cells of {metric}.",
-                sortable=True,
-            )
-        )
+        caption = f"All cells of {metric}."
+        table = Table([*(["variant"] if several else []), *header], rows, caption, sortable=True)
+        tables.append(Details(f"All cells of {metric}", [table]) if several else table)
     note = (
         "mean: over the seeds; ±: its standard error, from the seeds of all cells together; law: the value of the law there; "
         "off: mean minus law in units of ±."
