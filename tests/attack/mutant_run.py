@@ -127,15 +127,19 @@ class Copy:
 
 
 def importing_files(file: str) -> list[str]:
-    """Test files in the folders of which one imports the module, or the room whose face may hand it on."""
+    """Test files in the folders of which one imports the module, and then of those that import the room that may hand it on."""
     module = ".".join(Path(file).with_suffix("").parts)
-    names = {module, module.rpartition(".")[0]} - set(PACKAGES)
-    folders = {
-        path.parent
-        for path in (ROOT / "tests").glob("*/test_*.py")
-        if path.parent.name not in _LEFT_OUT and names & _imports(path)
-    }
-    return sorted(str(f.relative_to(ROOT)) for folder in folders for f in folder.glob("test_*.py"))
+    found: dict[Path, bool] = {}
+    for path in (ROOT / "tests").glob("*/test_*.py"):
+        if path.parent.name not in _LEFT_OUT:
+            imported = _imports(path)
+            if module in imported or module.rpartition(".")[0] in imported - set(PACKAGES):
+                found[path.parent] = found.get(path.parent, False) or module in imported
+    rooms = module.split(".")
+    folders = sorted(found, key=lambda f: (not found[f], f.name not in rooms, f))
+    return [
+        str(f.relative_to(ROOT)) for folder in folders for f in sorted(folder.glob("test_*.py"))
+    ]
 
 
 def _imports(path: Path) -> set[str]:
