@@ -92,7 +92,7 @@ def draw_gains(
 
 def draw_race(race: Race) -> Picture:
     """Draw the metric of all variants against the budget: runs, laws with bands, who is best."""
-    left = ", ".join(race.left_out)
+    left = ", ".join(race.without_law)
     caption = f"{race.metric} of {len(race.laws)} models against the budget; curves: best split, {100 * race.level:g} % bands."
     caption += f" Without a law that can be compared: {left}." if left else ""
     return picture_of(plot_race(race), race_headline(race), caption, is_titled=True)

@@ -1,7 +1,7 @@
 """The race: variants on one ladder, compared run by run with a reference, and by the law of each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -103,6 +103,14 @@ class Race:
     floor: float | None
     level: float
 
+    @property
+    def without_law(self) -> tuple[str, ...]:
+        """The variants that have no law to compare; if the reference has none, those whose own law would do are not among them."""
+        bad = {law.name for law in self.laws if not _has_law(law)}
+        if self.reference not in bad:
+            bad |= set(self.left_out)
+        return tuple(law.name for law in self.laws if law.name in bad)
+
     def reach(self, gain: GainAt) -> float | None:
         """How many times the best split of a variant at a budget lies beyond its runs; None inside them."""
         reach = self.reaches.get((gain.variant, gain.budget), 1.0)
@@ -196,6 +204,15 @@ def run_race(
     reaches = _reaches(comparable, gains) if gains else {}
     floor = _floor(tables, metric)
     return Race(reference, metric, ordered, left_out, gains, reaches, contests, floor, level)
+
+
+def _has_law(law: VariantLaw) -> bool:
+    """Whether a law can be compared at all: with itself under another name."""
+    try:
+        check_comparable([law, replace(law, name=f"{law.name}'")], law.name)
+    except UserError:
+        return False
+    return True
 
 
 def _reaches(laws: Sequence[VariantLaw], gains: ComputeGains) -> dict[tuple[str, float], float]:

@@ -1,5 +1,7 @@
 """The race: models with known laws on one ladder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -170,6 +172,17 @@ def test_without_a_law_models_are_compared_run_by_run(tables):
     assert race.gains is None
     assert set(race.left_out) == {"b", "c"}
     assert next(one for one in race.contests if one.variant == "b").n_better == 8
+
+
+def test_all_that_have_no_law_are_named_and_no_other(tables):
+    """The reference's law is missing, or that of another one."""
+    for bad in ("a", "b"):
+        laws = [law_of(k, t) for k, t in tables.items()]
+        failed = [replace(law, fit=replace(law.fit, status="not_converged")) for law in laws]
+        pairs = zip(laws, failed, strict=True)
+        race = run_race([f if f.name == bad else law for law, f in pairs], tables, "a")
+        assert race.without_law == (bad,)
+        assert draw_race(race).caption.endswith(f"Without a law that can be compared: {bad}.")
 
 
 def test_one_seed_has_no_interval():

@@ -33,12 +33,13 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
         ax = new_axes()
     floor = race.floor or 0.0
     n = len(race.laws)
+    without_law = race.without_law if n > 1 else ()
     shown: list[np.ndarray] = []
     for i, law in enumerate(race.laws):
         colour, marker = MODEL_COLOURS[i % len(MODEL_COLOURS)], MARKERS[i % len(MARKERS)]
         budgets, values = _cells(law)
         shown.append(values - floor)
-        fitted = law.name not in race.left_out and (race.gains is not None or n == 1)
+        fitted = law.name not in without_law
         label = law.name + ("" if fitted else " (no law)")
         ax.plot(
             budgets, values - floor, marker, color=colour, ms=5, mec="none", alpha=0.8, label=label
