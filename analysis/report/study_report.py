@@ -68,7 +68,7 @@ class AnalysisResult:
     Attributes:
         fits: every fit with intervals, by the name of its file.
         paths: the written files by kind: table, fits and figures (folders), report, markdown, document.
-        text: cells, exponents with intervals, and paths, for people.
+        text: cells, exponents with intervals, what the page says first, and paths, for people.
         success: whether the data determine every joint law.
     """
 
@@ -242,11 +242,12 @@ def analyse_table(
         checklist_section(studies),
         provenance_section(provenance, commands),
     ]
-    page = Page(title, lead_sentence(studies, race), sections)
+    lead = lead_sentence(studies, race)
+    page = Page(title, lead, sections)
     document = study_document(title, studies, planned, served, forecasts, provenance, commands)
     paths = _write(out, table, fits, figures, page, document)
     success = all(m.joint.success for study in studies for m in study.metrics.values())
-    return AnalysisResult(fits, paths, _text(studies, planned, paths), success)
+    return AnalysisResult(fits, paths, _text(studies, planned, lead, paths), success)
 
 
 def _of_variants(
@@ -299,11 +300,16 @@ def _write(
 
 
 def _text(
-    studies: Sequence[StudyFits], planned: pd.DataFrame | None, paths: Mapping[str, Path]
+    studies: Sequence[StudyFits],
+    planned: pd.DataFrame | None,
+    lead: str,
+    paths: Mapping[str, Path],
 ) -> str:
     absent = absent_text(planned) if planned is not None else ""
     files = "\n".join(f"{kind:<8} {path}" for kind, path in paths.items())
-    return "\n\n".join([*(study_text(study) for study in studies), *filter(None, [absent]), files])
+    return "\n\n".join(
+        [*(study_text(study) for study in studies), *filter(None, [absent]), lead, files]
+    )
 
 
 def _by_file(

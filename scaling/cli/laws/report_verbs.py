@@ -242,7 +242,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Fit everything; write the report as HTML, Markdown and JSON, table.csv, fits/ and figures/; print exponents and paths.
+    """Fit everything; write the report as HTML, Markdown and JSON, table.csv, fits/ and figures/; print exponents, the verdict and paths.
 
     Example: scaling report studies/quickstart.toml
     """
