@@ -19,7 +19,7 @@ from analysis.plots.training import (
 from analysis.report import analyse_table
 from analysis.report.sections.answer import answer_section, lead_sentence
 from analysis.report.sections.cell_list import cells_section
-from analysis.report.sections.training_runs import race_section, training_section
+from analysis.report.sections.training_runs import race_section, training_section, variant_column
 from analysis.study_results import (
     cost_finding,
     fit_study,
@@ -148,6 +148,44 @@ def test_remarks_against_the_law_stand_on_the_first_screen(study):
     assert warned[0] == f"L{note[1:]}."
 
 
+@pytest.mark.parametrize("status", ["converged", "at_bound", "not_identified"])
+def test_an_outlier_stands_on_the_first_screen_whatever_the_status(study, status):
+    fits = study.metrics["soft_logloss"]
+    note = "outlier: soft_logloss at n_params 2000, n_samples 4096 is off the law (p = 1.0e-09)"
+    joint = replace(fits.joint, notes=(note,), status=status)
+    one = replace(study, metrics={"soft_logloss": replace(fits, joint=joint)})
+    several = [replace(one, label="a"), replace(one, label="b")]
+    for studies in ([one], several):
+        section = answer_section(studies, [], None)
+        warned = [part.text for part in section.parts if getattr(part, "kind", "") == "warn"]
+        told = [text for text in warned if "n_params 2000" in text]
+        assert len(told) == len(studies)
+        assert all("`--loss huber`" in text for text in told)
+
+
+def test_a_robust_fit_is_not_advised_to_be_robust(study):
+    fits = study.metrics["soft_logloss"]
+    note = "outliers: 1 of 16 rows are more than 5 sd off the law, the worst at n_params 2000"
+    robust = replace(fits, joint=replace(fits.joint, notes=(note,)))
+    section = answer_section([replace(study, metrics={"soft_logloss": robust})], [], None)
+    told = [part.text for part in section.parts if getattr(part, "kind", "") == "warn"]
+    assert any(text.startswith("Outliers: 1 of 16 rows") for text in told)
+    assert not any("--loss huber" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("names", "heading", "entries"),
+    [
+        (["model.kind=din", "model.kind=dien"], "model.kind", ["din", "dien"]),
+        (["a=1, b=x", "a=1, b=y"], "a=1, b", ["x", "y"]),
+        (["distill=cold", "data_order=shared"], "variant", ["distill=cold", "data_order=shared"]),
+        (["dark", "dart"], "variant", ["dark", "dart"]),
+    ],
+)
+def test_what_all_names_share_is_said_in_the_heading_alone(names, heading, entries):
+    assert variant_column(names) == (heading, dict(zip(names, entries, strict=True)))
+
+
 def test_missing_runs_are_counted_beside_the_answers(study):
     planned = pd.DataFrame({"state": ["done"] * 30 + ["failed"] * 2})
     texts = [part.text for part in answer_section([study], [], planned).parts if hasattr(part, "text")]  # fmt: skip
@@ -169,7 +207,8 @@ def test_a_race_shows_the_mean_difference_of_the_pairs():
     section, pictures = race_section(race_of_studies(variants(), "soft_logloss"))
     table = section.parts[1]
     assert set(pictures) == {"race"}
-    assert table.rows[0][0] == "model.kind=din"
+    assert table.header[0] == "model.kind"
+    assert table.rows[0][0] == "din"
     assert float(table.rows[0][2].split()[0]) == pytest.approx(0.02, abs=1e-3)
 
 
@@ -180,7 +219,7 @@ def test_one_variant_is_no_race(study):
 
 def test_variants_have_a_row_each():
     table = answer_section(variants(), [], None).parts[1]
-    assert [row[0] for row in table.rows] == ["model.kind=suan", "model.kind=din"]
+    assert (table.header[0], [row[0] for row in table.rows]) == ("model.kind", ["suan", "din"])
     assert len(table.header) == len(table.rows[0])
 
 

@@ -172,6 +172,11 @@ def test_a_figure_says_what_it_shows_to_those_who_cannot_see_it():
     assert 'role="img" aria-label="A &#34;better&#34; &lt;model&gt;. Points."' in text
 
 
+def test_only_the_code_of_a_sentence_is_markup():
+    text = render_html(page_of(Paragraph("run `a <b>` or `c")))
+    assert "<p>run <code>a &lt;b&gt;</code> or `c</p>" in text
+
+
 def test_the_page_as_markdown():
     page = page_of(
         Answers([Answer("10 × samples", "0.01 better", ("from N = 1k",))]),

@@ -68,6 +68,25 @@ def test_verdict_pairs_and_figure_are_open_and_the_gains_of_all_are_closed(page)
     assert page.index("<figure>") < page.index("What ten times as much buys, by the fitted law")
 
 
+def test_the_shared_part_of_the_names_is_in_no_row(page):
+    rows = re.findall(r'<th scope="row"[^>]*>([^<]*)</th>', page)
+    assert {"suan", "din"} <= set(rows)
+    assert not [text for text in rows if "model.kind" in text]
+
+
+def test_a_command_in_a_sentence_is_code(page):
+    without_drawings = re.sub(r"<(svg|script)\b.*?</\1>", "", page, flags=re.DOTALL)
+    assert "<code>scaling race</code>" in without_drawings
+    assert "`" not in without_drawings
+
+
+def test_the_terminal_has_the_verdict_on_a_line(raced):
+    lines = [line for line in raced.text.splitlines() if line.startswith("At equal grade and data")]
+    assert len(lines) == 1
+    assert "model.kind=suan is better than model.kind=din." in lines[0]
+    assert lines[0] in raced.paths["report"].read_text()
+
+
 def test_the_markdown_of_a_race_has_all_variants_open(raced):
     text = raced.paths["markdown"].read_text()
     assert "<details" not in text

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from analysis.report.page.blocks import Block, Details, Figure, Page, Section, Table
 from analysis.report.page.svg_theme import dark_colour, inline_svg
@@ -25,6 +25,8 @@ _ENVIRONMENT = Environment(
     keep_trailing_newline=True,
 )
 _ENVIRONMENT.filters["id"] = id
+# A command or a name in a sentence, as it is written for a terminal.
+_CODE = re.compile(r"`([^`]+)`")
 
 
 def render_html(page: Page) -> str:
@@ -50,6 +52,14 @@ def render_html(page: Page) -> str:
         css_text=Markup(_asset("page.css")),
         script=Markup(_asset("page.js")) if _has_sortable(page) else "",
     )
+
+
+def _with_code(text: str) -> Markup:
+    """Escape a text; what stands between backticks is code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
+_ENVIRONMENT.filters["with_code"] = _with_code
 
 
 def _asset(name: str) -> str:

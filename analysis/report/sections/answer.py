@@ -23,12 +23,14 @@ from analysis.report.sections.first_tiles import (
     gain_tiles,
     held_out_tiles,
     next_tiles,
+    outliers,
     reach_of,
     served_tiles,
     short,
     split_tiles,
     times,
 )
+from analysis.report.sections.training_runs import variant_column
 from analysis.study_results import (
     STATUS_WORDS,
     Race,
@@ -93,6 +95,11 @@ def answer_section(
         ]
     else:
         parts += [Answers(tiles), _by_variant(studies, fits.metric)]
+        parts += [
+            Paragraph(f"{study.label}: {readable(note)}.", "warn")
+            for study in studies
+            for note in outliers(study.metrics[fits.metric])
+        ]
     counted = sum(len(study.table) for study in studies)
     cells = sum(len(study.cells) for study in studies)
     absent = 0 if planned is None else int((planned["state"] != "done").sum())
@@ -151,7 +158,10 @@ def _range_of_gains(studies: Sequence[StudyFits], metric: str) -> list[str]:
     what = times(ordered[0][1].what)
     told = f"{what} improve {metric} by {' to '.join(dict.fromkeys(ends))}"
     absent = len(studies) - len(known)
-    return [told + (f"; {absent} variants without a determined law." if absent else ".")]
+    return [
+        told
+        + (f"; {absent} variant{'s' * (absent > 1)} without a determined law." if absent else ".")
+    ]
 
 
 def _by_variant(studies: Sequence[StudyFits], metric: str) -> Table:
@@ -160,28 +170,31 @@ def _by_variant(studies: Sequence[StudyFits], metric: str) -> Table:
     shapes = [shape.name for shape in laws[0].joint.law.shapes]
     names = [*shapes, *(["E"] if "E" in laws[0].joint.shown else [])]
     sizes = list(laws[0].joint.law.variables)
+    heading, entries = variant_column([study.label for study in studies])
     rows = []
     for study, fits in zip(studies, laws, strict=True):
         gains = fits.tenfold[0].gains if fits.tenfold else ()
         known = dict(zip(sizes, gains, strict=False))
         rows.append(
             [
-                study.label,
+                entries[study.label],
                 STATUS_WORDS[fits.joint.status],
                 *(format_change(*known[v].improvement) if v in known else "–" for v in sizes),
                 *(fits.joint.estimate(n) if fits.joint.has_curve else "–" for n in names),
                 (cell_to_run(study, fits.joint) or ("–",))[0],
             ]
         )
-    header = ["variant", "status", *(f"10 × {v} buys" for v in sizes), *names, "run next"]
+    header = [heading, "status", *(f"10 × {v} buys" for v in sizes), *names, "run next"]
     return Table(header, rows, f"Laws of {metric}, {laws[0].joint.law.equation}.")
 
 
 def _every_gain(studies: Sequence[StudyFits]) -> Table:
     """What ten times each size buys, for every metric, from the largest run and from the best split of its cost."""
+    several = len(studies) > 1
+    heading, entries = variant_column([study.label for study in studies])
     rows = [
         [
-            *([study.label] if len(studies) > 1 else []),
+            *([entries[study.label]] if several else []),
             metric,
             found.place.removeprefix("the ").removesuffix(" of its cost"),
             times(gain.what),
@@ -193,9 +206,8 @@ def _every_gain(studies: Sequence[StudyFits]) -> Table:
         for found in fits.tenfold
         for gain in found.gains
     ]
-    several = len(studies) > 1
     header = [
-        *(["variant"] if several else []),
+        *([heading] if several else []),
         "metric",
         "from",
         "more of",
@@ -203,7 +215,8 @@ def _every_gain(studies: Sequence[StudyFits]) -> Table:
         "× beyond the runs",
     ]
     splits = [
-        f"{study.label} {metric}".strip() + f" {sizes_text(fits.joint.law.variables, found.sizes)}"
+        f"{entries[study.label] if several else ''} {metric}".strip()
+        + f" {sizes_text(fits.joint.law.variables, found.sizes)}"
         for study in studies
         for metric, fits in study.metrics.items()
         for found in fits.tenfold[1:]

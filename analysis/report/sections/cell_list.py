@@ -15,6 +15,7 @@ from analysis.report.page import (
     decimals_of,
     to_decimals,
 )
+from analysis.report.sections.training_runs import variant_column
 from analysis.study_results import StudyFits
 
 __all__ = ["cells_section"]
@@ -32,6 +33,7 @@ _HOUR = 3600.0
 def cells_section(studies: Sequence[StudyFits]) -> Section:
     """Every cell with the mean of each metric over its seeds, the law's value, the residual and the cost."""
     several = len(studies) > 1
+    heading, entries = variant_column([study.label for study in studies])
     tables: list[Block] = []
     for metric in dict.fromkeys(name for study in studies for name in study.metrics):
         rows: list[list[object]] = []
@@ -39,9 +41,9 @@ def cells_section(studies: Sequence[StudyFits]) -> Section:
         for study in studies:
             if metric in study.metrics:
                 header, own = _rows(study, metric)
-                rows += [[study.label, *row] if several else row for row in own]
+                rows += [[entries[study.label], *row] if several else row for row in own]
         caption = f"All cells of {metric}."
-        table = Table([*(["variant"] if several else []), *header], rows, caption, sortable=True)
+        table = Table([*([heading] if several else []), *header], rows, caption, sortable=True)
         tables.append(Details(f"All cells of {metric}", [table]) if several else table)
     note = (
         "mean: over the seeds; ±: its standard error, from the seeds of all cells together; law: the value of the law there; "

@@ -37,6 +37,7 @@ __all__ = [
     "gain_tiles",
     "held_out_tiles",
     "next_tiles",
+    "outliers",
     "reach_of",
     "served_tiles",
     "short",
@@ -289,6 +290,7 @@ def doubts(fits: MetricFits) -> list[str]:
         for note in fits.joint.notes
         if note.startswith("lack of fit") or "deviate together" in note
     ]
+    told += outliers(fits)
     missed = [
         f"{cut} {hits} of {total}"
         for cut, (hits, total) in holdout_hits(fits).items()
@@ -299,6 +301,16 @@ def doubts(fits: MetricFits) -> list[str]:
             f"few held-out cells lie in their 95 % interval ({', '.join(missed)}); the cells of a cut share errors, so that few may miss together"
         )
     return told
+
+
+def outliers(fits: MetricFits) -> list[str]:
+    """Remarks on runs far off the law, whatever its status, and what to do; a robust loss names `outliers`, and is no advice then."""
+    advice = "look at this run; `--loss huber` lets it count less"
+    return [
+        f"{note}; {advice}" if note.startswith("outlier: ") else note
+        for note in fits.joint.notes
+        if note.startswith(("outlier: ", "outliers: "))
+    ]
 
 
 def _is_missed(counts: tuple[int, int]) -> bool:
