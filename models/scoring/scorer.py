@@ -93,7 +93,12 @@ class Scorer:
             facts = told or {name: json.loads(text) for name, text in header.items()}
             utc_offset_seconds = int(facts.get("utc_offset_seconds", 0))
             schema = _Schema.from_document(facts["schema"])
-            model = empty_model(Grade(**facts["grade"]), _options(facts["options"]), schema)
+            grade = Grade(**facts["grade"])
+            if grade.n_layers > len(
+                tensors
+            ):  # a model of billions of layers would be built for hours
+                raise ValueError(f"{grade.n_layers:,} layers, but {len(tensors)} tensors")
+            model = empty_model(grade, _options(facts["options"]), schema)
             model.load_state_dict(tensors)
         except OSError as error:
             raise OSError(f"{path}: cannot be read: {error}") from error

@@ -85,6 +85,9 @@ class ModelConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+_LEAST_RATE = 1e-9
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """`[train]`: how each cell is trained; what is not set follows the recipe (docs/recipe.md).
@@ -133,6 +136,19 @@ class TrainConfig:
         """Check that all sizes and rates are positive, and that the rate is set once."""
         require_positive(self, "batch_size", "learning_rate", "embedding_rate", "recipe_n_samples")
         require_positive(self, "rate_multiple")
+        named = {
+            name: getattr(self, name)
+            for name in ("learning_rate", "embedding_rate", "rate_multiple")
+        }
+        for name, rate in (
+            *named.items(),
+            *((f"rate_of_kind.{k}", v) for k, v in self.rate_of_kind.items()),
+        ):
+            # products of these are to be numbers, too
+            if rate is not None and rate > 0 and not _LEAST_RATE <= rate <= 1 / _LEAST_RATE:
+                raise ValueError(
+                    f"{name} is {rate:g}, expected {_LEAST_RATE:g} to {1 / _LEAST_RATE:g}"
+                )
         if self.learning_rate is not None and self.rate_law is not None:
             raise ValueError("learning_rate and rate_law both set the rate; remove one of them")
         for kind, multiple in self.rate_of_kind.items():

@@ -101,8 +101,11 @@ def read_model(run_folder: Path, device: str = "cpu") -> tuple[CTRModel, Schema]
             facts = _read_facts(opened.metadata())
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         schema = _schema(facts["schema"])
+        grade = from_document(Grade, facts["grade"], str(path))
+        if grade.n_layers > len(tensors):  # a model of billions of layers would be built for hours
+            raise ValueError(f"{grade.n_layers:,} layers, but {len(tensors)} tensors")
         model = empty_model(
-            from_document(Grade, facts["grade"], str(path)),
+            grade,
             from_document(ModelOptions, facts["options"], str(path)),  # type: ignore[arg-type]
             schema,
         )
