@@ -85,7 +85,7 @@ class ModelConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-_LEAST_RATE = 1e-9
+_RATES = (1e-30, 1e30)
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,8 @@ class TrainConfig:
             *((f"rate_of_kind.{k}", v) for k, v in self.rate_of_kind.items()),
         ):
             # products of these are to be numbers, too
-            if rate is not None and rate > 0 and not _LEAST_RATE <= rate <= 1 / _LEAST_RATE:
-                raise ValueError(
-                    f"{name} is {rate:g}, expected {_LEAST_RATE:g} to {1 / _LEAST_RATE:g}"
-                )
+            if rate is not None and rate > 0 and not _RATES[0] <= rate <= _RATES[1]:
+                raise ValueError(f"{name} is {rate:g}, expected {_RATES[0]:g} to {_RATES[1]:g}")
         if self.learning_rate is not None and self.rate_law is not None:
             raise ValueError("learning_rate and rate_law both set the rate; remove one of them")
         for kind, multiple in self.rate_of_kind.items():

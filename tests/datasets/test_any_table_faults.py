@@ -170,7 +170,7 @@ def test_the_bad_row_is_found_in_a_file_that_is_read_in_parallel(tmp_path):
         (
             'label = "click"',
             'label_when = { column = "click", at_least = inf }',
-            "inf is not a bound, expected a finite number",
+            "label_when.at_least is inf, expected a finite number",
         ),
         (
             'zone = "Asia/Shanghai"',

@@ -125,6 +125,7 @@ def test_a_damaged_configuration_is_named(runs):
 
 
 def test_a_damaged_run_is_left_out_and_named(runs, caplog):
+    caplog.set_level("WARNING", "scaling")  # tests of --quiet change it
     write_study(runs.root)
     damaged = runs.folder(config_of().signature)
     (damaged / "record.json").write_text("{")
