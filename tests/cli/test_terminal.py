@@ -10,6 +10,7 @@ from small_studies import plan_of
 from scaling.cli import progress
 from scaling.cli.app import main
 from scaling.cli.output import print_parts
+from scaling.cli.sweep.status_views import watch_loop
 from scaling.cli.tables import Table
 from scaling.cli.terminal import live_view, renderable
 from scaling.records import claim
@@ -121,6 +122,7 @@ def test_watch_redraws_a_terminal_until_no_cell_runs(capsys, study_file, monkeyp
     plan, runs = plan_of(study_file, root="runs/tiny")
     lease = claim(runs.folder(plan.cells[0].config.signature), done=lambda: False)
     monkeypatch.setattr("time.sleep", lambda _: lease.end("lost"))
+    monkeypatch.setattr(watch_loop, "_SECONDS_BETWEEN_LOOKS", 0.1)
     with pytest.raises(SystemExit) as exited:
         main(["status", str(study_file), "--watch"])
     out = capsys.readouterr().out

@@ -130,7 +130,9 @@ def load_plan(
             _remove_leftovers(made, store)
     except SettingError as error:
         raise UserError(f"{study}: {error}") from error
-    for text in made.damaged:
+    for text in (
+        made.damaged if tasks is None else ()
+    ):  # not at each look of a live view, which shows them
         logger.warning("warning: %s", text)
     return made, store
 
