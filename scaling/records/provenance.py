@@ -38,6 +38,7 @@ _TRAINED = (
         for name in (
             "arrays",
             "atomic_files",
+            "documents",
             "errors",
             "metrics",
             "ranking_within_users",

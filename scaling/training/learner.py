@@ -68,8 +68,8 @@ class Learner:
             self.model.embeddings = table_of.embeddings
         # several ranks must not drop the same places of different rows
         own = (ranks.rank,) if ranks.rank else ()
-        seed = order_key("dropout", config.seed, *own) % 2**63
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self._seed = order_key("dropout", config.seed, *own) % 2**63
+        self._generator = torch.Generator(device).manual_seed(self._seed)
         self.model.encoder.dropout_generator = self._generator
         dense, table = build_optimisers(self.model)
         self._optimisers = (
@@ -80,8 +80,11 @@ class Learner:
         self._dense: list[torch.Tensor] = dense.param_groups[0]["params"]
         self._peak, self._ranks = config.learning_rate, ranks
 
-    def begin_step(self, factor: float) -> None:
-        """Clear the gradients and set the learning rates to `factor` times their peaks."""
+    def begin_step(self, factor: float, step: int) -> None:
+        """Clear the gradients and set the learning rates to `factor` times their peaks; `step` counts from 0."""
+        if self._ranks.size > 1:
+            # anew at each step, since a checkpoint holds the state of rank 0 alone
+            self._generator.manual_seed(order_key("dropout", self._seed, step) % 2**63)
         rate = self._peak * factor
         for optimiser, multiple in self._optimisers:
             optimiser.param_groups[0]["lr"] = rate * multiple
@@ -120,8 +123,8 @@ class Learner:
         shared = {n: v for n, v in self.model.state_dict().items() if self._is_shared(n)}
         self.model.load_state_dict(own | shared)
         state = tensors[f"{prefix}generator"]
-        # after a forced change of device the generator starts again, and so does that of a rank that does not lead
-        if self._ranks.leads and state.shape == self._generator.get_state().shape:
+        # after a forced change of device the generator starts again
+        if state.shape == self._generator.get_state().shape:
             self._generator.set_state(state)
         for (optimiser, _), kept in zip(self._optimisers, unflatten(rest, tensors), strict=True):
             optimiser.load_state_dict(kept)

@@ -232,7 +232,7 @@ class Training:
         """
         learners = self._learners()
         for learner in learners:
-            learner.begin_step(factor)
+            learner.begin_step(factor, self.step)
         for table in self._sharded_tables():
             table.fetch(parts)
         self._see_numeric(parts, n_samples)

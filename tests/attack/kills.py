@@ -268,25 +268,15 @@ def _count_operations(runs: str, instant: Instant | None) -> list[int]:
 
 
 def rounds(n_kills: int, seed: int, folder: Path) -> Iterator[tuple[str, Outcome]]:
-    """Attack the kinds in turn until so many processes were killed; yield what came of each cell."""
+    """Attack all kinds in turn until so many processes were killed; yield what came of each cell."""
     torch.set_num_threads(1)
     (folder / "attacked_class.py").write_text(_OWN)
     sys.path.insert(0, str(folder))
     data = SyntheticConfig(n_train=1200, n_test=400, n_items=200, warmup_events=10)
     store = generate_logs(folder / "log", data)
-    known = {}
-    for kind in KINDS:
-        place = folder / "undisturbed"
-        place.mkdir()
-        configs = cells(kind, store)
-        codes = train(configs, store, place, 2 if kind == "two ranks" else 1, None)
-        if any(codes):
-            raise RuntimeError(f"{kind}: the undisturbed run ended with {codes}")
-        spent = json.loads((place / "spent.json").read_text())
-        known[kind] = Undisturbed(left_by(configs, place), **spent)
-        shutil.rmtree(place)
+    known = {kind: _undisturbed(kind, store, folder / "undisturbed") for kind in KINDS}
     killed, number = 0, 0
-    while killed < n_kills:
+    while killed < n_kills or number < len(KINDS):
         kind = KINDS[number % len(KINDS)]
         place = folder / "attacked"
         place.mkdir()
@@ -294,6 +284,18 @@ def rounds(n_kills: int, seed: int, folder: Path) -> Iterator[tuple[str, Outcome
         shutil.rmtree(place)
         killed, number = killed + outcome.kills, number + 1
         yield kind, outcome
+
+
+def _undisturbed(kind: str, store: EventStore, place: Path) -> Undisturbed:
+    place.mkdir()
+    configs = cells(kind, store)
+    codes = train(configs, store, place, 2 if kind == "two ranks" else 1, None)
+    if any(codes):
+        raise RuntimeError(f"{kind}: the undisturbed run ended with {codes}")
+    spent = json.loads((place / "spent.json").read_text())
+    found = Undisturbed(left_by(configs, place), **spent)
+    shutil.rmtree(place)
+    return found
 
 
 def main() -> int:

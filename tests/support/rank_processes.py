@@ -91,6 +91,7 @@ def rank_config(store, kind, **changes):
     teacher = Distillation("SUAN-2", GRADES["SUAN-2"], SuanOptions(), 0.003, 1.0, 2.0)
     own = {
         "plain": {},
+        "dropout": {"model": SuanOptions(dropout=0.1)},
         "request": {"packing": "request"},
         "stretch": {
             "packing": "stretch",

@@ -7,7 +7,7 @@ from scaling.training.learner import Learner
 
 def test_the_dense_gradients_have_a_norm_of_at_most_the_limit(tiny_store):
     learner = Learner(small_config(tiny_store), tiny_store, "cpu")
-    learner.begin_step(1.0)
+    learner.begin_step(1.0, 0)
     model = learner.model
     dense = [p for p in model.parameters() if p is not model.embeddings.weight]
     for parameter in dense:

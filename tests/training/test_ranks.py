@@ -115,6 +115,17 @@ def test_a_run_stopped_at_two_ranks_goes_on_at_another_number(data, tmp_path):
 
 
 @pytest.mark.slow
+def test_with_dropout_a_stopped_run_of_two_ranks_ends_as_an_undisturbed_one(data, tmp_path):
+    """A checkpoint has the state of rank 0 alone, so the masks of a step must not depend on the steps before."""
+    runs, path = str(tmp_path / "stopped"), str(data.path)
+    whole = run_ranks(train_on_disk, 2, tmp_path, path, str(tmp_path / "whole"), None, "dropout")
+    run_ranks(train_on_disk, 2, tmp_path, path, runs, 5, "dropout")
+    resumed = run_ranks(train_on_disk, 2, tmp_path, path, runs, None, "dropout")
+    assert resumed[0]["steps"][0] == 5
+    assert resumed[0]["numbers"] == whole[0]["numbers"]
+
+
+@pytest.mark.slow
 def test_if_a_rank_dies_the_others_end_and_the_cell_is_free(data, tmp_path):
     runs = tmp_path / "runs"
     found = run_ranks(die_or_hang, 2, tmp_path, str(data.path), str(runs), "die")
