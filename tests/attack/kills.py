@@ -145,7 +145,8 @@ def attack(kind: str, store: EventStore, folder: Path, number: int, known: Undis
     killed = 0
     for _ in range(chance.choice((1, 1, 2, 3))):
         rank = chance.randrange(n_ranks)
-        instant = Instant(seconds=chance.uniform(0.0, known.seconds), rank=rank)
+        # the first tenth is the start of the process; kills before its operations on files come below
+        instant = Instant(seconds=chance.uniform(0.1, 1.0) * known.seconds, rank=rank)
         if rank == 0 and chance.random() < 0.5:  # the other ranks write nothing
             instant = Instant(operation=chance.randrange(known.operations) + 1)
         codes = train(configs, store, folder, n_ranks, instant)
