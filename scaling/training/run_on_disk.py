@@ -138,7 +138,9 @@ def train_runs(
             lease.end(*_failure(error, ranks))
             raise
         lease.close()
-        remove_work_files(runs.folder(key))
+        # the records of a trajectory lie in other folders than its attempts
+        for name in dict.fromkeys([key, *(config.signature for config in configs)]):
+            remove_work_files(runs.folder(name))
     return [runs.read(config.signature) for config in configs]
 
 
