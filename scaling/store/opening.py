@@ -113,9 +113,10 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
         lists=lists,
     )
     if verify:
+        state = _state_of(path, checked)
         for breach in find_breaches(store, document, arrays):
             raise UserError(breach)
-        _note_checked(path, checked)
+        _note_checked(path, checked, state)
     return store
 
 
@@ -143,13 +144,14 @@ def open_unchanged(path: Path | str) -> EventStore:
         raise UserError(
             f"{path / 'dataset.json'}: fingerprint does not match the contents; make the data set again"
         )
-    if state == _state_of(path, checked):
-        _write_note(note, state)
+    _note_checked(path, checked, state)
     return store
 
 
-def _note_checked(path: Path, checked: StoreDocument) -> None:
-    _write_note(_note_of(path), _state_of(path, checked))
+def _note_checked(path: Path, checked: StoreDocument, state: str) -> None:
+    """Note that the store was read in a state, unless a file has changed since the reading began."""
+    if state == _state_of(path, checked):
+        _write_note(_note_of(path), state)
 
 
 def _note_of(path: Path) -> Path:

@@ -36,6 +36,7 @@ from scaling.store import EventStore
 from scaling.study import Distillation, RunConfig, RunOptions, lease_key
 from scaling.synthetic import SyntheticConfig, generate_logs
 from scaling.training import ALONE, joined_ranks, run_on_disk, train_runs
+from tests.support.own_classes import HEAD, SUM
 
 KINDS = ("plain", "distilled", "lightsuan", "packed", "shared prefix", "two ranks", "own class")
 
@@ -45,26 +46,7 @@ _CLOCK = {"train_seconds", "samples_per_second", "peak_memory_gib", "provenance"
 _FILE_EVENTS = {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.truncate"}
 _ANSWER_SECONDS = 20.0
 
-_OWN = """\
-from dataclasses import dataclass
-from torch import nn
-from models.encoder import Encoder
-
-@dataclass(frozen=True)
-class Options:
-    rate: float = 0.5
-
-class Own(Encoder):
-    options_type = Options
-
-    def __init__(self, grade, options, schema):
-        super().__init__(grade, options, schema)
-        self.n_out = grade.d * len(schema.behaviour)
-        self.layer = nn.Linear(self.n_out, self.n_out)
-
-    def forward(self, inputs):
-        return self.layer(inputs.candidate_BMD + inputs.seen.float() @ inputs.history_BLD)
-"""
+_OWN = HEAD + SUM
 
 
 @dataclass(frozen=True)

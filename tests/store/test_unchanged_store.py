@@ -58,6 +58,19 @@ def test_the_check_of_the_driver_counts(store, reads):
     assert reads == []
 
 
+def test_a_label_that_is_flipped_while_the_driver_checks_is_found(store, monkeypatch):
+    find = opening.find_breaches
+
+    def find_then_flip(*arguments):
+        yield from find(*arguments)
+        flip_a_label(store)
+
+    monkeypatch.setattr(opening, "find_breaches", find_then_flip)
+    open_store(store, verify=True)
+    with pytest.raises(UserError, match="contents differ from the sha256"):
+        open_unchanged(store)
+
+
 def test_a_label_that_was_flipped_after_the_check_is_found(store):
     """Even if the file has the old time again."""
     open_unchanged(store)
