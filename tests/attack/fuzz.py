@@ -1,7 +1,8 @@
 """Fuzz of every surface: python -m tests.attack.fuzz [--surfaces NAME ...] [--inputs 10000] [--seed 0].
 
 Each input is made from the seed, the surface and its number, so it can be made again: --only NAME NUMBER prints it. A surface goes
-on where it stopped, unless the code has changed. Faults are printed, and kept in build/attack-faults/ as cases for the corpus.
+on where it stopped, also when the code has changed: a fault that was mended is a case of the corpus, which the tests call again. Faults are
+printed, and kept in build/attack-faults/ as such cases.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -31,7 +32,7 @@ RESULT = ROOT / "benchmarks" / "results" / "attack-fuzz.json"
 FAULTS = ROOT / "build" / "attack-faults"
 SECONDS = 20
 MOST_GIB = 2
-BATCH = 250
+BATCH = 1000
 # once, before the workers are forked
 _LOADED = (
     *(
@@ -53,7 +54,7 @@ _LOADED = (
 
 @dataclass
 class Count:
-    """What a surface has shown so far."""
+    """What a surface has shown so far; `commits` has the number of inputs for each commit of the code that they reached."""
 
     inputs: int = 0
     accepted: int = 0
@@ -62,7 +63,7 @@ class Count:
     slowest_seconds: float = 0.0
     peak_memory_gib: float = 0.0
     seed: int = 0
-    commit: str = ""
+    commits: dict[str, int] = field(default_factory=dict)
 
 
 def change_of(surface: Surface, seed_files: Mapping[str, bytes], seed: int, number: int) -> Change:
@@ -188,9 +189,13 @@ def _commit() -> str:
 def attack(surface: Surface, n_inputs: int, seed: int, result: Path, *, anew: bool) -> int:
     """Run the inputs of a surface that are not done yet; return the number of faults."""
     whole = json.loads(result.read_text()) if result.exists() else {}
-    count, commit = Count(**whole.get(surface.name, {})), _commit()
-    if anew or (count.seed, count.commit) != (seed, commit) or commit.endswith("dirty"):
-        count = Count(seed=seed, commit=commit)
+    count, commit = Count(**whole.get(surface.name, {"seed": seed})), _commit()
+    if commit.endswith("dirty") and result == RESULT:
+        raise SystemExit(
+            "the code has changes that are not committed: commit them, or name another --result"
+        )
+    if anew or count.seed != seed:
+        count = Count(seed=seed)
     folder = Path(tempfile.mkdtemp(prefix="fuzz-")) / "work"
     folder.mkdir()
     seed_files = seed_of(surface, folder)
@@ -204,6 +209,7 @@ def attack(surface: Surface, n_inputs: int, seed: int, result: Path, *, anew: bo
                 count.peak_memory_gib = round(max(count.peak_memory_gib, measured), 3)
                 continue
             count.inputs += 1
+            count.commits[commit] = count.commits.get(commit, 0) + 1
             count.accepted += verdict.kind == "accepted"
             count.refused += verdict.kind == "refused"
             count.faults += verdict.kind == "fault"

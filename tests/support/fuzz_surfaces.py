@@ -153,6 +153,7 @@ def _check_study(change: Change, seed: Seed, done: Sequence[Done]) -> str:
             found != value
             and not (isinstance(value, list | dict) and found is None)
             and str(found) != str(value)
+            and not (isinstance(found, float) and isinstance(value, int) and found == float(value))
         ):
             return f"show: {key} is {found!r}, the file says {value!r}"
     return ""
