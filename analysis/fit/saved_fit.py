@@ -28,7 +28,8 @@ _PLAIN = (
     *("n_cells", "n_free", "r_squared", "aicc", "condition", "spans", "at_bound", "unidentified"),
     *("nfev", "origin"),
 )
-_OF_NOISE = frozenset(one.name for one in dataclass_fields(Noise))
+# what a fit says of each cell, besides its sizes
+_OF_CELLS = frozenset({"measured", "fitted", "residual", "n_rows"})
 _NESTED = ("intervals", "noise", "cells", "theta", "parts")
 
 
@@ -124,6 +125,11 @@ class _SavedFit:
             )
         if len({len(values) for values in self.cells.values()}) > 1:
             raise ValueError("cells: columns of different lengths")
+        if missing := _OF_CELLS - set(self.cells):
+            raise ValueError(f"cells: no column {min(missing)}")
+        sizes = list(self.columns.values())
+        if list(self.cells)[: len(sizes)] != sizes:
+            raise ValueError(f"cells: the first columns are not {', '.join(sizes)}")
         if size and len(self.origin) != len(self.columns):
             raise ValueError(f"origin: {len(self.origin)} values for {len(self.columns)} columns")
 
@@ -177,9 +183,10 @@ def fields_of(document: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("objective", "r_squared", "aicc", "condition"):
         fields[name] = _number(fields[name])
     fields["intervals"] = {
-        name: Interval(**{**ends, **_open_ends(ends)}) for name, ends in fields["intervals"].items()
+        name: Interval(**{**_known(_SavedEnds, ends), **_open_ends(ends)})
+        for name, ends in fields["intervals"].items()
     }
-    fields["noise"] = Noise(**{k: _number(v) for k, v in fields["noise"].items() if k in _OF_NOISE})
+    fields["noise"] = Noise(**{k: _number(v) for k, v in _known(Noise, fields["noise"]).items()})
     fields["cells"] = pd.DataFrame(fields["cells"]).astype(float)
     fields["theta"] = np.array(fields["theta"], dtype=float)
     fields["parts"] = tuple(_part(part) for part in fields["parts"])
@@ -203,6 +210,12 @@ def _options(document: Mapping[str, Any]) -> FitOptions:
         seed=document["seed"],
         level=document["level"],
     )
+
+
+def _known(kind: type[Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that this version knows; a later one may have written more."""
+    names = {one.name for one in dataclass_fields(kind)}
+    return {name: value for name, value in document.items() if name in names}
 
 
 def _number(value: Any) -> Any:

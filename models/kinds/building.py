@@ -1,5 +1,6 @@
 """Builds a model of any kind."""
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -27,7 +28,10 @@ def empty_model(
         ModelError: the encoder's class is not there, or does not take the options.
     """
     kind = options.kind
-    return CTRModel(kind, encoder_class(kind), grade, read_options(options), schema, embeddings)
+    with warnings.catch_warnings():
+        # a log without features of behaviours has an empty layer
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        return CTRModel(kind, encoder_class(kind), grade, read_options(options), schema, embeddings)
 
 
 def build_model(

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
 
 
 _CODES = {"green": 32, "yellow": 33, "red": 31}
+_OWN = re.compile(rf"(\n|\x1b\[(?:0|{'|'.join(map(str, _CODES.values()))})m)")
 # durations below the first number are rounded up to a multiple of the second, in seconds
 _ROUNDING = ((60, 5), (600, 10), (3600, 60), (math.inf, 300))
 
@@ -71,13 +73,25 @@ def emit(
 
 
 def print_parts(parts: Sequence[str | Table]) -> None:
-    """Print texts and tables to stdout; on a terminal they are fitted to its width."""
+    """Print texts and tables to stdout, with escapes for control characters; on a terminal they are fitted to its width."""
+    parts = [_without_controls(part) if isinstance(part, str) else part for part in parts]
     if sys.stdout.isatty():
         from scaling.cli.terminal import print_on_terminal
 
         print_on_terminal(parts)
     else:
         print("\n".join(map(str, parts)), flush=True)
+
+
+def _without_controls(text: str) -> str:
+    """Texts may quote names of files that others wrote; only line ends and our own colours reach the terminal."""
+    from scaling.aligned_text import printable
+
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        piece if number % 2 else printable(piece) for number, piece in enumerate(_OWN.split(text))
+    )
 
 
 def runs_root(option: Path | None) -> Path:

@@ -1,6 +1,7 @@
 """Opening a store: `dataset.json` is checked, the arrays are mapped read-only and not read."""
 
 import hashlib
+import mmap
 import os
 import stat
 import tempfile
@@ -27,7 +28,7 @@ from scaling.store.manifest import StoreDocument, document_fingerprint, read_doc
 from scaling.store.validation_rules import find_breaches
 from scaling.store.value_lists import ValueLists
 
-__all__ = ["map_array", "open_store", "open_unchanged"]
+__all__ = ["map_array", "open_store", "open_unchanged", "stated_arrays"]
 
 
 # Keys of `dataset.json` that an opened store has unchanged.
@@ -51,21 +52,7 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
     """
     path = Path(path)
     document, checked = read_document(path)
-    counts = checked.counts
-    table = array_table(
-        checked.schema,
-        counts.users,
-        counts.events,
-        counts.impressions,
-        "impressions/probability" in checked.arrays,
-        components=[
-            name.removeprefix(COMPONENT_PREFIX)
-            for name in checked.arrays
-            if name.startswith(COMPONENT_PREFIX)
-        ],
-        n_test=counts.impressions - checked.split.n_train,
-        n_values={name: array.rows for name, array in checked.arrays.items()},
-    )
+    counts, table = checked.counts, stated_arrays(checked)
     for name in table:
         if name not in checked.arrays:
             raise UserError(f"{path / 'dataset.json'}: arrays: no entry {name!r}")
@@ -118,6 +105,25 @@ def open_store(path: Path | str, *, verify: bool = False) -> EventStore:
             raise UserError(breach)
         _note_checked(path, checked, state)
     return store
+
+
+def stated_arrays(checked: StoreDocument) -> dict[str, ArraySpec]:
+    """Return the type and length of every array that the store has by its `dataset.json`."""
+    counts = checked.counts
+    return array_table(
+        checked.schema,
+        counts.users,
+        counts.events,
+        counts.impressions,
+        "impressions/probability" in checked.arrays,
+        components=[
+            name.removeprefix(COMPONENT_PREFIX)
+            for name in checked.arrays
+            if name.startswith(COMPONENT_PREFIX)
+        ],
+        n_test=counts.impressions - checked.split.n_train,
+        n_values={name: array.rows for name, array in checked.arrays.items()},
+    )
 
 
 def open_unchanged(path: Path | str) -> EventStore:
@@ -194,7 +200,8 @@ def map_array(file: Path, spec: ArraySpec) -> Array:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
             shape, _, dtype = (read or np.lib.format.read_array_header_2_0)(stream)
             start = stream.tell()
-        n_bytes = file.stat().st_size - start
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        n_bytes = len(mapped) - start
     except FileNotFoundError as error:
         raise UserError(f"{file}: missing; expected {spec.rows:,} rows of {spec.dtype}") from error
     except (
@@ -218,6 +225,6 @@ def map_array(file: Path, spec: ArraySpec) -> Array:
                 f"{file}: row {gaps[0]:,} is nan, expected {spec.dtype} without missing values"
             )
         raise UserError(f"{file}: type is {dtype}, expected {spec.dtype}")
-    # np.ndarray instead of np.memmap, whose every small slice costs a Python call.
-    array: Array = np.load(file, mmap_mode="r").view(np.ndarray)
+    # np.ndarray instead of np.memmap, whose every small slice costs a Python call; no second reading of the header
+    array: Array = np.ndarray(shape, dtype, mapped, start)
     return array

@@ -7,9 +7,8 @@ Only the order of the checks is here: keys, then files, then contents. The rules
 from pathlib import Path
 
 from scaling.errors import UserError
-from scaling.store.format import array_table
 from scaling.store.manifest import document_breaches, read_document
-from scaling.store.opening import map_array, open_store
+from scaling.store.opening import map_array, open_store, stated_arrays
 from scaling.store.validation_rules import find_breaches
 
 __all__ = ["validate_store"]
@@ -28,18 +27,8 @@ def validate_store(path: Path | str) -> list[str]:
     if breaches := document_breaches(path):
         return breaches
     document, checked = read_document(path)
-    counts = checked.counts
-    has_probability = "impressions/probability" in checked.arrays
-    table = array_table(
-        checked.schema,
-        counts.users,
-        counts.events,
-        counts.impressions,
-        has_probability,
-        n_values={name: array.rows for name, array in checked.arrays.items()},
-    )
     arrays = {}
-    for name, spec in table.items():
+    for name, spec in stated_arrays(checked).items():
         if name not in checked.arrays:
             breaches.append(f"{path / 'dataset.json'}: arrays: no entry {name!r}")
         try:

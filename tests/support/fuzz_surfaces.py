@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from fuzz_inputs import Change, Done, Surface
+from fuzz_inputs import Change, Done, Surface, is_one_in
 from fuzz_run_surfaces import run_surfaces
 from mutations import (
     mutate_bytes,
@@ -227,26 +227,25 @@ def _change_table(rng: Random, seed: Seed) -> Change:
     return Change({"runs.csv": mutate_cells(rng, seed["runs.csv"])})
 
 
+# each with one input in so many, as some take a second
 _OF_TABLES = (
-    ("gain", "runs.csv", "--json"),
-    ("holdout", "runs.csv", "--json"),
-    ("isoflop", "runs.csv", "--json"),
-    ("allocate", "runs.csv", "--flops", "1e15", "--json"),
-    ("next", "runs.csv", "--json"),
-    ("forecast", "runs.csv", "--at", "1e6,1e7", "--json", "--ledger", "out/forecasts"),
-    ("export", "runs.csv", "-o", "out/runs.parquet"),
-    ("compare", "runs.csv", "--baseline", "grade=SUAN-0", "--json"),
+    (("gain", "runs.csv", "--json"), 16),
+    (("holdout", "runs.csv", "--json"), 128),
+    (("isoflop", "runs.csv", "--json"), 16),
+    (("allocate", "runs.csv", "--flops", "1e15", "--json"), 8),
+    (("next", "runs.csv", "--json"), 16),
+    (("forecast", "runs.csv", "--at", "1e6,1e7", "--json", "--ledger", "out/forecasts"), 32),
+    (("export", "runs.csv", "-o", "out/runs.parquet"), 16),
+    (("compare", "runs.csv", "--baseline", "grade=SUAN-0", "--json"), 16),
+    (("plot", "runs.csv", "--kind", "data", "-o", "out/figures"), 256),
 )
-_FIGURE = ("plot", "runs.csv", "--kind", "data", "-o", "out/figures")
 
 
 def _table_commands(change: Change) -> Sequence[Sequence[str]]:
-    choice = hashlib.sha256(repr(change).encode()).digest()
-    one = _OF_TABLES[choice[0] % len(_OF_TABLES)]
     return (
         ("table", "runs.csv", "--json"),
         ("fit", "runs.csv", "--interval", "none", "--json"),
-        one if choice[1] > 3 else _FIGURE,
+        *(command for command, n in _OF_TABLES if is_one_in(n, change, command[0])),
     )
 
 
@@ -308,9 +307,12 @@ def _change_store(rng: Random, seed: Seed) -> Change:
 def _store_commands(change: Change) -> Sequence[Sequence[str]]:
     return (
         ("data", "validate", "store"),
-        ("data", "show", "store", "--json"),
         ("data", "check", "store", "--json"),
-        ("plan", "study.toml", "--runs", "runs"),
+        (
+            ("plan", "study.toml", "--runs", "runs")
+            if is_one_in(2, change, "plan")
+            else ("data", "show", "store", "--json")
+        ),
     )
 
 
@@ -522,8 +524,7 @@ def _change_one_json(pattern: str, rng: Random, seed: Seed) -> Change:
 
 
 def _serving_commands(change: Change) -> Sequence[Sequence[str]]:
-    # a figure takes a second
-    drawn = hashlib.sha256(repr(change).encode()).digest()[0] < 6
+    drawn = is_one_in(128, change, "figure")  # it takes a second
     figure = ("plot", "runs/t", "--kind", "frontier", "-o", "out/figures")
     return (("@served",), *((figure,) if drawn else ()))
 
@@ -587,10 +588,11 @@ def _build_planned() -> None:
 def _planned_commands(change: Change) -> Sequence[Sequence[str]]:
     name = next(iter(change.files), "")
     if name.endswith("submission.json"):
-        return (("status", "study.toml", "--json"), ("status", "study.toml", "--efficiency"))
+        further = ("--json",) if is_one_in(2, change, "status") else ()
+        return (("status", "study.toml", *further), ("status", "study.toml", "--efficiency"))
     if name.endswith("pursuit.jsonl"):
         return (("@rounds",),)
-    return (("plan", "study.toml", "--json"), ("plan", "study.toml"))
+    return (("plan", "study.toml", *(("--json",) if is_one_in(2, change, "plan") else ())),)
 
 
 _RAW = (

@@ -106,6 +106,7 @@ class Engine:
             self.run("SET enable_progress_bar = true")  # query_progress needs it
             self.run("SET enable_progress_bar_print = false")
             self.run("SET TimeZone = 'UTC'")
+            self.run("PRAGMA disable_checkpoint_on_shutdown")  # nobody opens the database again
             self.run("CREATE SCHEMA core")
         except (
             BaseException
