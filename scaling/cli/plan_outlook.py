@@ -116,6 +116,8 @@ def _assumption(folder: Path) -> tuple[dict[str, float], float, str]:
             fit = read_json(file)
             noise, params = fit["noise"], {name: float(fit["params"][name]) for name in _ASSUMED}
             run_sd = math.hypot(float(noise["sd"]), float(noise["run_sd"]))
+            if not all(map(math.isfinite, (*params.values(), run_sd))):
+                continue
             is_known = fit["status"] == "converged" and fit["law"]["name"] == _LAW
             if is_known and isinstance(fit["n_points"], int):
                 return (
