@@ -72,7 +72,7 @@ def _whole_groups(rows: int, end_of: Callable[[int], int]) -> Iterator[slice]:
     start = 0
     while start < rows:
         stop = min(start + CHUNK, rows)
-        stop = end_of(stop - 1)
+        stop = max(stop, end_of(stop - 1))  # earlier only if the groups are not in order
         yield slice(start, stop)
         start = stop
 

@@ -96,6 +96,11 @@ def read_document(path: Path) -> tuple[dict[str, Any], StoreDocument]:
             f"{file}: split.n_train is {n_train}, expected 1 to {n - 1}: "
             f"there are {n} impressions, and neither part may be empty"
         )
+    for name, length in checked.history_quantiles.items():
+        if not 0 <= length <= checked.counts.events:
+            raise UserError(
+                f"{file}: history_quantiles.{name} is {length}, expected 0 to {checked.counts.events}, the number of events"
+            )
     return document, checked
 
 

@@ -427,7 +427,9 @@ def _change_raw(separator: bytes, rng: Random, seed: Seed) -> Change:
 
 
 def _import_commands(name: str, change: Change) -> Sequence[Sequence[str]]:
-    return (("-q", "data", "import", name, "raw", "out/store"),)
+    # starting threads costs more than they save on such logs
+    threads = () if is_one_in(8, change, "threads") else ("--threads", "1")
+    return (("-q", "data", "import", name, "raw", "out/store", *threads),)
 
 
 def _check_import(change: Change, seed: Seed, done: Sequence[Done]) -> str:
