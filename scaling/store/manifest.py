@@ -19,6 +19,8 @@ from scaling.strict_values import from_document, key_errors, tolerant
 
 __all__ = ["StoreDocument", "document_breaches", "document_fingerprint", "read_document"]
 
+_DAY = 86_400
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -95,6 +97,10 @@ def read_document(path: Path) -> tuple[dict[str, Any], StoreDocument]:
         raise UserError(
             f"{file}: split.n_train is {n_train}, expected 1 to {n - 1}: "
             f"there are {n} impressions, and neither part may be empty"
+        )
+    if not -_DAY < checked.utc_offset_seconds < _DAY:
+        raise UserError(
+            f"{file}: utc_offset_seconds is {checked.utc_offset_seconds}, expected less than a day, {_DAY} seconds"
         )
     for name, length in checked.history_quantiles.items():
         if not 0 <= length <= checked.counts.events:
