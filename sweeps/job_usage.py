@@ -6,6 +6,7 @@ attempts of its cells, which the jobs write. Attempts of earlier versions lack s
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
@@ -278,7 +279,10 @@ def _covered(spans: Sequence[tuple[float, float]]) -> float:
 
 
 def _time(text: str | None) -> float:
-    return 0.0 if text is None else datetime.fromisoformat(text).timestamp()
+    # the attempts in a record may be of a program that wrote other times
+    with suppress(ValueError, TypeError, OverflowError):
+        return datetime.fromisoformat(text or "").timestamp()
+    return 0.0
 
 
 def _end(attempt: Mapping[str, Any]) -> float:

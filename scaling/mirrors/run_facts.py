@@ -4,6 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -148,4 +149,6 @@ def _results(record: RunRecord) -> dict[str, float]:
 
 
 def _time(text: str | None) -> float | None:
-    return datetime.fromisoformat(text).timestamp() if text else None
+    with suppress(ValueError, TypeError, OverflowError):  # of a record that another program wrote
+        return datetime.fromisoformat(text or "").timestamp()
+    return None

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, PositiveInt
+from pydantic import AfterValidator, Field, FiniteFloat, PositiveInt
 
 from scaling.atomic_files import write_json
 from scaling.documents import parse_json
@@ -41,6 +41,27 @@ MOMENTARY |= {"pid_namespace", "pid_started"}
 
 # `datetime` ends with the year 9999
 _Time = Annotated[float, Field(ge=0, lt=253_402_300_800)]
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _moment(text: str) -> str:
+    """Refuse what `datetime` does not read as it was written, or has no seconds since 1970 for."""
+    try:
+        datetime.fromisoformat(text).timestamp()
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def _speed(samples_per_second: float) -> float:
+    """Refuse a speed at which no time is left or none passes."""
+    if samples_per_second != 0 and not 1e-6 <= samples_per_second <= 1e15:
+        raise ValueError("no speed of a training")
+    return samples_per_second
+
+
+_Moment = Annotated[str, AfterValidator(_moment)]
+_Speed = Annotated[float, AfterValidator(_speed)]
 
 
 @tolerant
@@ -48,28 +69,28 @@ _Time = Annotated[float, Field(ge=0, lt=253_402_300_800)]
 class _Attempt:
     """The fields that are read from an attempt's file, with their types; each may be absent."""
 
-    number: int = 0
+    number: _Count = 0
     id: str = ""
     state: Literal["running", "ended"] = "ended"
     time: _Time = 0.0
-    started: datetime | None = None
-    ended: datetime | None = None
+    started: _Moment | None = None
+    ended: _Moment | None = None
     failure: Failure | None = None
     message: str = ""
     cell: str | None = None
-    first_step: int | None = None
-    step: int = 0
-    n_steps: int = 0
+    first_step: _Count | None = None
+    step: _Count = 0
+    n_steps: _Count = 0
     loss: FiniteFloat | None = None
-    samples_per_second: FiniteFloat | None = None
+    samples_per_second: _Speed | None = None
     host: str | None = None
     pid: PositiveInt | None = None
     slurm_job_id: str | None = None
-    slurm_restart_count: int = 0
+    slurm_restart_count: _Count = 0
     submission: str | None = None
     ranks: PositiveInt | None = None
     sharded: bool = False
-    process_started: datetime | None = None
+    process_started: _Moment | None = None
     cpu_seconds: FiniteFloat | None = None
     peak_memory_gib: FiniteFloat | None = None
     gpu_busy: FiniteFloat | None = None

@@ -124,7 +124,8 @@ def former_runs(
     """Return the configurations of runs that are no longer in the grid, by grade, size and seed."""
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for signature in signatures:
-        with suppress(OSError, ValueError, KeyError):
+        # also if it is no configuration, as that of another version may be
+        with suppress(OSError, ValueError, KeyError, TypeError):
             document = read_json(runs.folder(signature) / "config.json")
             key = (document["grade_name"], document["n_samples"], document["seed"])
             found.setdefault(key, []).append(document)

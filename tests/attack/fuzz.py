@@ -6,6 +6,7 @@ printed, and kept in build/attack-faults/ as such cases.
 """
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -155,6 +156,7 @@ def _work(
         lines.write(json.dumps([-1, "invalid", valid.fault, 0.0]) + "\n")
         lines.flush()
         os._exit(0)
+    gc.freeze()  # what is loaded is not searched again after each input
     with os.fdopen(writer, "w") as lines:
         for number in numbers:
             change = change_of(surface, seed_files, seed, number)
