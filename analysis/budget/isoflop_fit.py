@@ -173,7 +173,7 @@ def with_flops(table: pd.DataFrame, x: str, data: str, flops: str) -> pd.DataFra
     """The table, with 6 N D as `flops` if it has no such column.
 
     Raises:
-        UserError: a column is missing, or FLOPs are not positive.
+        UserError: a column is missing, or FLOPs are not positive or above the largest number.
     """
     if flops != "flops" or flops in table.columns:
         require_columns(table, [flops])
@@ -184,7 +184,13 @@ def with_flops(table: pd.DataFrame, x: str, data: str, flops: str) -> pd.DataFra
             )
         return table
     require_columns(table, [x, data])
-    return table.assign(flops=6.0 * table[x] * table[data])
+    computed = table.assign(flops=6.0 * table[x] * table[data])
+    bad = table.index[np.isinf(computed["flops"])]
+    if len(bad):
+        raise UserError(
+            f"{source_of(table)}: 6 x {x} x {data} in {place_of(table, bad[0])} is above the largest number, expected smaller sizes"
+        )
+    return computed
 
 
 def _laws(
