@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -202,7 +203,7 @@ def attack(surface: Surface, n_inputs: int, seed: int, result: Path, *, anew: bo
     folder.mkdir()
     seed_files = seed_of(surface, folder)
     os.chdir(folder)
-    shown: set[str] = set()
+    shown: Counter[str] = Counter()
     begin = time.monotonic()
     while count.inputs < n_inputs:
         numbers = range(count.inputs, min(n_inputs, count.inputs + BATCH))
@@ -217,8 +218,8 @@ def attack(surface: Surface, n_inputs: int, seed: int, result: Path, *, anew: bo
             count.faults += verdict.kind == "fault"
             count.slowest_seconds = round(max(count.slowest_seconds, measured), 2)
             kind = verdict.fault.rpartition("(")[2] or verdict.fault
-            if verdict.kind == "fault" and kind not in shown:
-                shown.add(kind)
+            shown[kind] += verdict.kind == "fault"
+            if verdict.kind == "fault" and shown[kind] <= 3:
                 print(f"{surface.name} {number}: {verdict.fault}", flush=True)
                 FAULTS.mkdir(parents=True, exist_ok=True)
                 case = case_text(
