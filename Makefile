@@ -67,7 +67,7 @@ TESTS ?= all
 check-tests: $(VENV)/.dev
 	@echo "== tests: $(TESTS)"
 	@$(PYTEST) -m "$(if $(filter slow,$(TESTS)),slow and )not gpu and not slurm and not mirrors and not browser" \
-	  $(if $(filter slow,$(TESTS)),$$(git grep -l 'mark\.slow' -- tests),--cov --cov-report=term)
+	  $(if $(filter slow,$(TESTS)),$$(git grep -lE 'mark\.slow|fast_only' -- tests),--cov --cov-report=term)
 
 mirror-test: $(VENV)/.test
 	@echo "== set-up: TensorBoard, MLflow, W&B"

@@ -34,10 +34,17 @@ class Picture:
     caption: str
 
     @cached_property
+    def _laid_out(self) -> Figure:
+        """The figure with its axes in their places, which takes as long as drawing it; once for both formats."""
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine(None)
+        return self.figure
+
+    @cached_property
     def png(self) -> bytes:
         """The image."""
         file = io.BytesIO()
-        self.figure.savefig(file, format="png", dpi=_DPI)
+        self._laid_out.savefig(file, format="png", dpi=_DPI)
         return file.getvalue()
 
     @cached_property
@@ -45,7 +52,7 @@ class Picture:
         """The drawing with texts as texts; the same figure gives the same characters."""
         file = io.StringIO()
         with rc_context({"svg.fonttype": "none", "svg.hashsalt": "ctr-scaling"}):
-            self.figure.savefig(file, format="svg", metadata={"Date": None})
+            self._laid_out.savefig(file, format="svg", metadata={"Date": None})
         return _PATH.sub(_shortened, file.getvalue())
 
 

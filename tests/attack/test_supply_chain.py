@@ -77,6 +77,7 @@ def test_the_search_lets_others_pass(line):
     assert not dangers(line)
 
 
+@pytest.mark.slow
 def test_no_source_can_run_what_a_file_holds():
     found = {str(p.relative_to(ROOT)): dangers(p.read_text(encoding="utf-8")) for p in SOURCES}
     assert len(found) > 300

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from encoder_inputs import SmallSchema, embed, random_ids, trim
+from slow_cases import fast_only
 from torch.nn import functional as F
 
 from models.baselines import (
@@ -124,6 +125,7 @@ class Additive(Encoder):
 SOLVED, CHANCE = 0.9, 0.6
 
 
+@pytest.mark.slow
 def test_din_attends_to_the_behaviour_with_the_same_item():
     plant = action_of_the_same_item
     assert accuracy(DIN, DINOptions(), plant, n_history=8, d=8, n_steps=120) > SOLVED
@@ -135,12 +137,16 @@ def test_the_features_of_a_candidate_do_not_tell_its_last_action():
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [
-        (BST, BSTOptions()),
-        (BST, BSTOptions(causal=False, positions="start")),
-        (HSTU, HSTUOptions()),
-        (HSTU, HSTUOptions(form="ranking")),
-    ],
+    fast_only(
+        [(BST, BSTOptions()), (HSTU, HSTUOptions())],
+        [
+            (BST, BSTOptions()),
+            (BST, BSTOptions(causal=False, positions="start")),
+            (HSTU, HSTUOptions()),
+            (HSTU, HSTUOptions(form="ranking")),
+        ],
+        unpack=True,
+    ),
     ids=str,
 )
 def test_a_sequence_model_knows_the_order(kind, options):
@@ -172,18 +178,22 @@ def test_features_side_by_side_give_no_product():
 
 @pytest.mark.parametrize(
     "options",
-    [
-        SIMOptions(k=8),
-        SIMOptions(k=8, search="hard", category="item"),
-        SIMOptions(k=24, search="eta"),  # signs of few columns are a coarse measure
-        SIMOptions(k=8, search="twin"),
-    ],
+    fast_only(
+        [SIMOptions(k=8)],
+        [
+            SIMOptions(k=8),
+            SIMOptions(k=8, search="hard", category="item"),
+            SIMOptions(k=24, search="eta"),  # signs of few columns are a coarse measure
+            SIMOptions(k=8, search="twin"),
+        ],
+    ),
     ids=str,
 )
 def test_a_search_finds_one_behaviour_in_a_long_history(options):
     assert accuracy(SIM, options, action_long_ago, n_history=48, d=8, n_steps=150) > SOLVED
 
 
+@pytest.mark.slow
 def test_a_short_window_does_not_hold_it():
     def latest(inputs):
         return replace(trim(inputs, 32), lengths=inputs.lengths - 32)

@@ -100,6 +100,7 @@ def test_a_law_of_the_budget_takes_it_as_x(run, tmp_path):
     assert document["gains"][1]["share"][0] == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_figure_is_a_png(run, csv, tmp_path):
     code, _, _ = run(
         "compute-gain", csv, "--reference", "model=wide", "--figure", tmp_path / "a.png"

@@ -51,6 +51,7 @@ def test_without_torch_training_is_said_to_be_missing(here):
     assert not lines_of(done.stdout, "GPU")
 
 
+@pytest.mark.slow
 def test_a_torch_that_cannot_be_imported_is_no_ok(here):
     (here / "torch.py").write_text("raise RuntimeError('built for another numpy\\nread more')\n")
     done = subprocess.run(
@@ -156,6 +157,7 @@ def test_colours_are_for_terminals(run, here, monkeypatch):
     assert "\x1b" not in run("doctor")[1]
 
 
+@pytest.mark.slow
 def test_it_starts_without_a_working_scaling_on_the_path(here):
     """As `python -m scaling` from a folder with a foreign models.py."""
     (here / "models.py").write_text("raise RuntimeError('foreign')")

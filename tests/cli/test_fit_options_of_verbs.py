@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from slow_cases import fast_only
 
 from analysis.laws import Additive
 
@@ -74,7 +75,7 @@ def without_figures(monkeypatch):
     monkeypatch.setattr("analysis.report.study_report.draw_figures", lambda study: {})
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+@pytest.mark.parametrize("options", fast_only([()], OPTIONS), ids=" ".join)
 @pytest.mark.usefixtures("without_figures")
 def test_a_report_has_the_numbers_of_fit(run, csv, tmp_path, options):
     _, out, _ = run("fit", csv, "--y", "loss", *options, "--json")
@@ -83,7 +84,7 @@ def test_a_report_has_the_numbers_of_fit(run, csv, tmp_path, options):
     assert saved == json.loads(out)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+@pytest.mark.parametrize("options", fast_only([("--hold", "E=1.7")], OPTIONS), ids=" ".join)
 def test_the_figures_have_the_numbers_of_fit(run, csv, tmp_path, options, monkeypatch):
     drawn = []
     monkeypatch.setattr("analysis.plots.draw_figures", lambda study, _: drawn.append(study) or {})
@@ -113,6 +114,7 @@ def test_what_holds_of_one_metric_is_refused_for_two(run, csv, verb, option):
     assert f"{option[0]}: it is that of one metric, here are 2 (loss, auc_pct)" in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_figures")
 def test_a_report_says_how_it_was_fitted(run, csv, tmp_path):
     options = ("--loss", "huber", "--hold", "E=1.7", "--law", "bottleneck")

@@ -61,8 +61,8 @@ def cut_numbers(text, width):
     "arguments",
     [
         ("fit", RUNS),
-        ("allocate", RUNS, "--flops", "1e15"),
-        ("compare", RUNS, "--baseline", "grade=W2"),
+        pytest.param(("allocate", RUNS, "--flops", "1e15"), marks=pytest.mark.slow),
+        pytest.param(("compare", RUNS, "--baseline", "grade=W2"), marks=pytest.mark.slow),
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -87,10 +87,12 @@ def test_an_error_is_red_in_a_terminal():
     assert in_terminal("fit", "none.csv").startswith("\x1b[31merror:\x1b[0m none.csv")
 
 
+@pytest.mark.slow
 def test_no_color_is_heeded():
     assert in_terminal("fit", "none.csv", NO_COLOR="1").startswith("error: none.csv")
 
 
+@pytest.mark.slow
 def test_states_have_colours_in_a_terminal(study_file):
     shown = in_terminal("plan", study_file, width=200)
     assert "missing" in shown
@@ -128,9 +130,9 @@ def shell(tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["pl"], ["plan", "plot"]),
-        (["data", "va"], ["validate"]),
-        (["fit", "--resid"], ["--residual"]),
+        pytest.param(["pl"], ["plan", "plot"], marks=pytest.mark.slow),
+        pytest.param(["data", "va"], ["validate"], marks=pytest.mark.slow),
+        pytest.param(["fit", "--resid"], ["--residual"], marks=pytest.mark.slow),
         (["fit", "x.csv", "--law", "mult"], ["multiplicative"]),
     ],
     ids=" ".join,

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from slow_cases import fast_only
 from small_studies import plan_of
 
 from analysis.fit import fit_law
@@ -45,6 +46,8 @@ VERBS = {
     "plot": ["--kind", "data"],
     "report": [],
 }
+# what draws takes seconds
+QUICK_VERBS = fast_only(set(VERBS) - {"plot", "report"}, VERBS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -57,7 +60,7 @@ def test_a_metric_of_unknown_direction_that_does_not_fall_is_refused(run, csv, v
     assert sorted(csv.parent.iterdir()) == before
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", QUICK_VERBS)
 def test_every_verb_that_fits_takes_a_direction(run, csv, verb):
     assert run(verb, csv, "--y", "y", "--rising", *VERBS[verb])[0] == 0
 
@@ -68,6 +71,7 @@ def test_an_unknown_metric_that_falls_is_fitted(run, csv):
     assert run("fit", csv, "--y", "y")[1].startswith("y = E + A N^-alpha")
 
 
+@pytest.mark.slow
 def test_a_direction_holds_for_the_metrics_whose_names_do_not_tell_it(
     run, csv, tmp_path, monkeypatch
 ):
@@ -137,7 +141,7 @@ def test_the_best_of_each_cell_tells_its_bias(run, swept):
     assert float(note.split("about ")[1].split()[0]) == pytest.approx(0.846, rel=0.03)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", QUICK_VERBS)
 def test_every_verb_that_fits_takes_the_best_of_each_cell(run, swept, verb):
     code, _, err = run(verb, swept, "--y", "y", "--rising", "--best-of", "lr", *VERBS[verb])
     assert code == 0
@@ -239,7 +243,7 @@ def test_set_changes_the_grid(run, study):
     assert {row["n_samples"] for row in json.loads(out)} == {320, 480}
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", QUICK_VERBS)
 def test_every_verb_that_fits_reads_the_grid_alone(run, study, verb, monkeypatch):
     _, _, err = run(verb, study, *VERBS[verb])
     assert "1 finished runs in the folder are not of this plan" in err

@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pandas as pd
 import pytest
+from slow_cases import fast_only
 
 from analysis.fit import FitOptions
 from analysis.laws import LAWS, Additive
@@ -443,6 +444,7 @@ def test_choices_are_those_of_the_analysis():
         assert tuple(choice) == get_args(get_args(hints[name])[0])
 
 
+@pytest.mark.slow
 def test_results_name_the_columns_of_a_foreign_table(run, tmp_path):
     path = tmp_path / "runs.csv"
     table = make_table().rename(columns={"n_params": "compute", "n_samples": "tokens"})
@@ -470,7 +472,7 @@ def test_a_report_does_not_claim_what_the_columns_of_a_foreign_table_count(repor
 @pytest.mark.parametrize(
     ("x", "data"), [("n_runs", "cost"), ("shrinks", "n_seeds"), ("y_mean_stderr", "fit")]
 )
-@pytest.mark.parametrize("verb", ["next", "plot", "report"])
+@pytest.mark.parametrize("verb", fast_only(["next"], ["next", "plot", "report"]))
 def test_sizes_may_be_named_as_results_of_a_verb(run, tmp_path, verb, x, data):
     table = make_table().rename(columns={"n_params": x, "n_samples": data, "logloss": "y"})
     path = tmp_path / "runs.csv"

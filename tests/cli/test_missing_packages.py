@@ -2,6 +2,7 @@
 
 import pytest
 from blocked_imports import run_without
+from slow_cases import fast_only
 from small_studies import plan_of
 
 from scaling.cli.app import main
@@ -11,7 +12,9 @@ INSTALL = 'is not installed; install it with: pip install "ctr-scaling[train]"\n
 
 
 @pytest.mark.parametrize("package", ["torch", "submitit"])
-@pytest.mark.parametrize("verb", [["run"], ["submit"], ["submit", "--cluster", "debug"]])
+@pytest.mark.parametrize(
+    "verb", fast_only([["run"]], [["run"], ["submit"], ["submit", "--cluster", "debug"]])
+)
 def test_verbs_that_train_name_the_missing_package_and_the_extra(study_file, verb, package):
     done = run_without([package], PROGRAM, verb[0], study_file, *verb[1:])
     assert (done.returncode, done.stdout) == (2, "")
@@ -19,6 +22,7 @@ def test_verbs_that_train_name_the_missing_package_and_the_extra(study_file, ver
     assert not (study_file.parent / "runs").exists()
 
 
+@pytest.mark.slow
 def test_train_and_benchmark_name_it(study_file):
     plan, _ = plan_of(study_file)
     cell = plan.cells[0].config.signature
@@ -30,6 +34,7 @@ def test_train_and_benchmark_name_it(study_file):
         )
 
 
+@pytest.mark.slow
 def test_retry_of_a_failed_cell_names_it(study_file):
     plan, runs = plan_of(study_file, root="runs/tiny")
     for cell in plan.cells:
@@ -54,6 +59,7 @@ def test_a_finished_study_is_analysed_without_torch(study_file, capsys):
     assert "report.html" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
 def test_the_report_names_a_package_that_was_removed(tmp_path, package):
     table = tmp_path / "runs.csv"

@@ -252,6 +252,7 @@ def test_run_does_the_whole_study(capsys, study_file):
     assert "report.html" in out
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_exit_code_2(study_file):
     """A limit on the file size simulates a full disk: the same system call fails."""
     script = (

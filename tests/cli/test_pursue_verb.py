@@ -122,6 +122,7 @@ def test_the_rounds_with_and_without_stops_are_the_same(pursued):
     assert [one.cells for one in pursued.rounds] == stopped
 
 
+@pytest.mark.slow
 def test_the_budget_is_not_exceeded(pursued):
     pursued.write(goal(width=1e-4, flops=2e9))
     out = pursued(code=1)
@@ -188,6 +189,7 @@ def test_a_living_pursuit_keeps_others_out(pursued):
     pursued()
 
 
+@pytest.mark.slow
 def test_more_seeds_than_the_grid_has_are_chosen_if_allowed(pursued):
     pursued.write(
         goal(width=1e-4, flops=5e8, more="n_seeds = 6"), GRID.replace("seeds = 3", "seeds = 1")
@@ -213,6 +215,7 @@ def test_another_metric_in_the_same_log_is_refused(pursued):
     assert "is reached" in pursued("--set", "goal.metric=logloss")
 
 
+@pytest.mark.slow
 def test_sizes_that_are_added_after_the_end_go_on(pursued):
     small = GRID.replace("20, 40, 80, 160, 320", "20, 40, 80").replace("n_seeds = 3", "n_seeds = 1")
     pursued.write(goal(width=1e-4), small)

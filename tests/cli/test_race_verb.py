@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from slow_cases import fast_only
 
 STUDIES = Path(__file__).parents[2] / "docs" / "studies"
 RUNS, PAPER = STUDIES / "race" / "runs.csv", STUDIES / "paper"
 
 
+@pytest.mark.slow
 def test_models_that_differ_in_their_kind_alone_are_named_by_it(run):
     code, out, err = run("race", RUNS, "--flops", "1e9")
     assert (code, err) == (0, "")
@@ -17,13 +19,14 @@ def test_models_that_differ_in_their_kind_alone_are_named_by_it(run):
     assert "best at 1e+09 flops: din" in out
 
 
-@pytest.mark.parametrize("option", ["--flops", "--at-multiple"])
+@pytest.mark.parametrize("option", fast_only(["--flops"], ["--flops", "--at-multiple"]))
 def test_a_budget_of_zero_is_one_line_and_exit_2(run, option):
     code, out, err = run("race", RUNS, option, "0")
     assert (code, out) == (2, "")
     assert err == "error: the budget is 0, expected a finite positive number\n"
 
 
+@pytest.mark.slow
 def test_numbers_that_the_data_do_not_determine_are_null_in_json(run):
     code, out, err = run("race", RUNS, "--flops", "1e9", "--json")
     assert (code, err) == (0, "")
@@ -46,6 +49,7 @@ def changed(tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_another_metric_than_the_best_one_is_taken_with_a_warning(run, changed):
     code, out, err = run("race", changed(3, "soft_logloss", None), "--flops", "1e9")
     assert code == 0
@@ -55,6 +59,7 @@ def test_another_metric_than_the_best_one_is_taken_with_a_warning(run, changed):
     )
 
 
+@pytest.mark.slow
 def test_a_run_without_the_metric_is_named_where_it_is_left_out(run, changed):
     path = changed(3, "soft_logloss", None)
     code, out, err = run("race", path, "--flops", "1e9", "--y", "soft_logloss")
@@ -63,6 +68,7 @@ def test_a_run_without_the_metric_is_named_where_it_is_left_out(run, changed):
     assert err == "sim: 1 of 24 rows have no soft_logloss and are left out: line 5\n"
 
 
+@pytest.mark.slow
 def test_a_run_without_a_grade_is_named_where_it_is_left_out(run, changed):
     code, out, _ = run("race", changed(5, "grade", None), "--flops", "1e9")
     assert code == 0
@@ -72,6 +78,7 @@ def test_a_run_without_a_grade_is_named_where_it_is_left_out(run, changed):
     )
 
 
+@pytest.mark.slow
 def test_pairs_that_are_left_out_are_in_json(run, changed):
     path = changed(3, "soft_logloss", None)
     _, out, _ = run("race", path, "--flops", "1e9", "--y", "soft_logloss", "--json")
@@ -104,6 +111,7 @@ def test_runs_of_one_model_are_no_race(run):
     )
 
 
+@pytest.mark.slow
 def test_without_flops_the_count_is_told(run, tmp_path):
     path = tmp_path / "runs.csv"
     pd.read_csv(RUNS).drop(columns=["flops", "computed_flops"]).to_csv(path, index=False)
@@ -122,6 +130,7 @@ def test_a_column_that_names_the_kind_otherwise_is_suggested(run, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_remark_on_the_rows_of_all_models_is_made_once(run, tmp_path):
     path = tmp_path / "runs.csv"
     table = pd.read_csv(RUNS)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slow_cases import fast_only
 
 from scaling.cli.app import main
 from scaling.importers import IMPORTERS
@@ -219,7 +220,9 @@ def test_the_help_of_import_names_every_data_set_and_its_options(capsys):
             assert f"{key}={value}" in text
 
 
-@pytest.mark.parametrize("name", ["models.py", "analysis.py", "random.py"])
+@pytest.mark.parametrize(
+    "name", fast_only(["models.py"], ["models.py", "analysis.py", "random.py"])
+)
 def test_a_stray_file_in_the_working_directory_hides_no_package(tmp_path, name):
     (tmp_path / name).write_text("raise SystemExit('the stray file was imported')")
     done = run_module(tmp_path, HOME)
@@ -245,6 +248,7 @@ def run_module(folder, path):
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     # A limit on the file size, in a separate process, simulates the full disk.
     program = (

@@ -53,6 +53,7 @@ def test_holdout_scores_the_laws_of_one_size(run, table):
     assert scores["power"]["mean_absolute_error"] > 0.1
 
 
+@pytest.mark.slow
 def test_report_shows_the_law_of_one_size(run, table, tmp_path):
     path, options = table
     code, out, _ = run("report", path, "--y", "loss", *options, "-o", tmp_path / "o")
@@ -65,6 +66,7 @@ def test_report_shows_the_law_of_one_size(run, table, tmp_path):
         assert other not in page
 
 
+@pytest.mark.slow
 def test_plot_draws_the_law_of_one_size(run, table, tmp_path):
     path, options = table
     code, out, _ = run("plot", path, "--y", "loss", *options, "-o", tmp_path / "o")

@@ -57,6 +57,7 @@ def test_arrays_are_split_at_the_clusters_size(sweep):
     assert [len(s.cells) for s in read_submissions(sweep.runs)] == [5, 5, 2]
 
 
+@pytest.mark.slow
 def test_a_submission_without_an_answer_is_cancelled_and_made_again(sweep):
     """The driver died between sbatch and the renaming of the files."""
     sweep.submit()
@@ -92,6 +93,7 @@ def test_a_damaged_submission_is_skipped(sweep):
     assert sweep.states() == {"missing": 4}
 
 
+@pytest.mark.slow
 def test_removed_cells_are_left_or_cancelled(sweep):
     sweep.submit()
     sweep.study.write_text(sweep.study.read_text().replace("[160, 320]", "[320, 480]"))

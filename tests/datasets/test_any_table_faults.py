@@ -128,6 +128,7 @@ def test_bad_input_is_one_line_with_file_row_and_column_and_leaves_nothing(
     assert [file.name for file in tmp_path.iterdir()] == ["raw"]
 
 
+@pytest.mark.slow
 def test_the_bad_row_is_found_in_a_file_that_is_read_in_parallel(tmp_path):
     rows = make_rows()
     rows["shown"] += rows["shown"][1:] * 1500  # 450,000 rows: several pieces

@@ -11,6 +11,7 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_cases import fast_only
 
 from scaling.importers import import_logs
 from scaling.importers.pipeline import Limits
@@ -210,6 +211,7 @@ def imported(folder, dialect):
     return import_logs("table", raw, folder / "out", limits=limits).fingerprint
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     st.fixed_dictionaries(
@@ -232,7 +234,7 @@ def test_a_log_has_one_fingerprint_in_every_dialect(tmp_path_factory, plain, dia
 
 
 @pytest.mark.parametrize("lists", LISTS)
-@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("form", fast_only(["csv"], ["csv", "parquet"]))
 def test_each_way_to_write_lists_gives_the_fingerprint(tmp_path, plain, lists, form):
     assert imported(tmp_path, PLAIN | {"lists": lists, "form": form, "order": 3}) == plain
 

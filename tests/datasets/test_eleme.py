@@ -153,6 +153,7 @@ def test_the_unit_of_the_differences_is_an_option(tmp_path):
     assert int(store.time[row]) - history(store, row)[2][0] == 3_600
 
 
+@pytest.mark.slow
 def test_shorter_lists_end_with_the_longest(tmp_path):
     store = days(tmp_path, eleme_row(label=1, **LISTS | {"shop_id_list": "s2;s3"}))
     full = days(tmp_path, eleme_row(label=1, **LISTS | {"shop_id_list": ";s2;s3"}), out="b")
@@ -189,6 +190,7 @@ def test_a_log_without_any_history_is_a_store_too(tmp_path):
     assert audit_store(store).without_history == {"train": 1.0, "test": 1.0}
 
 
+@pytest.mark.slow
 def test_one_day_alone_is_split_by_share(tmp_path):
     store = eleme(tmp_path, {"D2_0.csv": None}, {"test_fraction": "0.25"})
     assert store.n_test == 1

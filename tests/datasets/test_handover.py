@@ -90,6 +90,7 @@ def imported(write_folder, folder, **how):
     return import_logs("table", folder / "handover", folder / "out", **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write_folder", [bigquery, bigquery_with_text])
 def test_a_folder_of_bigquery_gives_the_store_of_zoned_times(tmp_path, write_folder):
     (tmp_path / "plain").mkdir()
@@ -99,6 +100,7 @@ def test_a_folder_of_bigquery_gives_the_store_of_zoned_times(tmp_path, write_fol
     assert not validate_store(store.path)
 
 
+@pytest.mark.slow
 def test_a_folder_of_spark_gives_the_store_of_zoned_times(tmp_path):
     (tmp_path / "plain").mkdir()
     expected = imported(plain, tmp_path / "plain")

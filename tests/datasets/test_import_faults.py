@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 from raw_logs import LOGS, assert_same_files, import_raw, write_raw
+from slow_cases import fast_only
 
 from scaling.cli.app import main
 from scaling.errors import UserError
@@ -159,7 +160,7 @@ def test_the_command_line_prints_the_error_in_one_line(tmp_path, capsys, name):
     assert captured.err == f"error: {raw / file}: is empty\n"
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", fast_only(["taobao-ads"], SETS))
 def test_row_order_line_ends_and_packing_change_no_byte(tmp_path, name):
     first = import_raw(name, tmp_path, out="first")
     headed = {"movielens", "taobao-ads", "kuairand"}

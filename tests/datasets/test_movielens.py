@@ -5,6 +5,7 @@ import gzip
 import numpy as np
 import pytest
 from raw_logs import LOGS, cells, history, import_raw, real_files, write_raw
+from slow_cases import fast_only
 
 from scaling.errors import UserError
 from scaling.importers import import_logs
@@ -43,7 +44,7 @@ def test_half_stars_count_for_the_threshold(tmp_path):
         import_logs("movielens", raw, tmp_path / "b", {"min_rating": "0.5"})
 
 
-@pytest.mark.parametrize("folder", ["", "ml-25m", "downloads/ml-25m"])
+@pytest.mark.parametrize("folder", fast_only(["ml-25m"], ["", "ml-25m", "downloads/ml-25m"]))
 @pytest.mark.parametrize("packed", [False, True])
 def test_line_ends_packing_and_the_archives_folder_change_nothing(tmp_path, folder, packed):
     plain = import_raw("movielens", tmp_path, out="plain")
@@ -86,6 +87,7 @@ def real(request, tmp_path_factory):
     return request.param, import_logs(request.param, raw, tmp_path_factory.mktemp("r") / "store")
 
 
+@pytest.mark.slow
 def test_real_sets_have_their_published_counts(real):
     name, store = real
     users, items, rows, base_rate = {
@@ -106,6 +108,7 @@ def test_real_sets_have_their_published_counts(real):
     assert validate_store(store.path) == []
 
 
+@pytest.mark.slow
 def test_the_longest_real_history(real):
     name, store = real
     lengths = np.diff(store.offsets)

@@ -8,6 +8,7 @@ import zipfile
 import duckdb
 import numpy as np
 import pytest
+from slow_cases import fast_only
 
 from scaling.errors import UserError
 from scaling.importers import import_logs
@@ -435,7 +436,7 @@ def test_rows_in_order_need_no_clock(raw, form):
     assert np.array_equal(store.history_end, np.arange(5000))
 
 
-@pytest.mark.parametrize("shards", [None, 2])
+@pytest.mark.parametrize("shards", fast_only([None], [None, 2]))
 @pytest.mark.parametrize("files", ["log", "log/week_*.csv"])
 def test_files_of_rows_in_order_are_in_the_order_of_their_numbers_which_is_told(
     raw, caplog, files, shards

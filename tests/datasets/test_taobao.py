@@ -163,6 +163,7 @@ def prefix(tmp_path_factory):
     return import_logs("taobao-userbehavior", raw, tmp_path_factory.mktemp("p") / "store")
 
 
+@pytest.mark.slow
 def test_the_real_prefix_has_its_counts(prefix):
     rows = prefix.source["rows"]
     assert rows["behaviours"] == {
@@ -175,6 +176,7 @@ def test_the_real_prefix_has_its_counts(prefix):
     assert validate_store(prefix.path) == []
 
 
+@pytest.mark.slow
 def test_negatives_of_the_real_prefix_are_as_popular_as_its_positives(prefix):
     assert prefix.base_rate["train"] == pytest.approx(0.2, abs=0.001)
     part = slice(0, prefix.n_train)

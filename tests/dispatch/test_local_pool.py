@@ -133,6 +133,7 @@ def test_never_more_jobs_at_once_than_asked(study_file, monkeypatch):
     assert most == 3
 
 
+@pytest.mark.slow
 def test_a_cell_whose_process_is_killed_is_lost_and_its_batch_mate_left_missing(study_file):
     sizes = ('grid.grade=["SUAN-4"]', "grid.n_samples=[1100,1200]")
     plan, runs = plan_of(study_file, *sizes)

@@ -83,6 +83,7 @@ def then(ready, act):
     threading.Thread(target=run, daemon=True).start()
 
 
+@pytest.mark.slow
 def test_each_unit_is_done_once_by_two_processes(side_by_side):
     outcome = side_by_side(*["wait 0.3"] * 5)
     assert len(outcome.answers) == 5

@@ -104,7 +104,7 @@ shifts = st.fixed_dictionaries({v: st.floats(-10, 10) for v in ("x", "N", "D", "
 
 @every_law
 @given(data=st.data(), shift=shifts)
-@settings(max_examples=100)
+@settings(max_examples=25)
 def test_a_term_has_the_same_value_from_every_origin(name, data, shift):
     law = build_law(name)
     check_rebased(law, data.draw(cases(law)), shift)
@@ -112,7 +112,7 @@ def test_a_term_has_the_same_value_from_every_origin(name, data, shift):
 
 @every_law
 @given(data=st.data())
-@settings(max_examples=100)
+@settings(max_examples=25)
 def test_derivatives_of_the_terms_agree_with_central_differences(name, data):
     law = build_law(name)
     check_slopes(law, data.draw(cases(law)))

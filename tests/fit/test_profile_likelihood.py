@@ -52,6 +52,7 @@ def coverage(n_worlds, column_noise=0.0, run_noise=0.0):
     return *({n: c / n_worlds for n, c in d.items()} for d in (held, naive)), found / n_worlds
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
     shares, _, found = coverage(70)
     # 95 % nominal; below 86 % of 70 worlds has a chance of 0.2 % for each parameter.
@@ -59,6 +60,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert found <= 0.12
 
 
+@pytest.mark.slow
 def test_a_training_subset_shared_by_a_column_is_reported_and_widens_them():
     shares, naive, found = coverage(40, column_noise=NOISE)
     # The negative control: intervals that assume independent errors of all runs.
@@ -68,6 +70,7 @@ def test_a_training_subset_shared_by_a_column_is_reported_and_widens_them():
     assert shares["alpha"] >= 0.85
 
 
+@pytest.mark.slow
 def test_runs_that_serve_every_data_size_are_allowed_for():
     shares, _, _ = coverage(40, run_noise=NOISE)
     # 95 % nominal; below 83 % of 40 worlds has a chance of 0.3 %.

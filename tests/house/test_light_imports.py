@@ -52,12 +52,14 @@ def test_no_help_needs_a_heavy_package():
     assert done.stdout.count("Usage: scaling ") > 8
 
 
+@pytest.mark.slow
 def test_plans_records_and_analysis_do_without_torch():
     program = f"import importlib\nfor name in {TORCH_FREE!r}: importlib.import_module(name)"
     done = run_without(["torch", "submitit"], program)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_block_blocks():
     for name in NEED_TORCH:
         done = run_without(["torch"], f"import {name}")

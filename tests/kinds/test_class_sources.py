@@ -72,6 +72,7 @@ def own_study(write, study_file):
     return load_study(study_file), options_of(kind, options_type(kind)())
 
 
+@pytest.mark.slow
 def test_a_run_whose_digest_counts_docstrings_is_still_done(own_study, tiny_store, tmp_path):
     study, options = own_study
     runs, facts = RunStore(tmp_path / "runs" / "tiny"), data_facts(study.data)
@@ -83,6 +84,7 @@ def test_a_run_whose_digest_counts_docstrings_is_still_done(own_study, tiny_stor
     assert (after.config, after.state.state) == (former, "done")
 
 
+@pytest.mark.slow
 def test_the_present_digest_counts_if_runs_have_both(own_study, tiny_store, tmp_path):
     study, options = own_study
     runs, facts = RunStore(tmp_path / "runs" / "tiny"), data_facts(study.data)

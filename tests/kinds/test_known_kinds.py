@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from encoder_inputs import SmallSchema
+from slow_cases import fast_only
 
 from models.accounting import model_size
 from models.grades import GRADES, Grade
@@ -96,7 +97,7 @@ def test_the_ends_of_the_ladder_can_be_built(kind):
         assert size_of(GRADES[name], default(kind), SCHEMA).n_params > 0, name
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", fast_only(["bst"], OTHERS))
 def test_parameters_grow_along_the_ladder(kind):
     grades = list(GRADES.values())[:10]
     n_params = [size_of(grade, default(kind), SCHEMA).n_params for grade in grades]

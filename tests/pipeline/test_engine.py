@@ -29,6 +29,7 @@ def test_an_interrupt_while_the_watcher_starts_leaves_no_thread(tmp_path, monkey
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_pandas_is_imported_before_the_first_query(tmp_path):
     """DuckDB imports pandas while it fetches, and would report an interrupt there as a missing pandas."""
     code = """

@@ -221,6 +221,7 @@ def real(tmp_path_factory):
     return import_logs("movielens-1m", raw, tmp_path_factory.mktemp("real") / "store")
 
 
+@pytest.mark.slow
 def test_movielens_1m_has_its_published_counts(real):
     assert (real.n_impressions, real.n_events, real.n_users) == (1_000_209, 1_000_209, 6_040)
     assert (real.split["boundary"], real.n_test) == (975_768_738, 200_042)
@@ -229,6 +230,7 @@ def test_movielens_1m_has_its_published_counts(real):
     assert {r: int((real.behaviours["rating"] == r + 1).sum()) for r in ratings} == ratings
 
 
+@pytest.mark.slow
 def test_a_real_history_has_the_users_earlier_ratings(real):
     # An independent reading, line by line: user 1 of the file is user 0 of the store.
     with gzip.open(real_files("ml-1m") / "ratings.dat.gz", "rt") as lines:
@@ -241,5 +243,6 @@ def test_a_real_history_has_the_users_earlier_ratings(real):
         assert sorted((history - 1).tolist()) == before
 
 
+@pytest.mark.slow
 def test_a_real_store_passes_all_checks(real):
     assert open_store(real.path, verify=True).fingerprint == real.fingerprint

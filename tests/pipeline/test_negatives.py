@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import accumulate
 
 import pytest
+from slow_cases import fast_only
 
 from scaling.errors import UserError
 from scaling.importers import import_logs
@@ -182,7 +183,7 @@ def test_events_that_are_not_positive_are_only_history(tmp_path):
 
 @pytest.mark.parametrize("positive", ["", 'positive = { column = "action", equals = ["buy"] }'])
 @pytest.mark.parametrize("lists", ["", "[lists.category]\nmax_values = 2\n"])
-@pytest.mark.parametrize("shards", [None, 3])
+@pytest.mark.parametrize("shards", fast_only([None], [None, 3]))
 def test_without_items_only_drawn_ones_have_the_smallest_value(
     tmp_path, caplog, positive, lists, shards
 ):

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from power_failures import folders_after_power_failures
 
 PIECE = """
@@ -22,6 +23,7 @@ def write(folder):
 """
 
 
+@pytest.mark.slow
 def test_a_piece_is_not_there_or_whole(tmp_path):
     folders = folders_after_power_failures(PIECE, tmp_path)
     pieces = [p for f in folders for p in f.glob(".store.import/plan/read/*")]

@@ -12,6 +12,7 @@ import duckdb
 import pytest
 from listed_tables import DIALECTS, make_listed, write_listed
 from raw_logs import assert_same_files, write_raw
+from slow_cases import fast_only
 from table_logs import START, TOML, changed, make_rows, write_table_log
 
 from scaling.cli.app import main
@@ -152,12 +153,9 @@ LOGS = {
         for name in ("mind", "eleme", "kuairand", "taobao-ads", "taobao-userbehavior", "movielens")
     },
 }
-QUICK = ("table", "row order")
 
 
-@pytest.mark.parametrize(
-    "log", [log if log in QUICK else pytest.param(log, marks=pytest.mark.slow) for log in LOGS]
-)
+@pytest.mark.parametrize("log", fast_only(["row order"], LOGS))
 def test_the_bytes_are_those_of_one_job(tmp_path, log):
     name, raw = LOGS[log](tmp_path / "raw")
     one = import_logs(name, raw, tmp_path / "one")

@@ -102,6 +102,7 @@ def test_a_moved_copy_is_the_same_code(copy, tmp_path_factory):
     assert read_code_version(other) == before
 
 
+@pytest.mark.slow
 def test_different_uncommitted_changes_have_different_hashes(checkout):
     clean = read_code_version(checkout)
     assert (clean["git_dirty"], clean["git_diff"]) == (False, None)

@@ -119,6 +119,7 @@ def worse_when_larger():
     return fit_study(table.assign(soft_logloss=loss), ["soft_logloss"])
 
 
+@pytest.mark.slow
 def test_data_are_answered_for_although_larger_models_are_worse():
     study = worse_when_larger()
     tiles = answers(answer_section([study], [], None))
@@ -192,6 +193,7 @@ def test_missing_runs_are_counted_beside_the_answers(study):
     assert any("2 of 32 planned runs are missing" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_the_first_sentence_of_a_race_says_who_is_better():
     studies = variants()
     race = race_of_studies(studies, "soft_logloss")
@@ -203,6 +205,7 @@ def test_the_first_sentence_of_a_race_says_who_is_better():
     assert "10 × samples improve soft_logloss by" in said
 
 
+@pytest.mark.slow
 def test_a_race_shows_the_mean_difference_of_the_pairs():
     section, pictures = race_section(race_of_studies(variants(), "soft_logloss"))
     table = section.parts[1]
@@ -217,6 +220,7 @@ def test_one_variant_is_no_race(study):
     assert race_section(None)[0].is_empty
 
 
+@pytest.mark.slow
 def test_variants_have_a_row_each():
     table = answer_section(variants(), [], None).parts[1]
     assert (table.header[0], [row[0] for row in table.rows]) == ("model.kind", ["suan", "din"])
@@ -325,6 +329,7 @@ def test_the_document_has_the_numbers_of_the_page(tmp_path):
     assert document["commands"] == ["scaling run x"]
 
 
+@pytest.mark.slow
 def test_markdown_names_only_figures_that_are_there(tmp_path):
     result = analyse_table(make_table(), tmp_path, title="t", metrics=["soft_logloss"])
     named = re.findall(
@@ -334,6 +339,7 @@ def test_markdown_names_only_figures_that_are_there(tmp_path):
     assert all((tmp_path / name).exists() for name in named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [1, 2])
 def test_a_race_counts_computed_flops_only_if_all_models_have_them(known):
     studies = variants()

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from slow_cases import fast_only
 
 from analysis.budget import Cost, isoflop
 from analysis.fit import fit_law
@@ -60,7 +61,7 @@ TABLES = {
 KINDS = ("n_samples", "n_params", "distance", "residuals", "frontier", "holdout")
 
 
-@pytest.fixture(scope="module", params=list(TABLES))
+@pytest.fixture(scope="module", params=fast_only(["seven by five"], TABLES))
 def table(request):
     return TABLES[request.param]
 
@@ -127,7 +128,7 @@ def test_every_contour_that_is_drawn_has_its_label(fit):
     assert len(contours.levels) >= 4
 
 
-@pytest.mark.parametrize("n_budgets", [4, 7, 20])
+@pytest.mark.parametrize("n_budgets", fast_only([7], [4, 7, 20]))
 @pytest.mark.parametrize("skew_p", [0.5, 1e-5])
 def test_no_texts_of_profiles_collide(n_budgets, skew_p):
     found = replace(isoflop(budgets("large", n_budgets), "loss", n_draws=20), skew_p=skew_p)

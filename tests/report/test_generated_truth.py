@@ -67,6 +67,7 @@ def test_the_title_states_what_the_largest_model_has_learned(parts):
     assert title.startswith("The largest model has learned 0.53 to 0.60 of the components' true")
 
 
+@pytest.mark.slow
 def test_the_report_on_a_generated_log_has_the_section(tmp_path):
     analyse_table(learned(), tmp_path, title="generated")
     assert TITLE in (tmp_path / "report.html").read_text()

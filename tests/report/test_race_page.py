@@ -37,6 +37,7 @@ def open_part(page):
     return re.sub(r"<details>.*?</details>", "", page, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_what_is_of_one_variant_alone_is_closed(page):
     titles = re.findall(r"<h[23] id=\"([^\"]+)\"", open_part(page))
     assert titles[:4] == ["what-this-study-says", "race-of-the-models", "what-ten-times-as-much-buys", "what-was-run"]  # fmt: skip

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from slow_cases import fast_only
 
 from analysis.fit import LawFit
 from analysis.report import analyse, analyse_table
@@ -149,6 +150,7 @@ def no_figures(monkeypatch):
     monkeypatch.setattr("analysis.report.study_report.draw_figures", lambda study: {})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_runs_outside_the_plan_are_left_out(tmp_path):
     write_runs(tmp_path / "s", make_table(seeds=1))
@@ -164,6 +166,7 @@ def test_runs_outside_the_plan_are_left_out(tmp_path):
         analyse(tmp_path / "s", title="t", planned=planned.assign(signature="none"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_variants_are_fitted_separately(tmp_path):
     table = make_table()
@@ -185,7 +188,7 @@ def test_more_data_sizes_than_can_be_read_are_counted():
     )
 
 
-@pytest.mark.parametrize("keep", [1, 4, 8])
+@pytest.mark.parametrize("keep", fast_only([4], [1, 4, 8]))
 def test_a_partial_study_gets_a_report_that_says_what_is_missing(tmp_path, keep):
     result = analyse_table(make_table(seeds=1)[:keep], tmp_path, title="t")
     assert not result.success
@@ -220,6 +223,7 @@ def write_distilled(folder):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_the_report_of_distilled_runs_lists_the_teachers_and_their_data(tmp_path):
     folder = write_distilled(tmp_path / "s")
@@ -247,7 +251,10 @@ def test_students_with_different_weights_have_separate_rows():
 
 
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize(("seeds", "text"), [(1, " 1 seed per cell."), (2, " 2 seeds per cell.")])
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [(1, " 1 seed per cell."), pytest.param(2, " 2 seeds per cell.", marks=pytest.mark.slow)],
+)
 def test_seeds_are_counted_in_words(tmp_path, seeds, text):
     result = analyse_table(make_table(seeds), tmp_path, title="x", metrics=["soft_auc"])
     assert text in result.paths["report"].read_text()
@@ -277,6 +284,7 @@ def test_students_with_an_unknown_teacher_are_skipped():
     assert teachers_section(table.drop(columns="teacher_n_new_samples"), ["auc"]).is_empty
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_the_report_of_measured_runs_shows_accuracy_against_latency(tmp_path):
     write_runs(tmp_path / "s", make_table(seeds=1)[:8])
@@ -305,6 +313,7 @@ def test_latencies_that_cannot_be_compared_do_not_stop_the_report(tmp_path):
     assert "What can be served" not in text
 
 
+@pytest.mark.slow
 def test_a_variant_with_a_long_name_gets_files_of_its_own(tmp_path):
     table = make_table(seeds=1)[:4]
     options = {f"model.option_{i}_of_many": ["a" * 100, "b" * 100] for i in range(3)}
@@ -337,6 +346,7 @@ def report_of(*arguments):
     return end.value.code
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_the_sizes_asked_for_are_those_of_a_studys_laws(tmp_path, capsys):
     folder = write_distilled(tmp_path / "s")

@@ -168,6 +168,7 @@ def test_runs_of_different_teachers_are_different_models(finish, capsys, tmp_pat
     assert len(lines) == 1 + 2 * len(WAYS)
 
 
+@pytest.mark.slow
 def test_the_duration_is_logged_first_and_then_each_model(finish, capsys, tmp_path):
     finish(n_samples=64), finish(n_samples=128)
     _, _, error = bench(capsys, tmp_path / "study", "--candidates", "1,2", "--seconds", "0.1")

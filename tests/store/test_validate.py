@@ -143,6 +143,7 @@ def tiny_path(tiny_store):
     return tiny_store.path
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.sampled_from(ARRAYS), st.integers(0, 2**31), st.binary(min_size=1, max_size=8))
 def test_no_damage_raises_an_error_and_none_goes_unnoticed(

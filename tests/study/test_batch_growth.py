@@ -29,6 +29,7 @@ def test_the_steps_see_each_sample_once(n_samples, batch_size, schedule):
     assert max(sizes) <= batch_size
 
 
+@pytest.mark.slow
 @given(SIZES, SIZES, BATCHES, SCHEDULES)
 def test_a_smaller_epoch_begins_like_a_larger_one(one, other, batch_size, schedule):
     small, large = sorted([one, other])

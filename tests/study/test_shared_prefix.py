@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from slow_cases import fast_only
 from small_runs import numbers, small_config
 
 import scaling.study.batch_growth
@@ -42,7 +43,9 @@ def separate(tmp_path_factory, tiny_store):
 CASES = [(s, p) for s in ("constant", "decay") for p in ("none", "request", "stretch")]
 
 
-@pytest.mark.parametrize(("schedule", "packing"), CASES)
+@pytest.mark.parametrize(
+    ("schedule", "packing"), fast_only([("decay", "request")], CASES, unpack=True)
+)
 def test_the_records_are_those_of_separate_runs(tiny_store, tmp_path, separate, schedule, packing):
     """Bit by bit, even if a size is not a multiple of the batch or ends within a shared history."""
     configs = trajectory(tiny_store, schedule=schedule, packing=packing)
@@ -60,7 +63,7 @@ def fast_growth(monkeypatch):
 
 
 @pytest.mark.usefixtures("fast_growth")
-@pytest.mark.parametrize("packing", ["none", "request", "stretch"])
+@pytest.mark.parametrize("packing", fast_only(["request"], ["none", "request", "stretch"]))
 def test_records_are_those_of_separate_runs_also_if_the_batch_grows(tiny_store, tmp_path, packing):
     configs = trajectory(tiny_store, schedule="decay", packing=packing, **GROWING)
     records = train_runs(configs, tiny_store, RunStore(tmp_path / "shared"), key="trajectory")
@@ -80,8 +83,8 @@ def test_the_rate_follows_the_growing_batch(tiny_store):
     np.testing.assert_allclose(rates, config.learning_rate * (batches / 64) ** 0.25, rtol=1e-12)
 
 
-@pytest.mark.parametrize("change", [{}, GROWING])
-@pytest.mark.parametrize("schedule", ["constant", "decay"])
+@pytest.mark.parametrize("change", fast_only([GROWING], [{}, GROWING]))
+@pytest.mark.parametrize("schedule", fast_only(["decay"], ["constant", "decay"]))
 @pytest.mark.usefixtures("fast_growth")
 def test_fewer_steps_are_trained(tiny_store, tmp_path, monkeypatch, schedule, change):
     configs = trajectory(tiny_store, schedule=schedule, **change)
@@ -98,7 +101,7 @@ def test_fewer_steps_are_trained(tiny_store, tmp_path, monkeypatch, schedule, ch
     assert n_samples == trained_samples(configs) < sum(SIZES)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 5, 12, 20, 25, 31, 33])
+@pytest.mark.parametrize("stop", fast_only([12, 25], [1, 2, 5, 12, 20, 25, 31, 33]))
 def test_a_trajectory_that_was_stopped_goes_on(tiny_store, tmp_path, separate, stop):
     """In the common path, in a branch, at a branching point, in an evaluation."""
     configs = trajectory(tiny_store, schedule="decay")
@@ -135,6 +138,7 @@ def test_a_smaller_size_that_is_added_after_a_stop_takes_no_checkpoint_beyond_it
     assert [numbers(record) for record in records] == separate(configs)
 
 
+@pytest.mark.slow
 def test_each_run_has_the_metrics_lines_of_its_own_size(tiny_store, tmp_path):
     configs = trajectory(tiny_store)
     shared, single = RunStore(tmp_path / "shared"), RunStore(tmp_path / "single")

@@ -139,6 +139,7 @@ def test_costs_are_the_larger_of_the_parabola_and_the_measured_losses():
     assert best.cost(best.rate) == 0.0
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_as_often_as_they_say():
     """95 % intervals of 600 best rates and 100 laws; the allowance for asymmetry makes them a little wide."""
     hits, law_hits = [], []

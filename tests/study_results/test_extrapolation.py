@@ -134,6 +134,7 @@ def test_each_held_out_fit_uses_the_options():
     assert rows["fit_error"].iloc[0] > 2 * free["fit_error"].iloc[0]
 
 
+@pytest.mark.slow
 def test_a_study_without_extrapolation_has_the_same_joint_law_alone():
     short, full = (
         fit_study(study(n=4), ["logloss"], extrapolate=wanted).metrics["logloss"]

@@ -33,6 +33,7 @@ def make_table(n_seeds=5, sizes=(100, 200)):
     )
 
 
+@pytest.mark.slow
 @given(n_seeds=st.integers(2, 30), confidence=st.sampled_from([0.8, 0.95, 0.99]))
 def test_differences_and_intervals_are_those_of_scipys_paired_test(n_seeds, confidence):
     table = make_table(n_seeds)

@@ -204,6 +204,7 @@ def test_the_floor_is_that_of_the_truth(race):
     assert race.floor == pytest.approx(0.44)
 
 
+@pytest.mark.slow
 def test_the_figure_names_every_model_and_the_best(race):
     from analysis.plots.contest import plot_race
 

@@ -70,6 +70,7 @@ def logit_by_hand(world, store, row):
     return world.intercept + standard @ np.array(list(COMPONENTS.values()))
 
 
+@pytest.mark.slow
 def test_the_probability_follows_from_the_data_in_the_store(store, world):
     lengths = store.history_end - store.offsets[store.user]
     rows = np.random.default_rng(0).choice(store.n_impressions, 60, replace=False)
@@ -153,6 +154,7 @@ def test_no_user_is_in_both_parts(store):
     open_store(store.path, verify=True)
 
 
+@pytest.mark.slow
 def test_the_same_config_gives_the_same_bytes_and_another_seed_another_log(tmp_path):
     small = SyntheticConfig(n_train=200, n_test=100, n_items=500, warmup_events=10)
     first, second = (generate_logs(tmp_path / name, small) for name in "ab")
@@ -160,6 +162,7 @@ def test_the_same_config_gives_the_same_bytes_and_another_seed_another_log(tmp_p
     assert generate_logs(tmp_path / "c", replace(small, seed=1)).fingerprint != first.fingerprint
 
 
+@pytest.mark.slow
 def test_a_larger_log_holds_the_smaller_one_and_the_same_test_part(store, tmp_path):
     larger = generate_logs(tmp_path / "larger", replace(CONFIG, n_train=5000))
 

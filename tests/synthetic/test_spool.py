@@ -49,6 +49,7 @@ def test_columns_come_back_in_order(tmp_path, monkeypatch):
         np.testing.assert_array_equal(np.concatenate(list(spool.pieces(name))), np.arange(7))
 
 
+@pytest.mark.slow
 def test_the_store_does_not_depend_on_how_many_rows_are_in_memory(tmp_path, monkeypatch):
     config = SyntheticConfig(n_train=3000, n_test=500, n_items=300, window=8, warmup_events=5)
     whole = generate_logs(tmp_path / "whole", config)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo
+from slow_cases import fast_only
 from small_runs import small_config
 from store_logs import make_log, write_log
 from torch._dynamo.utils import counters
@@ -85,7 +86,7 @@ def test_an_epoch_of_varied_histories_needs_few_graphs(name, tiny_store):
     assert found <= n_graphs
 
 
-@pytest.mark.parametrize("name", [name for name in RUNS if name != "dropout"])
+@pytest.mark.parametrize("name", fast_only(["plain"], [name for name in RUNS if name != "dropout"]))
 def test_padding_changes_the_loss_by_rounding(name, tiny_store):
     """Dropout masks are drawn by the shape, so they differ."""
     config = make_config(tiny_store, **RUNS[name][0])
@@ -95,6 +96,7 @@ def test_padding_changes_the_loss_by_rounding(name, tiny_store):
     assert padded == pytest.approx(free, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["none", "request"])
 def test_padding_does_not_count_in_the_statistics_of_numeric_features(packing, tmp_path):
     store = write_log(tmp_path / "log", make_log(n_events=2000, n_impressions=800, n_users=40))
@@ -137,6 +139,7 @@ def test_light_blocks_do_not_break_where_flex_attention_reads_the_sequence(tiny_
     assert not counters["graph_break"]
 
 
+@pytest.mark.slow
 def test_evaluation_runs_no_compiled_block(tiny_store):
     """What is compiled inside a block, as FlexAttention, stays so."""
     training = Training(make_config(tiny_store), tiny_store)

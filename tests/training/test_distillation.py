@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from slow_cases import fast_only
 from small_runs import numbers, small_config
 from steps import step_ends
 
@@ -153,6 +154,7 @@ def warm(config, **changes):
     return teacher(teacher_init=config.signature, **changes)
 
 
+@pytest.mark.slow
 def test_a_frozen_teacher_does_not_change(tiny_store, kept):
     root, before = kept
     frozen = make_config(tiny_store, distill=warm(before, learning_rate=None))
@@ -173,7 +175,9 @@ def test_a_warm_teacher_serves_data_without_a_profile(tiny_store, tmp_path):
     )
 
 
-@pytest.mark.parametrize("way", ["cold", "shared", "warm", "frozen", "request"])
+@pytest.mark.parametrize(
+    "way", fast_only(["warm"], ["cold", "shared", "warm", "frozen", "request"])
+)
 def test_a_distilled_run_that_was_stopped_ends_with_the_same_record(
     tiny_store, kept, tmp_path, monkeypatch, way
 ):
@@ -241,6 +245,7 @@ def test_the_models_start_as_they_would_alone(tiny_store):
         assert torch.equal(weights(model), weights(fresh))
 
 
+@pytest.mark.slow
 def test_the_table_has_the_teachers_columns_and_keeps_teachers_apart(tiny_store, kept, tmp_path):
     root, before = kept
     runs = RunStore(tmp_path)

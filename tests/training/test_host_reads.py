@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from list_logs import write_list_store
+from slow_cases import fast_only
 from small_runs import small_config
 from store_logs import make_log, write_log
 from torch.overrides import TorchFunctionMode
@@ -214,7 +215,7 @@ def test_equal_rows_are_summed_without_a_read(n_rows, as_on_a_gpu):
     torch.testing.assert_close(sums, expected[slots], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", fast_only(["plain"], RUNS))
 def test_a_step_without_reads_changes_the_parameters_as_one_with_them(
     name, tiny_store, monkeypatch
 ):

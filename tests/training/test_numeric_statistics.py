@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from rank_processes import losses_and_logits, rank_config, run_ranks
+from slow_cases import fast_only
 from store_logs import make_log, write_log
 
 import scaling.training.loop
@@ -27,7 +28,7 @@ def trained(config, store):
     return training
 
 
-@pytest.mark.parametrize("kind", ["plain", "request", "distilled"])
+@pytest.mark.parametrize("kind", fast_only(["plain"], ["plain", "request", "distilled"]))
 def test_the_parts_of_a_batch_change_no_number(kind, store, monkeypatch):
     config = rank_config(store, kind, n_samples=256)
     whole = trained(config, store).losses

@@ -41,6 +41,7 @@ def traces(data, tmp_path_factory):
 
 
 # losses: sums of float32 in another order
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_ranks_give_the_losses_and_predictions_of_one(traces, kind):
     for ours, alone, tolerance in zip(traces[2][kind], traces[1][kind], (1e-6, 2e-5), strict=True):
@@ -71,6 +72,7 @@ def test_what_one_rank_wishes_is_told_to_all(tmp_path):
     assert run_ranks(largest_of_ranks, 3, tmp_path) == [[2, 3, 1]] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_shares_are_all_of_a_step_once(data, count):
     ends = np.array([50, 101])

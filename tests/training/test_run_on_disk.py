@@ -149,6 +149,7 @@ def undisturbed(tiny_store, tmp_path_factory):
     return results
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(
     variant=st.sampled_from(sorted(VARIANTS)),

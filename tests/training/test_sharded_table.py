@@ -152,6 +152,7 @@ def test_the_kept_model_has_the_whole_table(data, tmp_path):
     assert not list(tmp_path.glob("runs-*/*/checkpoints"))
 
 
+@pytest.mark.slow
 def test_a_table_that_fits_half_of_a_device_stays_whole(data):
     config = rank_config(data, "plain")
     size = replace(config.held_size(data.schema), n_params=0)
