@@ -135,6 +135,7 @@ def test_a_link_to_the_study_stays_a_link_and_the_file_keeps_its_mode(study_file
         ('"train.learning_rate" = [0.1]\n', [], "grid.train.learning_rate sets the rates"),
         ("", ["--rates", "1,2"], "--rates 1,2: expected at least 3 positive multiples"),
         ("", ["--rates", "0,1,2"], "expected at least 3 positive multiples"),
+        ("", ["--rates", "1e-300,1,1e300"], "from 1e-6 to 1e6"),
         ("", ["--sizes", "a"], "--sizes a: expected numbers with commas between them"),
         ("", ["--sizes", "0"], "--sizes 0: expected sizes from 1"),
         ("", ["--sizes", "1201"], "1201 is more than the 1200 training impressions"),

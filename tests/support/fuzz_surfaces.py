@@ -532,7 +532,7 @@ def _serving_commands(change: Change) -> Sequence[Sequence[str]]:
 
 
 def _build_planned() -> None:
-    """A study with what lies beside its runs: benchmarks, a fit, submissions, the log of a pursuit."""
+    """A study with what lies beside its runs: benchmarks, a fit, submissions, a scan of rates, the log of a pursuit."""
     from models.grades import GRADES
     from models.model_options import SuanOptions
     from scaling.atomic_files import write_json
@@ -583,6 +583,9 @@ def _build_planned() -> None:
         "cluster": "local", "cells": [["0123456789abcdef"], ["fedcba9876543210", "a1"]], "job_ids": ["12_0", "12_1"],
         "seconds": [1.5, 2.0], "resources": {"cpus": 1}, "code": None,
     }  # fmt: skip
+    scan = {"asked": dict.fromkeys(("grades", "sizes", "factors", "hours")), "grades": ["SUAN-0", "SUAN-1"]}  # fmt: skip
+    scan |= {"sizes": [100, 200], "factors": [0.5, 1.0, 2.0]}
+    write_json(Path("runs/tiny-tune/scan.json"), scan)
     write_json(root / "submissions" / "20260101-000000-1-0" / "submission.json", submission)
     load_study(Path("study.toml"))
 
@@ -592,6 +595,8 @@ def _planned_commands(change: Change) -> Sequence[Sequence[str]]:
     if name.endswith("submission.json"):
         further = ("--json",) if is_one_in(2, change, "status") else ()
         return (("status", "study.toml", *further), ("status", "study.toml", "--efficiency"))
+    if name.endswith("scan.json"):
+        return (("tune", "study.toml", "--dry-run", "--json"),)
     if name.endswith("pursuit.jsonl"):
         return (("@rounds",),)
     return (("plan", "study.toml", *(("--json",) if is_one_in(2, change, "plan") else ())),)
@@ -619,6 +624,7 @@ SURFACES = {
         Surface("benchmarks", _build_planned, partial(_change_one_json, r"benchmark\.json|joint\.json"), _planned_commands),
         Surface("submissions", _build_planned, partial(_change_one_json, r"submission\.json"), _planned_commands, (0, 1)),
         Surface("pursuit", _build_planned, partial(_change_one_json, r"pursuit\.jsonl"), _planned_commands),
+        Surface("scan", _build_planned, partial(_change_one_json, r"scan\.json"), _planned_commands),
         *run_surfaces(_write_store),
         _raw_surface("movielens-1m", _build_movielens_1m, separator=b"::"),
         *(_raw_surface(name, partial(_build_raw, name), separator=_SEPARATORS.get(name, b",")) for name in _RAW),

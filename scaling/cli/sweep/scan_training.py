@@ -16,13 +16,13 @@ from scaling.documents import read_json
 from scaling.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from scaling.records import RunStore
     from scaling.study import DataFacts, StudyConfig
     from sweeps.planning import Corner, Plan, PlannedCell, RateScan
 
-__all__ = ["ScanRequest", "pick_scan", "train_scan"]
+__all__ = ["FEWEST_RATES", "ScanRequest", "can_scan", "pick_scan", "train_scan"]
 
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ _LARGEST_SHARE = 0.25  # of the study's compute that a scan may cost without --y
 _ALWAYS_FINE = 300.0  # seconds; in a short study the starts of processes alone take a larger share
 _FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _SCAN_FILE = "scan.json"
+FEWEST_RATES = 3  # a parabola has three parameters
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,16 @@ class BegunScan:
     grades: tuple[str, ...]
     sizes: tuple[int, ...]
     factors: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what no scan can be."""
+        if not self.grades or not self.sizes or min(self.sizes) < 1 or not can_scan(self.factors):
+            raise ValueError("expected grades, sizes from 1 and three different factors or more")
+
+
+def can_scan(factors: Sequence[float]) -> bool:
+    """Whether a minimum can be found among these multiples of the recipe's rate."""
+    return len(set(factors)) >= FEWEST_RATES and all(1e-6 <= factor <= 1e6 for factor in factors)
 
 
 def pick_scan(

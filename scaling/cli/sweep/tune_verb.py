@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Callable
 from difflib import unified_diff
@@ -18,7 +17,13 @@ from scaling.cli.sweep.chosen_cells import confirm
 from scaling.cli.sweep.dispatching import Cluster
 from scaling.cli.sweep.plan_verbs import load_plan
 from scaling.cli.sweep.rate_table import Scanned, Tuned
-from scaling.cli.sweep.scan_training import ScanRequest, pick_scan, train_scan
+from scaling.cli.sweep.scan_training import (
+    FEWEST_RATES,
+    ScanRequest,
+    can_scan,
+    pick_scan,
+    train_scan,
+)
 from scaling.errors import SettingError, UserError
 
 if TYPE_CHECKING:
@@ -31,8 +36,6 @@ __all__ = ["add_verbs"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_FEWEST_RATES = 3  # a parabola has three parameters
 
 Grades = Annotated[
     str | None,
@@ -170,10 +173,10 @@ def _check_numbers(request: ScanRequest) -> None:
     factors = request.factors
     if factors is None:
         return
-    if len(factors) < _FEWEST_RATES or not all(0 < factor < math.inf for factor in factors):
+    if not can_scan(factors):
         raise UserError(
-            f"--rates {','.join(f'{f:g}' for f in factors)}: expected at least {_FEWEST_RATES} positive multiples of "
-            "the recipe's rate, e.g. 0.5,1,2"
+            f"--rates {','.join(f'{f:g}' for f in factors)}: expected at least {FEWEST_RATES} positive multiples of "
+            "the recipe's rate, from 1e-6 to 1e6, e.g. 0.5,1,2"
         )
 
 
