@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c const
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help study test check lint check-tests mirror-test slurm-test browser-test attack-kills attack-fuzz attack-platform attack-mutants slurm-chaos fix docs pins site bench
+.PHONY: help study test check lint check-tests mirror-test slurm-test browser-test resolver-test attack-kills attack-fuzz attack-platform attack-mutants slurm-chaos fix docs pins site bench
 
 help:
 	@echo "make study   set up, then run studies/quickstart.toml: data, training, fits, figures, report"
@@ -26,6 +26,7 @@ help:
 	@echo "make attack-kills   kill training 200 times and compare what is left with undisturbed runs"
 	@echo "make attack-fuzz    change 10,000 inputs of each kind (hours; it goes on where it stopped) and see that each is read or refused in one line"
 	@echo "make attack-platform  part of the tests in other paths, locales, time zones, with other users and versions (half an hour)"
+	@echo "make resolver-test  of these, the lowest and the latest versions of the dependencies, without torch"
 	@echo "make attack-mutants  break one promise at a time (half an hour) and see that the tests notice: benchmarks/results/attack-mutants.json"
 	@echo "make slurm-chaos  36 cells while tasks, nodes and drivers are killed for three minutes"
 	@echo "make fix     format, and mend what ruff can"
@@ -104,6 +105,11 @@ attack-fuzz: $(VENV)/.test
 attack-platform: $(VENV)/.test
 	@echo "== attack: other paths, users, permissions, locales, time zones and versions"
 	@$(BIN)/python tests/attack/platform_matrix.py $(if $(UV),--uv $(UV)) $(if $(NEWEST),--python $(NEWEST))
+
+resolver-test: $(VENV)/.test
+	@echo "== resolver: the lowest and the latest versions that pyproject.toml allows, without torch"
+	@$(INSTALL) --group resolver
+	@$(BIN)/python tests/attack/platform_matrix.py --without-torch --uv $(BIN)/uv
 
 attack-mutants: $(VENV)/.test
 	@echo "== attack: faults in the lines that carry the promises"

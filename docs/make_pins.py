@@ -77,7 +77,7 @@ def purposes(packages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         "run": own,
         "train": extras["train"],
         "mirrors": [r for name in ("tensorboard", "mlflow", "wandb") for r in extras[name]],
-        "tests": [r for name in ("test", "lint", "type") for r in groups[name]],
+        "tests": [r for name in ("test", "lint", "type", "resolver") for r in groups[name]],
         "docs": groups["docs"],
     }
     found: dict[str, str] = {}
@@ -110,7 +110,7 @@ def make() -> None:
     """
     command = [
         sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--report", "-",
-        "-c", str(CONSTRAINTS), f"{ROOT}[train,tensorboard,mlflow,wandb]", "--group", "dev", "--group", "docs",
+        "-c", str(CONSTRAINTS), f"{ROOT}[train,tensorboard,mlflow,wandb]", "--group", "dev", "--group", "docs", "--group", "resolver",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -114,9 +114,9 @@ def _draw_contours(ax: Axes, fit: LawFit, n: FloatArray, d: FloatArray, busy: Fl
         drawn.remove()
         levels = np.array(sorted(places))
         drawn = draw(levels)
-    for level in levels:
-        ax.clabel(drawn, levels=[level], manual=[places[level]], fontsize=_FONT, fmt=f"%.{digits}f",
-                  colors="black", inline_spacing=2)  # fmt: skip
+    # all in one call: matplotlib 3.10.0 finds no label for a part of the levels
+    ax.clabel(drawn, manual=[places[level] for level in levels], fontsize=_FONT, fmt=f"%.{digits}f",
+              colors="black", inline_spacing=2)  # fmt: skip
 
 
 def _label_places(

@@ -1,13 +1,15 @@
 """Part of the fast tests, and a small study from end to end, on other platforms than a developer's own.
 
-    python tests/attack/platform_matrix.py [--only NAME ...] [--python EXECUTABLE] [--uv EXECUTABLE]    # or: make attack-platform
+    python tests/attack/platform_matrix.py [--only NAME ...] [--python EXECUTABLE [--torch]] [--uv EXECUTABLE]    # or: make attack-platform
+    python tests/attack/platform_matrix.py --without-torch --uv EXECUTABLE    # or: make resolver-test
 
 Each condition has a copy of the checkout's tracked files. In it the chosen tests must pass, and the study must end with the
 records of the plain condition, bit for bit. A condition that this machine cannot give is `unmeasured`, with the reason.
 Writes benchmarks/results/attack-platform.json; exits with 1 if a condition fails. Half an hour on one core.
 
 `--python` is the newest Python there is, and `--uv` the resolver that makes environments for it and for the lowest
-versions that pyproject.toml allows. Other users need root.
+and latest versions that pyproject.toml allows. `--without-torch` takes these two alone, with the tests that need no torch,
+and writes no result. Other users need root.
 """
 
 import argparse
@@ -89,7 +91,7 @@ class Condition:
         user: who runs them; empty for the caller.
         read_only: whether nobody may write into the checkout.
         links: whether the folders of runs and data are symbolic links.
-        packages: "tested", "lowest" or "newest": of an environment of its own.
+        packages: "tested"; or of an environment of its own: "lowest", "latest", or "newest" for the newest Python.
     """
 
     folder: str = "checkout"
@@ -116,6 +118,7 @@ CONDITIONS = {
     "another user, read-only checkout": Condition(user="nobody", read_only=True),
     "symbolic links, copied and moved runs": Condition(links=True),
     "lowest dependencies": Condition(packages="lowest"),
+    "latest dependencies": Condition(packages="latest"),
     "newest Python": Condition(packages="newest"),
 }
 
@@ -195,26 +198,27 @@ class Platform:
 
     def _environment(self):
         """A new environment by a resolver; its Python."""
-        newest = self.condition.packages == "newest"
-        uv = self.arguments.uv or shutil.which("uv")
+        packages = self.condition.packages
+        uv = shutil.which(self.arguments.uv or "uv")
         if not uv:
             raise Unmeasured("there is no uv; name one with --uv")
-        if newest and not self.arguments.python:
+        uv = str(Path(uv).absolute())
+        if packages == "newest" and not self.arguments.python:
             raise Unmeasured("no Python was named with --python")
-        base = self.arguments.python if newest else sys.executable
+        base = self.arguments.python if packages == "newest" else sys.executable
         python = self.work / "env" / "bin" / "python"
-        asked = ["--group", f"{self.checkout / 'pyproject.toml'}:test"]
-        if newest:
+        self.has_torch = not self.arguments.without_torch
+        if packages == "newest":
             # a torch for another Python than this one is a download of gigabytes
-            self.has_torch = False
-            asked += [f"{self.checkout}", "-c", str(self.checkout / "constraints.txt")]
-        else:
-            asked += [
-                f"{self.checkout}[train]",
-                "--resolution",
-                "lowest-direct",
-                f"torch=={metadata.version('torch')}",
-            ]
+            self.has_torch = self.arguments.torch
+        asked = ["--group", f"{self.checkout / 'pyproject.toml'}:test"]
+        asked += [f"{self.checkout}{'[train]' if self.has_torch else ''}"]
+        if packages == "newest":
+            asked += ["-c", str(self.checkout / "constraints.txt")]
+        elif self.has_torch:
+            asked += [f"torch=={metadata.version('torch')}"]
+        if packages == "lowest":
+            asked += ["--resolution", "lowest-direct"]
         for command in (
             [uv, "venv", "-q", "--python", base, self.work / "env"],
             [uv, "pip", "install", "-q", "--python", python, *asked],
@@ -242,8 +246,8 @@ class Platform:
     def tests(self):
         chosen = WITH_TORCH if self.has_torch else TORCH_FREE
         command = [self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        if self.condition.packages == "lowest":
-            # old versions warn of the new ones beside them
+        if self.condition.packages in ("lowest", "latest"):
+            # old versions warn of the new ones beside them, and new ones of what is to come
             command += ["-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning"]
         done = self.run([*command, "--basetemp", self.work / "tmp" / "pytest", *chosen])
         lines = done.stdout.splitlines() or done.stderr.splitlines()
@@ -350,9 +354,22 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=list(CONDITIONS), default=list(CONDITIONS))
     parser.add_argument("--python", help="the newest Python")
+    parser.add_argument(
+        "--torch", action="store_true", help="with torch for the newest Python, some gigabytes"
+    )
     parser.add_argument("--uv", help="the resolver")
     parser.add_argument("--keep", action="store_true", help="leave the folders of the conditions")
+    parser.add_argument(
+        "--without-torch", action="store_true", help="lowest and latest dependencies without torch"
+    )
     arguments = parser.parse_args()
+    if arguments.without_torch:
+        results = [
+            measure(name, CONDITIONS[name], arguments, {})
+            for name in ("lowest dependencies", "latest dependencies")
+        ]
+        print(*results, sep="\n")
+        return 0 if all(result["passed"] for result in results) else 1
     kept = json.loads(RESULTS.read_text("utf-8"))["conditions"] if RESULTS.exists() else {}
     plain, failed = {}, False
     for name in dict.fromkeys(["plain", *arguments.only]):
