@@ -206,6 +206,38 @@ def test_an_import_goes_on_where_it_was_stopped(tmp_path, monkeypatch, order):
     assert len(made) == len(set(made)) + 1  # none but the stopped one was made twice
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name_of_phase", ["read", "ids", "sort"])
+def test_a_piece_that_was_changed_is_made_again(tmp_path, monkeypatch, caplog, name_of_phase):
+    name, raw = table_log(tmp_path / "raw")
+    one = import_logs(name, raw, tmp_path / "one")
+    made, filled = [], job_order._filled
+
+    def stop_at_the_end(job, fill, number, folder):
+        made.append((fill, number))
+        if fill is PHASES[-1].fill:
+            raise KeyboardInterrupt
+        return filled(job, fill, number, folder)
+
+    monkeypatch.setattr(job_order, "_filled", stop_at_the_end)
+    with pytest.raises(KeyboardInterrupt):
+        import_logs(name, raw, tmp_path / "two", shards=2)
+    (work,) = tmp_path.glob(".two.import/*/")
+    file = next(
+        path
+        for path in sorted((work / name_of_phase / "00000").rglob("*.*"))
+        if path.suffix != ".json"
+    )
+    file.write_bytes(file.read_bytes() + b"x")
+    made.clear()
+    with pytest.raises(KeyboardInterrupt):
+        import_logs(name, raw, tmp_path / "two", shards=2)
+    assert made[0] == (next(one.fill for one in PHASES if one.name == name_of_phase), 0)
+    assert "damaged; it is made again" in caplog.text
+    monkeypatch.setattr(job_order, "_filled", filled)
+    assert_same_files(one, import_logs(name, raw, tmp_path / "two", shards=2))
+
+
 def test_a_piece_that_is_made_twice_is_the_first(tmp_path):
     job = work_folder.ShardedImport(None, tmp_path, tmp_path / "out", {}, None, 1)
 

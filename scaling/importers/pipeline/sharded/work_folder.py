@@ -37,6 +37,7 @@ _SECONDS_BETWEEN_BEATS, _SECONDS_UNTIL_STALE = 2.0, 20.0
 # Each worker reads groups of files; more of them than shards, so that all workers end at about the same time.
 _GROUPS_PER_SHARD = 2
 _DOCUMENT = "piece.json"
+_FILES = "files of the piece"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ class ShardedImport:
         return self.work / self.plan
 
     def planned(self) -> Self:
-        """Write the plan unless it is there; forget other plans, and the workers and errors of this one. Return the planned import.
+        """Write the plan unless it is there; forget other plans, and the workers, errors and damaged pieces of this one.
+
+        Returns the planned import.
 
         Raises:
             UserError: a file is missing.
@@ -103,6 +106,10 @@ class ShardedImport:
         for name in ("claims", "errors"):
             (planned.folder / name).mkdir(parents=True)
         write_json(planned.folder / "plan.json", document)
+        for piece in sorted(planned.folder.glob("*/*")):
+            if piece.is_dir() and piece.name.isdecimal() and not _is_whole(piece):
+                logger.warning("%s: damaged; it is made again", piece)
+                shutil.rmtree(piece)
         return planned
 
     @cached_property
@@ -143,7 +150,8 @@ class ShardedImport:
         try:
             document: dict[str, Any] = read_json(path)
             is_whole = document.pop("digest") == _digest(document)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            del document[_FILES]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             is_whole = False
         if not is_whole:
             raise UserError(f"{path}: damaged; remove {self.work} to begin the import anew")
@@ -164,6 +172,7 @@ class ShardedImport:
         try:
             temporary.mkdir(parents=True)
             stated = json.loads(json.dumps(dict(fill(temporary))))  # as it will be read
+            stated[_FILES] = _file_digests(temporary)
             write_json(temporary / _DOCUMENT, {**stated, "digest": _digest(stated)})
             _sync(temporary)
             piece.parent.mkdir(exist_ok=True)
@@ -238,6 +247,27 @@ class ShardedImport:
 
 def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a piece, by its path in the folder, without the document."""
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file != folder / _DOCUMENT:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            found[file.relative_to(folder).as_posix()] = digest
+    return found
+
+
+def _is_whole(piece: Path) -> bool:
+    """Whether a piece is as it was made."""
+    try:
+        document = read_json(piece / _DOCUMENT)
+        as_stated = document.pop("digest") == _digest(document)
+        return as_stated and bool(document[_FILES] == _file_digests(piece))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _sync(folder: Path) -> None:
