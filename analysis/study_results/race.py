@@ -136,14 +136,14 @@ def race_of_studies(studies: Sequence[StudyFits], metric: str) -> Race | None:
         metric: that is compared.
 
     Returns:
-        None if there is one variant, or if nothing can be compared.
+        None if there is one variant, or if no two have a pair of runs.
     """
     if len(studies) < 2 or not all(study.has_both for study in studies):
         return None
     laws, computed = [], all(has_computed_flops(study.table) for study in studies)
     for study in studies:
         fit, sizes = study.metrics[metric].joint, (study.size.column, study.data.column)
-        if not fit.has_curve or "flops" in sizes:
+        if "flops" in sizes:
             return None
         rows = study.table
         if computed:
