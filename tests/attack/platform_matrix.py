@@ -17,6 +17,7 @@ import contextlib
 import datetime as dt
 import json
 import locale
+import math
 import os
 import platform
 import pwd
@@ -74,6 +75,10 @@ warmup_events = 10
 grade = ["SUAN-0", "SUAN-1"]
 n_samples = [160, 320, 640]
 """
+
+
+# of sums in float64 of a few hundred terms
+ROUNDING = 1e-12
 
 
 class Unmeasured(Exception):
@@ -313,6 +318,20 @@ def records(runs):
     return found
 
 
+def nearly_equal(found, wanted):
+    """Whether the same runs have the same numbers but for rounding."""
+    return found.keys() == wanted.keys() and all(
+        math.isclose(one, other, rel_tol=ROUNDING, abs_tol=ROUNDING)
+        for run in found
+        for one, other in zip(numbers(found[run]), numbers(wanted[run]), strict=True)
+    )
+
+
+def numbers(record):
+    metrics, *rest = record
+    return [*(metrics[name] for name in sorted(metrics)), *rest]
+
+
 def measure(name, condition, arguments, plain):
     """Return the result of a condition; the records of the plain one are those that all must reach."""
     started = time.monotonic()
@@ -329,7 +348,11 @@ def measure(name, condition, arguments, plain):
                 plain.setdefault("records", found)
                 same = found == plain["records"]
                 result["study"] = "records equal those of plain" if same else "other records"
-                # with other versions of torch's parts, sums may round differently
+                # other versions of numpy sum logarithms in another order
+                if not same and condition.packages != "tested":
+                    same = nearly_equal(found, plain["records"])
+                    if same:
+                        result["study"] = f"records equal those of plain within {ROUNDING:g}"
                 if not same or len(found) != 6:
                     failed.append(f"study: {len(found)} records, {result['study']}")
             except AssertionError as error:

@@ -61,7 +61,9 @@ def add_verbs(app: typer.Typer) -> None:
 
 def gain(
     source: Source,
-    factor: Annotated[float, typer.Option(help="How many times as much of each size.")] = 10.0,
+    factor: Annotated[
+        float, typer.Option(max=1e12, help="How many times as much of each size.")
+    ] = 10.0,
     x: X = "n_params",
     data: Data = "n_samples",
     y: Y = None,
