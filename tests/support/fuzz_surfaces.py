@@ -17,11 +17,11 @@ import numpy as np
 from fuzz_inputs import Change, Done, Surface, is_one_in
 from fuzz_run_surfaces import run_surfaces
 from mutations import (
-    mutate_bytes,
     mutate_cells,
     mutate_json,
     mutate_lines_of_json,
     mutate_npy,
+    mutate_parquet,
     mutate_toml,
     strange_toml_value,
 )
@@ -421,7 +421,7 @@ def _change_raw(separator: bytes, rng: Random, seed: Seed) -> Change:
     if name.endswith(".toml"):
         return Change({name: mutate_toml(rng, seed[name])})
     if name.endswith(".parquet"):
-        return Change({name: mutate_bytes(rng, seed[name])})
+        return Change({name: mutate_parquet(rng, seed[name])})
     cut = b"|" if name.endswith(("u.user", "u.item")) else separator
     return Change({name: mutate_cells(rng, seed[name], cut)})
 

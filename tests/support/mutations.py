@@ -4,7 +4,10 @@ import ast
 import copy
 import json
 import re
+from contextlib import suppress
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 __all__ = [
@@ -13,6 +16,7 @@ __all__ = [
     "mutate_json",
     "mutate_lines_of_json",
     "mutate_npy",
+    "mutate_parquet",
     "mutate_toml",
     "strange_toml_value",
 ]
@@ -248,6 +252,59 @@ _CELLS = (
     *(b"9" * 19, b"9" * 25, b"9" * 400, b"9223372036854775807", b"9223372036854775808", b"-9223372036854775808", b"4294967296", b"1" + b"0" * 300),
     *(b"a", "é".encode(), b"\xff", b"\x00", b"\x1b[2J", b'"', b'""', b"'", b"=1+1", b"#", b"a" * 5000, b"True", b"1_000", b"\xe2\x88\x921", b"1;2"),
     *(b"2020-01-01", b"12:00", b"11/31/2019 9:05:58 AM", b"9999-12-31", b"18446744073709551616", b"[1,2]", b"{}", b"a b", b"\t", b"|", b"::"),
+)  # fmt: skip
+
+
+def mutate_parquet(rng: Random, content: bytes) -> bytes:
+    """Change values, types, names or rows of a Parquet file, or its bytes."""
+    if rng.random() < 0.3:
+        return mutate_bytes(rng, content)
+    import duckdb
+
+    with TemporaryDirectory() as folder, duckdb.connect(config={"threads": 1}) as database:
+        old, new = Path(folder) / "old.parquet", Path(folder) / "new.parquet"
+        old.write_bytes(content)
+        database.execute(f"CREATE TABLE t AS SELECT * FROM read_parquet('{old}')")
+        for _ in range(rng.choice((1, 1, 2))):
+            columns = [row[0] for row in database.execute("DESCRIBE t").fetchall()]
+            with suppress(duckdb.Error):  # a value that the type does not hold
+                database.execute(_change_of_table(rng, columns))
+        database.execute(f"COPY t TO '{new}' (FORMAT parquet)")
+        return new.read_bytes()
+
+
+def _change_of_table(rng: Random, columns: list[str]) -> str:
+    """Return a statement that changes the table `t`."""
+    name, other = f'"{rng.choice(columns)}"', f'"{rng.choice(columns)}"'
+    row = rng.randrange(60)
+    rows = rng.choice((f"rowid = {row}", f"rowid = {row}", f"rowid % 7 = {row % 7}", "true"))
+    match rng.randrange(10):
+        case 0 | 1 | 2:
+            return f"UPDATE t SET {name} = {rng.choice(_SQL_VALUES)} WHERE {rows}"
+        case 3 | 4 | 5:
+            return f"ALTER TABLE t ALTER {name} TYPE {rng.choice(_SQL_TYPES)}"
+        case 6:
+            value = rng.choice(_SQL_VALUES)
+            return f"CREATE OR REPLACE TABLE t AS SELECT * REPLACE (CASE WHEN {rows} THEN {value} END AS {name}) FROM t"
+        case 7:
+            return f"ALTER TABLE t {rng.choice((f'DROP {name}', f'RENAME {name} TO x', 'ADD COLUMN more INTEGER'))}"
+        case 8:
+            return rng.choice(
+                (f"DELETE FROM t WHERE {rows}", f"INSERT INTO t SELECT * FROM t WHERE {rows}")
+            )
+        case _:
+            wrapped = rng.choice((f"[{name}]", f"{{'a': {name}}}", f"MAP {{'a': {name}}}", other))
+            return f"CREATE OR REPLACE TABLE t AS SELECT * REPLACE ({wrapped} AS {name}) FROM t"
+
+
+_SQL_TYPES = (
+    *("VARCHAR", "BLOB", "DOUBLE", "FLOAT", "DECIMAL(38, 10)", "DECIMAL(9, 0)", "BOOLEAN", "TINYINT", "BIGINT", "UBIGINT", "HUGEINT", "DATE"),
+    *("TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMP_NS", "TIMESTAMP_S", "TIME", "INTERVAL", "UUID", "BIT", "JSON", "INTEGER[]", "VARCHAR[]", "ENUM ('a', '1')"),
+)  # fmt: skip
+_SQL_VALUES = (
+    *("NULL", "-1", "0", "1", "1.5", "255", "65536", "4294967296", "9223372036854775807", "-9223372036854775808", "18446744073709551615"),
+    *("1e308", "'nan'", "'inf'", "'-inf'", "5e-324", "''", "' '", "'a'", "repeat('a', 5000)", "chr(27) || '[2J'", "chr(0)", "'9999-12-31'"),
+    *("'1969-12-31 23:59:59'", "'infinity'::TIMESTAMP", "DATE '290000-01-01'", "[1, NULL]", "'é'", "'\\xff'::BLOB", "9::HUGEINT << 100", "true", "'[1,2]'"),
 )  # fmt: skip
 
 
