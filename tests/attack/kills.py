@@ -1,7 +1,7 @@
 """Kills training at seeded instants, lets the next attempt finish, and compares it with an undisturbed run.
 
-Half of the kills come just before the n-th operation on a file (opened, renamed, linked, removed), the others after a
-seeded time. Every cell must end with the numbers and the model of the undisturbed run, bit for bit, and leave nothing
+Two of five kills come just before the n-th operation on a file (opened, renamed, linked, removed), two a seeded time after
+the first checkpoint, the others after a seeded time. Every cell must end with the numbers and the model of the undisturbed run, bit for bit, and leave nothing
 behind but the files of a finished run.
 
     python -m tests.attack.kills --kills 200 -o benchmarks/results/attack-kills.json
@@ -22,10 +22,11 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+import torch._dynamo  # which optimisers load: here once, not in each process until long after the start
 
 from models.grades import GRADES
 from models.kinds import encoder_class, options_of
@@ -51,10 +52,18 @@ _OWN = HEAD + SUM
 
 @dataclass(frozen=True)
 class Instant:
-    """When a process kills itself: before its n-th operation on a file of the runs, or after some seconds."""
+    """When a process kills itself: before its n-th operation on a file of the runs, or after some seconds.
+
+    Attributes:
+        operation: n.
+        seconds: since the process began.
+        since_checkpoint: whether the seconds begin with its first checkpoint, so that the next attempt resumes.
+        rank: of the process.
+    """
 
     operation: int | None = None
     seconds: float | None = None
+    since_checkpoint: bool = False
     rank: int = 0
 
 
@@ -66,11 +75,13 @@ class Undisturbed:
         files: as `left_by` returns them.
         operations: on files of the runs, by rank 0.
         seconds: of rank 0.
+        checkpoint: when its first one was there, in seconds.
     """
 
     files: dict[str, str]
     operations: int
     seconds: float
+    checkpoint: float
 
 
 @dataclass(frozen=True)
@@ -129,8 +140,13 @@ def attack(kind: str, store: EventStore, folder: Path, number: int, known: Undis
         rank = chance.randrange(n_ranks)
         # the first tenth is the start of the process; kills before its operations on files come below
         instant = Instant(seconds=chance.uniform(0.1, 1.0) * known.seconds, rank=rank)
-        if rank == 0 and chance.random() < 0.5:  # the other ranks write nothing
-            instant = Instant(operation=chance.randrange(known.operations) + 1)
+        if rank == 0:  # the other ranks write nothing
+            way = chance.choice(("operation", "operation", "checkpoint", "checkpoint", "seconds"))
+            if way == "operation":
+                instant = Instant(operation=chance.randrange(known.operations) + 1)
+            elif way == "checkpoint":
+                left = chance.uniform(0.0, 1.0) * (known.seconds - known.checkpoint)
+                instant = Instant(seconds=left, since_checkpoint=True)
         codes = train(configs, store, folder, n_ranks, instant)
         killed += any(code == -signal.SIGKILL for code in codes)
     codes = train(configs, store, folder, n_ranks, None)
@@ -209,14 +225,13 @@ def _train(
     instant: Instant | None,
 ) -> None:
     run_on_disk._CHECKPOINT_SHARE = 1.0  # so that a kill finds a checkpoint
-    begin = time.monotonic()
-    counted = _count_operations(
-        str(folder / "runs"), instant if instant and instant.rank == rank else None
-    )
-    if instant is not None and instant.rank == rank and instant.seconds is not None:
-        clock = threading.Timer(instant.seconds, os.kill, (os.getpid(), signal.SIGKILL))
-        clock.daemon = True
+    own = instant if instant and instant.rank == rank else Instant()
+    clock = threading.Timer(own.seconds or 0.0, os.kill, (os.getpid(), signal.SIGKILL))
+    clock.daemon = True
+    if own.seconds is not None and not own.since_checkpoint:
         clock.start()
+    seen = _Seen()
+    _watch_operations(str(folder / "runs"), own, seen, clock)
     with ExitStack() as stack:
         ranks = ALONE
         if n_ranks > 1:
@@ -232,22 +247,38 @@ def _train(
             ranks=ranks,
         )
     if instant is None and rank == 0:
-        spent = {"operations": counted[0], "seconds": time.monotonic() - begin}
+        spent = {
+            "operations": seen.operations,
+            "seconds": time.monotonic() - seen.begin,
+            "checkpoint": seen.checkpoint,
+        }
         write_json(folder / "spent.json", spent)
 
 
-def _count_operations(runs: str, instant: Instant | None) -> list[int]:
-    """Count the operations on files of the runs in the only element of a list; kill this process before that of the instant."""
-    counted = [0]
+@dataclass
+class _Seen:
+    """What a process has done so far: operations on files of the runs, and seconds to the first checkpoint."""
+
+    begin: float = field(default_factory=time.monotonic)
+    operations: int = 0
+    checkpoint: float = 0.0
+
+
+def _watch_operations(runs: str, instant: Instant, seen: _Seen, clock: threading.Timer) -> None:
+    """Count operations and kill this process before that of the instant, or start its clock at the first checkpoint."""
 
     def look(event: str, arguments: tuple[object, ...]) -> None:
-        if event in _FILE_EVENTS and str(arguments[0]).startswith(runs):
-            counted[0] += 1
-            if instant is not None and counted[0] == instant.operation:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if event not in _FILE_EVENTS or not str(arguments[0]).startswith(runs):
+            return
+        seen.operations += 1
+        if seen.operations == instant.operation:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if event == "os.rename" and not seen.checkpoint and "/checkpoints/" in str(arguments[1]):
+            seen.checkpoint = time.monotonic() - seen.begin
+            if instant.since_checkpoint:
+                clock.start()
 
     sys.addaudithook(look)
-    return counted
 
 
 def rounds(n_kills: int, seed: int, folder: Path) -> Iterator[tuple[str, Outcome]]:
