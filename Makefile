@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # a test process per core, as everywhere one thread each
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=worksteal
-INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# modules are compiled when they are first imported; all of torch would take half a minute more
+INSTALL := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
 # without the compiled files every process compiles this project anew, and pytest every test
 unexport PYTHONDONTWRITEBYTECODE
