@@ -111,7 +111,6 @@ def test_runs_of_one_model_are_no_race(run):
     )
 
 
-@pytest.mark.slow
 def test_without_flops_the_count_is_told(run, tmp_path):
     path = tmp_path / "runs.csv"
     pd.read_csv(RUNS).drop(columns=["flops", "computed_flops"]).to_csv(path, index=False)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from slow_cases import fast_only
 
 from analysis.laws import Saturating
 
@@ -19,7 +20,7 @@ def write(path, column, **more):
     return path
 
 
-@pytest.fixture(params=["n_params", "n_samples", "tokens"])
+@pytest.fixture(params=fast_only(["tokens"], ["n_params", "n_samples", "tokens"]))
 def table(request, tmp_path):
     """The CSV, and the options that name its size."""
     path = write(tmp_path / "runs.csv", request.param)
@@ -66,7 +67,6 @@ def test_report_shows_the_law_of_one_size(run, table, tmp_path):
         assert other not in page
 
 
-@pytest.mark.slow
 def test_plot_draws_the_law_of_one_size(run, table, tmp_path):
     path, options = table
     code, out, _ = run("plot", path, "--y", "loss", *options, "-o", tmp_path / "o")

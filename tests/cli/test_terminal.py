@@ -117,7 +117,6 @@ def test_a_log_line_goes_above_the_bars(capsys, study_file, monkeypatch):
     assert "3 cells are still missing" in err
 
 
-@pytest.mark.slow
 def test_watch_redraws_a_terminal_until_no_cell_runs(capsys, study_file, monkeypatch):
     become_terminal(monkeypatch)
     plan, runs = plan_of(study_file, root="runs/tiny")

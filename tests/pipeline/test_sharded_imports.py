@@ -155,7 +155,7 @@ LOGS = {
 }
 
 
-@pytest.mark.parametrize("log", fast_only(["row order"], LOGS))
+@pytest.mark.parametrize("log", fast_only(["table"], LOGS))
 def test_the_bytes_are_those_of_one_job(tmp_path, log):
     name, raw = LOGS[log](tmp_path / "raw")
     one = import_logs(name, raw, tmp_path / "one")
