@@ -4,15 +4,19 @@ The parsers of the standard library let through what later code cannot use: NaN 
 a key given twice, lone surrogates; and they fail on deep nesting, or take hours for a key of many parts.
 """
 
+import errno
 import json
 import math
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
-__all__ = ["parse_json", "parse_toml", "read_json", "read_toml"]
+__all__ = ["open_regular", "parse_json", "parse_toml", "read_json", "read_toml"]
 
 
 _MOST_LEVELS = 64
@@ -32,7 +36,8 @@ def read_json(path: Path) -> Any:
         OSError: it cannot be read.
         ValueError: as `parse_json`; the message is the reason, in one line.
     """
-    return parse_json(_text(path, _MOST_JSON_BYTES))
+    with open_regular(path) as file:
+        return parse_json(_text(file, _MOST_JSON_BYTES))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -42,7 +47,25 @@ def read_toml(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
         ValueError: as `parse_toml`; the message is the reason, in one line.
     """
-    return parse_toml(_text(path, _MOST_TOML_BYTES))
+    with path.open("rb") as file:  # also a pipe that the user names
+        return parse_toml(_text(file, _MOST_TOML_BYTES))
+
+
+def open_regular(path: Path | str) -> BufferedReader:
+    """Open a file for reading; a pipe or a device, which may never answer or end, is refused.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    # a pipe would wait for its writer
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def parse_json(text: str) -> Any:
@@ -104,9 +127,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     return document
 
 
-def _text(path: Path, most: int) -> str:
-    with path.open("rb") as file:
-        content = file.read(most + 1)
+def _text(file: BinaryIO, most: int) -> str:
+    content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"over {most:,} bytes")
     # line ends as in text mode

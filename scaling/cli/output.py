@@ -27,6 +27,7 @@ __all__ = [
 
 _CODES = {"green": 32, "yellow": 33, "red": 31}
 _OWN = re.compile(rf"(\n|\x1b\[(?:0|{'|'.join(map(str, _CODES.values()))})m)")
+_LINE_END = re.compile(r"(\n)")
 # durations below the first number are rounded up to a multiple of the second, in seconds
 _ROUNDING = ((60, 5), (600, 10), (3600, 60), (math.inf, 300))
 
@@ -74,8 +75,12 @@ def emit(
 
 def print_parts(parts: Sequence[str | Table]) -> None:
     """Print texts and tables to stdout, with escapes for control characters; on a terminal they are fitted to its width."""
-    parts = [_without_controls(part) if isinstance(part, str) else part for part in parts]
-    if sys.stdout.isatty():
+    is_terminal = sys.stdout.isatty()
+    parts = [
+        _without_controls(part, coloured=is_terminal) if isinstance(part, str) else part
+        for part in parts
+    ]
+    if is_terminal:
         from scaling.cli.terminal import print_on_terminal
 
         print_on_terminal(parts)
@@ -83,14 +88,15 @@ def print_parts(parts: Sequence[str | Table]) -> None:
         print("\n".join(map(str, parts)), flush=True)
 
 
-def _without_controls(text: str) -> str:
-    """Texts may quote names of files that others wrote; only line ends and our own colours reach the terminal."""
+def _without_controls(text: str, *, coloured: bool) -> str:
+    """Texts may quote names of files that others wrote; only line ends and our own colours reach a terminal."""
     from scaling.aligned_text import printable
 
     if text.replace("\n", "").isprintable():
         return text
+    own = _OWN if coloured else _LINE_END
     return "".join(
-        piece if number % 2 else printable(piece) for number, piece in enumerate(_OWN.split(text))
+        piece if number % 2 else printable(piece) for number, piece in enumerate(own.split(text))
     )
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, FiniteFloat, PositiveInt
 
 from scaling.atomic_files import write_json
-from scaling.documents import parse_json
+from scaling.documents import open_regular, parse_json
 from scaling.strict_values import fits, tolerant
 
 __all__ = [
@@ -33,6 +33,7 @@ Failure = Literal["exception", "diverged", "oom", "timeout", "lost", "preempted"
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _UNKNOWN = -1
+_MOST_AHEAD = 3600.0  # seconds
 
 # fields of an attempt's file that mean nothing once the attempt has ended
 MOMENTARY = {"state", "time", "cell", "n_steps", "loss", "samples_per_second"}
@@ -166,7 +167,8 @@ def is_gone(attempt: dict[str, Any], stale_seconds: float, now: float | None = N
     """Whether the attempt's process has ended.
 
     Processes of this host are looked up. A process of another host counts as gone if its file last changed more than
-    `stale_seconds` before `now` (seconds since 1970; default: the current time).
+    `stale_seconds` before `now` (seconds since 1970; default: the current time), or over an hour after it: no clock of a
+    file system in use is that wrong.
     """
     if all(attempt.get(key) == value for key, value in _this_host().items()):
         pid, started = attempt.get("pid"), attempt.get("pid_started")
@@ -174,7 +176,7 @@ def is_gone(attempt: dict[str, Any], stale_seconds: float, now: float | None = N
         # if a start time is unknown, a process with this number counts as the owner
         return now_there is None or (now_there != started and _UNKNOWN not in (now_there, started))
     age = (time.time() if now is None else now) - float(attempt.get("time", 0.0))
-    return age > stale_seconds
+    return not -_MOST_AHEAD <= age <= stale_seconds
 
 
 def read_attempt(path: Path) -> dict[str, Any]:
@@ -184,7 +186,8 @@ def read_attempt(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
         ValueError: it is damaged.
     """
-    text = path.read_bytes()
+    with open_regular(path) as file:
+        text = file.read()
     if not fits(_Attempt, text):
         raise ValueError(f"{path}: not an attempt")
     document: dict[str, Any] = parse_json(text.decode())

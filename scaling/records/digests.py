@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, FiniteFloat
 
 from scaling.atomic_files import to_json
-from scaling.documents import parse_json
+from scaling.documents import open_regular, parse_json
 from scaling.errors import UserError
 from scaling.records.record import RunRecord
 from scaling.strict_values import from_document, tolerant
@@ -93,7 +93,7 @@ def read_record(path: Path) -> RunRecord:
             _check_flops(record, path)
             _check_metrics(record.metrics, path)
         return record
-    except _OtherVersionError as error:
+    except (_OtherVersionError, _ForbiddenError) as error:
         raise UserError(str(error)) from None
     except UserError as error:
         raise UserError(f"{error}; {advice}") from error
@@ -123,7 +123,7 @@ def file_digest(path: Path) -> str:
         UserError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
@@ -158,11 +158,17 @@ class _OtherVersionError(UserError):
     """The record is sound, but of another version."""
 
 
+class _ForbiddenError(UserError):
+    """The record may be sound, but this user may not look at it."""
+
+
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        kind = _ForbiddenError if isinstance(error, PermissionError) else UserError
+        raise kind(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _document(text: bytes, path: Path) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from scaling.atomic_files import json_values, write_text
-from scaling.documents import parse_json
+from scaling.documents import open_regular, parse_json
 from scaling.errors import UserError
 from scaling.strict_values import from_document, tolerant
 
@@ -93,7 +93,8 @@ def read_rounds(study_folder: Path) -> list[PursuitRound]:
     """
     path = study_folder / PURSUIT_LOG
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open_regular(path) as file:
+            lines = file.read().decode().splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

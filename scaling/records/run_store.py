@@ -3,8 +3,10 @@
 The state of any other run follows from its attempts (`scaling.records.lease`). Needs no torch.
 """
 
+import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -75,7 +77,13 @@ class RunStore:
 
     def has(self, signature: str) -> bool:
         """Whether the run is complete."""
-        return (self.folder(signature) / "record.json").exists()
+        try:
+            (self.folder(signature) / "record.json").stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # it cannot be looked at; what is wrong is told when it is read
+            return True
+        return True
 
     def read(self, signature: str) -> RunRecord:
         """Read a complete run.
@@ -86,7 +94,10 @@ class RunStore:
         path = self.folder(signature) / "record.json"
         record = read_record(path)
         if record.signature != signature:
-            raise UserError(f"{path}: holds run {record.signature}; was the folder renamed?")
+            raise UserError(
+                f"{path}: holds run {record.signature}; put it back into the folder of that name, or remove {path.parent} to "
+                "train the run again"
+            )
         return record
 
     def read_all(self) -> list[RunRecord]:
@@ -95,11 +106,25 @@ class RunStore:
 
     def read_each(self) -> Iterator[RunRecord | str]:
         """Yield each complete run, or one line on what is wrong with its record."""
-        for path in sorted(self.root.glob("*/record.json")):
+        for folder in self.complete():
             try:
-                yield self.read(path.parent.name)
+                yield self.read(folder.name)
             except UserError as error:
                 yield str(error)
+
+    def complete(self) -> list[Path]:
+        """Return the folders of all complete runs, with those that may not be looked into; sorted by name."""
+        found = []
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for folder in sorted(self.root.iterdir()):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    try:
+                        (folder / "record.json").lstat()
+                    except PermissionError:
+                        if not re.fullmatch("[0-9a-f]{16}", folder.name):
+                            continue
+                    found.append(folder)
+        return found
 
     def write(self, record: RunRecord) -> Path:
         """Write the record of a complete run and return its path; an existing record is not changed."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import FiniteFloat
 
-from scaling.documents import parse_json
+from scaling.documents import open_regular, parse_json
 from scaling.errors import UserError
 from scaling.records.digests import check_file
 from scaling.records.record import CURVE_FILE
@@ -49,7 +49,8 @@ def read_curve(folder: Path, digest: str | None = None) -> list[CurvePoint]:
     """
     path = folder / CURVE_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            text = file.read().decode().replace("\r\n", "\n")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

@@ -24,12 +24,12 @@ class RunsCheck:
     """What was found in a folder of runs.
 
     Attributes:
-        n_runs: finished runs.
+        places: the folders of all finished runs.
         damaged: the folder of each damaged run and one line for each fault.
         n_without_digests: intact runs of earlier versions, of which only types and sizes can be checked.
     """
 
-    n_runs: int
+    places: tuple[Path, ...]
     damaged: dict[Path, tuple[str, ...]]
     n_without_digests: int
 
@@ -51,12 +51,12 @@ def verify_runs(folder: Path) -> RunsCheck:
     intact: dict[Path, RunRecord] = {}
     for study in studies:
         runs = RunStore(study)
-        for path in sorted(study.glob("*/record.json")):
-            found[path.parent] = []
+        for place in runs.complete():
+            found[place] = []
             try:
-                intact[path.parent] = runs.read(path.parent.name)
+                intact[place] = runs.read(place.name)
             except UserError as error:
-                found[path.parent].append(str(error))
+                found[place].append(str(error))
     if not found:
         raise UserError(f"{folder}: no finished run; give the folder of a study's runs, or of all")
     for place, record in intact.items():
@@ -73,7 +73,7 @@ def verify_runs(folder: Path) -> RunsCheck:
         found[place].append(text)
     damaged = {place: tuple(texts) for place, texts in found.items() if texts}
     old = sum(not record.files for place, record in intact.items() if place not in damaged)
-    return RunsCheck(len(found), damaged, old)
+    return RunsCheck(tuple(found), damaged, old)
 
 
 def _is_config_of(record: RunRecord, path: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from scaling.arrays import Array
 from scaling.atomic_files import write_text
+from scaling.documents import open_regular
 from scaling.errors import StorageError, UserError
 from scaling.store.event_store import EventStore
 from scaling.store.format import (
@@ -195,7 +196,7 @@ def map_array(file: Path, spec: ArraySpec) -> Array:
         UserError: the file is missing, is not a `.npy` file, or has another type or length than `spec` says.
     """
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
             shape, _, dtype = (read or np.lib.format.read_array_header_2_0)(stream)

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from scaling.atomic_files import sync_names
 from scaling.batches import Share
+from scaling.documents import open_regular
 from scaling.errors import StorageError
 
 __all__ = [
@@ -223,7 +224,7 @@ def _is_whole(path: Path) -> bool:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
     return path.stem.endswith(f"-{digest}")
 

@@ -205,6 +205,7 @@ def make_plan(
     cells = []
     for config in configs:
         signature, key = config.signature, lease_key(config, share)
+        damage = history.damage_of(config)
         state = RunState("missing")
         if signature in records:
             state = RunState("done")
@@ -231,7 +232,7 @@ def make_plan(
                 teacher_flops=_teacher_flops(config, data),
                 n_beside=costs.n_beside,
                 change=_change(config, former) if state.state == "missing" else "",
-                damage=history.damaged.get(signature, ""),
+                damage=damage,
             )
         )
     spent = {name: history.spend(history.attempts(name, name)) for name in removed}

@@ -7,19 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import FiniteFloat
+from pydantic import Field, FiniteFloat
 
-from scaling.documents import read_json
+from scaling.documents import open_regular, read_json
 from scaling.errors import UserError
 from scaling.records import RunStore, is_attempt, read_attempts, without_digest
 from scaling.strict_values import fits, tolerant
+from scaling.study import RunConfig
 
 __all__ = ["History", "former_runs", "read_history"]
 
 
 _Options = dict[str, str | int | float | bool | None]
+_Count = Annotated[int, Field(ge=0, lt=10**30)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,15 @@ class _Record:
     """The fields of a record that a plan uses, with their types; records of older versions have them, too."""
 
     config: _Config
+    n_params: _Count
+    n_embedding_params: _Count
+    flops_per_sample: _Count
+    flops: _Count
     metrics: dict[str, FiniteFloat]
-    samples_per_second: FiniteFloat
-    peak_memory_gib: FiniteFloat
+    train_loss: _Amount
+    train_seconds: _Amount
+    samples_per_second: _Amount
+    peak_memory_gib: _Amount
     provenance: dict[str, Any]
 
 
@@ -63,7 +72,22 @@ class History:
     def without(self, signatures: Iterable[str]) -> tuple[str, ...]:
         """Return the signatures of all runs that are not among these."""
         others = self.folders.difference(signatures)
-        return tuple(sorted(name for name in others if re.fullmatch("[0-9a-f]{16}", name)))
+        return tuple(sorted(name for name in others if _is_signature(name)))
+
+    def damage_of(self, config: RunConfig) -> str:
+        """Return what is wrong with the record of a planned run; empty if nothing is.
+
+        A record that is not of this configuration, as after folders were swapped, is no longer among `records`.
+        """
+        signature = config.signature
+        record = self.records.get(signature)
+        if record is not None and not _agrees(record["config"], config):
+            try:
+                self.runs.read(signature)
+            except UserError as error:
+                self.damaged[signature] = str(error)
+                del self.records[signature]
+        return self.damaged.get(signature, "")
 
     def attempts(self, key: str, signature: str) -> list[dict[str, Any]]:
         """Return the attempts of a run, from its record if it has one."""
@@ -95,12 +119,16 @@ def read_history(runs: RunStore) -> History:
     records, damaged = {}, {}
     root = str(runs.root)
     for name in folders:
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(FileNotFoundError, NotADirectoryError):  # removed in the meantime
+            text = b""
             try:
-                with open(f"{root}/{name}/record.json", "rb") as file:  # noqa: PTH123
+                with open_regular(f"{root}/{name}/record.json") as file:
                     text = file.read()
-            except IsADirectoryError:
-                text = b""
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                if not _is_signature(name):
+                    continue
             try:
                 if not _is_whole(text):
                     runs.read(name)  # raises an error that says what is wrong and what to do
@@ -109,6 +137,22 @@ def read_history(runs: RunStore) -> History:
                 continue
             records[name] = json.loads(text)
     return History(runs, folders, records, damaged)
+
+
+def _is_signature(name: str) -> bool:
+    return re.fullmatch("[0-9a-f]{16}", name) is not None
+
+
+def _agrees(document: Mapping[str, Any], part: object) -> bool:
+    """Whether the plain values of a configuration's document are those of the configuration; names do not count."""
+    for name, value in document.items():
+        own = getattr(part, name, value)
+        if isinstance(value, dict):
+            if own is not value and not _agrees(value, own):
+                return False
+        elif own != value and not name.endswith("_name") and not isinstance(value, list):
+            return False
+    return True
 
 
 def _is_whole(text: bytes) -> bool:

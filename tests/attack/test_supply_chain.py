@@ -93,7 +93,7 @@ def test_fits_and_checks_of_others_runs_import_nothing_that_these_name(tmp_path,
         )
         write_run(RunStore(tmp_path / "runs"), config)
     assert len(runs_table(tmp_path / "runs")) == 4
-    assert verify_runs(tmp_path / "runs").n_runs == 4
+    assert len(verify_runs(tmp_path / "runs").places) == 4
     assert "of_others" not in sys.modules
 
 

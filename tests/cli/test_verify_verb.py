@@ -63,3 +63,20 @@ def test_tables_go_on_without_a_damaged_run_and_name_it(run, study):
     assert len(out.splitlines()) == 1 + 3
     assert err.count("\n") == 1
     assert f"{path.parent.name}/record.json: its digest does not match" in err
+
+
+def test_measured_latencies_that_cannot_be_read_are_told(study, run):
+    store, records = study
+    path = store.folder(records[0].signature) / "serving.json"
+    path.write_text("{}")
+    code, out, _ = run("verify", "runs/t")
+    assert code == 1
+    assert f"runs/t/{records[0].signature}/serving.json: signature: missing" in out
+
+
+def test_colours_in_a_name_are_not_those_of_the_terminal(study, run):
+    store, _ = study
+    folder = store.root / "\x1b[31mevil"
+    folder.mkdir()
+    (folder / "record.json").write_text("x")
+    assert "\x1b" not in run("verify", "runs/t")[1]

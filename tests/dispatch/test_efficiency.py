@@ -272,7 +272,8 @@ def finished(study, cell, document, *, flops=67e12, seconds=100.0, precision="fl
             "grade": {}, "model": {}, "packing": "none", "n_samples": 160, "precision": precision
         },
         "metrics": {"logloss": 0.6}, "samples_per_second": 1.0, "peak_memory_gib": 1.0,
-        "flops": flops, "train_seconds": seconds,
+        "n_params": 1, "n_embedding_params": 1, "flops_per_sample": 1, "train_loss": 0.6,
+        "flops": int(flops), "train_seconds": seconds,
         "provenance": {"device": document["device"], "attempts": [document]},
     }  # fmt: skip
     folder = study.runs.folder(study.cells[cell])

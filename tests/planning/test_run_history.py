@@ -65,6 +65,32 @@ def test_the_error_for_a_folder_in_the_place_of_a_record_says_what_to_do(look, c
     assert re.match(advice_to_remove(cell), text)
 
 
+def test_a_record_of_another_cell_is_damage_of_both_that_were_swapped(look, tmp_path):
+    plan, runs = look(), RunStore(tmp_path / "runs")
+    run_debug(plan, runs, plan.cells[:2], lambda: None)
+    one, two = (runs.folder(cell.config.signature) for cell in plan.cells[:2])
+    one.rename(tmp_path / "aside")
+    two.rename(one)
+    (tmp_path / "aside").rename(two)
+    assert [cell.standing for cell in look().cells[:2]] == ["damaged", "damaged"]
+    assert sorted(look().damaged) == sorted(
+        f"{own / 'record.json'}: holds run {other.name}; put it back into the folder of that name, or remove {own} to train "
+        "the run again"
+        for own, other in ((one, two), (two, one))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_params", -1), ("flops", True), ("train_seconds", -1.0)]
+)
+def test_an_impossible_value_of_a_record_is_told_by_a_plan(look, cell, tmp_path, name, value):
+    plan = look()
+    run_debug(plan, RunStore(tmp_path / "runs"), plan.cells[:1], lambda: None)
+    edit_record(cell / "record.json", lambda document: document.update({name: value}))
+    (text,) = look().damaged
+    assert text.startswith(f"{cell / 'record.json'}: {name}")
+
+
 @pytest.mark.parametrize("attempts", [None, 3, [[]], [None], [{**ATTEMPT, "started": 5}]])
 def test_damaged_attempts_of_a_record_are_ignored(look, cell, tmp_path, attempts):
     plan = look()

@@ -100,6 +100,13 @@ def test_what_the_clock_of_another_host_says_does_not_matter(take, folder, ahead
     assert take(stale_seconds=5.0).number == 2
 
 
+def test_an_attempt_of_another_host_that_changes_in_a_day_is_gone(take, folder):
+    """As the clock of the disk was wrong, or a program set the file's time; it would stay alive for a day."""
+    take().close()
+    move_to_another_host(folder, age=-86_400.0)
+    assert take(stale_seconds=5.0).number == 2
+
+
 def leave_work_files(folder):
     """What a process leaves that is killed between the record and the removal of its files."""
     for name in ("attempts/1.json", "checkpoints/all-5-0.safetensors", ".record.json.7.tmp"):

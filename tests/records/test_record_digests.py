@@ -1,6 +1,7 @@
 """record.json: a digest of its own content and of the run's other files, strict types, sizes that follow."""
 
 import hashlib
+import os
 import re
 from dataclasses import replace
 
@@ -115,3 +116,25 @@ def test_the_digest_is_of_the_text_before_it(runs):
     text = record_text(write_run(runs, config_of()))
     body, _, rest = text.rpartition(',\n  "digest": "')
     assert rest.partition('"')[0] == hashlib.sha256(body.encode()).hexdigest()
+
+
+def test_a_pipe_in_the_place_of_a_record_is_told_without_waiting(path):
+    path.unlink()
+    os.mkfifo(path)
+    assert fault(path).startswith("cannot be read: not a regular file; remove ")
+
+
+def test_a_record_that_may_not_be_read_is_not_to_be_removed(path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("scaling.records.digests.open_regular", refuse)
+    assert fault(path) == "cannot be read: Permission denied"
+
+
+def test_a_link_to_itself_is_a_complete_run_that_cannot_be_read(runs, path):
+    path.unlink()
+    path.symlink_to(path.name)
+    assert runs.has(path.parent.name)
+    (told,) = runs.read_each()
+    assert told.startswith(f"{path}: cannot be read: Too many levels of symbolic links")

@@ -79,7 +79,7 @@ def test_all_records_come_smallest_first(runs):
 def test_a_record_in_the_wrong_folder_is_refused(runs):
     path = runs.write(RECORD)
     path.parent.rename(runs.folder("0" * 16))
-    with pytest.raises(UserError, match="was the folder renamed"):
+    with pytest.raises(UserError, match="put it back into the folder of that name"):
         runs.read("0" * 16)
 
 

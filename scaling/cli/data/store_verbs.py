@@ -233,7 +233,8 @@ def check(
     from scaling.cli.data.store_text import describe_audit
     from scaling.store import open_store
 
-    audit = audit_store(open_store(store))
+    # it reads all arrays in any case
+    audit = audit_store(open_store(store, verify=True))
     emit(describe_audit(audit), audit.to_json(), as_json=as_json, output=output)
     if not audit.is_clean:
         raise typer.Exit(1)

@@ -251,4 +251,25 @@ def metrics_of(rows: pd.DataFrame, wanted: list[str] | None = None) -> list[str]
     metrics = wanted or default_metrics(rows)
     if not metrics:
         raise missing_metric(rows)
+    for name in () if wanted else metrics:
+        _warn_of_better(rows, name)
     return metrics
+
+
+def _warn_of_better(rows: pd.DataFrame, metric: str) -> None:
+    """Warn if a metric is taken because the one without label noise is empty in some rows."""
+    from analysis.table import header_of, place_of
+
+    soft = f"soft_{metric}"
+    if soft not in rows.columns or not rows[soft].notna().any():
+        return
+    empty = rows.index[rows[soft].isna()]
+    logger.warning(
+        "%s: %s is taken, as %s is empty in %s%s; --y %s takes the other rows",
+        header_of(rows),
+        metric,
+        soft,
+        place_of(rows, empty[0]),
+        f" and {len(empty) - 1} more" if len(empty) > 1 else "",
+        soft,
+    )
