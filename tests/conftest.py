@@ -1,6 +1,7 @@
 """Fixtures that several files share: a small generated log, and a fresh copy of a study beside it."""
 
 import gc
+import logging
 import os
 import shutil
 import tempfile
@@ -24,6 +25,15 @@ def pytest_collection_finish():
     """Leave what was collected alone from now on."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _own_log_level():
+    """A verb sets the level of its process, `--quiet` to errors, which must not outlive its test."""
+    root = logging.getLogger()
+    before = root.level
+    yield
+    root.setLevel(before)
 
 
 @pytest.fixture(scope="session")

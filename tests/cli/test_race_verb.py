@@ -55,7 +55,7 @@ def test_another_metric_than_the_best_one_is_taken_with_a_warning(run, changed):
     assert code == 0
     assert out.startswith("laws of logloss")
     assert err == (
-        "soft_logloss is empty in 1 of 168 rows (line 5), so logloss is compared; --y soft_logloss leaves these rows out\n"
+        "soft_logloss is empty in 1 of 168 rows (line 5), so logloss is taken; --y soft_logloss leaves these rows out\n"
     )
 
 

@@ -186,7 +186,7 @@ def test_finished_runs_are_only_read_and_diverged_ones_count_as_infinitely_bad(t
         "--sizes",
         "160",
         "--rates",
-        "1,2,1e9",
+        "1,2,1e6",
         "--cluster",
         "debug",
         "--yes",

@@ -17,6 +17,8 @@ __all__ = ["plot_race"]
 _POINTS, _BEYOND = 33, 10.0
 # A split that exceeds the runs by less counts as inside.
 _INSIDE = 1.05
+# characters of a name in the legend
+_LONGEST = 40
 
 
 def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
@@ -40,7 +42,7 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
         budgets, values = _cells(law)
         shown.append(values - floor)
         fitted = law.name not in without_law
-        label = law.name + ("" if fitted else " (no law)")
+        label = _in_legend(law.name) + ("" if fitted else " (no law)")
         ax.plot(
             budgets, values - floor, marker, color=colour, ms=5, mec="none", alpha=0.8, label=label
         )
@@ -78,6 +80,11 @@ def plot_race(race: Race, *, ax: Axes | None = None) -> Axes:
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     set_title(ax, "\n".join([race_headline(race), *_by_laws(race)]))
     return ax
+
+
+def _in_legend(name: str) -> str:
+    """A name that leaves room for the axes; the tables have all of it."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 :]}"
 
 
 def _by_laws(race: Race) -> list[str]:

@@ -35,6 +35,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_SHOWN = 5  # rows that a warning names
+
 
 @dataclass(frozen=True)
 class FitRows:
@@ -258,18 +260,14 @@ def metrics_of(rows: pd.DataFrame, wanted: list[str] | None = None) -> list[str]
 
 def _warn_of_better(rows: pd.DataFrame, metric: str) -> None:
     """Warn if a metric is taken because the one without label noise is empty in some rows."""
-    from analysis.table import header_of, place_of
+    from analysis.table import first_few, place_of
 
     soft = f"soft_{metric}"
     if soft not in rows.columns or not rows[soft].notna().any():
         return
     empty = rows.index[rows[soft].isna()]
+    places = first_few((place_of(rows, row) for row in empty), _SHOWN)
     logger.warning(
-        "%s: %s is taken, as %s is empty in %s%s; --y %s takes the other rows",
-        header_of(rows),
-        metric,
-        soft,
-        place_of(rows, empty[0]),
-        f" and {len(empty) - 1} more" if len(empty) > 1 else "",
-        soft,
+        "%s is empty in %d of %d rows (%s), so %s is taken; --y %s leaves these rows out",
+        *(soft, len(empty), len(rows), places, metric, soft),
     )

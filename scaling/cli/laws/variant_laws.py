@@ -139,23 +139,12 @@ def default_reference(table: pd.DataFrame, x: str) -> list[str]:
 
 
 def metric_of(table: pd.DataFrame, y: str | None) -> str:
-    """The metric to compare by: `y`, or the table's first; a warning says if a better one is not complete.
+    """The metric to compare by: `y`, or the table's first.
 
     Raises:
         UserError: as `metrics_of`.
     """
-    from analysis.table import first_few, place_of
-
-    metric = metrics_of(table, [y] if y else None)[0]
-    soft = f"soft_{metric}"
-    if y is None and soft in table.columns and table[soft].notna().any():
-        empty = table.index[table[soft].isna()]
-        places = first_few((place_of(table, row) for row in empty), _SHOWN)
-        logger.warning(
-            "%s is empty in %d of %d rows (%s), so %s is compared; --y %s leaves these rows out",
-            *(soft, len(empty), len(table), places, metric, soft),
-        )
-    return metric
+    return metrics_of(table, [y] if y else None)[0]
 
 
 def variants_of(
