@@ -80,7 +80,9 @@ def then(ready, act):
         until(ready)
         act()
 
-    threading.Thread(target=run, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
 
 
 @pytest.mark.slow
@@ -147,8 +149,14 @@ def test_a_signal_to_all_processes_of_the_job_kills_none_that_is_starting(side_b
         time.sleep(0.5)  # in no certain order
         here.send_signal(signal.SIGUSR2)
 
-    then(lambda: len(started()) == 2, fire)
-    outcome = side_by_side("wait 30", "wait 30")
+    # the job may have ended before its own signal comes, which would end the test's process
+    before = signal.signal(signal.SIGUSR2, lambda *_: None)
+    try:
+        firing = then(lambda: len(started()) == 2, fire)
+        outcome = side_by_side("wait 30", "wait 30")
+        firing.join()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
     assert len(children) == 2
     assert set(outcome.answers.values()) <= {"SIGUSR2"}
     assert outcome.died == {}
