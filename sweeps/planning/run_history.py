@@ -119,23 +119,22 @@ def read_history(runs: RunStore) -> History:
     records, damaged = {}, {}
     root = str(runs.root)
     for name in folders:
-        with suppress(FileNotFoundError, NotADirectoryError):  # removed in the meantime
-            text = b""
-            try:
-                with open_regular(f"{root}/{name}/record.json") as file:
-                    text = file.read()
-            except (FileNotFoundError, NotADirectoryError):
+        text = b""
+        try:
+            with open_regular(f"{root}/{name}/record.json") as file:
+                text = file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            if not _is_signature(name):
                 continue
-            except OSError:
-                if not _is_signature(name):
-                    continue
-            try:
-                if not _is_whole(text):
-                    runs.read(name)  # raises an error that says what is wrong and what to do
-            except UserError as error:
-                damaged[name] = str(error)
-                continue
-            records[name] = json.loads(text)
+        try:
+            if not _is_whole(text):
+                runs.read(name)  # raises an error that says what is wrong and what to do
+        except UserError as error:
+            damaged[name] = str(error)
+            continue
+        records[name] = json.loads(text)
     return History(runs, folders, records, damaged)
 
 
